@@ -1,0 +1,1 @@
+"""Choose which atomic structures are worth a quantum-chemistry label."""

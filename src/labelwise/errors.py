@@ -1,0 +1,75 @@
+"""Every error that Labelwise raises on purpose.
+
+Each is a ``LabelwiseError`` and also the builtin that a caller would expect::
+
+    LabelwiseError
+    ├── ArgumentError           (ValueError)     an argument is out of range or unknown
+    │   └── SelectionError                       a selection that cannot be made
+    ├── StructureError          (ValueError)     a structure that no model can take
+    │   └── ScreeningError                       --strict, and structures were set aside
+    ├── ReadError               (OSError)        a file that cannot be read or parsed
+    ├── WriteError              (OSError)        a result that cannot be written
+    ├── LabelError              (KeyError)       a requested label that is missing
+    ├── PotentialError          (RuntimeError)   a model that cannot be loaded or used
+    │   └── OutOfMemoryError    (MemoryError)    one structure alone does not fit the device
+    └── MissingDependencyError  (ImportError)    an extra that is not installed
+
+A message says which argument, what came, what is allowed and what to do next.
+"""
+
+from __future__ import annotations
+
+
+class LabelwiseError(Exception):
+    """Base of every error raised on purpose."""
+
+    def __str__(self) -> str:
+        """Return the message as written (``KeyError`` would quote it)."""
+        return " ".join(str(part) for part in self.args)
+
+
+class ArgumentError(LabelwiseError, ValueError):
+    """An argument is out of range, unknown or at odds with another."""
+
+
+class SelectionError(ArgumentError):
+    """The selection asked for cannot be made from this pool."""
+
+
+class StructureError(LabelwiseError, ValueError):
+    """A structure that no model can take."""
+
+
+class ScreeningError(StructureError):
+    """Structures were set aside although strict screening was asked for."""
+
+
+class ReadError(LabelwiseError, OSError):
+    """A file is missing, unreadable, truncated or not in the format it claims."""
+
+
+class WriteError(LabelwiseError, OSError):
+    """A result cannot be written."""
+
+
+class LabelError(LabelwiseError, KeyError):
+    """A label that was asked for is missing from a structure."""
+
+
+class PotentialError(LabelwiseError, RuntimeError):
+    """A model cannot be loaded, or cannot do what was asked of it."""
+
+
+class OutOfMemoryError(PotentialError, MemoryError):
+    """A single structure does not fit into the device's memory."""
+
+
+class MissingDependencyError(LabelwiseError, ImportError):
+    """An optional dependency is not installed."""
+
+    def __init__(self, package: str, extra: str, purpose: str) -> None:
+        """Name the package, the extra that installs it and what needs it."""
+        super().__init__(
+            f"{purpose} needs the package {package!r}, which is not installed; "
+            f"install it with: pip install 'labelwise[{extra}]'"
+        )

@@ -1,0 +1,117 @@
+"""Telling whether two structures are the same."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from functools import lru_cache
+
+import numpy as np
+from ase import Atoms
+from jaxtyping import Float64
+
+#: Coordinates that differ by less than this are the same, Å.
+TOLERANCE = 1e-6
+_N_PROJECTIONS = 8
+_BIN_WIDTH = 1e-2
+
+
+def hash_structure(atoms: Atoms) -> str:
+    """Return a name for a structure's content, for records and manifests.
+
+    The elements, the cell and the positions, rounded to 1e-6 Å, and the periodic
+    directions are hashed; info keys and labels are not. Copies that passed through text
+    can round to different names: ``DuplicateIndex`` compares with a tolerance.
+
+    Args:
+        atoms: The structure; positions and cell in Å.
+
+    Returns:
+        32 hexadecimal digits, the same on every machine.
+    """
+    digest = hashlib.blake2b(digest_size=16)
+    digest.update(_species_key(atoms))
+    # Adding zero turns -0.0 into 0.0.
+    rounded = np.round(_coordinates(atoms) / TOLERANCE) + 0.0
+    digest.update(rounded.astype("<f8").tobytes())
+    return digest.hexdigest()
+
+
+class DuplicateIndex:
+    """The structures seen so far, for finding repeats.
+
+    Two structures are duplicates when they have the same elements in the same order, the
+    same periodic directions, and cells and positions that agree to 1e-6 Å. Moved,
+    rotated or re-ordered copies are not: the kernel sees to those.
+
+    Rounding coordinates to a grid would miss most copies that went through a text file,
+    because in 3N coordinates one nearly always lies next to a grid boundary. So each
+    structure is kept as eight fixed random projections of its coordinates, which
+    differ between copies by at most 1e-6 Å times the projection's 1-norm. Memory
+    is about 100 bytes a structure whatever its size.
+    """
+
+    def __init__(self) -> None:
+        self._bins: dict[tuple[bytes, int], list[tuple[Float64[np.ndarray, " 8"], int]]] = {}
+        self._n_seen = 0
+
+    def __len__(self) -> int:
+        return self._n_seen
+
+    def find(self, atoms: Atoms) -> int | None:
+        """Return the number given to an equal structure by ``add``, or None.
+
+        Args:
+            atoms: The structure, with finite positions and cell in Å.
+        """
+        key, values, tolerance = _project(atoms)
+        home = math.floor(values[0] / _BIN_WIDTH)
+        for place in (home - 1, home, home + 1):
+            for other, number in self._bins.get((key, place), ()):
+                if (np.abs(other - values) <= tolerance).all():
+                    return number
+        return None
+
+    def add(self, atoms: Atoms, number: int) -> None:
+        """Remember a structure under a number of the caller's choice.
+
+        Args:
+            atoms: The structure, with finite positions and cell in Å.
+            number: What ``find`` returns for its copies.
+        """
+        key, values, _ = _project(atoms)
+        home = math.floor(values[0] / _BIN_WIDTH)
+        self._bins.setdefault((key, home), []).append((values, number))
+        self._n_seen += 1
+
+
+def _project(
+    atoms: Atoms,
+) -> tuple[bytes, Float64[np.ndarray, " 8"], Float64[np.ndarray, " 8"]]:
+    """Return the species key, the projections and the tolerance of each, Å."""
+    coordinates = _coordinates(atoms)
+    weights = _weights(len(coordinates))
+    # Rounding grows with the magnitude of the coordinates; 1e-6 Å is the meaning.
+    tolerance = 1.001 * TOLERANCE * np.abs(weights).sum(axis=0)
+    return _species_key(atoms), coordinates @ weights, tolerance
+
+
+def _coordinates(atoms: Atoms) -> Float64[np.ndarray, " n_coordinates"]:
+    return np.concatenate([atoms.cell.array.ravel(), atoms.positions.ravel()])
+
+
+def _species_key(atoms: Atoms) -> bytes:
+    key: bytes = atoms.pbc.tobytes() + atoms.numbers.astype("<i4").tobytes()
+    return key
+
+
+@lru_cache(maxsize=256)
+def _weights(n_coordinates: int) -> Float64[np.ndarray, "n_coordinates 8"]:
+    """Return fixed weights with columns of unit 1-norm times sqrt(n).
+
+    Scaled so that a projection's spread and its tolerance stay within the bin width up
+    to thousands of atoms.
+    """
+    weights = np.random.default_rng(20240229).standard_normal((n_coordinates, _N_PROJECTIONS))
+    scaled: Float64[np.ndarray, "n_coordinates 8"] = weights / np.sqrt(n_coordinates)
+    return scaled

@@ -1,0 +1,96 @@
+"""Energy and force labels of a structure, wherever the file put them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from jaxtyping import Float64
+
+from labelwise.errors import LabelError
+
+DEFAULT_ENERGY_KEY = "REF_energy"
+DEFAULT_FORCES_KEY = "REF_forces"
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Total energy (eV) and forces (n_atoms, 3) (eV/Å) of one structure."""
+
+    energy: float
+    forces: Float64[np.ndarray, "n_atoms 3"]
+
+
+def get_labels(
+    atoms: Atoms,
+    where: str,
+    *,
+    energy_key: str = DEFAULT_ENERGY_KEY,
+    forces_key: str = DEFAULT_FORCES_KEY,
+) -> Labels:
+    """Read a structure's labels.
+
+    Keys are looked for in ``info`` and ``arrays`` and then among the results of an
+    attached calculator, where ASE moves ``energy`` and ``forces`` on reading. Forces
+    are taken as stored: constraints do not zero them.
+
+    Args:
+        atoms: The structure.
+        where: File and frame, for the error message.
+        energy_key: Info key of the total energy, eV.
+        forces_key: Array key of the forces, eV/Å.
+
+    Returns:
+        The labels in float64.
+
+    Raises:
+        LabelError: A key is missing, not a number, of the wrong shape or not finite.
+    """
+    energy = np.asarray(_find(atoms, energy_key, where), dtype=object)
+    if energy.size != 1:
+        raise LabelError(f"{where}: label {energy_key!r} has {energy.size} values, not one")
+    value = _as_floats(energy.reshape(()), energy_key, where)
+    forces = _as_floats(_find(atoms, forces_key, where), forces_key, where)
+    if forces.shape != (len(atoms), 3):
+        raise LabelError(
+            f"{where}: label {forces_key!r} has shape {forces.shape}, expected {(len(atoms), 3)}"
+        )
+    return Labels(float(value), forces)
+
+
+def require_label(atoms: Atoms, key: str, where: str) -> None:
+    """Raise unless a label is there and finite.
+
+    Args:
+        atoms: The structure.
+        key: The info or array key.
+        where: File and frame, for the error message.
+
+    Raises:
+        LabelError: The key is missing, not numeric or not finite.
+    """
+    _as_floats(_find(atoms, key, where), key, where)
+
+
+def _find(atoms: Atoms, key: str, where: str) -> Any:
+    for place in (atoms.info, atoms.arrays):
+        if key in place:
+            return place[key]
+    results = getattr(atoms.calc, "results", None) or {}
+    if results.get(key) is not None:
+        return results[key]
+    present = sorted({*atoms.info, *atoms.arrays, *results} - {"numbers", "positions"})
+    listed = ", ".join(present[:12]) or "none"
+    raise LabelError(f"{where}: label {key!r} is missing; keys present: {listed}")
+
+
+def _as_floats(value: Any, key: str, where: str) -> np.ndarray:
+    try:
+        floats = np.asarray(value, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise LabelError(f"{where}: label {key!r} is not numeric ({value!r:.40})") from error
+    if not np.isfinite(floats).all():
+        raise LabelError(f"{where}: label {key!r} is not finite")
+    return floats

@@ -1,0 +1,285 @@
+"""Reading structures from anything ASE reads, as a stream.
+
+A *spec* is a path, a glob pattern, or either with ``@slice`` appended, as ASE writes it:
+``pool.extxyz``, ``runs/*/out.traj``, ``pool.extxyz@:1000``, ``data.db@-50:``.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ase.db
+import ase.io
+import numpy as np
+from ase import Atoms
+from ase.db.row import AtomsRow
+
+from labelwise.errors import ArgumentError, ReadError
+from labelwise.structures.compression import decompressed_file, strip_compression
+from labelwise.structures.extxyz import iter_frame_texts, parse_frame
+
+_EXTXYZ_SUFFIXES = (".xyz", ".extxyz")
+_DATABASE_SUFFIXES = (".db", ".aselmdb")
+_SLICE = re.compile(r"^-?\d*(:-?\d*){0,2}$")
+
+Spec = str | os.PathLike[str]
+
+
+@dataclass(frozen=True, order=True)
+class Source:
+    """Where a structure came from: a file and the frame's place in it, from 0."""
+
+    file: str
+    frame: int
+
+    def __str__(self) -> str:
+        return f"{self.file}@{self.frame}"
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A structure with its source and its place among all structures read."""
+
+    atoms: Atoms
+    source: Source
+    index: int
+
+
+@dataclass(frozen=True)
+class FileSlice:
+    """One file and the frames wanted from it."""
+
+    path: Path
+    frames: slice
+    is_single: bool = False
+
+
+def expand_specs(specs: Spec | Iterable[Spec]) -> list[FileSlice]:
+    """Resolve paths, globs and ``@slice`` endings into files and slices.
+
+    Args:
+        specs: One spec or several. Files of a glob come in alphabetical order.
+
+    Returns:
+        One entry for each file, in the order given. A spec ending in a single number
+        (``file@3``, ``file@-1``) takes that one frame.
+
+    Raises:
+        ArgumentError: No spec, or a slice that cannot be read.
+        ReadError: A path or a pattern matches no file, or a directory.
+    """
+    several = [specs] if isinstance(specs, str | os.PathLike) else list(specs)
+    if not several:
+        raise ArgumentError("no structure file was given")
+    return [part for spec in several for part in _expand_spec(os.fspath(spec))]
+
+
+def iter_frames(specs: Spec | Iterable[Spec]) -> Iterator[Frame]:
+    """Read structures one by one; never more than one frame of a file is in memory.
+
+    Extended XYZ and ASE databases are streamed, compressed files are read in linear
+    time; other formats go through ``ase.io.iread``.
+
+    Args:
+        specs: One spec or several, see ``expand_specs``.
+
+    Yields:
+        Frames in the order of the specs; ``index`` counts over all files from 0.
+
+    Raises:
+        ArgumentError: A slice that cannot be read.
+        ReadError: A file is missing, damaged or in no format that ASE knows; names the
+            file and the frame.
+    """
+    index = 0
+    for part in expand_specs(specs):
+        n_before = index
+        for number, atoms in _iter_slice(part):
+            yield Frame(atoms, Source(str(part.path), number), index)
+            index += 1
+        if part.is_single and index == n_before:
+            raise ReadError(
+                f"{part.path} has no frame {part.frames.start}; it holds {count_frames(part.path)}"
+            )
+
+
+def read_structures(specs: Spec | Iterable[Spec]) -> list[Atoms]:
+    """Read structures into memory.
+
+    Args:
+        specs: One spec or several: a path, a glob, or either with ``@slice``.
+
+    Returns:
+        The structures in the order of the specs; positions and cell in Å.
+
+    Raises:
+        ArgumentError: A slice that cannot be read.
+        ReadError: A file is missing, damaged or in no format that ASE knows.
+    """
+    return [frame.atoms for frame in iter_frames(specs)]
+
+
+def read_sources(sources: Sequence[Source]) -> list[Atoms]:
+    """Read single frames again, with one forward pass over each file.
+
+    Args:
+        sources: Where the structures are, in any order.
+
+    Returns:
+        One structure for each source, in the same order.
+
+    Raises:
+        ReadError: A file has changed so that a frame is no longer there.
+    """
+    wanted: dict[str, set[int]] = {}
+    for source in sources:
+        wanted.setdefault(source.file, set()).add(source.frame)
+    found: dict[Source, Atoms] = {}
+    for file, numbers in wanted.items():
+        last = max(numbers)
+        for number, atoms in _iter_file(Path(file), numbers.__contains__, last):
+            found[Source(file, number)] = atoms
+    for source in sources:
+        if source not in found:
+            raise ReadError(f"{source}: the frame is no longer there; did the file change?")
+    return [found[source] for source in sources]
+
+
+def count_frames(path: Path) -> int:
+    """Count the frames of a file without building structures where that can be avoided.
+
+    Args:
+        path: Any file that ``iter_frames`` reads.
+
+    Raises:
+        ReadError: The file cannot be read.
+    """
+    if _is_extxyz(path):
+        return sum(1 for _ in iter_frame_texts(path))
+    return sum(1 for _ in _iter_file(path, lambda _: True, None))
+
+
+def _expand_spec(spec: str) -> list[FileSlice]:
+    # A file whose name contains '@' is meant literally.
+    if Path(spec).exists():
+        return [FileSlice(_checked_file(Path(spec)), slice(None))]
+    pattern, _, ending = spec.rpartition("@")
+    if pattern and not _SLICE.match(ending):
+        raise ArgumentError(
+            f"{spec}: no such file, and {ending!r} is not a slice; "
+            "write file@start:stop:step or file@frame"
+        )
+    frames = _parse_slice(ending) if pattern else slice(None)
+    is_single = bool(pattern) and ":" not in ending
+    pattern = pattern or spec
+    if Path(pattern).exists():
+        return [FileSlice(_checked_file(Path(pattern)), frames, is_single)]
+    found = glob.glob(pattern, recursive=True)  # noqa: PTH207 - Path.glob takes no absolute pattern
+    matches = sorted(match for match in found if Path(match).is_file())
+    if not matches:
+        kind = "no file matches" if glob.has_magic(pattern) else "no such file:"
+        raise ReadError(f"{kind} {pattern}")
+    return [FileSlice(Path(match), frames, is_single) for match in matches]
+
+
+def _checked_file(path: Path) -> Path:
+    if path.is_dir() and strip_compression(path).suffix not in _DATABASE_SUFFIXES:
+        raise ReadError(f"{path} is a directory; give its files, for instance '{path}/*.extxyz'")
+    return path
+
+
+def _parse_slice(text: str) -> slice:
+    try:
+        numbers = [int(part) if part else None for part in text.split(":")]
+        if len(numbers) == 1:
+            first = numbers[0]
+            if first is None:
+                raise ArgumentError("an empty slice after '@'; write file@start:stop:step")
+            return slice(first, first + 1 or None)
+        frames = slice(*numbers)
+        frames.indices(0)
+    except ArgumentError:
+        raise
+    except ValueError as error:
+        raise ArgumentError(f"'@{text}' is not a slice: {error}") from error
+    return frames
+
+
+def _iter_slice(part: FileSlice) -> Iterator[tuple[int, Atoms]]:
+    """Yield (frame number, structure) of the frames wanted from one file."""
+    numbers = (part.frames.start, part.frames.stop, part.frames.step)
+    if any(number is not None and number < 0 for number in numbers):
+        chosen = range(*part.frames.indices(count_frames(part.path)))
+        if not chosen:
+            return
+        pairs = _iter_file(part.path, chosen.__contains__, max(chosen))
+        yield from reversed(list(pairs)) if chosen.step < 0 else pairs
+        return
+    start, stop, step = numbers[0] or 0, numbers[1], numbers[2] or 1
+    if stop is not None and stop <= start:
+        return
+    last = None if stop is None else stop - 1
+    yield from _iter_file(
+        part.path, lambda number: number >= start and (number - start) % step == 0, last
+    )
+
+
+def _iter_file(
+    path: Path, wanted: Callable[[int], bool], last: int | None
+) -> Iterator[tuple[int, Atoms]]:
+    """Yield (frame number, structure) of the frames wanted, up to and with ``last``."""
+    if _is_extxyz(path):
+        for number, text in enumerate(iter_frame_texts(path)):
+            if wanted(number):
+                yield number, parse_frame(text, f"{path}@{number}")
+            if last is not None and number >= last:
+                return
+        return
+    number = 0
+    try:
+        for number, atoms in enumerate(_iter_with_ase(path)):
+            if wanted(number):
+                yield number, atoms
+            if last is not None and number >= last:
+                return
+    except ReadError:
+        raise
+    except Exception as error:  # ASE's readers raise whatever they stumble on
+        reason = str(error).strip() or type(error).__name__
+        raise ReadError(f"{path}: cannot be read at frame {number} or after ({reason})") from error
+
+
+def _iter_with_ase(path: Path) -> Iterator[Atoms]:
+    if not path.exists():
+        raise ReadError(f"no such file: {path}")
+    with decompressed_file(path) as plain:
+        if plain.suffix.lower() in _DATABASE_SUFFIXES:
+            with ase.db.connect(str(plain), use_lock_file=False) as database:
+                for row in database.select():
+                    yield _atoms_of_row(row)
+        else:
+            yield from ase.io.iread(str(plain), index=":", do_not_split_by_at_sign=True)
+
+
+def _atoms_of_row(row: AtomsRow) -> Atoms:
+    """Return a database row as a structure with its keys and scalar data as info."""
+    atoms: Atoms = row.toatoms()
+    data = row.data if isinstance(row.data, dict) else {}
+    scalars = {key: value for key, value in data.items() if _is_scalar(value)}
+    atoms.info.update(scalars)
+    atoms.info.update(row.key_value_pairs)
+    return atoms
+
+
+def _is_scalar(value: Any) -> bool:
+    return isinstance(value, str | bool | int | float | np.number)
+
+
+def _is_extxyz(path: Path) -> bool:
+    return strip_compression(path).suffix.lower() in _EXTXYZ_SUFFIXES

@@ -1,0 +1,189 @@
+"""Setting aside structures that cannot or need not be labelled, with the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+import numpy as np
+from ase import Atoms
+from ase.data import chemical_symbols
+from matscipy.neighbours import neighbour_list
+from scipy.spatial import cKDTree
+
+from labelwise.structures.identity import DuplicateIndex
+from labelwise.structures.reading import Frame, Source
+
+#: Atoms closer than this are a broken structure, Å.
+MIN_DISTANCE = 0.4
+
+
+@dataclass(frozen=True)
+class Screened:
+    """A structure that was set aside.
+
+    Attributes:
+        role: ``pool`` or ``train``.
+        index: The structure's place among all that were read for that role.
+        source: Its file and frame.
+        reason: One of the short names in ``Screen``'s docstring.
+        detail: What was found, in words.
+    """
+
+    role: str
+    index: int
+    source: Source
+    reason: str
+    detail: str
+
+
+class Screen:
+    """Checks structures one by one and remembers those it has passed.
+
+    ======================  ======================================================
+    reason                  what was found
+    ======================  ======================================================
+    no-atoms                the frame is empty
+    non-finite              NaN or infinity in the positions or the cell
+    bad-cell                periodic along a missing or flat cell vector
+    unknown-element         an element the model was not trained on
+    atoms-too-close         two atoms closer than 0.4 Å
+    isolated-atom           one atom without periodic neighbours
+    no-neighbours           no pair of atoms within the model's cutoff
+    duplicate-of-train      equals a labelled structure to 1e-6 Å (pool only)
+    duplicate-of-pool       equals an earlier structure of the pool to 1e-6 Å
+    ======================  ======================================================
+
+    An isolated atom is set aside in the pool because its label is an atomic reference
+    energy, not a sample of a potential-energy surface; the same goes for atoms out of
+    each other's reach, about which a model with a finite cutoff has nothing to say.
+    Duplicates among the labelled structures are kept: they are the user's.
+    """
+
+    def __init__(
+        self,
+        elements: Collection[int] | None,
+        cutoff: float | None,
+        *,
+        min_distance: float = MIN_DISTANCE,
+    ) -> None:
+        """Set what a structure is held against.
+
+        Args:
+            elements: Atomic numbers that the model knows; None for any.
+            cutoff: The model's cutoff, Å; None skips the check for neighbours.
+            min_distance: The least distance between two atoms, Å.
+        """
+        self._elements = None if elements is None else frozenset(elements)
+        self._cutoff = cutoff
+        self._min_distance = min_distance
+        self._train = DuplicateIndex()
+        self._pool = DuplicateIndex()
+        self._labels: dict[str, list[str]] = {"train": [], "pool": []}
+
+    def check_train(self, frame: Frame) -> Screened | None:
+        """Return why a labelled structure is set aside, or None and remember it."""
+        found = self._check_content(frame.atoms)
+        if found is not None:
+            return Screened("train", frame.index, frame.source, *found)
+        self._remember(self._train, frame, "train")
+        return None
+
+    def check_pool(self, frame: Frame) -> Screened | None:
+        """Return why a structure of the pool is set aside, or None and remember it."""
+        found = self._check_content(frame.atoms) or self._check_duplicate(frame.atoms)
+        if found is not None:
+            return Screened("pool", frame.index, frame.source, *found)
+        self._remember(self._pool, frame, "pool")
+        return None
+
+    def _remember(self, index: DuplicateIndex, frame: Frame, role: str) -> None:
+        index.add(frame.atoms, len(self._labels[role]))
+        self._labels[role].append(str(frame.source))
+
+    def _check_duplicate(self, atoms: Atoms) -> tuple[str, str] | None:
+        number = self._train.find(atoms)
+        if number is not None:
+            return "duplicate-of-train", f"equals {self._labels['train'][number]}"
+        number = self._pool.find(atoms)
+        if number is not None:
+            return "duplicate-of-pool", f"equals {self._labels['pool'][number]}"
+        return None
+
+    def _check_content(self, atoms: Atoms) -> tuple[str, str] | None:
+        return (
+            _check_numbers(atoms)
+            or self._check_elements(atoms)
+            or _check_cell(atoms)
+            or self._check_distances(atoms)
+        )
+
+    def _check_elements(self, atoms: Atoms) -> tuple[str, str] | None:
+        if self._elements is None:
+            return None
+        unknown = sorted({int(z) for z in atoms.numbers} - self._elements)
+        if not unknown:
+            return None
+        symbols = ", ".join(
+            chemical_symbols[z] if 0 <= z < len(chemical_symbols) else str(z) for z in unknown
+        )
+        return "unknown-element", f"the model does not know {symbols}"
+
+    def _check_distances(self, atoms: Atoms) -> tuple[str, str] | None:
+        nearest = _nearest_distance(atoms, self._min_distance, self._cutoff)
+        if nearest < self._min_distance:
+            return "atoms-too-close", f"two atoms at {nearest:.3f} Å"
+        if self._cutoff is not None and nearest > self._cutoff:
+            if len(atoms) == 1:
+                return "isolated-atom", "a single atom without neighbours"
+            return "no-neighbours", f"no two atoms within the model's {self._cutoff:g} Å"
+        return None
+
+
+def _check_numbers(atoms: Atoms) -> tuple[str, str] | None:
+    if len(atoms) == 0:
+        return "no-atoms", "the frame is empty"
+    if not np.isfinite(atoms.positions).all():
+        bad = int((~np.isfinite(atoms.positions).all(axis=1)).argmax())
+        return "non-finite", f"the position of atom {bad} is not finite"
+    if not np.isfinite(atoms.cell.array).all():
+        return "non-finite", "the cell is not finite"
+    return None
+
+
+def _check_cell(atoms: Atoms) -> tuple[str, str] | None:
+    """Find periodic directions that have no vector, or vectors that lie in a plane."""
+    periodic = atoms.cell.array[atoms.pbc]
+    if len(periodic) == 0:
+        return None
+    lengths = np.linalg.norm(periodic, axis=1)
+    if (lengths < MIN_DISTANCE).any():
+        return "bad-cell", f"periodic along a cell vector of {lengths.min():.3g} Å"
+    if np.linalg.matrix_rank(periodic / lengths[:, None], tol=1e-6) < len(periodic):
+        return "bad-cell", "the periodic cell vectors are linearly dependent"
+    return None
+
+
+def _nearest_distance(atoms: Atoms, min_distance: float, cutoff: float | None) -> float:
+    """Return the least distance between two atoms, Å, as far as screening needs it.
+
+    Periodic structures are searched to ``min_distance`` only when their density proves
+    that some pair lies within the cutoff: the densest packing of n points in a volume V
+    has a nearest distance of at most (sqrt(2) V / n)**(1/3).
+    """
+    if not atoms.pbc.any():
+        if len(atoms) == 1:
+            return np.inf
+        distances, _ = cKDTree(atoms.positions).query(atoms.positions, k=2)
+        return float(distances[:, 1].min())
+    reach = min_distance
+    if cutoff is not None:
+        bound = np.cbrt(np.sqrt(2.0) * abs(atoms.cell.volume) / len(atoms))
+        if not atoms.pbc.all() or bound >= cutoff:
+            reach = cutoff
+        found = neighbour_list("d", atoms, reach)
+        if len(found):
+            return float(found.min())
+        return np.inf if reach == cutoff else float(bound)
+    found = neighbour_list("d", atoms, reach)
+    return float(found.min()) if len(found) else np.inf
