@@ -12,16 +12,57 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO, cast
+from typing import IO, TYPE_CHECKING, cast
 
 import zstandard
 
 from labelwise.errors import ReadError
 
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
 COMPRESSED_SUFFIXES = (".gz", ".bz2", ".xz", ".zst")
 
 #: What the standard decoders raise on damaged input.
 DECODING_ERRORS = (EOFError, OSError, lzma.LZMAError, zlib.error, zstandard.ZstdError)
+
+
+_CHUNK = 1 << 18
+
+
+class _ZstandardStream(io.RawIOBase):
+    """Zstandard data as a stream that notices when the end is missing.
+
+    The package's own reader takes a file that was cut short for a shorter file.
+    """
+
+    def __init__(self, raw: IO[bytes]) -> None:
+        self._raw = raw
+        self._frame = zstandard.ZstdDecompressor().decompressobj()
+        self._compressed = b""
+        self._pending = b""
+        self._is_inside_frame = False
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        view = memoryview(buffer).cast("B")
+        while not self._pending:
+            self._compressed = self._compressed or self._raw.read(_CHUNK)
+            if not self._compressed:
+                if self._is_inside_frame:
+                    raise EOFError("compressed file ended before the end of its data")
+                return 0
+            self._pending = self._frame.decompress(self._compressed)
+            self._is_inside_frame = not self._frame.eof
+            self._compressed = self._frame.unused_data if self._frame.eof else b""
+            if self._frame.eof:
+                self._frame = zstandard.ZstdDecompressor().decompressobj()
+        n_given = min(len(view), len(self._pending))
+        view[:n_given] = self._pending[:n_given]
+        self._pending = self._pending[n_given:]
+        return n_given
 
 
 def strip_compression(path: Path) -> Path:
@@ -59,8 +100,7 @@ def open_binary(path: Path) -> Iterator[IO[bytes]]:
         elif suffix == ".xz":
             stream = cast("IO[bytes]", lzma.LZMAFile(raw))  # noqa: SIM115 - raw is closed below
         elif suffix == ".zst":
-            reader = zstandard.ZstdDecompressor().stream_reader(raw, read_across_frames=True)
-            stream = cast("IO[bytes]", io.BufferedReader(cast("io.RawIOBase", reader)))
+            stream = cast("IO[bytes]", io.BufferedReader(_ZstandardStream(raw)))
         else:
             stream = raw
         yield stream
