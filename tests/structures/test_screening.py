@@ -27,6 +27,8 @@ def broken(kind: str) -> Atoms:
         "non-finite  ": Atoms("C", [[0, 0, 0]], cell=cell * np.nan, pbc=True),
         "bad-cell": Atoms("CO", [[0, 0, 0], [0, 0, 1.1]], pbc=True),
         "bad-cell ": Atoms("CO", [[0, 0, 0], [0, 0, 1.1]], cell=flat, pbc=True),
+        "bad-cell  ": Atoms("C", cell=[[5, 0, 0], [0, 5, 0], [2.5, 0, 1e-3]], pbc=True),
+        "bad-cell   ": Atoms("C", cell=[[5, 0, 0], [9, 9, 9], [2.5, 0, 0]], pbc=[1, 0, 1]),
         "unknown-element": Atoms("CU", [[0, 0, 0], [0, 0, 1.1]]),
         "unknown-element ": Atoms("CX", [[0, 0, 0], [0, 0, 1.1]]),
         "atoms-too-close": Atoms("CO", [[0, 0, 0], [0, 0, 0.3]]),
@@ -40,7 +42,8 @@ def broken(kind: str) -> Atoms:
 
 
 KINDS = [
-    "no-atoms", "non-finite", "non-finite ", "non-finite  ", "bad-cell", "bad-cell ",
+    "no-atoms", "non-finite", "non-finite ", "non-finite  ", "bad-cell", "bad-cell ", "bad-cell  ",
+    "bad-cell   ",
     "unknown-element", "unknown-element ", "atoms-too-close", "atoms-too-close ",
     "atoms-too-close  ", "isolated-atom", "isolated-atom ", "no-neighbours", "no-neighbours ",
 ]  # fmt: skip

@@ -16,6 +16,8 @@ from labelwise.structures.reading import Frame, Source
 
 #: Atoms closer than this are a broken structure, Å.
 MIN_DISTANCE = 0.4
+#: A periodic cell flatter than this has no sensible neighbour list, Å.
+MIN_CELL_HEIGHT = 0.1
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,11 @@ class Screen:
         self._train = DuplicateIndex()
         self._pool = DuplicateIndex()
         self._labels: dict[str, list[str]] = {"train": [], "pool": []}
+
+    def check_content(self, frame: Frame) -> Screened | None:
+        """Return why the model cannot take a structure, or None; repeats are not looked for."""
+        found = self._check_content(frame.atoms)
+        return None if found is None else Screened("pool", frame.index, frame.source, *found)
 
     def check_train(self, frame: Frame) -> Screened | None:
         """Return why a labelled structure is set aside, or None and remember it."""
@@ -159,8 +166,14 @@ def _check_cell(atoms: Atoms) -> tuple[str, str] | None:
     lengths = np.linalg.norm(periodic, axis=1)
     if (lengths < MIN_DISTANCE).any():
         return "bad-cell", f"periodic along a cell vector of {lengths.min():.3g} Å"
-    if np.linalg.matrix_rank(periodic / lengths[:, None], tol=1e-6) < len(periodic):
-        return "bad-cell", "the periodic cell vectors are linearly dependent"
+    # The diagonal of R in a QR factorisation is the height over the vectors before;
+    # each vector takes its turn to be the last.
+    heights = [
+        abs(np.linalg.qr(np.roll(periodic, turn, axis=0).T, mode="r")[-1, -1])
+        for turn in range(len(periodic))
+    ]
+    if min(heights) < MIN_CELL_HEIGHT:
+        return "bad-cell", f"the cell is flat: {min(heights):.3g} Å high"
     return None
 
 

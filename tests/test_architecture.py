@@ -1,0 +1,92 @@
+"""Imports only point up the list; a newcomer guesses the file from the question."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import labelwise
+
+PACKAGE = Path(labelwise.__file__).parent
+# Data flow down this list, so a room may import itself and the rooms above it.
+ROOMS = [
+    "errors",
+    "timing",
+    "structures",
+    "demo_data",
+    "potentials",
+    "representations",
+    "kernels",
+    "selection",
+    "acquisition",
+    "feature_file",
+    "summary",
+    "api",
+    "testing",
+    "diagnosis",
+    "cli",
+]
+MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or path.stem != "__init__")
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported_rooms(path: Path) -> set[str]:
+    rooms = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("labelwise."):
+            rooms.add(node.module.split(".")[1])
+        elif isinstance(node, ast.Import):
+            rooms |= {a.name.split(".")[1] for a in node.names if a.name.startswith("labelwise.")}
+    return rooms
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_up(path: Path) -> None:
+    own = ROOMS.index(room_of(path))
+    below = {room for room in imported_rooms(path) if ROOMS.index(room) > own}
+    assert not below, f"{room_of(path)} may not import {sorted(below)}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_modules_stay_small(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= 500
+
+
+def test_model_families_are_imported_in_one_place_only() -> None:
+    for path in MODULES:
+        tree = ast.parse(path.read_text())
+        names = {
+            (node.module or "").split(".")[0]
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ImportFrom)
+        } | {
+            alias.name.split(".")[0]
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Import)
+            for alias in node.names
+        }
+        if names & {"mace", "e3nn"}:
+            assert room_of(path) in {"potentials", "testing"}, path
+
+
+def test_importing_does_no_work() -> None:
+    """``import labelwise`` loads neither torch nor ASE, and is quick."""
+    code = "import sys, labelwise; print(sorted({'torch', 'ase', 'mace', 'rich'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_public_names_exist_and_are_few() -> None:
+    assert len(labelwise.__all__) <= 40
+    for name in labelwise.__all__:
+        assert getattr(labelwise, name) is not None
+    assert set(labelwise.__all__) <= set(dir(labelwise))
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        labelwise.nothing  # noqa: B018
