@@ -7,8 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from ase import Atoms
 from ase.build import bulk, molecule
+
+from labelwise.potentials import Potential, load_potential
+from tests.models import build_mace
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
@@ -64,3 +68,16 @@ def shared_data() -> Path:
     if not (SHARED / "data").is_dir():
         pytest.skip("the development data are not here")
     return SHARED / "data"
+
+
+@pytest.fixture(scope="session")
+def model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small MACE model of H, C, N, O with random weights, as mace-torch saves it."""
+    path = tmp_path_factory.mktemp("models") / "small.model"
+    torch.save(build_mace(channels=8), path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def potential(model_path: Path) -> Potential:
+    return load_potential(model_path, trust=True)

@@ -30,7 +30,9 @@ ROOMS = [
     "diagnosis",
     "cli",
 ]
-MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or path.stem != "__init__")
+MODULES = sorted(
+    path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or path.stem != "__init__"
+)
 
 
 def room_of(path: Path) -> str:
@@ -40,7 +42,11 @@ def room_of(path: Path) -> str:
 def imported_rooms(path: Path) -> set[str]:
     rooms = set()
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("labelwise."):
+        if (
+            isinstance(node, ast.ImportFrom)
+            and node.module
+            and node.module.startswith("labelwise.")
+        ):
             rooms.add(node.module.split(".")[1])
         elif isinstance(node, ast.Import):
             rooms |= {a.name.split(".")[1] for a in node.names if a.name.startswith("labelwise.")}
@@ -78,7 +84,9 @@ def test_model_families_are_imported_in_one_place_only() -> None:
 
 def test_importing_does_no_work() -> None:
     """``import labelwise`` loads neither torch nor ASE, and is quick."""
-    code = "import sys, labelwise; print(sorted({'torch', 'ase', 'mace', 'rich'} & set(sys.modules)))"
+    code = (
+        "import sys, labelwise; print(sorted({'torch', 'ase', 'mace', 'rich'} & set(sys.modules)))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -1,1 +1,88 @@
-"""Choose which atomic structures are worth a quantum-chemistry label."""
+"""Choose which atomic structures are worth a quantum-chemistry label.
+
+The main road in six lines::
+
+    import labelwise as lw
+
+    potential = lw.load_potential("demo")
+    train, pool = lw.read_structures("train.extxyz"), lw.read_structures("pool.extxyz")
+    batch = lw.select(pool, n_select=100, train=train, potential=potential)
+    lw.write_structures("batch.extxyz", batch.structures)
+
+Names are loaded when they are first used, so that importing the package costs nothing.
+"""
+
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from labelwise.acquisition import Acquisition as Acquisition
+    from labelwise.acquisition import AcquisitionSettings as AcquisitionSettings
+    from labelwise.acquisition import Pick as Pick
+    from labelwise.api import SelectedBatch as SelectedBatch
+    from labelwise.api import represent as represent
+    from labelwise.api import select as select
+    from labelwise.errors import LabelwiseError as LabelwiseError
+    from labelwise.kernels import Kernel as Kernel
+    from labelwise.kernels import LinearKernel as LinearKernel
+    from labelwise.potentials import Potential as Potential
+    from labelwise.potentials import load_potential as load_potential
+    from labelwise.selection import Selection as Selection
+    from labelwise.selection import select_batch as select_batch
+    from labelwise.structures import get_labels as get_labels
+    from labelwise.structures import read_structures as read_structures
+    from labelwise.structures import write_structures as write_structures
+
+try:
+    __version__ = version("labelwise")
+except PackageNotFoundError:  # a source tree that was not installed
+    __version__ = "0+unknown"
+
+_HOMES = {
+    "Acquisition": "acquisition",
+    "AcquisitionSettings": "acquisition",
+    "SelectedBatch": "api",
+    "Kernel": "kernels",
+    "LabelwiseError": "errors",
+    "LinearKernel": "kernels",
+    "Pick": "acquisition",
+    "Potential": "potentials",
+    "Selection": "selection",
+    "get_labels": "structures",
+    "load_potential": "potentials",
+    "read_structures": "structures",
+    "represent": "api",
+    "select": "api",
+    "select_batch": "selection",
+    "write_structures": "structures",
+}
+
+__all__ = [
+    "Acquisition",
+    "AcquisitionSettings",
+    "Kernel",
+    "LabelwiseError",
+    "LinearKernel",
+    "Pick",
+    "Potential",
+    "SelectedBatch",
+    "Selection",
+    "get_labels",
+    "load_potential",
+    "read_structures",
+    "represent",
+    "select",
+    "select_batch",
+    "write_structures",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'labelwise' has no attribute {name!r}")
+    return getattr(import_module(f"labelwise.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -20,6 +20,10 @@ A message says which argument, what came, what is allowed and what to do next.
 from __future__ import annotations
 
 
+class LabelwiseWarning(UserWarning):
+    """Base of every warning given on purpose."""
+
+
 class LabelwiseError(Exception):
     """Base of every error raised on purpose."""
 

@@ -1,11 +1,17 @@
 from __future__ import annotations
 
+import itertools
+import time
+
 import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk
+from hypothesis import given
+from hypothesis import strategies as st
 
 from labelwise.structures import Frame, Screen, Source
+from labelwise.structures.screening import find_nearest_distance
 
 
 def frame(atoms: Atoms, index: int = 0, file: str = "pool.extxyz") -> Frame:
@@ -36,16 +42,18 @@ def broken(kind: str) -> Atoms:
         "atoms-too-close  ": Atoms("CO", [[0, 0, 0], [0, 0, 4.7]], cell=cell, pbc=True),
         "isolated-atom": Atoms("C", [[0, 0, 0]]),
         "isolated-atom ": Atoms("C", [[0, 0, 0]], cell=4 * cell, pbc=True),
+        "out-of-range": Atoms("CO", [[0, 0, 0], [0, 0, 1e8]]),
+        "out-of-range ": Atoms("CO", [[0, 0, 0], [0, 0, 1]], cell=[1e9] * 3, pbc=True),
         "no-neighbours": Atoms("CO", [[0, 0, 0], [0, 0, 9.0]]),
         "no-neighbours ": Atoms("CO", [[0, 0, 0], [9.0, 9.0, 9.0]], cell=4 * cell, pbc=True),
     }[kind]
 
 
 KINDS = [
-    "no-atoms", "non-finite", "non-finite ", "non-finite  ", "bad-cell", "bad-cell ", "bad-cell  ",
-    "bad-cell   ",
-    "unknown-element", "unknown-element ", "atoms-too-close", "atoms-too-close ",
-    "atoms-too-close  ", "isolated-atom", "isolated-atom ", "no-neighbours", "no-neighbours ",
+    "no-atoms", "non-finite", "non-finite ", "non-finite  ", "out-of-range", "out-of-range ",
+    "bad-cell", "bad-cell ", "bad-cell  ", "bad-cell   ", "unknown-element", "unknown-element ",
+    "atoms-too-close", "atoms-too-close ", "atoms-too-close  ", "isolated-atom",
+    "isolated-atom ", "no-neighbours", "no-neighbours ",
 ]  # fmt: skip
 
 
@@ -91,6 +99,48 @@ def test_density_bound_never_hides_a_missing_neighbour() -> None:
     for number, spacing in enumerate(np.linspace(3.05, 7.05, 41)):
         found = screen.check_pool(frame(bulk("C", "fcc", a=spacing * np.sqrt(2)), number))
         assert (found is not None) == (spacing > 4.5), spacing
+
+
+@given(
+    seed=st.integers(0, 10**6),
+    n_atoms=st.integers(1, 8),
+    pbc=st.tuples(st.booleans(), st.booleans(), st.booleans()),
+    skew=st.floats(0, 3),
+)
+def test_nearest_distance_is_that_of_the_images(
+    seed: int, n_atoms: int, pbc: tuple[bool, bool, bool], skew: float
+) -> None:
+    """Against every image of every atom, one by one."""
+    rng = np.random.default_rng(seed)
+    cell = np.diag(rng.uniform(2, 5, 3)) + skew * np.tril(rng.uniform(-2, 2, (3, 3)), -1)
+    atoms = Atoms("C" * n_atoms, rng.uniform(-9, 9, (n_atoms, 3)), cell=cell, pbc=pbc)
+    spans = [range(-8, 9) if periodic else (0,) for periodic in pbc]
+    shifts = np.array(list(itertools.product(*spans))) @ cell
+    # Bring the pairs together first, so that eight images are enough.
+    delta = atoms.positions[:, None] - atoms.positions[None]
+    scaled = np.linalg.solve(cell.T, delta.reshape(-1, 3).T).T
+    scaled -= np.where(pbc, np.round(scaled), 0)
+    separations = np.linalg.norm((scaled @ cell)[:, None] + shifts[None], axis=-1)
+    separations = separations.reshape(n_atoms, n_atoms, -1)
+    own = (shifts == 0).all(axis=1)
+    separations[np.arange(n_atoms), np.arange(n_atoms), own.argmax()] = np.inf
+    expected = separations.min()
+    found = find_nearest_distance(atoms, 4.0)
+    assert (expected > 4.0 and found > 4.0) or found == pytest.approx(expected, abs=1e-9)
+
+
+@pytest.mark.parametrize("length", [1e2, 1e4, 9e5])
+def test_large_vacuum_costs_nothing(screen: Screen, water: Atoms, length: float) -> None:
+    water.cell = [length] * 3
+    water.pbc = True
+    slab = bulk("C", "diamond", a=3.57) * (2, 2, 2)
+    slab.cell[2] = [0, 0, length]
+    slab.pbc = [True, True, False]
+    flat = slab.copy()
+    flat.cell[2] = 0
+    start = time.perf_counter()
+    assert [screen.check_pool(frame(a)) for a in (water, slab, flat)] == [None] * 3
+    assert time.perf_counter() - start < 1.0
 
 
 def test_input_is_not_modified(screen: Screen, water: Atoms) -> None:

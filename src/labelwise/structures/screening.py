@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
-from matscipy.neighbours import neighbour_list
+from ase.geometry import complete_cell
 from scipy.spatial import cKDTree
 
 from labelwise.structures.identity import DuplicateIndex
@@ -16,6 +17,8 @@ from labelwise.structures.reading import Frame, Source
 
 #: Atoms closer than this are a broken structure, Å.
 MIN_DISTANCE = 0.4
+#: Beyond this a coordinate is a mistake, Å.
+MAX_COORDINATE = 1e6
 #: A periodic cell flatter than this has no sensible neighbour list, Å.
 MIN_CELL_HEIGHT = 0.1
 
@@ -47,6 +50,7 @@ class Screen:
     ======================  ======================================================
     no-atoms                the frame is empty
     non-finite              NaN or infinity in the positions or the cell
+    out-of-range            a position or cell component beyond 1e6 Å
     bad-cell                periodic along a missing or flat cell vector
     unknown-element         an element the model was not trained on
     atoms-too-close         two atoms closer than 0.4 Å
@@ -155,6 +159,9 @@ def _check_numbers(atoms: Atoms) -> tuple[str, str] | None:
         return "non-finite", f"the position of atom {bad} is not finite"
     if not np.isfinite(atoms.cell.array).all():
         return "non-finite", "the cell is not finite"
+    farthest = max(np.abs(atoms.positions).max(), np.abs(atoms.cell.array).max())
+    if farthest > MAX_COORDINATE:
+        return "out-of-range", f"a coordinate of {farthest:.3g} Å"
     return None
 
 
@@ -169,7 +176,7 @@ def _check_cell(atoms: Atoms) -> tuple[str, str] | None:
     # The diagonal of R in a QR factorisation is the height over the vectors before;
     # each vector takes its turn to be the last.
     heights = [
-        abs(np.linalg.qr(np.roll(periodic, turn, axis=0).T, mode="r")[-1, -1])
+        abs(float(np.asarray(np.linalg.qr(np.roll(periodic, turn, axis=0).T, mode="r"))[-1, -1]))
         for turn in range(len(periodic))
     ]
     if min(heights) < MIN_CELL_HEIGHT:
@@ -184,19 +191,48 @@ def _nearest_distance(atoms: Atoms, min_distance: float, cutoff: float | None) -
     that some pair lies within the cutoff: the densest packing of n points in a volume V
     has a nearest distance of at most (sqrt(2) V / n)**(1/3).
     """
-    if not atoms.pbc.any():
-        if len(atoms) == 1:
-            return np.inf
-        distances, _ = cKDTree(atoms.positions).query(atoms.positions, k=2)
-        return float(distances[:, 1].min())
-    reach = min_distance
-    if cutoff is not None:
-        bound = np.cbrt(np.sqrt(2.0) * abs(atoms.cell.volume) / len(atoms))
-        if not atoms.pbc.all() or bound >= cutoff:
-            reach = cutoff
-        found = neighbour_list("d", atoms, reach)
-        if len(found):
-            return float(found.min())
-        return np.inf if reach == cutoff else float(bound)
-    found = neighbour_list("d", atoms, reach)
-    return float(found.min()) if len(found) else np.inf
+    if cutoff is None or not atoms.pbc.any():
+        return find_nearest_distance(atoms, min_distance)
+    bound = float(np.cbrt(np.sqrt(2.0) * abs(atoms.cell.volume) / len(atoms)))
+    if not atoms.pbc.all() or bound >= cutoff:
+        return find_nearest_distance(atoms, cutoff)
+    return min(bound, find_nearest_distance(atoms, min_distance))
+
+
+def find_nearest_distance(atoms: Atoms, reach: float) -> float:
+    """Return the least distance between two atoms or images of atoms, Å.
+
+    A k-d tree over the atoms and those of their images that lie within ``reach`` of the
+    cell: unlike a cell list it does not mind large vacuum, thin cells or far atoms.
+
+    Args:
+        atoms: At least one atom; finite, its periodic cell vectors not flat.
+        reach: Images farther than this from the cell are left out, Å.
+
+    Returns:
+        The distance in Å; infinity when there is no other atom and no image in reach.
+        Exact up to ``reach``, and for structures without periodicity.
+    """
+    points = atoms.positions
+    if atoms.pbc.any():
+        inside, images = _images_in_reach(atoms, reach)
+        points = np.concatenate([inside, images])
+    if len(points) == 1:
+        return np.inf
+    distances, _ = cKDTree(points).query(points[: len(atoms)], k=2)
+    return float(distances[:, 1].min())
+
+
+def _images_in_reach(atoms: Atoms, reach: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the atoms moved into the cell and their images near it, (n, 3), (m, 3), Å."""
+    cell = complete_cell(atoms.cell.array)
+    heights = 1.0 / np.linalg.norm(np.linalg.inv(cell), axis=0)
+    margin = np.where(atoms.pbc, reach / heights, np.inf)
+    scaled = np.linalg.solve(cell.T, atoms.positions.T).T
+    scaled[:, atoms.pbc] %= 1.0
+    n_images = np.where(atoms.pbc, np.ceil(reach / heights), 0).astype(int)
+    shifts = np.array(list(itertools.product(*(range(-n, n + 1) for n in n_images))))
+    shifts = shifts[shifts.any(axis=1)]
+    images = (scaled[None] + shifts[:, None]).reshape(-1, 3)
+    near = ((images >= -margin) & (images <= 1.0 + margin)).all(axis=1)
+    return scaled @ cell, images[near] @ cell

@@ -1,0 +1,39 @@
+# Everything the README and the continuous integration run, by the same names.
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || command -v python3)
+VENV   := .venv
+BIN    := $(VENV)/bin
+JOBS   ?= 2
+# One thread a process: the tests run JOBS processes.
+TEST_ENV := OMP_NUM_THREADS=1
+
+.PHONY: install lint types test test-slow demo bench recipes clean
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[mace,dev]'
+	# Its other requirements serve its own experiments; the selection rules need none.
+	$(BIN)/python -m pip install --quiet --no-deps bmdal-reg==3.0.2
+	touch $@
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: install
+	$(BIN)/mypy
+
+test: install
+	$(TEST_ENV) $(BIN)/python -m pytest -n $(JOBS)
+
+test-slow: install
+	$(TEST_ENV) $(BIN)/python -m pytest -n $(JOBS) --run-slow
+
+demo: install
+	$(BIN)/labelwise demo demo --force
+	$(BIN)/labelwise select --model demo --train demo/train.extxyz --pool demo/pool.extxyz \
+	    -n 25 --representation ntk-e --rule lcmd --group-by reaction --out demo/batch.extxyz
+
+clean:
+	rm -rf $(VENV) demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

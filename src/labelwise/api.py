@@ -1,0 +1,160 @@
+"""The main road for structures that are in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from ase import Atoms
+from jaxtyping import Float32
+
+from labelwise.acquisition import Acquisition, AcquisitionSettings, Pick, acquire
+from labelwise.potentials import Potential
+from labelwise.structures import Frame, Screened, Source
+from labelwise.timing import ProgressCallback, ignore_progress
+
+
+@dataclass(frozen=True)
+class SelectedBatch:
+    """The structures worth labelling, in order of choice.
+
+    Attributes:
+        structures: Copies with ``labelwise_*`` info keys.
+        acquisition: What was set aside, seconds by stage and the rest.
+    """
+
+    structures: tuple[Atoms, ...]
+    acquisition: Acquisition
+
+    @property
+    def picks(self) -> tuple[Pick, ...]:
+        """Source, score and nearest labelled structure of each."""
+        return self.acquisition.picks
+
+    @property
+    def pool_idx(self) -> list[int]:
+        """Places in the pool, in order of choice."""
+        return [pick.pool_index for pick in self.picks]
+
+    @property
+    def screened(self) -> tuple[Screened, ...]:
+        """Structures that were set aside, with the reason."""
+        return self.acquisition.screened
+
+
+def select(
+    pool: Sequence[Atoms],
+    n_select: int,
+    *,
+    train: Sequence[Atoms] = (),
+    potential: Potential | None = None,
+    representation: str = "ntk-e",
+    parameters: str = "embedding",
+    sketch_dim: int | None = None,
+    rule: str = "lcmd",
+    shortlist: int | None = None,
+    regularisation: float = 1e-3,
+    seed: int = 0,
+    batch_atoms: int | None = None,
+    strict: bool = False,
+    progress: ProgressCallback = ignore_progress,
+) -> SelectedBatch:
+    """Choose the structures of a pool that are most worth labelling.
+
+    Args:
+        pool: Unlabelled structures; not modified.
+        n_select: How many to choose.
+        train: Structures that are labelled already; not modified.
+        potential: The pretrained model, from ``load_potential``.
+        representation: ``ntk-e``, ``activation`` or ``random``.
+        parameters: Block of the tangent kernel: ``embedding``, ``readout``, ``products``
+            or ``all``.
+        sketch_dim: Length of the sketch of the larger blocks.
+        rule: ``pv``, ``lcmd``, ``k-center``, ``top`` or ``random``.
+        shortlist: First keep the K structures of highest posterior variance.
+        regularisation: λ of the posterior variance, dimensionless.
+        seed: Seeds the sketch and the random rule.
+        batch_atoms: Atoms evaluated at once.
+        strict: Raise when a structure would be set aside.
+        progress: Called with stage, done, total.
+
+    Returns:
+        The batch, in order of choice.
+
+    Raises:
+        ArgumentError: A setting is unknown or out of range, or a model is needed.
+        SelectionError: More structures are asked for than the pool holds.
+        ScreeningError: ``strict``, and a structure had to be set aside.
+        PotentialError: The model fails on a structure.
+    """
+    settings = AcquisitionSettings(
+        n_select=n_select,
+        representation=representation,
+        parameters=parameters,
+        sketch_dim=sketch_dim,
+        rule=rule,
+        shortlist=shortlist,
+        regularisation=regularisation,
+        seed=seed,
+        batch_atoms=batch_atoms,
+        strict=strict,
+    )
+    acquisition = acquire(
+        _frames(pool, "pool"),
+        _frames(train, "train"),
+        settings,
+        potential=potential,
+        progress=progress,
+    )
+    chosen = [pool[pick.pool_index] for pick in acquisition.picks]
+    return SelectedBatch(tuple(acquisition.annotate(chosen)), acquisition)
+
+
+def represent(
+    structures: Sequence[Atoms],
+    potential: Potential | None = None,
+    representation: str = "ntk-e",
+    *,
+    parameters: str = "embedding",
+    sketch_dim: int | None = None,
+    seed: int = 0,
+    batch_atoms: int | None = None,
+) -> Float32[np.ndarray, "n d"]:
+    """Compute one feature row for each structure.
+
+    Args:
+        structures: At least one; not modified. Structures that the model cannot take
+            raise here: ``select`` screens, this does not.
+        potential: The pretrained model; None if the representation needs none.
+        representation: ``ntk-e``, ``activation`` or ``random``.
+        parameters: Block of the tangent kernel.
+        sketch_dim: Length of the sketch of the larger blocks.
+        seed: Seeds the sketch.
+        batch_atoms: Atoms evaluated at once.
+
+    Returns:
+        (n, d) float32, not normalised. Of ``ntk-e`` in eV per unit of weight, else
+        dimensionless.
+
+    Raises:
+        ArgumentError: No structures, an unknown name, or a model is needed.
+        StructureError: The model cannot take a structure.
+        PotentialError: The model fails.
+    """
+    from labelwise.representations import represent as represent_all
+
+    return represent_all(
+        structures,
+        potential,
+        representation,
+        parameters=parameters,
+        sketch_dim=sketch_dim,
+        seed=seed,
+        batch_atoms=batch_atoms,
+    )
+
+
+def _frames(structures: Sequence[Atoms], role: str) -> Iterator[Frame]:
+    for index, atoms in enumerate(structures):
+        yield Frame(atoms, Source(role, index), index)

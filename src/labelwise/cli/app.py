@@ -1,0 +1,130 @@
+"""The application: its commands, its exit codes and how errors are shown."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib import import_module
+from typing import TextIO
+
+import typer
+
+from labelwise import __version__
+from labelwise.cli import console
+from labelwise.errors import LabelwiseError, LabelwiseWarning, ScreeningError
+
+EXIT_ERROR = 1
+EXIT_SCREENED = 3
+EXIT_INTERRUPTED = 130
+
+#: Options that take every value up to the next option, as shells expand globs.
+_MANY_VALUED = ("--pool", "--train")
+
+app = typer.Typer(
+    name="labelwise",
+    help="Choose which atomic structures are worth a quantum-chemistry label.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code.
+
+    Args:
+        arguments: What follows the program's name; None takes ``sys.argv``.
+    """
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            warnings.simplefilter("always", LabelwiseWarning)
+            result = app(spread_many_valued(given), standalone_mode=False)
+    except ScreeningError as error:
+        console.fail(str(error))
+        return EXIT_SCREENED
+    except LabelwiseError as error:
+        console.fail(str(error))
+        return EXIT_ERROR
+    except typer.Exit as stop:
+        return stop.exit_code
+    except (KeyboardInterrupt, typer.Abort):
+        return _interrupted()
+    except BrokenPipeError:
+        return EXIT_ERROR
+    except Exception as error:
+        return _report_usage(error)
+    if result == EXIT_INTERRUPTED:  # Typer's answer to Ctrl-C in a command
+        return _interrupted()
+    return result if isinstance(result, int) else 0
+
+
+def spread_many_valued(arguments: Sequence[str]) -> list[str]:
+    """Rewrite ``--pool a b c`` as ``--pool a --pool b --pool c``.
+
+    Args:
+        arguments: The command line's words.
+
+    Returns:
+        The words with one value for each ``--pool`` and ``--train``.
+    """
+    spread: list[str] = []
+    option: str | None = None
+    n_values = 0
+    for word in arguments:
+        if word.startswith("-") and word != "-":
+            option = word if word in _MANY_VALUED else None
+            n_values = 0
+        elif option is not None:
+            n_values += 1
+            if n_values > 1:
+                spread.append(option)
+        spread.append(word)
+    return spread
+
+
+def _interrupted() -> int:
+    console.say("interrupted; nothing was left half-written")
+    return EXIT_INTERRUPTED
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],  # noqa: ARG001 - the signature is Python's
+    filename: str,  # noqa: ARG001
+    lineno: int,  # noqa: ARG001
+    file: TextIO | None = None,  # noqa: ARG001
+    line: str | None = None,  # noqa: ARG001
+) -> None:
+    """Print a warning as one line, without the place in our code that raised it."""
+    console.warn(str(message))
+
+
+def _report_usage(error: Exception) -> int:
+    """Print a wrong flag or argument as one line; let a defect of ours be seen whole."""
+    shown = getattr(error, "format_message", None)
+    if shown is None:
+        raise error
+    context = getattr(error, "ctx", None)
+    path = context.command_path if context is not None else "labelwise"
+    if not shown():  # called without arguments, and the help is printed already
+        return int(getattr(error, "exit_code", 2))
+    console.fail(f"{shown()}\ntry '{path} --help'")
+    return int(getattr(error, "exit_code", 2))
+
+
+@app.callback(invoke_without_command=True)
+def _version(
+    version: bool = typer.Option(False, "--version", "-V", help="Print the version and stop."),
+) -> None:
+    if version:
+        console.output.print(__version__)
+        raise typer.Exit
+
+
+for _command in ("select", "represent", "inspect"):
+    import_module(f"labelwise.cli.{_command}")  # registers itself with the application

@@ -1,0 +1,90 @@
+"""Progress bars, tables and messages on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.text import Text
+
+from labelwise.timing import ProgressCallback, ignore_progress
+
+#: Results go to standard output; everything said about them goes to standard error.
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
+output = Console(highlight=False)
+
+
+class _Rate(ProgressColumn):
+    """Structures a second."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:,.0f}/s", style="progress.data.speed")
+
+
+@contextmanager
+def show_progress(*, enabled: bool) -> Iterator[ProgressCallback]:
+    """Give a callback that draws one bar for each stage on standard error.
+
+    Args:
+        enabled: False for a callback that draws nothing.
+
+    Yields:
+        A callback that takes a stage's name, what is done and the total if known.
+    """
+    if not enabled:
+        yield ignore_progress
+        return
+    columns = (
+        SpinnerColumn(finished_text="✓"),
+        TextColumn("{task.description:<18}"),
+        BarColumn(bar_width=28),
+        MofNCompleteColumn(),
+        _Rate(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=errors, transient=not errors.is_terminal) as bars:
+        tasks: dict[str, TaskID] = {}
+
+        def report(stage: str, n_done: int, n_total: int | None) -> None:
+            if stage not in tasks:
+                _finish(bars, list(tasks.values()))
+                tasks[stage] = bars.add_task(stage, total=n_total)
+            bars.update(tasks[stage], completed=n_done, total=n_total)
+
+        yield report
+        _finish(bars, list(tasks.values()))
+
+
+def _finish(bars: Progress, tasks: list[TaskID]) -> None:
+    """Close the bars of stages that did not know their total."""
+    for task in bars.tasks:
+        if task.id in tasks and task.total is None:
+            bars.update(task.id, total=task.completed)
+
+
+def say(message: str) -> None:
+    """Print one line about the run to standard error."""
+    errors.print(message, markup=False)
+
+
+def warn(message: str) -> None:
+    """Print a warning to standard error."""
+    errors.print(Text.assemble(("warning: ", "bold yellow"), message))
+
+
+def fail(message: str) -> None:
+    """Print an error to standard error."""
+    errors.print(Text.assemble(("error: ", "bold red"), message))

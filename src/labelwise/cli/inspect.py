@@ -1,0 +1,67 @@
+"""``labelwise models``, ``doctor`` and ``demo``: what is there, and does it work."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from ase.io import read
+from rich import box
+from rich.table import Table
+
+from labelwise import diagnosis
+from labelwise.cli import console, options
+from labelwise.cli.app import EXIT_ERROR, app
+from labelwise.demo_data import demo_file_content, write_demo_files
+from labelwise.potentials import list_models
+from labelwise.summary import to_json
+
+
+@app.command()
+def models(as_json: options.AsJson = False) -> None:
+    """List the models that --model takes by name."""
+    known = list_models()
+    if as_json:
+        typer.echo(to_json({"models": [asdict(model) for model in known]}), nl=False)
+        return
+    table = Table(box=box.SIMPLE_HEAD)
+    for column in ("name", "family", "from", "note"):
+        table.add_column(column)
+    for model in known:
+        table.add_row(model.name, model.family, model.source, model.note)
+    console.output.print(table)
+    console.say("Any mace-torch .model file can be given by its path.")
+
+
+@app.command()
+def doctor(device: options.OnDevice = "auto", as_json: options.AsJson = False) -> None:
+    """Show versions and devices and run a self-check of about ten seconds."""
+    report = diagnosis.diagnose(device)
+    if as_json:
+        typer.echo(to_json(report.as_dict()), nl=False)
+    else:
+        for name, value in {**report.versions, **report.devices}.items():
+            console.output.print(f"{name:<12} {value}", markup=False)
+        for check in report.checks:
+            mark = "[green]ok[/]" if check.passed else "[red]FAILED[/]"
+            console.output.print(f"{mark:<12} {check.name}: {check.detail}")
+    if not all(check.passed for check in report.checks):
+        raise typer.Exit(EXIT_ERROR)
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(help="Where the files go.")] = Path("demo"),
+    force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
+) -> None:
+    """Write the embedded reaction pool, to try the other commands on."""
+    for path in write_demo_files(folder, replace=force):
+        n_frames = len(read(io.StringIO(demo_file_content(path.name).decode()), ":", "extxyz"))
+        console.output.print(f"{path}: {n_frames} structures", markup=False, soft_wrap=True)
+    console.say(
+        f"now try: labelwise select --model demo --train {folder}/train.extxyz "
+        f"--pool {folder}/pool.extxyz -n 25 --group-by reaction --out {folder}/batch.extxyz"
+    )

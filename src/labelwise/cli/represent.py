@@ -1,0 +1,101 @@
+"""``labelwise represent``: features of structures to a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from labelwise.cli import console, options
+from labelwise.cli.app import app
+from labelwise.errors import ArgumentError, WriteError
+from labelwise.feature_file import write_features
+from labelwise.potentials import load_potential
+from labelwise.representations import (
+    ModelRepresentation,
+    RepresentationOptions,
+    make_representation,
+)
+from labelwise.structures import iter_frames
+from labelwise.structures.reading import expand_specs
+from labelwise.summary import describe_potential, package_versions, to_json
+
+
+@app.command()
+def represent(
+    pool: options.Pool,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Where the features go, as NumPy .npz.")
+    ] = Path("features.npz"),
+    model: options.Model = None,
+    head: options.Head = None,
+    trust_model: options.Trust = False,
+    representation: options.Representation = "ntk-e",
+    parameters: options.ParameterBlock = options.Parameters.embedding,
+    sketch_dim: options.SketchDim = None,
+    seed: options.Seed = 0,
+    device: options.OnDevice = "auto",
+    dtype: options.InPrecision = None,
+    batch_atoms: options.BatchAtoms = None,
+    quiet: options.Quiet = False,
+    as_json: options.AsJson = False,
+    force: options.Force = False,
+) -> None:
+    """Compute the features of structures into a file; a killed run goes on where it was.
+
+    The file holds features (n, d), and index, file and frame of each row.
+    """
+    if out.suffix != ".npz":
+        raise ArgumentError(f"--out must end in .npz, got {out}")
+    if out.exists() and not force:
+        raise WriteError(f"{out} exists; choose another --out, or replace it with --force")
+    representation_options = RepresentationOptions(parameters.value, sketch_dim, seed)
+    chosen = make_representation(representation, representation_options)
+    if model is None and isinstance(chosen, ModelRepresentation):
+        raise ArgumentError(f"representation {representation!r} needs a model: give --model")
+    potential = None
+    if model is not None:
+        potential = load_potential(
+            model,
+            device=device,
+            dtype=None if dtype is None else dtype.value,
+            head=head,
+            trust=trust_model,
+        )
+    metadata = {
+        "representation": representation,
+        "parameters": parameters.value,
+        "sketch_dim": sketch_dim,
+        "seed": seed,
+        "model": None if potential is None else describe_potential(potential),
+        "versions": package_versions(),
+        "inputs": [_describe_input(part.path, part.frames) for part in expand_specs(pool)],
+    }
+    with console.show_progress(enabled=not (quiet or as_json)) as progress:
+        n_rows, screened = write_features(
+            out,
+            iter_frames(pool),
+            potential,
+            metadata=metadata,
+            representation=representation,
+            parameters=parameters.value,
+            sketch_dim=sketch_dim,
+            seed=seed,
+            batch_atoms=batch_atoms,
+            progress=progress,
+        )
+    if as_json:
+        left_out = [f"{item.source}: {item.reason} ({item.detail})" for item in screened]
+        record = {**metadata, "out": str(out), "rows": n_rows, "screened": left_out}
+        typer.echo(to_json(record), nl=False)
+    elif not quiet:
+        for item in screened:
+            console.say(f"left out {item.source}: {item.reason} ({item.detail})")
+        console.output.print(f"{n_rows} rows in {out}", markup=False, soft_wrap=True)
+
+
+def _describe_input(path: Path, frames: slice) -> list[object]:
+    """Return what tells whether an input is still the same file."""
+    status = path.stat()
+    return [str(path), str(frames), status.st_size, status.st_mtime_ns]

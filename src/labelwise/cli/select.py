@@ -1,0 +1,235 @@
+"""``labelwise select``: from a pool to the batch worth labelling."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from labelwise.acquisition import Acquisition, AcquisitionSettings, acquire
+from labelwise.cli import console, options
+from labelwise.cli.app import app
+from labelwise.errors import ArgumentError, WriteError
+from labelwise.potentials import Potential, load_potential
+from labelwise.structures import Source, iter_frames, read_sources, write_structures, write_text
+from labelwise.structures.reading import expand_specs
+from labelwise.summary import summarise_acquisition, to_json
+
+_N_SHOWN = 10
+
+
+@app.command()
+def select(
+    pool: options.Pool,
+    n_select: Annotated[int, typer.Option("-n", "--n-select", min=1, help="Structures to choose.")],
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", help="Where the batch goes, as extended XYZ."),
+    ] = Path("batch.extxyz"),
+    train: options.Train = None,
+    model: options.Model = None,
+    head: options.Head = None,
+    trust_model: options.Trust = False,
+    representation: options.Representation = "ntk-e",
+    parameters: options.ParameterBlock = options.Parameters.embedding,
+    sketch_dim: options.SketchDim = None,
+    rule: Annotated[
+        str,
+        typer.Option(
+            "--rule", help="pv, lcmd, k-center, top or random.", rich_help_panel=options.CHOICE
+        ),
+    ] = "lcmd",
+    shortlist: Annotated[
+        int | None,
+        typer.Option(
+            "--shortlist",
+            min=1,
+            metavar="K",
+            help="First keep the K structures of highest posterior variance.",
+            rich_help_panel=options.CHOICE,
+        ),
+    ] = None,
+    regularisation: Annotated[
+        float,
+        typer.Option(
+            "--regularisation",
+            help="λ of the posterior variance.",
+            rich_help_panel=options.CHOICE,
+        ),
+    ] = 1e-3,
+    seed: options.Seed = 0,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict",
+            help="Fail when a structure would be set aside.",
+            rich_help_panel=options.CHOICE,
+        ),
+    ] = False,
+    energy_key: Annotated[
+        str | None,
+        typer.Option("--energy-key", help="Require this energy label in --train."),
+    ] = None,
+    forces_key: Annotated[
+        str | None,
+        typer.Option("--forces-key", help="Require this forces label in --train."),
+    ] = None,
+    device: options.OnDevice = "auto",
+    dtype: options.InPrecision = None,
+    batch_atoms: options.BatchAtoms = None,
+    summary: Annotated[
+        Path | None,
+        typer.Option(
+            "--summary",
+            help="Where the JSON summary goes; by default beside the batch.",
+            rich_help_panel=options.OUTPUT,
+        ),
+    ] = None,
+    group_by: Annotated[
+        str | None,
+        typer.Option(
+            "--group-by",
+            metavar="KEY",
+            help="Count chosen and offered structures by this info key.",
+            rich_help_panel=options.OUTPUT,
+        ),
+    ] = None,
+    quiet: options.Quiet = False,
+    as_json: options.AsJson = False,
+    force: options.Force = False,
+) -> None:
+    """Choose the structures of a pool that are most worth labelling.
+
+    Writes them in order of choice as extended XYZ, and a JSON summary beside it.
+    """
+    settings = AcquisitionSettings(
+        n_select=n_select,
+        representation=representation,
+        parameters=parameters.value,
+        sketch_dim=sketch_dim,
+        rule=rule,
+        shortlist=shortlist,
+        regularisation=regularisation,
+        seed=seed,
+        batch_atoms=batch_atoms,
+        strict=strict,
+        required_labels=tuple(key for key in (energy_key, forces_key) if key is not None),
+        group_by=group_by,
+    )
+    settings.check()
+    if model is None and settings.needs_potential:
+        raise ArgumentError(
+            f"representation {representation!r} needs a model: give --model PATH, a name from "
+            "'labelwise models', or --model demo"
+        )
+    if not out.name or out.is_dir():
+        raise WriteError(f"cannot write {out}: it is a directory")
+    summary = out.with_suffix(".json") if summary is None else summary
+    _check_outputs(out, summary, [*pool, *(train or [])], force=force)
+    potential = _load(model, device, dtype, head, trust_model)
+    with console.show_progress(enabled=not (quiet or as_json)) as progress:
+        acquisition = acquire(
+            iter_frames(pool),
+            iter_frames(train) if train else (),
+            settings,
+            potential=potential,
+            progress=progress,
+        )
+    chosen = read_sources([pick.source for pick in acquisition.picks])
+    write_structures(out, acquisition.annotate(chosen))
+    record = summarise_acquisition(
+        acquisition,
+        settings,
+        potential,
+        inputs={"pool": pool, "train": train or [], "model": model, "out": str(out)},
+    )
+    write_text(summary, to_json(record))
+    if as_json:
+        typer.echo(to_json(record), nl=False)
+    elif not quiet:
+        _show(acquisition, record, out, summary)
+
+
+def _load(
+    model: str | None,
+    device: str,
+    dtype: options.Precision | None,
+    head: str | None,
+    trust_model: bool,
+) -> Potential | None:
+    if model is None:
+        return None
+    return load_potential(
+        model,
+        device=device,
+        dtype=None if dtype is None else dtype.value,
+        head=head,
+        trust=trust_model,
+    )
+
+
+def _check_outputs(out: Path, summary: Path, inputs: Sequence[str], *, force: bool) -> None:
+    """Refuse to write over an input or over a file that is not ours."""
+    sources = {part.path.resolve() for part in expand_specs(inputs)}
+    if out.resolve() == summary.resolve():
+        raise ArgumentError(f"--out and --summary are the same file: {out}")
+    for target in (out, summary):
+        if target.resolve() in sources:
+            raise WriteError(f"{target} is one of the inputs; choose another --out")
+        if target.is_dir():
+            raise WriteError(f"cannot write {target}: it is a directory")
+    if out.exists() and not force and not _is_own_batch(out):
+        raise WriteError(
+            f"{out} exists and was not written by 'labelwise select'; "
+            "choose another --out, or replace it with --force"
+        )
+
+
+def _is_own_batch(path: Path) -> bool:
+    with path.open("rb") as stream:
+        return b"labelwise_rank=" in stream.read(1 << 16)
+
+
+def _show(acquisition: Acquisition, record: dict[str, Any], out: Path, summary: Path) -> None:
+    table = Table(box=box.SIMPLE_HEAD, title=None)
+    for name, side in (("rank", "right"), ("source", "left"), ("score", "right")):
+        table.add_column(name, justify="right" if side == "right" else "left")
+    table.add_column("nearest labelled")
+    for pick in acquisition.picks[:_N_SHOWN]:
+        nearest = "-" if pick.nearest_train is None else _short(pick.nearest_train)
+        table.add_row(str(pick.rank), _short(pick.source), f"{pick.score:.4g}", nearest)
+    console.output.print(table)
+    if acquisition.groups:
+        console.output.print(_group_table(acquisition, record["settings"]["group_by"]))
+    counts = record["counts"]
+    n_left = counts["selected"] - min(_N_SHOWN, counts["selected"])
+    more = f" ({n_left} more in the file)" if n_left else ""
+    chosen = f"chose {counts['selected']} of {counts['pool']} structures"
+    lines = [f"{chosen}, {counts['train']} labelled already{more}"]
+    if counts["screened"]:
+        reasons = ", ".join(f"{n} {name}" for name, n in counts["screened_by_reason"].items())
+        lines.append(f"set aside {counts['screened']}: {reasons} (listed in the summary)")
+    seconds = ", ".join(f"{stage.name} {stage.seconds:.1f} s" for stage in acquisition.stages)
+    lines += [f"time: {seconds}", f"batch:   {out}", f"summary: {summary}"]
+    for line in lines:
+        console.output.print(line, markup=False, soft_wrap=True)
+
+
+def _short(source: Source) -> str:
+    """Return file name and frame; the summary has the whole path."""
+    return escape(f"{Path(source.file).name}@{source.frame}")
+
+
+def _group_table(acquisition: Acquisition, key: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column(escape(key))
+    table.add_column("chosen", justify="right")
+    table.add_column("in the pool", justify="right")
+    for name, (n_selected, n_offered) in acquisition.groups.items():
+        table.add_row(escape(name) or "(none)", str(n_selected), str(n_offered))
+    return table

@@ -1,0 +1,215 @@
+"""Features of many structures in one file, computed in chunks that survive a kill.
+
+While the work goes on, finished chunks lie in a folder beside the target, each written
+in one step; the next run with the same settings goes on behind the last one. At the
+end they become one ``.npz`` file and the folder is removed.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from jaxtyping import Float32, Int64
+
+from labelwise.errors import ReadError, StructureError, WriteError
+from labelwise.potentials.base import Potential
+from labelwise.representations import iter_features
+from labelwise.structures import Frame, Screen, Screened
+from labelwise.structures.writing import write_bytes, write_text
+from labelwise.timing import ProgressCallback, ignore_progress
+
+DEFAULT_CHUNK = 1000
+
+
+@dataclass(frozen=True)
+class FeatureFile:
+    """Features as read from a file.
+
+    Attributes:
+        features: (n, d) float32, one row a structure, as the representation gives them.
+        index: (n,) int64, each structure's place among all that were read.
+        source_file: (n,) str, the file it came from.
+        source_frame: (n,) int64, its frame in that file.
+        metadata: Representation, model hash, versions and inputs.
+    """
+
+    features: Float32[np.ndarray, "n d"]
+    index: Int64[np.ndarray, " n"]
+    source_file: np.ndarray
+    source_frame: Int64[np.ndarray, " n"]
+    metadata: dict[str, Any]
+
+
+def write_features(
+    path: Path,
+    frames: Iterable[Frame],
+    potential: Potential | None,
+    *,
+    metadata: Mapping[str, Any],
+    representation: str = "ntk-e",
+    parameters: str = "embedding",
+    sketch_dim: int | None = None,
+    seed: int = 0,
+    batch_atoms: int | None = None,
+    chunk_size: int = DEFAULT_CHUNK,
+    progress: ProgressCallback = ignore_progress,
+) -> tuple[int, list[Screened]]:
+    """Compute the features of a stream of structures into a file, resuming if possible.
+
+    Structures that the model cannot take are left out; duplicates stay.
+
+    Args:
+        path: The ``.npz`` file to write.
+        frames: The structures, the same and in the same order on every run.
+        potential: The model; None when the representation needs none.
+        metadata: Plain data that identify the run. Chunks of an earlier run are used
+            when theirs are equal.
+        representation: A registered representation.
+        parameters: Parameter block of a tangent kernel.
+        sketch_dim: Length of the sketch of the larger blocks.
+        seed: Seeds the sketch.
+        batch_atoms: Atoms evaluated at once.
+        chunk_size: Structures read between two saves.
+        progress: Called with stage, done, total.
+
+    Returns:
+        The number of rows and the structures left out.
+
+    Raises:
+        WriteError: The target cannot be written, or a folder of another run is in the way.
+        ReadError: A structure cannot be read, or a saved chunk is damaged.
+        PotentialError: The model fails on a structure.
+    """
+    folder = path.with_name(f"{path.name}.part")
+    _open_folder(folder, {**metadata, "chunk_size": chunk_size})
+    screen = Screen(
+        None if potential is None else potential.elements,
+        None if potential is None else potential.cutoff,
+    )
+    screened: list[Screened] = []
+    stream = iter(frames)
+    n_read = 0
+    for _ in range(_count_chunks(folder)):
+        n_read += len([_passes(frame, screen, screened) for frame in islice(stream, chunk_size)])
+        progress("resume", n_read, None)
+    while batch := list(islice(stream, chunk_size)):
+        kept = [frame for frame in batch if _passes(frame, screen, screened)]
+        rows = iter_features(
+            (frame.atoms for frame in kept),
+            potential,
+            representation,
+            parameters=parameters,
+            sketch_dim=sketch_dim,
+            seed=seed,
+            batch_atoms=batch_atoms,
+        )
+        _save_chunk(folder, kept, rows)
+        n_read += len(batch)
+        progress("represent", n_read, None)
+    n_rows = _join(folder, path, metadata)
+    shutil.rmtree(folder)
+    return n_rows, screened
+
+
+def read_features(path: Path) -> FeatureFile:
+    """Read what ``write_features`` wrote.
+
+    Args:
+        path: The ``.npz`` file.
+
+    Raises:
+        ReadError: The file is missing, damaged or not a feature file.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return FeatureFile(
+                archive["features"],
+                archive["index"],
+                archive["source_file"],
+                archive["source_frame"],
+                json.loads(str(archive["metadata"])),
+            )
+    except (OSError, ValueError, KeyError, BadZipFile) as error:
+        raise ReadError(f"{path} is not a readable feature file ({error})") from error
+
+
+def _passes(frame: Frame, screen: Screen, screened: list[Screened]) -> bool:
+    found = screen.check_content(frame)
+    if found is not None:
+        screened.append(found)
+    return found is None
+
+
+def _open_folder(folder: Path, metadata: dict[str, Any]) -> None:
+    """Make the folder of chunks, or check that the one there belongs to this run."""
+    manifest = folder / "manifest.json"
+    if not folder.exists():
+        write_text(manifest, json.dumps(metadata, indent=1))
+        return
+    try:
+        earlier = json.loads(manifest.read_text())
+    except (OSError, ValueError) as error:
+        raise WriteError(f"{folder} is in the way and holds no manifest; remove it") from error
+    changed = sorted(key for key in {*earlier, *metadata} if earlier.get(key) != metadata.get(key))
+    if changed:
+        raise WriteError(
+            f"{folder} holds the beginning of another run (different: {', '.join(changed)}); "
+            "remove it, or choose another --out"
+        )
+
+
+def _count_chunks(folder: Path) -> int:
+    """Count the finished chunks that follow one another from the first."""
+    number = 0
+    while _chunk_path(folder, number).exists():
+        number += 1
+    return number
+
+
+def _chunk_path(folder: Path, number: int) -> Path:
+    return folder / f"chunk_{number:06d}.npz"
+
+
+def _save_chunk(folder: Path, kept: list[Frame], rows: Iterable[np.ndarray]) -> None:
+    parts = [np.asarray(part, dtype=np.float32) for part in rows]
+    content = io.BytesIO()
+    np.savez(
+        content,
+        features=np.concatenate(parts) if parts else np.zeros((0, 0), dtype=np.float32),
+        index=np.array([frame.index for frame in kept], dtype=np.int64),
+        source_file=np.array([frame.source.file for frame in kept], dtype=np.str_),
+        source_frame=np.array([frame.source.frame for frame in kept], dtype=np.int64),
+    )
+    write_bytes(_chunk_path(folder, _count_chunks(folder)), content.getvalue())
+
+
+def _join(folder: Path, path: Path, metadata: Mapping[str, Any]) -> int:
+    """Write the chunks as one file and return the number of rows."""
+    names = ("features", "index", "source_file", "source_frame")
+    chunks: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    for number in range(_count_chunks(folder)):
+        chunk = _chunk_path(folder, number)
+        try:
+            with np.load(chunk, allow_pickle=False) as archive:
+                if len(archive["index"]):
+                    for name, parts in chunks.items():
+                        parts.append(archive[name])
+        except (OSError, ValueError, KeyError, BadZipFile) as error:
+            raise ReadError(f"{chunk} is damaged ({error}); remove it and run again") from error
+    if not chunks["index"]:
+        raise StructureError("no structure passed the screen: there is nothing to represent")
+    content = io.BytesIO()
+    joined = {name: np.concatenate(parts) for name, parts in chunks.items()}
+    joined["metadata"] = np.array(json.dumps(dict(metadata)))
+    np.savez(content, allow_pickle=False, **joined)
+    write_bytes(path, content.getvalue())
+    return len(joined["index"])

@@ -1,0 +1,126 @@
+"""The record of a selection: what was asked for, what came out, and how long it took."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from labelwise.acquisition import Acquisition, AcquisitionSettings, Pick
+from labelwise.potentials.base import Potential
+
+FORMAT_VERSION = 1
+_PACKAGES = ("labelwise", "torch", "numpy", "ase", "mace-torch", "e3nn", "matscipy")
+
+
+def summarise_acquisition(
+    acquisition: Acquisition,
+    settings: AcquisitionSettings,
+    potential: Potential | None,
+    *,
+    inputs: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Return the summary of a selection as plain data, ready for JSON.
+
+    Args:
+        acquisition: What was chosen.
+        settings: How it was chosen.
+        potential: The model, if one was used.
+        inputs: Files and other words of the caller, recorded as given.
+
+    Returns:
+        Keys ``format_version``, ``inputs``, ``settings``, ``model``, ``versions``,
+        ``counts``, ``stages`` (seconds, structures, structures per second), ``groups``,
+        ``picks`` and ``screened``. Scores and distances are dimensionless.
+    """
+    reasons: dict[str, int] = {}
+    for item in acquisition.screened:
+        reasons[item.reason] = reasons.get(item.reason, 0) + 1
+    return {
+        "format_version": FORMAT_VERSION,
+        "inputs": dict(inputs),
+        "settings": asdict(settings),
+        "model": None if potential is None else describe_potential(potential),
+        "versions": package_versions(),
+        "counts": {
+            "pool": acquisition.n_pool,
+            "train": acquisition.n_train,
+            "selected": len(acquisition.picks),
+            "screened": len(acquisition.screened),
+            "screened_by_reason": reasons,
+            "features": acquisition.n_features,
+        },
+        "stages": [
+            {
+                "name": stage.name,
+                "seconds": round(stage.seconds, 4),
+                "structures": stage.n_structures,
+                "structures_per_second": round(stage.structures_per_second, 1),
+            }
+            for stage in acquisition.stages
+        ],
+        "groups": {
+            name: {"selected": selected, "pool": offered}
+            for name, (selected, offered) in acquisition.groups.items()
+        },
+        "picks": [_describe_pick(pick) for pick in acquisition.picks],
+        "screened": [
+            {
+                "role": item.role,
+                "index": item.index,
+                "file": item.source.file,
+                "frame": item.source.frame,
+                "reason": item.reason,
+                "detail": item.detail,
+            }
+            for item in acquisition.screened
+        ],
+    }
+
+
+def describe_potential(potential: Potential) -> dict[str, Any]:
+    """Return a model's name, content hash and what it can take.
+
+    Args:
+        potential: The model; its cutoff is in Å.
+    """
+    return {
+        "name": potential.name,
+        "content_hash": potential.content_hash,
+        "elements": list(potential.elements),
+        "cutoff_angstrom": potential.cutoff,
+        "dtype": str(potential.dtype).removeprefix("torch."),
+        "device": str(potential.device),
+        "head": potential.head,
+    }
+
+
+def package_versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that shape a result."""
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def to_json(summary: Mapping[str, Any]) -> str:
+    """Return a summary as indented JSON with a final newline."""
+    return json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _describe_pick(pick: Pick) -> dict[str, Any]:
+    return {
+        "rank": pick.rank,
+        "pool_index": pick.pool_index,
+        "file": pick.source.file,
+        "frame": pick.source.frame,
+        "score": pick.score,
+        "nearest_train": None if pick.nearest_train is None else str(pick.nearest_train),
+        "nearest_distance": pick.nearest_distance,
+    }

@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms
+
+import labelwise
+from labelwise.cli import main
+from labelwise.cli.app import spread_many_valued
+from labelwise.feature_file import read_features, write_features
+from labelwise.potentials import Potential
+from labelwise.structures import Frame, iter_frames, read_structures, write_structures
+
+
+@pytest.fixture
+def pool_file(
+    tmp_path: Path, rattled_molecules: list[Atoms], monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    monkeypatch.chdir(tmp_path)
+    structures = [*rattled_molecules[:10], Atoms("H"), *rattled_molecules[10:]]
+    write_structures(tmp_path / "pool.extxyz", structures)
+    return tmp_path / "pool.extxyz"
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.strip() == labelwise.__version__
+
+
+def test_no_words_show_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    captured = capsys.readouterr()
+    assert "Usage: " in captured.out
+    assert captured.err == ""
+
+
+@pytest.mark.parametrize("command", ["select", "represent", "models", "doctor", "demo"])
+def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command, "--help"]) == 0
+    assert "Usage:" in capsys.readouterr().out
+
+
+def test_options_take_many_values() -> None:
+    assert spread_many_valued(["select", "--pool", "a", "b", "c", "-n", "3", "--train", "d"]) == [
+        "select", "--pool", "a", "--pool", "b", "--pool", "c", "-n", "3", "--train", "d",
+    ]  # fmt: skip
+    assert spread_many_valued(["x", "--pool", "--quiet", "a"]) == ["x", "--pool", "--quiet", "a"]
+    assert spread_many_valued(["x", "--pool=a", "b"]) == ["x", "--pool=a", "b"]
+
+
+def test_models_lists_what_load_potential_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "--json"]) == 0
+    names = [model["name"] for model in json.loads(capsys.readouterr().out)["models"]]
+    for name in ("demo", "mace-off-small", "mace-mp-medium", "mace-omol"):
+        assert any(known.startswith(name) for known in names)
+    assert main(["models"]) == 0
+    assert "mace-off-small" in capsys.readouterr().out
+
+
+def test_represent_writes_rows_of_the_library(
+    pool_file: Path, model_path: Path, potential: Potential
+) -> None:
+    words = ["represent", "--model", str(model_path), "--trust-model", "--pool", "pool.extxyz"]
+    assert main([*words, "--out", "f.npz"]) == 0
+    found = read_features(Path("f.npz"))
+    structures = read_structures(pool_file)
+    assert found.index.tolist() == [*range(10), *range(11, 31)]
+    assert found.source_frame.tolist() == found.index.tolist()
+    assert set(found.source_file) == {"pool.extxyz"}
+    expected = labelwise.represent([structures[i] for i in found.index], potential)
+    np.testing.assert_allclose(found.features, expected, rtol=1e-4, atol=1e-6)
+    assert found.metadata["representation"] == "ntk-e"
+    assert found.metadata["model"]["content_hash"] == potential.content_hash
+    assert not Path("f.npz.part").exists()
+    assert main([*words, "--out", "f.npz"]) == 1  # not replaced without --force
+    assert main([*words, "--out", "f.npz", "--force"]) == 0
+
+
+def frames_until_killed(path: Path, n_frames: int) -> Iterator[Frame]:
+    """Yield so many frames and then end as Ctrl-C does."""
+    yield from itertools.islice(iter_frames(path), n_frames)
+    raise KeyboardInterrupt
+
+
+def test_a_killed_run_goes_on_where_it_was(pool_file: Path, potential: Potential) -> None:
+    metadata = {"run": 1}
+    target = Path("f.npz")
+    with pytest.raises(KeyboardInterrupt):
+        write_features(
+            target,
+            frames_until_killed(pool_file, 17),
+            potential,
+            metadata=metadata,
+            chunk_size=5,
+        )
+    saved = sorted(path.name for path in Path("f.npz.part").glob("chunk_*"))
+    assert saved == ["chunk_000000.npz", "chunk_000001.npz", "chunk_000002.npz"]
+    assert not target.exists()
+
+    events = []
+    n_rows, screened = write_features(
+        target,
+        iter_frames(pool_file),
+        potential,
+        metadata=metadata,
+        chunk_size=5,
+        progress=lambda stage, done, _: events.append((stage, done)),
+    )
+    assert [done for stage, done in events if stage == "resume"] == [5, 10, 15]
+    assert [done for stage, done in events if stage == "represent"] == [20, 25, 30, 31]
+    assert n_rows == 30
+    assert [item.index for item in screened] == [10]
+    resumed = read_features(target).features
+    target.unlink()
+    write_features(target, iter_frames(pool_file), potential, metadata=metadata, chunk_size=5)
+    np.testing.assert_array_equal(resumed, read_features(target).features)
+
+
+def test_the_beginning_of_another_run_is_not_continued(
+    pool_file: Path, model_path: Path, potential: Potential, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        write_features(
+            Path("f.npz"), frames_until_killed(pool_file, 7), potential,
+            metadata={"representation": "other"}, chunk_size=5,
+        )  # fmt: skip
+    words = ["represent", "--model", str(model_path), "--trust-model", "--pool", "pool.extxyz"]
+    assert main([*words, "--out", "f.npz"]) == 1
+    assert "beginning of another run (different:" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words,message",
+    [
+        (["--pool", "pool.extxyz", "--out", "f.txt"], "must end in .npz"),
+        (["--pool", "pool.extxyz"], "needs a model"),
+        (["--pool", "empty.xyz", "-r", "random"], "nothing to represent"),
+        (["--pool", "absent.xyz", "-r", "random"], "no such file"),
+    ],
+)
+def test_mistakes_in_represent(
+    words: list[str], message: str, pool_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("empty.xyz").write_text("")
+    assert main(["represent", *words]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_demo_files_and_the_readme_s_first_command(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["demo"]) == 0
+    assert main(["demo"]) == 1
+    assert main(["demo", "--force"]) == 0
+    capsys.readouterr()
+    words = ["--train", "demo/train.extxyz", "--pool", "demo/pool.extxyz@::4", "-n", "10"]
+    code = main(["select", "--model", "demo", *words, "--group-by", "reaction"])
+    captured = capsys.readouterr()
+    assert code == 0, captured.err
+    assert captured.err == ""  # no warning: the embedded model runs no code
+    assert "reaction" in captured.out
+    assert len(read_structures("batch.extxyz")) == 10
+
+
+def test_doctor_checks_the_embedded_model(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--json", "--device", "cpu"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert [check["name"] for check in report["checks"]] == [
+        "load",
+        "forces",
+        "invariance",
+        "select",
+    ]
+    assert all(check["passed"] for check in report["checks"])
+    assert report["versions"]["torch"]

@@ -1,0 +1,202 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import molecule
+
+import labelwise as lw
+from labelwise.acquisition import AcquisitionSettings, acquire
+from labelwise.errors import ArgumentError, LabelError, ScreeningError, SelectionError
+from labelwise.kernels import LinearKernel
+from labelwise.potentials import Potential
+from labelwise.structures import Frame, Source, iter_frames, write_structures
+
+RULES = ["pv", "lcmd", "k-center", "top", "random"]
+
+
+@pytest.fixture
+def train(rattled_molecules: list[Atoms]) -> list[Atoms]:
+    return rattled_molecules[:4]
+
+
+@pytest.fixture
+def pool(rattled_molecules: list[Atoms]) -> list[Atoms]:
+    return rattled_molecules[4:]
+
+
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("n_train", [0, 4])
+def test_every_rule_from_structures_to_batch(
+    rule: str, n_train: int, train: list[Atoms], pool: list[Atoms], potential: Potential
+) -> None:
+    before = [atoms.copy() for atoms in pool]
+    batch = lw.select(pool, 7, train=train[:n_train], potential=potential, rule=rule)
+    assert len(set(batch.pool_idx)) == 7
+    assert pool == before
+    for pick, atoms in zip(batch.picks, batch.structures, strict=True):
+        assert atoms == pool[pick.pool_index]
+        assert atoms.info["family"] == pool[pick.pool_index].info["family"]
+        assert atoms.info["labelwise_rank"] == pick.rank
+        assert atoms.info["labelwise_pool_index"] == pick.pool_index
+        assert atoms.info["labelwise_source"] == f"pool@{pick.pool_index}"
+        assert atoms.info["labelwise_score"] == pick.score
+        assert ("labelwise_nearest_train" in atoms.info) == (n_train > 0 and rule != "random")
+        assert "labelwise_rank" not in pool[pick.pool_index].info
+
+
+def test_picks_are_those_of_the_rule_on_the_features(
+    train: list[Atoms], pool: list[Atoms], potential: Potential
+) -> None:
+    batch = lw.select(pool, 6, train=train, potential=potential, rule="pv", regularisation=0.1)
+    kernels = [LinearKernel(lw.represent(part, potential)) for part in (pool, train)]
+    expected = lw.select_batch("pv", *kernels, 6, regularisation=0.1)
+    assert batch.pool_idx == expected.pool_idx.tolist()
+    assert [pick.score for pick in batch.picks] == expected.score.tolist()
+
+
+def test_nearest_labelled_structure_is_the_nearest(
+    train: list[Atoms], pool: list[Atoms], potential: Potential
+) -> None:
+    batch = lw.select(pool, 5, train=train, potential=potential)
+    rows = [lw.represent(part, potential).astype(float) for part in (pool, train)]
+    unit = [part / np.linalg.norm(part, axis=1, keepdims=True) for part in rows]
+    distance = np.linalg.norm(unit[0][:, None] - unit[1][None], axis=-1)
+    for pick in batch.picks:
+        assert pick.nearest_train is not None
+        assert pick.nearest_train.frame == distance[pick.pool_index].argmin()
+        assert pick.nearest_distance == pytest.approx(distance[pick.pool_index].min(), abs=1e-3)
+
+
+@pytest.mark.parametrize("rule", ["pv", "lcmd", "k-center", "top"])
+def test_order_and_number_of_files_do_not_matter(
+    rule: str, tmp_path: Path, train: list[Atoms], pool: list[Atoms], potential: Potential
+) -> None:
+    parts = {"a": pool[:9], "b": pool[9:10], "c": pool[10:]}
+    for name, part in parts.items():
+        write_structures(tmp_path / f"{name}.extxyz", part)
+    chosen = []
+    for names, batch_atoms in (("abc", None), ("cba", 1), ("bca", 40)):
+        settings = AcquisitionSettings(8, rule=rule, batch_atoms=batch_atoms)
+        files = [tmp_path / f"{name}.extxyz" for name in names]
+        found = acquire(iter_frames(files), frames_of(train), settings, potential=potential)
+        chosen.append([str(pick.source) for pick in found.picks])
+    assert chosen[0] == chosen[1] == chosen[2]
+
+
+def frames_of(structures: list[Atoms]) -> list[Frame]:
+    return [Frame(atoms, Source("train", i), i) for i, atoms in enumerate(structures)]
+
+
+def test_what_cannot_be_labelled_is_set_aside_and_places_stay(
+    train: list[Atoms], pool: list[Atoms], potential: Potential
+) -> None:
+    broken = [
+        Atoms(),
+        Atoms("H"),
+        Atoms("U2", [[0, 0, 0], [0, 0, 2]]),
+        train[0].copy(),
+        pool[0].copy(),
+    ]
+    mixed = [broken[0], *pool[:3], *broken[1:], *pool[3:]]
+    batch = lw.select(mixed, len(pool), train=train, potential=potential)
+    assert [(item.index, item.reason) for item in batch.screened] == [
+        (0, "no-atoms"),
+        (4, "isolated-atom"),
+        (5, "unknown-element"),
+        (6, "duplicate-of-train"),
+        (7, "duplicate-of-pool"),
+    ]
+    assert sorted(batch.pool_idx) == [1, 2, 3, *range(8, len(mixed))]
+    for pick, atoms in zip(batch.picks, batch.structures, strict=True):
+        assert atoms == mixed[pick.pool_index]
+    with pytest.raises(ScreeningError, match=r"pool@0: no-atoms .*--strict"):
+        lw.select(mixed, 3, train=train, potential=potential, strict=True)
+    with pytest.raises(SelectionError, match=r"only 26 of the 31 .* 5 were set aside: 1 no-atoms"):
+        lw.select(mixed, 27, train=train, potential=potential)
+
+
+def test_a_structure_without_finite_features_is_set_aside(
+    train: list[Atoms], pool: list[Atoms], potential: Potential
+) -> None:
+    far = molecule("H2O")
+    far.positions += 1e300
+    batch = lw.select([*pool, far], 5, train=train, potential=potential)
+    assert all(item.index == len(pool) for item in batch.screened)
+    assert len(pool) not in batch.pool_idx
+
+
+def test_required_labels_are_looked_for_before_anything_is_chosen(
+    train: list[Atoms], pool: list[Atoms], potential: Potential
+) -> None:
+    settings = AcquisitionSettings(3, required_labels=("REF_energy",))
+    train[0].info["REF_energy"] = 1.0
+    with pytest.raises(LabelError, match="train@1: label 'REF_energy' is missing"):
+        acquire(frames_of(pool), frames_of(train), settings, potential=potential)
+
+
+def test_without_a_model(train: list[Atoms], pool: list[Atoms]) -> None:
+    assert len(lw.select(pool, 5, rule="random", seed=1).picks) == 5
+    assert len(lw.select(pool, 5, train=train, representation="random").picks) == 5
+    with pytest.raises(ArgumentError, match="needs a model"):
+        lw.select(pool, 5)
+
+
+def test_shortlist_narrows_the_choice(
+    train: list[Atoms], pool: list[Atoms], potential: Potential
+) -> None:
+    top = lw.select(pool, 9, train=train, potential=potential, rule="top").pool_idx
+    short = lw.select(pool, 5, train=train, potential=potential, shortlist=9).pool_idx
+    assert set(short) <= set(top)
+
+
+def test_groups_are_counted(train: list[Atoms], pool: list[Atoms], potential: Potential) -> None:
+    settings = AcquisitionSettings(10, group_by="family")
+    found = acquire(frames_of(pool), frames_of(train), settings, potential=potential)
+    assert sum(chosen for chosen, _ in found.groups.values()) == 10
+    for name, (chosen, offered) in found.groups.items():
+        assert offered == sum(atoms.info["family"] == name for atoms in pool)
+        assert chosen == sum(pool[p.pool_index].info["family"] == name for p in found.picks)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"rule": "best"},
+        {"representation": "soup"},
+        {"parameters": "some"},
+        {"regularisation": 0.0},
+        {"regularisation": float("nan")},
+        {"shortlist": 2},
+        {"n_select": 0},
+        {"n_select": 100},
+        {"seed": -1},
+        {"sketch_dim": 0, "parameters": "all"},
+        {"batch_atoms": 0},
+    ],
+)
+def test_wrong_settings_say_what_is_allowed(
+    wrong: dict[str, object], pool: list[Atoms], potential: Potential
+) -> None:
+    arguments = {"n_select": 3, **wrong}
+    with pytest.raises(ArgumentError):
+        lw.select(pool, potential=potential, **arguments)
+
+
+def test_empty_pool(potential: Potential) -> None:
+    with pytest.raises(SelectionError, match="holds no structures"):
+        lw.select([], 1, potential=potential)
+
+
+def test_stages_account_for_every_structure(
+    train: list[Atoms], pool: list[Atoms], potential: Potential
+) -> None:
+    stages = {
+        s.name: s for s in lw.select(pool, 5, train=train, potential=potential).acquisition.stages
+    }
+    assert stages["read pool"].n_structures == len(pool)
+    assert stages["screen"].n_structures == stages["represent"].n_structures == 30
+    assert stages["select"].n_structures == len(pool)
+    assert all(stage.seconds >= 0 for stage in stages.values())
