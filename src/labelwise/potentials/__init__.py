@@ -1,0 +1,38 @@
+"""Interatomic potentials behind one contract."""
+
+from labelwise.potentials.base import (
+    PARAMETER_BLOCKS,
+    ParameterBlock,
+    Potential,
+    Prediction,
+)
+from labelwise.potentials.batching import map_batches
+from labelwise.potentials.graphs import Batch, Graph, GraphBuilder
+from labelwise.potentials.loading import (
+    KnownModel,
+    PotentialFamily,
+    UntrustedModelWarning,
+    list_models,
+    load_potential,
+    register_potential,
+)
+from labelwise.potentials.mace_loading import MaceFamily
+
+register_potential(MaceFamily())
+
+__all__ = [
+    "PARAMETER_BLOCKS",
+    "Batch",
+    "Graph",
+    "GraphBuilder",
+    "KnownModel",
+    "ParameterBlock",
+    "Potential",
+    "PotentialFamily",
+    "Prediction",
+    "UntrustedModelWarning",
+    "list_models",
+    "load_potential",
+    "map_batches",
+    "register_potential",
+]

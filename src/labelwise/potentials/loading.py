@@ -1,0 +1,172 @@
+"""Model families and ``load_potential``, which asks each of them."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from os import PathLike
+from typing import Protocol, runtime_checkable
+
+import torch
+
+from labelwise.errors import ArgumentError, LabelwiseWarning, PotentialError
+from labelwise.potentials.base import Potential
+
+_DTYPES = {"float32": torch.float32, "float64": torch.float64}
+_DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
+class UntrustedModelWarning(LabelwiseWarning):
+    """A model file is about to be unpickled, which runs whatever code it holds."""
+
+
+@dataclass(frozen=True)
+class KnownModel:
+    """A model that can be loaded by name.
+
+    Attributes:
+        name: What ``load_potential`` takes.
+        family: The family that loads it.
+        source: Where it comes from: ``shipped`` or ``download``.
+        note: Licence or content, in a few words.
+    """
+
+    name: str
+    family: str
+    source: str
+    note: str
+
+
+@runtime_checkable
+@runtime_checkable
+class PotentialFamily(Protocol):
+    """One kind of model; ``docs/adding_a_potential.md`` shows how to add one."""
+
+    name: str
+
+    def known_models(self) -> Sequence[KnownModel]:
+        """List what can be loaded by name, without importing the family's package."""
+
+    def recognises(self, spec: str) -> bool:
+        """Tell whether this family should load ``spec``, a name or the path of a file."""
+
+    def load(
+        self,
+        spec: str,
+        *,
+        device: torch.device,
+        dtype: torch.dtype | None,
+        head: str | None,
+        trust: bool,
+    ) -> Potential:
+        """Load it; see ``load_potential``."""
+
+
+_FAMILIES: dict[str, PotentialFamily] = {}
+
+
+def register_potential(family: PotentialFamily) -> None:
+    """Let a model family take part in ``load_potential``.
+
+    Raises:
+        ArgumentError: the name is taken.
+    """
+    if family.name in _FAMILIES:
+        raise ArgumentError(f"a potential family called {family.name!r} is registered already")
+    _FAMILIES[family.name] = family
+
+
+def list_models() -> list[KnownModel]:
+    """List the models that can be loaded by name, families in order of registration."""
+    return [model for family in _FAMILIES.values() for model in family.known_models()]
+
+
+def load_potential(
+    spec: str | PathLike[str],
+    *,
+    device: str = "auto",
+    dtype: str | torch.dtype | None = None,
+    head: str | None = None,
+    trust: bool = False,
+) -> Potential:
+    """Load a pretrained potential.
+
+    A mace-torch ``.model`` file is a pickle: **loading it runs code from the file**. A warning
+    says so for every file that did not come from mace-torch's own downloads; weights-only
+    checkpoints, such as ``demo``, run no code and need none.
+
+    Args:
+        spec: Path of a model file, or a name from ``list_models``, for instance
+            ``mace-off-small``, ``mace-mp-medium``, ``demo``.
+        device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``, or ``auto``: cuda if there is one, else cpu.
+        dtype: ``float32`` or ``float64``; by default that of the checkpoint.
+        head: Head of a multi-head model; may be omitted if there is one head, or one that is
+            called ``default``.
+        trust: Unpickle without a warning.
+
+    Returns:
+        The potential, its weights frozen.
+
+    Raises:
+        PotentialError: no such file or name, not a model, a damaged file, a failed download,
+            an unknown head.
+        ArgumentError: unknown device or type, or a device that is not there.
+        MissingDependencyError: the package that the model needs is not installed.
+
+    Warns:
+        UntrustedModelWarning: a file of unknown origin is unpickled.
+    """
+    spec = str(spec)
+    family = next((each for each in _FAMILIES.values() if each.recognises(spec)), None)
+    if family is None:
+        raise PotentialError(_unknown(spec))
+    return family.load(
+        spec,
+        device=resolve_device(device),
+        dtype=resolve_dtype(dtype),
+        head=head,
+        trust=trust,
+    )
+
+
+def resolve_device(device: str) -> torch.device:
+    """Turn a device's name into a device that is there.
+
+    Raises:
+        ArgumentError: unknown name, or no such device in this machine.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    kind, _, index = device.partition(":")
+    if kind not in _DEVICES or (index and not index.isdigit()):
+        raise ArgumentError(f"device is {device!r}; allowed are {', '.join(_DEVICES)} and cuda:<n>")
+    n_cuda = torch.cuda.device_count()
+    if kind == "cuda" and int(index or 0) >= n_cuda:
+        raise ArgumentError(f"device is {device!r}, but this machine has {n_cuda} CUDA devices")
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise ArgumentError("device is 'mps', which this machine does not have; use cpu")
+    return torch.device(device)
+
+
+def resolve_dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
+    """Turn a floating-point type's name into the type; None stays None.
+
+    Raises:
+        ArgumentError: neither ``float32`` nor ``float64``.
+    """
+    if dtype is None or dtype in _DTYPES.values():
+        return dtype if isinstance(dtype, torch.dtype) else None
+    if dtype not in _DTYPES:
+        raise ArgumentError(f"dtype is {dtype!r}; allowed are {', '.join(_DTYPES)}")
+    return _DTYPES[str(dtype)]
+
+
+def _unknown(spec: str) -> str:
+    names = [model.name for model in list_models()]
+    close = difflib.get_close_matches(spec, names, n=3)
+    hint = f"; did you mean {' or '.join(close)}?" if close else ""
+    return (
+        f"model is {spec!r}, which is neither a file nor a known name{hint} "
+        f"(known: {', '.join(names)})"
+    )

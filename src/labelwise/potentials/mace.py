@@ -1,0 +1,315 @@
+"""MACE behind the contract: ``MACE`` and ``ScaleShiftMACE`` of mace-torch."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from labelwise.errors import PotentialError
+from labelwise.potentials.base import Potential, check_parameter_block
+from labelwise.potentials.graphs import Batch, GraphBuilder
+from labelwise.potentials.mace_checkpoint import hash_model
+from labelwise.potentials.mace_products import ElementwiseContraction
+
+_BLOCK_PREFIXES = {
+    "embedding": ("node_embedding.",),
+    "readout": ("readouts.",),
+    "products": ("products.",),
+    "all": ("",),
+}
+
+
+class MacePotential(Potential):
+    """A mace-torch model and its features.
+
+    Attributes:
+        model: The mace-torch module as it was loaded, its parameters frozen
+            (``requires_grad`` False). Its weights may be changed in place; everything
+            here follows.
+    """
+
+    def __init__(self, model: Any, *, name: str, head: str | None = None) -> None:
+        """Wrap a complete model; ``load_potential`` is the usual way to one.
+
+        Args:
+            model: A ``MACE`` or ``ScaleShiftMACE`` with all attributes of the current
+                mace-torch, on its device and in its type; its parameters are frozen.
+            name: What to call it.
+            head: Head to use; may be None if there is one, or one called ``default``.
+
+        Raises:
+            PotentialError: unknown head, or a head is needed.
+        """
+        model.eval().requires_grad_(False)
+        self.model = model
+        self.name = name
+        self.elements = tuple(int(z) for z in model.atomic_numbers)
+        self.cutoff = float(model.r_max)
+        weight = model.node_embedding.linear.weight
+        self.dtype, self.device = weight.dtype, weight.device
+        self.heads = tuple(str(each) for each in model.heads)
+        self.head = choose_head(self.heads, head)
+        self.n_layers = len(model.interactions)
+        self._scalars = [_scalar_channels(product) for product in model.products]
+        self.activation_size = sum(len(channels) for channels in self._scalars)
+        specs = getattr(model, "embedding_specs", None) or {}
+        self.graph_builder = GraphBuilder(
+            elements=self.elements,
+            cutoff=self.cutoff,
+            charge_range=_known_range(specs.get("total_charge")),
+            spin_range=_known_range(specs.get("total_spin")),
+        )
+        self._view = _FeatureView(model)
+
+    @property
+    def content_hash(self) -> str:
+        """See ``Potential.content_hash``."""
+        return hash_model(self.model, head=self.head)
+
+    def tangent_size(self, parameters: str = "embedding") -> int:
+        """See ``Potential.tangent_size``."""
+        return sum(weight.numel() for weight in self._block(parameters))
+
+    def energies(
+        self,
+        batch: Batch,
+        *,
+        positions: Float[Tensor, "N 3"] | None = None,
+        embedding: Float[Tensor, "N C"] | None = None,
+    ) -> Float[Tensor, " n"]:
+        """See ``Potential.energies``."""
+        out = self._view.run(self._inputs(batch, positions), positions is not None, embedding)
+        energies: Tensor = out["energy"]
+        return energies
+
+    def node_embedding(self, batch: Batch) -> Float[Tensor, "N C"]:
+        """See ``Potential.node_embedding``."""
+        with torch.no_grad():
+            table: Tensor = self.model.node_embedding(
+                torch.eye(len(self.elements), dtype=self.dtype, device=self.device)
+            )
+        rows: Tensor = table[batch.species]
+        return rows
+
+    def embedding_pullback(
+        self, batch: Batch, cotangent: Float[Tensor, "N C"]
+    ) -> Float[Tensor, "n EC"]:
+        """See ``Potential.embedding_pullback``."""
+        n_elements = len(self.elements)
+        target = batch.structure_idx * n_elements + batch.species
+        rows = cotangent.new_zeros(batch.n_structures * n_elements, cotangent.shape[1])
+        rows = rows.index_add(0, target, cotangent)
+        # e3nn scales a linear path by 1/sqrt(inputs): h = path_weight * W[z].
+        path_weight: float = self.model.node_embedding.linear.instructions[0].path_weight
+        return rows.view(batch.n_structures, -1) * path_weight
+
+    def activations(self, batch: Batch) -> Float[Tensor, "n a"]:
+        """See ``Potential.activations``."""
+        with torch.no_grad():
+            out = self._view.run(self._inputs(batch, None), False, None)
+            sizes = [product.linear.irreps_out.dim for product in self.model.products]
+            layers = torch.split(out["node_feats"], sizes, dim=1)
+            scalars = [
+                layer[:, channels.to(layer.device)]
+                for layer, channels in zip(layers, self._scalars, strict=True)
+            ]
+            atoms = torch.cat(scalars, dim=1)
+            total = atoms.new_zeros(batch.n_structures, atoms.shape[1])
+            total.index_add_(0, batch.structure_idx, atoms)
+            counts = torch.tensor(batch.atom_counts, dtype=atoms.dtype, device=atoms.device)
+            return total / counts[:, None]
+
+    def block_gradient(self, single: Batch, parameters: str) -> Float[Tensor, "1 p"]:
+        """See ``Potential.block_gradient``."""
+        weights = self._block(parameters)
+        with _differentiable(weights):
+            gradients = torch.autograd.grad(
+                self.energies(single).sum(), weights, allow_unused=True, materialize_grads=True
+            )
+        return torch.cat([gradient.reshape(-1) for gradient in gradients])[None]
+
+    def _block(self, parameters: str) -> list[torch.nn.Parameter]:
+        """List a block's weights by name."""
+        check_parameter_block(parameters)
+        absent = _absent_paths(self.model)
+        return [
+            weight
+            for name, weight in sorted(self.model.named_parameters())
+            if name.startswith(_BLOCK_PREFIXES[parameters]) and name not in absent
+        ]
+
+    def _inputs(self, batch: Batch, positions: Float[Tensor, "N 3"] | None) -> dict[str, Tensor]:
+        """Write a batch as mace-torch's dictionary."""
+        counts = torch.tensor((0, *batch.atom_counts), device=self.device)
+        one_hot = torch.nn.functional.one_hot(batch.species, len(self.elements))
+        head = torch.full((batch.n_structures,), self.heads.index(self.head), device=self.device)
+        return {
+            # mace-torch calls requires_grad_ on what it gets: hand over an alias.
+            "positions": batch.positions.detach() if positions is None else positions * 1.0,
+            "node_attrs": one_hot.to(self.dtype),
+            "edge_index": batch.edge_index,
+            "shifts": batch.shifts,
+            "unit_shifts": batch.unit_shifts,
+            "cell": batch.cells.reshape(-1, 3),
+            "batch": batch.structure_idx,
+            "ptr": counts.cumsum(0),
+            "head": head,
+            "total_charge": batch.charges,
+            "total_spin": batch.spins,
+            "elec_temp": torch.zeros_like(batch.charges),
+        }
+
+
+def choose_head(heads: tuple[str, ...], head: str | None) -> str:
+    """Return the head to use.
+
+    Args:
+        heads: The model's heads.
+        head: The one asked for, or None.
+
+    Raises:
+        PotentialError: unknown head, or several and none of them is called ``default``.
+    """
+    if head is not None:
+        if head not in heads:
+            raise PotentialError(f"head is {head!r}; this model has {', '.join(heads)}")
+        return head
+    if len(heads) == 1:
+        return heads[0]
+    default = [each for each in heads if each.lower() == "default"]
+    if len(default) != 1:
+        raise PotentialError(
+            f"this model has the heads {', '.join(heads)}: choose one with head=... or --head"
+        )
+    return default[0]
+
+
+class _FeatureView:
+    """The model with its geometry, embedding and products replaced, sharing every weight.
+
+    The original module stays as it is, for fine-tuning and saving.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._embedding = _Embedding(model.node_embedding)
+        geometry = {
+            name: _Geometry(getattr(model, name))
+            for name in ("spherical_harmonics", "radial_embedding", "pair_repulsion_fn")
+            if hasattr(model, name)
+        }
+        self._geometry = tuple(geometry.values())
+        products = torch.nn.ModuleList([_with_fast_contraction(p) for p in model.products])
+        self._model = _with_modules(
+            model, {"node_embedding": self._embedding, "products": products, **geometry}
+        )
+
+    def run(
+        self,
+        inputs: dict[str, torch.Tensor],
+        track_positions: bool,
+        embedding: torch.Tensor | None,
+    ) -> dict[str, torch.Tensor]:
+        """Evaluate the model; without ``track_positions`` the geometry is a constant."""
+        self._embedding.override = embedding
+        for module in self._geometry:
+            module.track = track_positions
+        try:
+            out: dict[str, torch.Tensor] = self._model(inputs, compute_force=False)
+            return out
+        finally:
+            self._embedding.override = None
+
+
+class _Embedding(torch.nn.Module):
+    """The node embedding, or what is put in its place."""
+
+    def __init__(self, inner: torch.nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+        self.override: torch.Tensor | None = None
+
+    def forward(self, node_attrs: torch.Tensor) -> torch.Tensor:
+        if self.override is not None:
+            return self.override * 1.0  # mace-torch adds charge and spin features in place
+        out: torch.Tensor = self.inner(node_attrs)
+        return out
+
+
+class _Geometry(torch.nn.Module):
+    """A module that takes edge vectors or lengths first, cut off from the positions or not."""
+
+    def __init__(self, inner: torch.nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+        self.track = False
+
+    def forward(self, edges: torch.Tensor, *others: torch.Tensor) -> Any:
+        return self.inner(edges if self.track else edges.detach(), *others)
+
+
+def _with_modules(module: Any, replaced: dict[str, torch.nn.Module]) -> Any:
+    """Copy a module shallowly, sharing parameters and buffers, with some children replaced."""
+    view = copy.copy(module)
+    view.__dict__["_modules"] = {**module._modules, **replaced}
+    return view
+
+
+def _with_fast_contraction(product: Any) -> Any:
+    contraction = product.symmetric_contractions
+    if type(contraction).__name__ != "SymmetricContraction":
+        return product
+    return _with_modules(product, {"symmetric_contractions": ElementwiseContraction(contraction)})
+
+
+def _scalar_channels(product: Any) -> torch.Tensor:
+    """Return the places of the even scalars in a layer's output."""
+    irreps = product.linear.irreps_out
+    places = [
+        torch.arange(part.start, part.stop)
+        for (_, irrep), part in zip(irreps, irreps.slices(), strict=True)
+        if irrep.l == 0 and irrep.p == 1
+    ]
+    return torch.cat(places)
+
+
+def _absent_paths(model: Any) -> set[str]:
+    """Name the product weights that mace-torch froze at zero because symmetry forbids the path.
+
+    It marks them with a class of parameter, which a pickle loses, and a flag, which it keeps.
+    """
+    absent = set()
+    for name, module in model.named_modules():
+        for key, flag in module.named_buffers(recurse=False):
+            if key.startswith("weights_") and key.endswith("_zeroed") and bool(flag):
+                which = key.removeprefix("weights_").removesuffix("_zeroed")
+                absent.add(f"{name}.weights_max" if which == "max" else f"{name}.weights.{which}")
+    return absent
+
+
+def _known_range(spec: dict[str, Any] | None) -> tuple[float, float] | None:
+    """Return the range of a charge or spin that the model's embedding table holds."""
+    if spec is None:
+        return None
+    if spec["type"] != "categorical":
+        return (-float("inf"), float("inf"))
+    offset = float(spec.get("offset", 0))
+    return (-offset, spec["num_classes"] - 1 - offset)
+
+
+@contextmanager
+def _differentiable(weights: list[torch.nn.Parameter]) -> Iterator[None]:
+    """Let gradients flow into some weights for the time being."""
+    before = [weight.requires_grad for weight in weights]
+    try:
+        for weight in weights:
+            weight.requires_grad_(True)
+        yield
+    finally:
+        for weight, flag in zip(weights, before, strict=True):
+            weight.requires_grad_(flag)

@@ -1,0 +1,305 @@
+"""Finding, reading and mending MACE models: the family behind ``load_potential``."""
+
+from __future__ import annotations
+
+import contextlib
+import pickle
+import sys
+import warnings
+import zipfile
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+from ase import Atoms
+
+from labelwise.errors import PotentialError
+from labelwise.potentials.base import Potential
+from labelwise.potentials.loading import KnownModel, UntrustedModelWarning
+from labelwise.potentials.mace_checkpoint import (
+    MODEL_CLASSES,
+    build,
+    import_mace_modules,
+    mace_warnings_silenced,
+)
+
+_ASL = "Academic Software License, no commercial use"
+_DOWNLOADS = {
+    "mace-off-small": _ASL,
+    "mace-off-medium": _ASL,
+    "mace-off-large": _ASL,
+    "mace-mp-small": "MIT",
+    "mace-mp-medium": "MIT",
+    "mace-mp-large": "MIT",
+    "mace-mp-small-0b": "MIT",
+    "mace-mp-medium-0b": "MIT",
+    "mace-mp-small-0b2": "MIT",
+    "mace-mp-medium-0b2": "MIT",
+    "mace-mp-large-0b2": "MIT",
+    "mace-mp-medium-0b3": "MIT",
+    "mace-mp-medium-mpa-0": "MIT",
+    "mace-mp-small-omat-0": _ASL,
+    "mace-mp-medium-omat-0": _ASL,
+    "mace-mp-mace-matpes-pbe-0": _ASL,
+    "mace-mp-mace-matpes-r2scan-0": _ASL,
+    "mace-mp-mh-0": "several heads",
+    "mace-mp-mh-1": "several heads",
+    "mace-omol": _ASL,
+}
+# What models pickled by an older mace-torch lack, with the values that it worked with.
+_LATER_ATTRIBUTES: dict[str, Any] = {
+    "lammps_mliap": False,
+    "apply_cutoff": True,
+    "edge_irreps": None,
+    "use_reduced_cg": False,
+    "use_agnostic_product": False,
+    "use_so3": False,
+    "use_last_readout_only": False,
+    "use_edge_irreps_first": False,
+}
+_ESSENTIAL = (
+    "atomic_numbers",
+    "r_max",
+    "node_embedding",
+    "radial_embedding",
+    "spherical_harmonics",
+    "interactions",
+    "products",
+    "readouts",
+    "atomic_energies_fn",
+)
+_GRAPH_INPUTS = {"total_charge", "total_spin", "elec_temp"}
+
+
+class MaceFamily:
+    """MACE models of mace-torch, from files, by name, or shipped with the package."""
+
+    name = "mace"
+
+    def known_models(self) -> list[KnownModel]:
+        """List what can be loaded by name."""
+        demo = KnownModel("demo", self.name, "shipped", "H C N O, GFN2-xTB, for trying things out")
+        return [demo, *(KnownModel(n, self.name, "download", t) for n, t in _DOWNLOADS.items())]
+
+    def recognises(self, spec: str) -> bool:
+        """Take every known name, and every file, as long as this is the only family."""
+        return spec == "demo" or spec in _DOWNLOADS or Path(spec).expanduser().exists()
+
+    def load(
+        self,
+        spec: str,
+        *,
+        device: torch.device,
+        dtype: torch.dtype | None,
+        head: str | None,
+        trust: bool,
+    ) -> Potential:
+        """See ``labelwise.potentials.load_potential``."""
+        import_mace_modules()
+        with mace_warnings_silenced():
+            if spec == "demo":
+                model = _read_demo()
+            elif spec in _DOWNLOADS:
+                model = _download(spec)
+            else:
+                model = _read_file(Path(spec).expanduser(), trust=trust)
+        where = spec if spec == "demo" or spec in _DOWNLOADS else str(Path(spec))
+        return make_potential(model, name=where, device=device, dtype=dtype, head=head)
+
+
+def make_potential(
+    model: Any,
+    *,
+    name: str,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+    head: str | None = None,
+) -> Potential:
+    """Check and mend a mace-torch model in memory, move it, and wrap it.
+
+    Args:
+        model: What a ``.model`` file held.
+        name: What to call it, in messages and results.
+        device: Where it is wanted.
+        dtype: Floating-point type wanted, by default its own.
+        head: See ``load_potential``.
+
+    Returns:
+        The potential; the model is used as it is, not copied.
+
+    Raises:
+        PotentialError: not a MACE energy model, one that lacks what it needs, or one that
+            fails on a pair of atoms.
+    """
+    from labelwise.potentials.mace import MacePotential
+
+    mend(model, name)
+    with mace_warnings_silenced():
+        model = model.to(device=device, dtype=dtype)
+        potential = MacePotential(model, name=name, head=head)
+        _try_out(potential)
+    return potential
+
+
+def mend(model: Any, name: str) -> None:
+    """Give a model the attributes that mace-torch added later, in place.
+
+    Args:
+        model: What a ``.model`` file held.
+        name: What to call it in messages.
+
+    Raises:
+        PotentialError: not a MACE energy model, or essential parts are missing.
+    """
+    kind = type(model).__name__
+    if kind not in MODEL_CLASSES:
+        raise PotentialError(
+            f"{name} holds a {kind}; Labelwise takes {' and '.join(MODEL_CLASSES)} models"
+        )
+    missing = [part for part in _ESSENTIAL if not hasattr(model, part)]
+    if missing:
+        raise PotentialError(
+            f"{name} lacks {', '.join(missing)}: it was written by a mace-torch too old to be "
+            "mended; load it with that version, save its weights, and load them into a new model"
+        )
+    if type(model.node_embedding.linear).__name__ != "Linear" or not hasattr(
+        model.node_embedding.linear, "instructions"
+    ):
+        raise PotentialError(
+            f"{name} was converted to an accelerated backend; convert it back with mace-torch's "
+            "mace_cueq_to_e3nn and load that"
+        )
+    if not hasattr(model, "heads"):
+        energies = model.atomic_energies_fn.atomic_energies
+        n_heads = len(energies) if energies.dim() == 2 else 1
+        model.heads = ["Default"] if n_heads == 1 else [f"head_{i}" for i in range(n_heads)]
+    for attribute, value in _LATER_ATTRIBUTES.items():
+        if not hasattr(model, attribute):
+            setattr(model, attribute, value)
+    unknown = set(getattr(model, "embedding_specs", None) or {}) - _GRAPH_INPUTS
+    if unknown:
+        raise PotentialError(
+            f"{name} wants the inputs {', '.join(sorted(unknown))}; Labelwise gives "
+            f"{', '.join(sorted(_GRAPH_INPUTS))}"
+        )
+
+
+def _try_out(potential: Potential) -> None:
+    """Evaluate one pair of atoms, so that an unusable model is refused now, with a remedy."""
+    pair = Atoms(numbers=[potential.elements[0]] * 2, positions=[[0, 0, 0], [0, 0, 1.0]])
+    batch = potential.collate([potential.prepare(pair)])
+    try:
+        potential.energy_tangent(batch)
+    except (AttributeError, KeyError, TypeError, IndexError, RuntimeError) as error:
+        raise PotentialError(
+            f"{potential.name} loads, but fails on a pair of atoms: {error}; it was written by a "
+            "mace-torch that differs too much from the installed one: install the version that "
+            "wrote it, or save its weights there and load them into a new model"
+        ) from error
+
+
+def _read_demo() -> torch.nn.Module:
+    resource = files("labelwise") / "assets" / "demo_potential.pt"
+    if not resource.is_file():
+        raise PotentialError("the shipped model 'demo' is missing; install Labelwise again")
+    try:
+        with resource.open("rb") as stream:
+            return build(torch.load(stream, map_location="cpu", weights_only=True))
+    except pickle.UnpicklingError as error:
+        raise PotentialError(
+            f"the shipped model 'demo' holds more than weights and plain values: {error}; "
+            "write it again with save_checkpoint, or install Labelwise again"
+        ) from error
+
+
+def _download(name: str) -> Any:
+    """Load a named model with mace-torch's own loaders, which print and may download."""
+    from mace.calculators import foundations_models as loaders
+
+    family, _, variant = name.removeprefix("mace-").partition("-")
+    load = getattr(loaders, f"mace_{family}")
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            return load(model=variant or None, device="cpu", return_raw_model=True)
+    except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
+        cause = error.__cause__ if error.__cause__ is not None else error
+        raise PotentialError(
+            f"{name} could not be had: {cause}; check the network, or download the file on "
+            "another machine and give its path"
+        ) from error
+
+
+def _read_file(path: Path, *, trust: bool) -> Any:
+    """Read a model file; only what cannot be read without running code is unpickled."""
+    _check_container(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Detected pickle protocol", UserWarning)
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, TypeError):
+        return _unpickle(path, trust=trust)
+    if isinstance(content, dict) and "format_version" in content:
+        return build(content)
+    raise PotentialError(
+        f"{path} holds {_describe(content)}, not a model; give the .model file that mace-torch "
+        "wrote at the end of the training, or a checkpoint of Labelwise"
+    )
+
+
+def _check_container(path: Path) -> None:
+    if path.is_dir():
+        raise PotentialError(f"{path} is a folder; give a model file")
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(4)
+    except OSError as error:
+        raise PotentialError(f"{path} cannot be read: {error.strerror}") from error
+    if start[:2] == b"PK":
+        try:
+            members = zipfile.ZipFile(path).namelist()
+        except zipfile.BadZipFile as error:
+            raise PotentialError(f"{path} is damaged or truncated; copy it again") from error
+        if any("/code/" in member for member in members):
+            raise PotentialError(
+                f"{path} is compiled TorchScript (for LAMMPS or another engine), which gives no "
+                "features; give the .model file that it was made from"
+            )
+    elif start[:1] != b"\x80":
+        raise PotentialError(
+            f"{path} is not a model file: it is neither a torch archive nor a pickle; it may be "
+            "an unfinished download"
+        )
+
+
+def _unpickle(path: Path, *, trust: bool) -> Any:
+    if not (trust or _from_known_loaders(path)):
+        warnings.warn(
+            f"loading {path} runs code stored in that file; do so only if you trust its origin, "
+            "and pass trust=True to be silent about it",
+            UntrustedModelWarning,
+            stacklevel=5,
+        )
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=False)
+    except Exception as error:  # a pickle may raise anything
+        raise PotentialError(
+            f"{path} cannot be unpickled: {type(error).__name__}: {error}; it is damaged, not a "
+            "model, or written with another version of torch, e3nn or mace-torch"
+        ) from error
+    if not isinstance(content, torch.nn.Module):
+        raise PotentialError(f"{path} holds {_describe(content)}, not a model")
+    return content
+
+
+def _describe(content: object) -> str:
+    if isinstance(content, dict):
+        keys = ", ".join(str(key) for key in list(content)[:4])
+        return f"a dictionary ({keys}, ...), perhaps weights alone or a training checkpoint,"
+    return f"a {type(content).__name__}"
+
+
+def _from_known_loaders(path: Path) -> bool:
+    from mace.tools.utils import get_cache_dir
+
+    return path.resolve().is_relative_to(Path(get_cache_dir()).resolve())

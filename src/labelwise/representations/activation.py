@@ -1,0 +1,29 @@
+"""``activation``: what the model's layers say about the average atom."""
+
+from __future__ import annotations
+
+from jaxtyping import Float
+from torch import Tensor
+
+from labelwise.potentials.base import Potential
+from labelwise.potentials.graphs import Batch
+from labelwise.representations.base import ModelRepresentation
+
+
+class Activation(ModelRepresentation):
+    """Per interaction layer, the invariant node features averaged over atoms; concatenated.
+
+    One forward pass; no settings.
+
+    Source: METHODS 2, after *Pretrained Model Representations as Acquisition Signals*.
+    """
+
+    name = "activation"
+
+    def size(self, potential: Potential) -> int:
+        """Return the number of invariant channels, summed over the layers."""
+        return potential.activation_size
+
+    def compute(self, potential: Potential, batch: Batch) -> Float[Tensor, "n d"]:
+        """Return (n, d); see ``Potential.activations``."""
+        return potential.activations(batch)

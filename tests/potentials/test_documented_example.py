@@ -1,0 +1,42 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from labelwise.potentials import loading
+
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "adding_a_potential.md"
+
+
+def test_the_example_in_the_documentation_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends with ``check_potential``: others than MACE can fulfil the contract."""
+    monkeypatch.setattr(loading, "_FAMILIES", dict(loading._FAMILIES))
+    blocks = DOCUMENT.read_text().split("```python\n")[1:]
+    assert len(blocks) == 2
+    names: dict[str, Any] = {"__name__": "documented"}
+    for block in blocks:
+        exec(block.partition("```")[0], names)  # our own documentation
+
+
+def test_the_kit_notices_a_wrong_scale(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A conformance kit that cannot fail is none."""
+    from labelwise.testing.potentials import check_potential
+
+    names: dict[str, Any] = {"__name__": "documented"}
+    exec(DOCUMENT.read_text().split("```python\n")[1].partition("```")[0], names)
+    potential = names["PairPotential"](elements=(1, 6, 8))
+    right = type(potential).embedding_pullback
+    monkeypatch.setattr(type(potential), "embedding_pullback", lambda *args: 1.01 * right(*args))
+    with pytest.raises(AssertionError, match="tangents of embedding"):
+        check_potential(potential)
+    monkeypatch.undo()
+    features = names["PairModel"].features
+
+    def absolute(self: Any, batch: Any, positions: Any, h: Any) -> Any:
+        return features(self, batch, positions, h) * (1 + positions[:, :1] ** 2)
+
+    monkeypatch.setattr(names["PairModel"], "features", absolute)
+    with pytest.raises(AssertionError, match="rotation"):
+        check_potential(potential)

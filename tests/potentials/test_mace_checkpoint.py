@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+import pytest
+import torch
+from ase.build import molecule
+
+from labelwise.errors import PotentialError
+from labelwise.potentials.mace_checkpoint import build, model_config, save_checkpoint
+from labelwise.potentials.mace_loading import make_potential
+from tests.potentials.models import VARIANTS, make_mace
+
+
+def through_a_file(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    stream = io.BytesIO()
+    torch.save(checkpoint, stream)
+    stream.seek(0)
+    content: dict[str, Any] = torch.load(stream, weights_only=True)
+    return content
+
+
+@pytest.mark.parametrize("name", sorted(VARIANTS))
+def test_a_checkpoint_makes_the_same_model(name: str) -> None:
+    model = make_mace(**VARIANTS[name])
+    checkpoint = save_checkpoint(model)
+    json.dumps(checkpoint["config"])
+    original: Any = make_potential(model, name=name)
+    random_state = torch.get_rng_state()
+    rebuilt: Any = make_potential(build(through_a_file(checkpoint)), name=name)
+    assert torch.equal(torch.get_rng_state(), random_state)
+    assert torch.get_default_dtype() == torch.float32
+    assert rebuilt.content_hash == original.content_hash
+    batch = original.collate([original.prepare(molecule(m)) for m in ("CH3OH", "H2O", "H")])
+    for got, wanted in zip(rebuilt.predict(batch), original.predict(batch), strict=True):
+        torch.testing.assert_close(got, wanted, rtol=1e-12, atol=1e-12)
+
+
+def test_checkpoints_do_not_share_memory_with_the_model() -> None:
+    model: Any = make_mace()
+    checkpoint = save_checkpoint(model)
+    kept = checkpoint["state_dict"]["node_embedding.linear.weight"].clone()
+    with torch.no_grad():
+        model.node_embedding.linear.weight.zero_()
+    assert torch.equal(checkpoint["state_dict"]["node_embedding.linear.weight"], kept)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format_version": 2}, "format version 2"),
+        ({"format_version": None}, "format version None"),
+        ({"model_class": "os.system"}, "os.system"),
+        ({"state_dict": {}}, "do not make a model"),
+        ({"config": {}}, "do not make a model"),
+    ],
+)
+def test_checkpoints_that_do_not_fit_are_refused(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(PotentialError, match=message):
+        build({**save_checkpoint(make_mace()), **change})
+
+
+def test_other_weights_than_configured_are_refused() -> None:
+    checkpoint = save_checkpoint(make_mace())
+    checkpoint["state_dict"] = save_checkpoint(make_mace(hidden_irreps="4x0e"))["state_dict"]
+    with pytest.raises(PotentialError, match="do not make a model"):
+        build(checkpoint)
+
+
+def test_other_modules_have_no_checkpoint() -> None:
+    with pytest.raises(PotentialError, match="Linear"):
+        model_config(torch.nn.Linear(1, 1))
