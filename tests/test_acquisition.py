@@ -1,17 +1,19 @@
 from __future__ import annotations
 
+import copy
+import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from ase import Atoms
-from ase.build import molecule
 
 import labelwise as lw
 from labelwise.acquisition import AcquisitionSettings, acquire
 from labelwise.errors import ArgumentError, LabelError, ScreeningError, SelectionError
 from labelwise.kernels import LinearKernel
-from labelwise.potentials import Potential
+from labelwise.potentials import Batch, Potential
 from labelwise.structures import Frame, Source, iter_frames, write_structures
 
 RULES = ["pv", "lcmd", "k-center", "top", "random"]
@@ -121,11 +123,40 @@ def test_what_cannot_be_labelled_is_set_aside_and_places_stay(
 def test_a_structure_without_finite_features_is_set_aside(
     train: list[Atoms], pool: list[Atoms], potential: Potential
 ) -> None:
-    far = molecule("H2O")
-    far.positions += 1e300
-    batch = lw.select([*pool, far], 5, train=train, potential=potential)
-    assert all(item.index == len(pool) for item in batch.screened)
-    assert len(pool) not in batch.pool_idx
+    class HalfBlind(type(potential)):
+        """Gives NaN for water, as an overflow in single precision would."""
+
+        def activations(self, batch: Batch) -> torch.Tensor:
+            rows = super().activations(batch)
+            water = torch.tensor([n == 3 for n in batch.atom_counts])
+            return rows.masked_fill(water[:, None], torch.nan)
+
+    blind = copy.copy(potential)
+    blind.__class__ = HalfBlind
+    few = [atoms for atoms in pool if atoms.info["family"] in {"H2O", "CH4", "C2H4"}]
+    n_water = sum(atoms.info["family"] == "H2O" for atoms in few)
+    batch = lw.select(few, 4, train=train, potential=blind, representation="activation")
+    screened = [item for item in batch.screened if item.role == "pool"]
+    assert {item.reason for item in screened} == {"non-finite-features"}
+    assert len(screened) == n_water > 0
+    assert all(few[item.index].info["family"] == "H2O" for item in screened)
+    assert all(atoms.info["family"] != "H2O" for atoms in batch.structures)
+    with pytest.raises(ScreeningError, match="non-finite-features"):
+        lw.select(few, 4, potential=blind, representation="activation", strict=True)
+
+
+def test_a_charge_that_the_model_does_not_know_is_set_aside(
+    pool: list[Atoms], potential: Potential
+) -> None:
+    charged = copy.copy(potential)
+    charged.graph_builder = dataclasses.replace(potential.graph_builder, charge_range=(-1.0, 1.0))
+    pool[3].info["charge"] = 5
+    pool[4].info["total_charge"] = "many"
+    batch = lw.select(pool, 5, potential=charged)
+    assert [(s.index, s.reason) for s in batch.screened] == [
+        (3, "unknown-charge"),
+        (4, "unknown-charge"),
+    ]
 
 
 def test_required_labels_are_looked_for_before_anything_is_chosen(

@@ -14,7 +14,7 @@ import numpy as np
 from ase import Atoms
 from jaxtyping import Float
 
-from labelwise.errors import ArgumentError, ScreeningError, SelectionError
+from labelwise.errors import ArgumentError, ScreeningError, SelectionError, StructureError
 from labelwise.kernels import LinearKernel
 from labelwise.potentials.base import Potential
 from labelwise.representations import (
@@ -183,6 +183,15 @@ class _Kept:
     groups: list[str] = field(default_factory=list)
     screened: list[Screened] = field(default_factory=list)
 
+    def remove(self, row: int) -> Screened:
+        """Take back a structure whose features are not finite."""
+        if self.groups:
+            del self.groups[row]
+        detail = "the model gives features that are not finite"
+        return Screened(
+            self.role, self.indices.pop(row), self.sources.pop(row), "non-finite-features", detail
+        )
+
 
 def acquire(
     pool: Iterable[Frame],
@@ -258,6 +267,8 @@ class _Road:
         progress: ProgressCallback,
     ) -> None:
         self.watch = Stopwatch()
+        for name in ("read train", "read pool", "screen", "represent", "select"):
+            self.watch.count(name, 0)  # the order in which they are shown
         self._settings = settings
         self._potential = potential
         self._progress = progress
@@ -283,11 +294,16 @@ class _Road:
             batch_atoms=settings.batch_atoms,
         )
         rows: Rows = []
+        broken: list[int] = []
         n_done = 0
         for chunk in self._timed("represent", stream):
-            rows.append(chunk)
+            finite = np.isfinite(chunk).all(axis=1)
+            rows.append(chunk[finite])
+            broken += (n_done + np.flatnonzero(~finite)).tolist()
             n_done += len(chunk)
             self._progress(f"represent {role}", n_done, None)
+        for row in reversed(broken):
+            self._set_aside(kept, kept.remove(row))
         return kept, rows
 
     def _timed(self, name: str, chunks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
@@ -309,7 +325,7 @@ class _Road:
             for key in required:
                 require_label(frame.atoms, key, str(frame.source))
             with self.watch.stage("screen", 1):
-                found = check(frame)
+                found = check(frame) or self._check_charge(kept.role, frame)
             if found is not None:
                 self._set_aside(kept, found)
                 continue
@@ -318,6 +334,15 @@ class _Road:
             if self._settings.group_by is not None and kept.role == "pool":
                 kept.groups.append(str(frame.atoms.info.get(self._settings.group_by, "")))
             yield frame.atoms
+
+    def _check_charge(self, role: str, frame: Frame) -> Screened | None:
+        if self._potential is None:
+            return None
+        try:
+            self._potential.graph_builder.charge_and_spin(frame.atoms)
+        except StructureError as error:
+            return Screened(role, frame.index, frame.source, "unknown-charge", str(error))
+        return None
 
     def _set_aside(self, kept: _Kept, found: Screened) -> None:
         if self._settings.strict:

@@ -61,11 +61,12 @@ def choose(path: Path, *more: str) -> tuple[int, str]:
         from labelwise.cli import console
 
         console.errors.file = stderr
-        words = ["--model", "any", "--pool", str(path), "-n", "1", "-q", *more]
+        n_select = () if "--n-select" in more else ("-n", "1")
+        words = ["--model", "any", "--pool", str(path), *n_select, "-q", *more]
         code = main(["select", *words, "--out", str(out)])
         console.errors.file = None
     if code == 0:
-        assert len(read_structures(out)) == 1
+        assert len(read_structures(out)) == (3 if "--n-select" in more else 1)
     else:
         assert not out.exists()
     return code, stderr.getvalue()
@@ -240,3 +241,19 @@ def test_paths_that_are_no_files(tmp_path: Path, kind: str) -> None:
     code, message = choose(path)
     assert code == 1
     assert_answered(code, message)
+
+
+@pytest.mark.parametrize("length", [1e3, 1e4, 9e5])
+@pytest.mark.parametrize("pbc", [True, [True, True, False], [True, False, False]])
+def test_large_vacuum_and_far_atoms(tmp_path: Path, length: float, pbc: object) -> None:
+    far = molecule("CH3CHO")
+    far.positions[0] += length
+    boxed, needle = molecule("CH3CHO"), molecule("CH3CHO")
+    boxed.set_cell([length] * 3)
+    needle.set_cell([8.0, 8.0, length])
+    for atoms in (boxed, needle):
+        atoms.pbc = pbc
+    path = tmp_path / "vacuum.extxyz"
+    write(path, [far, boxed, needle], format="extxyz")
+    code, message = choose(path, "--n-select", "3")
+    assert code == 0, message

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labelwise.structures import Frame, Screen, Source
-from labelwise.structures.screening import find_nearest_distance
+from labelwise.structures.images import find_nearest_distance
 
 
 def frame(atoms: Atoms, index: int = 0, file: str = "pool.extxyz") -> Frame:
@@ -125,7 +125,7 @@ def test_nearest_distance_is_that_of_the_images(
     own = (shifts == 0).all(axis=1)
     separations[np.arange(n_atoms), np.arange(n_atoms), own.argmax()] = np.inf
     expected = separations.min()
-    found = find_nearest_distance(atoms, 4.0)
+    found = find_nearest_distance(atoms.positions, cell, atoms.pbc, 4.0)
     assert (expected > 4.0 and found > 4.0) or found == pytest.approx(expected, abs=1e-9)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 
 from rich.console import Console
 from rich.progress import (
@@ -35,16 +36,30 @@ class _Rate(ProgressColumn):
 
 
 @contextmanager
-def show_progress(*, enabled: bool) -> Iterator[ProgressCallback]:
+def show_status(message: str, *, enabled: bool) -> Iterator[None]:
+    """Show a spinner on standard error while the enclosed block runs."""
+    if enabled and errors.is_terminal:
+        with errors.status(message):
+            yield
+    else:
+        yield
+
+
+@contextmanager
+def show_progress(
+    *, enabled: bool, totals: Mapping[str, int] = MappingProxyType({})
+) -> Iterator[ProgressCallback]:
     """Give a callback that draws one bar for each stage on standard error.
 
     Args:
-        enabled: False for a callback that draws nothing.
+        enabled: False for a callback that draws nothing; nothing is drawn either where
+            standard error is not a terminal.
+        totals: Totals of stages that do not know theirs, by name.
 
     Yields:
         A callback that takes a stage's name, what is done and the total if known.
     """
-    if not enabled:
+    if not (enabled and errors.is_terminal):
         yield ignore_progress
         return
     columns = (
@@ -55,10 +70,11 @@ def show_progress(*, enabled: bool) -> Iterator[ProgressCallback]:
         _Rate(),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=errors, transient=not errors.is_terminal) as bars:
+    with Progress(*columns, console=errors) as bars:
         tasks: dict[str, TaskID] = {}
 
         def report(stage: str, n_done: int, n_total: int | None) -> None:
+            n_total = totals.get(stage) if n_total is None else n_total
             if stage not in tasks:
                 _finish(bars, list(tasks.values()))
                 tasks[stage] = bars.add_task(stage, total=n_total)
@@ -69,9 +85,9 @@ def show_progress(*, enabled: bool) -> Iterator[ProgressCallback]:
 
 
 def _finish(bars: Progress, tasks: list[TaskID]) -> None:
-    """Close the bars of stages that did not know their total."""
+    """Close the bars of stages whose total was unknown or counted what was set aside."""
     for task in bars.tasks:
-        if task.id in tasks and task.total is None:
+        if task.id in tasks and not task.finished:
             bars.update(task.id, total=task.completed)
 
 

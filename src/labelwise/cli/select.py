@@ -17,7 +17,7 @@ from labelwise.cli.app import app
 from labelwise.errors import ArgumentError, WriteError
 from labelwise.potentials import Potential, load_potential
 from labelwise.structures import Source, iter_frames, read_sources, write_structures, write_text
-from labelwise.structures.reading import expand_specs
+from labelwise.structures.reading import count_quickly, expand_specs
 from labelwise.summary import summarise_acquisition, to_json
 
 _N_SHOWN = 10
@@ -131,8 +131,11 @@ def select(
         raise WriteError(f"cannot write {out}: it is a directory")
     summary = out.with_suffix(".json") if summary is None else summary
     _check_outputs(out, summary, [*pool, *(train or [])], force=force)
-    potential = _load(model, device, dtype, head, trust_model)
-    with console.show_progress(enabled=not (quiet or as_json)) as progress:
+    is_talkative = not (quiet or as_json)
+    with console.show_status("loading the model", enabled=is_talkative and model is not None):
+        potential = _load(model, device, dtype, head, trust_model)
+    totals = _count(pool, train) if is_talkative else {}
+    with console.show_progress(enabled=is_talkative, totals=totals) as progress:
         acquisition = acquire(
             iter_frames(pool),
             iter_frames(train) if train else (),
@@ -151,7 +154,7 @@ def select(
     write_text(summary, to_json(record))
     if as_json:
         typer.echo(to_json(record), nl=False)
-    elif not quiet:
+    elif is_talkative:
         _show(acquisition, record, out, summary)
 
 
@@ -171,6 +174,17 @@ def _load(
         head=head,
         trust=trust_model,
     )
+
+
+def _count(pool: list[str], train: list[str] | None) -> dict[str, int]:
+    """Return the totals of the stages' bars where they can be had at once."""
+    counts = {"pool": count_quickly(pool), "train": count_quickly(train) if train else None}
+    return {
+        f"{verb} {role}": n
+        for role, n in counts.items()
+        for verb in ("read", "represent")
+        if n is not None
+    }
 
 
 def _check_outputs(out: Path, summary: Path, inputs: Sequence[str], *, force: bool) -> None:
@@ -214,7 +228,9 @@ def _show(acquisition: Acquisition, record: dict[str, Any], out: Path, summary: 
     if counts["screened"]:
         reasons = ", ".join(f"{n} {name}" for name, n in counts["screened_by_reason"].items())
         lines.append(f"set aside {counts['screened']}: {reasons} (listed in the summary)")
-    seconds = ", ".join(f"{stage.name} {stage.seconds:.1f} s" for stage in acquisition.stages)
+    seconds = ", ".join(
+        f"{stage.name} {stage.seconds:.1f} s" for stage in acquisition.stages if stage.n_structures
+    )
     lines += [f"time: {seconds}", f"batch:   {out}", f"summary: {summary}"]
     for line in lines:
         console.output.print(line, markup=False, soft_wrap=True)

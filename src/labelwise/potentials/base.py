@@ -187,8 +187,8 @@ class Potential(ABC):
         Raises:
             ArgumentError: unknown block.
 
-        Source: METHODS 2.1, after *Pretrained Model Representations as Acquisition Signals
-        for Active Learning of MLIPs*.
+        Source: *Pretrained Model Representations as Acquisition Signals for Active Learning
+        of MLIPs*, equation 5.
         """
         check_parameter_block(parameters)
         project = project if project is not None else _unchanged

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import sys
 import warnings
@@ -60,11 +61,15 @@ def import_mace_modules() -> Any:
         MissingDependencyError: mace-torch is not installed.
     """
     try:
-        # mace-torch prints about cuEquivariance; standard output belongs to the user.
-        with mace_warnings_silenced(), contextlib.redirect_stdout(sys.stderr):
+        # Standard output belongs to the user.
+        printed = io.StringIO()
+        with mace_warnings_silenced(), contextlib.redirect_stdout(printed):
             import mace.modules
     except ModuleNotFoundError as error:
         raise MissingDependencyError("mace-torch", "mace", "loading a MACE model") from error
+    for line in printed.getvalue().splitlines():
+        if not line.startswith("cuequivariance or cuequivariance_torch is not available"):
+            sys.stderr.write(f"{line}\n")
     return mace.modules
 
 

@@ -276,7 +276,7 @@ def _unpickle(path: Path, *, trust: bool) -> Any:
     if not (trust or _from_known_loaders(path)):
         warnings.warn(
             f"loading {path} runs code stored in that file; do so only if you trust its origin, "
-            "and pass trust=True to be silent about it",
+            "and say so with trust=True (--trust-model) to be silent about it",
             UntrustedModelWarning,
             stacklevel=5,
         )

@@ -15,7 +15,8 @@ class Activation(ModelRepresentation):
 
     One forward pass; no settings.
 
-    Source: METHODS 2, after *Pretrained Model Representations as Acquisition Signals*.
+    Source: *Pretrained Model Representations as Acquisition Signals for Active Learning of
+    MLIPs*, equation 6.
     """
 
     name = "activation"

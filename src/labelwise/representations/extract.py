@@ -75,6 +75,7 @@ def represent(
         workers=workers,
         progress=progress,
     )
+    chunks = _finite(chunks, chosen.name)
     empty = np.empty((0, feature_size(chosen, potential)), dtype=np.float32)
     return np.concatenate([empty, *chunks])
 
@@ -93,8 +94,8 @@ def iter_features(
 ) -> Iterator[Rows]:
     """Compute the features of a stream of structures, a batch at a time in bounded memory.
 
-    Arguments and errors are those of ``represent``; wrong arguments raise at once, not at
-    the first chunk.
+    Arguments and errors are those of ``represent``, except that rows that are not finite are
+    left for the caller to see; wrong arguments raise at once, not at the first chunk.
 
     Returns:
         Chunks (b, d) float32 in the order of the structures.
@@ -117,7 +118,7 @@ def iter_features(
                 progress=progress,
             )
         )
-    return _finite(chunks, chosen.name)
+    return iter(chunks)
 
 
 def feature_size(representation: Representation, potential: Potential | None) -> int:

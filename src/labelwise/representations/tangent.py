@@ -20,7 +20,8 @@ class EnergyTangent(ModelRepresentation):
     The embedding block is exact and takes one backward pass for a whole batch; the other
     blocks are taken one structure at a time. Rows are not normalised.
 
-    Source: METHODS 2.1, after *Pretrained Model Representations as Acquisition Signals*.
+    Source: *Pretrained Model Representations as Acquisition Signals for Active Learning of
+    MLIPs*, equation 5.
     """
 
     name = "ntk-e"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -10,9 +9,9 @@ import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
 from ase.geometry import complete_cell
-from scipy.spatial import cKDTree
 
 from labelwise.structures.identity import DuplicateIndex
+from labelwise.structures.images import find_nearest_distance
 from labelwise.structures.reading import Frame, Source
 
 #: Atoms closer than this are a broken structure, Å.
@@ -58,7 +57,11 @@ class Screen:
     no-neighbours           no pair of atoms within the model's cutoff
     duplicate-of-train      equals a labelled structure to 1e-6 Å (pool only)
     duplicate-of-pool       equals an earlier structure of the pool to 1e-6 Å
+    unknown-charge          a total charge or spin the model does not know
+    non-finite-features     the model gives NaN or infinity for it
     ======================  ======================================================
+
+    The last two are found by those who run the model, not by this class.
 
     An isolated atom is set aside in the pool because its label is an atomic reference
     energy, not a sample of a potential-energy surface; the same goes for atoms out of
@@ -192,47 +195,13 @@ def _nearest_distance(atoms: Atoms, min_distance: float, cutoff: float | None) -
     has a nearest distance of at most (sqrt(2) V / n)**(1/3).
     """
     if cutoff is None or not atoms.pbc.any():
-        return find_nearest_distance(atoms, min_distance)
+        return _distance_within(atoms, min_distance)
     bound = float(np.cbrt(np.sqrt(2.0) * abs(atoms.cell.volume) / len(atoms)))
     if not atoms.pbc.all() or bound >= cutoff:
-        return find_nearest_distance(atoms, cutoff)
-    return min(bound, find_nearest_distance(atoms, min_distance))
+        return _distance_within(atoms, cutoff)
+    return min(bound, _distance_within(atoms, min_distance))
 
 
-def find_nearest_distance(atoms: Atoms, reach: float) -> float:
-    """Return the least distance between two atoms or images of atoms, Å.
-
-    A k-d tree over the atoms and those of their images that lie within ``reach`` of the
-    cell: unlike a cell list it does not mind large vacuum, thin cells or far atoms.
-
-    Args:
-        atoms: At least one atom; finite, its periodic cell vectors not flat.
-        reach: Images farther than this from the cell are left out, Å.
-
-    Returns:
-        The distance in Å; infinity when there is no other atom and no image in reach.
-        Exact up to ``reach``, and for structures without periodicity.
-    """
-    points = atoms.positions
-    if atoms.pbc.any():
-        inside, images = _images_in_reach(atoms, reach)
-        points = np.concatenate([inside, images])
-    if len(points) == 1:
-        return np.inf
-    distances, _ = cKDTree(points).query(points[: len(atoms)], k=2)
-    return float(distances[:, 1].min())
-
-
-def _images_in_reach(atoms: Atoms, reach: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return the atoms moved into the cell and their images near it, (n, 3), (m, 3), Å."""
-    cell = complete_cell(atoms.cell.array)
-    heights = 1.0 / np.linalg.norm(np.linalg.inv(cell), axis=0)
-    margin = np.where(atoms.pbc, reach / heights, np.inf)
-    scaled = np.linalg.solve(cell.T, atoms.positions.T).T
-    scaled[:, atoms.pbc] %= 1.0
-    n_images = np.where(atoms.pbc, np.ceil(reach / heights), 0).astype(int)
-    shifts = np.array(list(itertools.product(*(range(-n, n + 1) for n in n_images))))
-    shifts = shifts[shifts.any(axis=1)]
-    images = (scaled[None] + shifts[:, None]).reshape(-1, 3)
-    near = ((images >= -margin) & (images <= 1.0 + margin)).all(axis=1)
-    return scaled @ cell, images[near] @ cell
+def _distance_within(atoms: Atoms, reach: float) -> float:
+    cell = complete_cell(atoms.cell.array) if atoms.pbc.any() else np.eye(3)
+    return find_nearest_distance(atoms.positions, cell, atoms.pbc, reach)

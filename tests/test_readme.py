@@ -1,0 +1,48 @@
+"""The README's example runs as it stands."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from labelwise.cli import main
+from labelwise.structures import read_structures
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def test_python_example(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["demo"]) == 0
+    capsys.readouterr()
+    (code,) = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    assert len(code.strip().splitlines()) <= 20
+    exec(compile(code, "README.md", "exec"), {})  # our own text
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("0 pool@")
+    assert len(read_structures("batch.extxyz")) == 20
+
+
+def test_the_command_line_example_is_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(["demo"]) == 0
+    (command,) = re.findall(r"^(labelwise select.*?)\n```", README, flags=re.DOTALL | re.MULTILINE)
+    command = command.replace("\\\n", " ").replace(" [POOL ...]", "").replace("-n 100", "-n 5")
+    words = shlex.split(command)
+    values = {"MODEL": "demo", "TRAIN": "demo/train.extxyz", "POOL": "demo/pool.extxyz@::9"}
+    assert main([values.get(word, word) for word in words[1:]]) == 0
+    assert len(read_structures("batch.extxyz")) == 5
+
+
+@pytest.mark.parametrize("page", ["README.md", *sorted(p.name for p in (ROOT / "docs").glob("*"))])
+def test_links_lead_somewhere(page: str) -> None:
+    path = ROOT / page if page == "README.md" else ROOT / "docs" / page
+    for target in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
+        if not target.startswith("http"):
+            assert (path.parent / target).exists(), target
