@@ -35,5 +35,19 @@ demo: install
 	$(BIN)/labelwise select --model demo --train demo/train.extxyz --pool demo/pool.extxyz \
 	    -n 25 --representation ntk-e --rule lcmd --group-by reaction --out demo/batch.extxyz
 
+# Compare with the table in benchmarks/results; a quick look, not the whole table.
+bench: install
+	$(BIN)/python benchmarks/representations.py
+	$(BIN)/python benchmarks/selection.py --quick --out $(VENV)/selection
+
+# The embedded model and reactions, from nothing: about two hours on two cores.
+recipes: install
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[descriptors,xtb]'
+	$(BIN)/python recipes/make_molecules.py
+	$(TEST_ENV) $(BIN)/python recipes/make_training_set.py --processes $(JOBS)
+	$(TEST_ENV) $(BIN)/python recipes/make_reactions.py
+	$(TEST_ENV) $(BIN)/python recipes/pretrain.py --minutes 70
+	$(TEST_ENV) $(BIN)/python recipes/write_card.py
+
 clean:
 	rm -rf $(VENV) demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

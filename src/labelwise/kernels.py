@@ -124,9 +124,8 @@ class LinearKernel:
 
     def diagonal(self) -> Float[Tensor, " n"]:
         """Return ‖φ̃(x)‖², (n,) float64, fresh."""
-        return torch.cat(
-            [part.to(torch.float64).square().sum(dim=1) for part in _row_chunks(self._features)]
-        )
+        parts = _row_chunks(self._features)
+        return torch.cat([part.to(torch.float64, copy=True).square_().sum(dim=1) for part in parts])
 
     def block(self, rows: Rows, other: Kernel, cols: Rows) -> Float[Tensor, "r c"]:
         """Return φ̃(x)ᵀφ̃(z) in the features' precision, (r, c).
@@ -225,10 +224,21 @@ def block64(kernel: Kernel, rows: Rows, other: Kernel, cols: Rows) -> Float[Tens
         SelectionError: A value is not finite.
         ArgumentError: The kernels do not belong together.
     """
-    if isinstance(kernel, LinearKernel):  # checked on construction: finite
+    if isinstance(kernel, LinearKernel):
         return kernel.block64(rows, other, cols)
+    return checked_block(kernel, rows, other, cols)
+
+
+def checked_block(kernel: Kernel, rows: Rows, other: Kernel, cols: Rows) -> Float[Tensor, "r c"]:
+    """Return k(x, z) as the kernel computes it, converted to float64.
+
+    Raises:
+        SelectionError: A value is not finite.
+        ArgumentError: The kernels do not belong together.
+    """
     values = kernel.block(rows, other, cols).to(torch.float64)
-    if not bool(torch.isfinite(values).all()):
+    finite = isinstance(kernel, LinearKernel) or bool(torch.isfinite(values).all())
+    if not finite:  # a LinearKernel is checked on construction
         raise SelectionError(
             f"{type(kernel).__name__}.block returned a value that is not finite: "
             "a kernel must be finite for every pair; mend the representation"
@@ -289,7 +299,7 @@ def chunks(n: int, chunk_size: int) -> list[slice]:
 
 def _row_chunks(features: Float[Tensor, "n d"]) -> list[Float[Tensor, "_ d"]]:
     """Cut rows into views whose float64 copy stays in the cache; at least one."""
-    return list(torch.split(features, max(16, 2**18 // features.shape[1])))
+    return list(torch.split(features, max(16, 2**16 // features.shape[1])))
 
 
 def _checked_features(

@@ -1,0 +1,248 @@
+"""The nearest centre of every pool structure, kept up to date as centres are added.
+
+LCMD and k-center share this state. Centres are the labelled structures, numbered
+0..m-1, then the picks, m, m+1, …; distances are d²(x, z) = k(x,x) + k(z,z) - 2 k(x,z).
+
+Three things make an added centre z cheap, none of which changes a result:
+
+* *Triangle inequality.* x can only move to z if d(z, c(x)) < 2 d(x, c(x)) (Elkan 2003),
+  so one distance per centre spares most distances per structure.
+* *Filter, then decide.* Where that does not help, one product in the features' own
+  precision finds the structures that might move, with a margin for rounding; only
+  those are computed in float64. Float32 features so give the picks of float64.
+* *Blocks.* The labelled structures are assigned by matrix products (``nearest_labelled``).
+
+Distances below rounding (64 ulp of k(x,x) + k(z,z)) are zero, and of centres that are
+equally near within it the earliest is kept: duplicates cannot make a result depend on
+the chunk size.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from labelwise.kernels import (
+    Kernel,
+    LinearKernel,
+    block64,
+    checked_block,
+    chunks,
+    diagonal64,
+    rounding_of_products,
+)
+from labelwise.selection.anticipation import AnticipatedColumns, GuessPicks
+from labelwise.selection.base import (
+    ROUNDING,
+    ProgressCallback,
+    Selection,
+    Ticker,
+    check_chunk_size,
+    check_n_select,
+    check_pair,
+    threads_for,
+)
+from labelwise.selection.nearest_labelled import assign_nearest
+from labelwise.selection.unlabelled import first_pick
+
+_FULL_COLUMN_FRACTION = 0.2
+_MOST_SKIPS = 16
+
+
+class NearestCentre:
+    """Nearest centre and squared distance to it, for every structure of a pool.
+
+    Args:
+        pool: The pool's kernel, (n,) structures.
+        train: The labelled structures, (m,), m >= 0.
+        chunk_size: Pool structures a block.
+        ticker: Told of each block of the first assignment.
+
+    Attributes:
+        diagonal: k(x, x), (n,) float64.
+        sq_dist: d² to the nearest centre, (n,) float64; infinite before the first.
+        centre: Number of the nearest centre, (n,) int64; 0 before the first.
+        taken: Whether it is picked already, (n,) bool.
+        n_centres: Labelled structures and picks so far.
+    """
+
+    def __init__(self, pool: Kernel, train: Kernel, chunk_size: int, ticker: Ticker) -> None:
+        self._pool = pool
+        self._train = train
+        self._chunk_size = chunk_size
+        self.diagonal = diagonal64(pool)
+        self._train_diagonal = diagonal64(train)
+        self.n_centres = len(train)
+        self.sq_dist, self.centre = assign_nearest(
+            pool, self.diagonal, train, self._train_diagonal, chunk_size, ticker
+        )
+        self._picks: list[int] = []
+        self.taken = torch.zeros(len(pool), dtype=torch.bool, device=self.diagonal.device)
+        if isinstance(pool, LinearKernel):
+            self._rounding = rounding_of_products(pool)
+            self._products_per_value = pool.features.shape[1]
+        else:
+            self._rounding = 8 * torch.finfo(pool.diagonal().dtype).eps
+            self._products_per_value = 1
+        self._columns = AnticipatedColumns(pool)
+        self._half_gap = 0.5 * (self.diagonal - self.sq_dist)
+        self._norm = self.diagonal.sqrt()
+        self._reach_is_wide = 0
+        self._skip_reach = 0
+
+    @property
+    def n_open(self) -> int:
+        """Structures that are not picked yet."""
+        return len(self.taken) - len(self._picks)
+
+    def open_sq_dist(self) -> Float[Tensor, " n"]:
+        """Return d² to the nearest centre, (n,), with -inf for what is picked already."""
+        return self.sq_dist.masked_fill(self.taken, -torch.inf)
+
+    def add(self, pick: int, guess: GuessPicks) -> None:
+        """Make the pool structure ``pick`` a centre.
+
+        Args:
+            pick: Its pool index.
+            guess: Returns about so many structures that may be picked after it; it has no
+                effect on the result.
+        """
+        reach = self._within_reach(pick)
+        self.taken[pick] = True
+        near = self._filtered(pick, reach, guess)
+        self._move(near, pick)
+        self._picks.append(pick)
+        self.n_centres += 1
+
+    def _within_reach(self, pick: int) -> Int[Tensor, " r"] | None:
+        """Return the structures that the triangle inequality lets move; None if many.
+
+        Where it keeps sparing little it is asked ever more rarely.
+        """
+        if self.n_centres == 0:
+            return None
+        if self._skip_reach > 0:
+            self._skip_reach -= 1
+            return None
+        with threads_for(self.n_centres * self._products_per_value):
+            to_centres = self._lower_sq_dist_to_centres(pick)
+        reach = torch.nonzero(to_centres[self.centre] < 4.0 * self.sq_dist).squeeze(1)
+        if len(reach) > _FULL_COLUMN_FRACTION * len(self.centre):
+            self._reach_is_wide = min(self._reach_is_wide + 1, _MOST_SKIPS)
+            self._skip_reach = self._reach_is_wide
+            return None
+        self._reach_is_wide = 0
+        return reach
+
+    def _lower_sq_dist_to_centres(self, pick: int) -> Float[Tensor, " c"]:
+        """Bound d²(z, c) from below for every centre c, (n_centres,) float64."""
+        row = torch.tensor([pick], device=self.centre.device)
+        picks = torch.tensor(self._picks, dtype=torch.int64, device=self.centre.device)
+        values = torch.cat(
+            [
+                checked_block(self._pool, row, self._train, slice(None))[0],
+                checked_block(self._pool, row, self._pool, picks)[0],
+            ]
+        )
+        theirs = torch.cat([self._train_diagonal, self.diagonal[picks]])
+        mine = self.diagonal[pick]
+        slack = 2.0 * self._rounding * torch.sqrt(mine * theirs) + ROUNDING * (mine + theirs)
+        return mine + theirs - 2.0 * values - slack
+
+    def _filtered(
+        self, pick: int, reach: Int[Tensor, " r"] | None, guess: GuessPicks
+    ) -> Int[Tensor, " s"]:
+        """Return those within reach (all for None) that may be nearer to ``pick``."""
+        z = torch.tensor([pick], device=self.centre.device)
+        half_gap, norm = self._half_gap, self._norm
+        if reach is None:
+            values = self._columns.column(pick, guess)
+        else:
+            with threads_for(len(reach) * self._products_per_value):
+                values = self._pool.block(reach, self._pool, z)[:, 0]
+            half_gap, norm = half_gap[reach], norm[reach]
+        slack = self._rounding * float(self._norm[pick])
+        bar = torch.add(half_gap, norm, alpha=-slack).add_(0.5 * self.diagonal[pick])
+        near = torch.nonzero(~(values < bar)).squeeze(1)  # NaN too: it must be found
+        return near if reach is None else reach[near]
+
+    def _move(self, near: Int[Tensor, " r"], pick: int) -> None:
+        """Give those of ``near`` to ``pick`` that are nearer to it, decided in float64."""
+        z = torch.tensor([pick], device=near.device)
+        for rows in torch.split(near, self._chunk_size):
+            own = self.diagonal[rows] + self.diagonal[pick]
+            with threads_for(len(rows) * self._products_per_value):
+                sq_dist = own - 2.0 * block64(self._pool, rows, self._pool, z)[:, 0]
+            sq_dist = sq_dist.masked_fill(sq_dist <= ROUNDING * own, 0.0)
+            moves = sq_dist < self.sq_dist[rows] - ROUNDING * own
+            moved = rows[moves]
+            self.sq_dist[moved] = sq_dist[moves]
+            self.centre[moved] = self.n_centres
+            self._half_gap[moved] = 0.5 * (self.diagonal[moved] - sq_dist[moves])
+
+
+@runtime_checkable
+class DistanceRule(Protocol):
+    """How a rule picks from the state of nearest centres."""
+
+    def choose(self, state: NearestCentre) -> int:
+        """Return the next pick, given at least one centre."""
+        ...
+
+    def guess(self, state: NearestCentre, count: int) -> list[int]:
+        """Return about ``count`` structures that may be picked next, all different."""
+        ...
+
+
+def select_by_distance(
+    pool: Kernel,
+    train: Kernel,
+    n_select: int,
+    rule: DistanceRule,
+    *,
+    chunk_size: int,
+    progress: ProgressCallback | None,
+) -> Selection:
+    """Pick by a rule that looks at nearest centres only; each pick becomes a centre.
+
+    Args:
+        pool: The pool's kernel, (n_pool,) structures, dimensionless.
+        train: The labelled structures, (n_train,), may be empty.
+        n_select: Structures to pick, 1 <= n_select <= n_pool.
+        rule: Which structure is next.
+        chunk_size: Pool structures a block; no effect on the picks.
+        progress: Called as ``progress(done, total)`` in units of work.
+
+    Returns:
+        pool_idx (n_select,) int64 in order of choice; score (n_select,), the squared
+        distance to the nearest centre when chosen, k(x, x) where there was none.
+
+    Raises:
+        SelectionError: n_select or chunk_size out of range, or a kernel value that is
+            not finite.
+        ArgumentError: The kernels do not belong together.
+    """
+    check_n_select(n_select, len(pool))
+    check_chunk_size(chunk_size)
+    check_pair(pool, train)
+    ticker = Ticker(progress, len(chunks(len(pool), chunk_size)) + n_select)
+    state = NearestCentre(pool, train, chunk_size, ticker)
+    picks: list[int] = []
+    scores: list[float] = []
+    for _ in range(n_select):
+        if state.n_centres == 0:
+            pick = first_pick(pool, state.diagonal, chunk_size)
+            score = float(state.diagonal[pick])
+            state.add(pick, lambda _: [])
+        else:
+            pick = rule.choose(state)
+            score = float(state.sq_dist[pick])
+            state.add(pick, partial(rule.guess, state))
+        picks.append(pick)
+        scores.append(score)
+        ticker.advance()
+    return Selection.from_lists(picks, scores)

@@ -1,0 +1,51 @@
+"""Shortlist: the most uncertain K structures of a pool too large to diversify."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from labelwise.errors import SelectionError
+from labelwise.kernels import DEFAULT_CHUNK_SIZE, Kernel
+from labelwise.selection.base import DEFAULT_REGULARISATION, ProgressCallback
+from labelwise.selection.posterior_variance import posterior_variance
+from labelwise.selection.top import variance_order
+
+
+def shortlist_by_variance(
+    pool: Kernel,
+    train: Kernel,
+    n_shortlist: int,
+    *,
+    regularisation: float = DEFAULT_REGULARISATION,
+    chunk_size: int = DEFAULT_CHUNK_SIZE,
+    progress: ProgressCallback | None = None,
+) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Return the structures of largest posterior variance given the labelled ones.
+
+    The pool is scored chunk by chunk; only its n variances are kept.
+
+    Args:
+        pool: The pool's kernel, (n_pool,) structures, dimensionless.
+        train: The labelled structures, (n_train,), may be empty: then the order is that
+            of ``unlabelled.prior_order``.
+        n_shortlist: Structures to keep, >= 1; above n_pool all are kept.
+        regularisation: λ, the noise variance in units of the kernel, > 0.
+        chunk_size: Pool structures a block; no effect on the result.
+        progress: Called as ``progress(done, total)`` in units of work.
+
+    Returns:
+        Pool indices, (min(n_shortlist, n_pool),) int64, ascending.
+
+    Raises:
+        SelectionError: An argument out of range, or a non-finite kernel value.
+        ArgumentError: The kernels do not belong together.
+
+    Source: the OC20 setting of arXiv:2605.13788.
+    """
+    if n_shortlist < 1:
+        raise SelectionError(f"shortlist={n_shortlist}: allowed are whole numbers from 1")
+    variance = posterior_variance(
+        pool, train, regularisation=regularisation, chunk_size=chunk_size, progress=progress
+    )
+    order = variance_order(pool, train, variance, chunk_size)[:n_shortlist]
+    return np.sort(order.cpu().numpy())

@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from labelwise.errors import ArgumentError, SelectionError
+from labelwise.kernels import LinearKernel
+from labelwise.selection import linear_posterior, posterior_variance, select_posterior_variance
+from labelwise.testing.selectors import check_selector
+from tests.selection.oracles import (
+    RbfKernel,
+    TanimotoKernel,
+    bmdal_select,
+    brute_pv,
+    kernel_variance,
+    noise,
+    paths,
+    split,
+)
+
+DATA = {"noise": noise, "paths": paths}
+SHAPES = [(200, 40, 12), (200, 12, 40), (150, 1, 30), (150, 0, 30), (100, 30, 30)]
+
+
+@pytest.mark.parametrize("normalise", ["cosine", "none"])
+@pytest.mark.parametrize("data", DATA)
+@pytest.mark.parametrize(("n", "m", "d"), SHAPES)
+def test_variance_is_that_of_the_kernel_space_formula(data, normalise, n, m, d):
+    pool, train = split(DATA[data](n + m, d, seed=1), n, normalise=normalise)
+    expected = kernel_variance(pool, train, 1e-3)
+    ours = posterior_variance(pool, train, chunk_size=37)
+    np.testing.assert_allclose(ours.numpy(), expected, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("data", DATA)
+@pytest.mark.parametrize(("n", "m", "d"), [s for s in SHAPES if s[1] > 0])
+def test_picks_and_scores_are_those_of_refitting(data, n, m, d):
+    pool, train = split(DATA[data](n + m, d, seed=2), n)
+    result = select_posterior_variance(pool, train, 60)
+    picks, scores = brute_pv(pool, train, 60, 1e-3)
+    assert result.pool_idx.tolist() == picks
+    np.testing.assert_allclose(result.score, scores, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+@pytest.mark.parametrize("data", DATA)
+@pytest.mark.parametrize(("n", "m", "d", "k"), [(1000, 50, 20, 150), (700, 15, 64, 200)])
+def test_picks_are_those_of_bmdal_reg(data, n, m, d, k, dtype):
+    pool, train = split(DATA[data](n + m, d, seed=3).to(dtype), n)
+    ours = select_posterior_variance(pool, train, k)
+    assert ours.pool_idx.tolist() == bmdal_select("max-det", pool, train, k, 1e-3)
+
+
+@pytest.mark.parametrize("n_active", [1, 3, 10_000])
+@pytest.mark.parametrize("data", DATA)
+def test_lazy_updates_give_the_same(data, n_active, monkeypatch):
+    """With every structure active there is nothing lazy; with one, everything is."""
+    pool, train = split(DATA[data](540, 24, seed=4), 500)
+    usual = select_posterior_variance(pool, train, 150)
+    monkeypatch.setattr(linear_posterior, "_LEAST_ACTIVE", n_active)
+    monkeypatch.setattr(linear_posterior, "_MOST_ACTIVE", n_active)
+    forced = select_posterior_variance(pool, train, 150)
+    np.testing.assert_array_equal(forced.pool_idx, usual.pool_idx)
+    np.testing.assert_allclose(forced.score, usual.score, rtol=1e-10, atol=1e-14)
+
+
+@pytest.mark.parametrize("data", DATA)
+def test_float32_features_are_decided_in_float64(data):
+    single = split(DATA[data](840, 48, seed=5).float(), 800)
+    double = tuple(LinearKernel(k.features.double(), normalise="none") for k in single)
+    ours = select_posterior_variance(*single, 250)
+    exact = select_posterior_variance(*double, 250)
+    np.testing.assert_array_equal(ours.pool_idx, exact.pool_idx)
+    np.testing.assert_allclose(ours.score, exact.score, rtol=1e-10, atol=1e-14)
+
+
+@pytest.mark.parametrize("data", DATA)
+def test_picks_of_rounded_features_are_near_those_of_the_unrounded(data):
+    """Storing features as float32 changes a pick only where it hardly matters."""
+    features = DATA[data](840, 48, seed=6)
+    exact = select_posterior_variance(*split(features, 800), 100)
+    rounded = select_posterior_variance(*split(features.float(), 800), 100)
+    np.testing.assert_allclose(rounded.score, exact.score, rtol=1e-3)
+    assert (rounded.pool_idx[:20] == exact.pool_idx[:20]).all()
+
+
+@pytest.mark.parametrize("kind", ["rbf", "tanimoto", "linear without features"])
+def test_pivoted_cholesky(kind):
+    if kind == "tanimoto":
+        bits = noise(230, 300, seed=7) > 0.5
+        pool, train = TanimotoKernel(bits[:200]), TanimotoKernel(bits[200:])
+        k = 10
+    else:
+        points = paths(230, 6, seed=7)
+        pool, train = RbfKernel(points[:200]), RbfKernel(points[200:])
+        k = 80
+    result = select_posterior_variance(pool, train, k, chunk_size=33)
+    picks, scores = brute_pv(pool, train, k, 1e-3)
+    assert result.pool_idx.tolist() == picks
+    np.testing.assert_allclose(result.score, scores, rtol=1e-7, atol=1e-9)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    n=st.integers(2, 40),
+    m=st.integers(0, 12),
+    d=st.integers(1, 12),
+    log_regularisation=st.floats(-6, 2),
+)
+def test_scores_fall_and_lie_between_zero_and_the_prior(seed, n, m, d, log_regularisation):
+    pool, train = split(noise(n + m, d, seed), n)
+    k = max(1, n // 2)
+    result = select_posterior_variance(pool, train, k, regularisation=10.0**log_regularisation)
+    assert (result.score >= 0.0).all()
+    assert (result.score <= 1.0 + 1e-12).all()
+    assert (np.diff(result.score) <= 1e-12).all()
+
+
+def test_a_picked_structure_keeps_at_most_the_noise():
+    """After x is labelled its variance is σ²λ / (σ² + λ) < λ."""
+    features = noise(60, 10, seed=8)
+    pool = LinearKernel(features[:50])
+    before = posterior_variance(pool, LinearKernel(features[50:]), regularisation=0.01)[3]
+    after = posterior_variance(
+        pool, LinearKernel(torch.cat([features[50:], features[3:4]])), regularisation=0.01
+    )[3]
+    assert float(after) == pytest.approx(float(before * 0.01 / (before + 0.01)), rel=1e-9)
+
+
+def test_laws():
+    check_selector(select_posterior_variance)
+    check_selector(select_posterior_variance, make_kernel=RbfKernel)
+    check_selector(
+        select_posterior_variance, make_kernel=lambda x: LinearKernel(x, normalise="none")
+    )
+    check_selector(
+        select_posterior_variance, make_kernel=lambda x: LinearKernel(x, dtype=torch.float32)
+    )
+
+
+@pytest.mark.parametrize("regularisation", [0.0, -1.0, float("nan"), float("inf")])
+def test_regularisation_must_be_positive(regularisation):
+    pool, train = split(noise(12, 4, 0), 9)
+    with pytest.raises(SelectionError, match="allowed are finite numbers above 0"):
+        select_posterior_variance(pool, train, 2, regularisation=regularisation)
+
+
+@pytest.mark.parametrize("kernel", [LinearKernel, RbfKernel])
+def test_regularisation_too_small_for_float64_is_said(kernel):
+    features = noise(1, 30, 0).repeat(20, 1)
+    with pytest.raises(SelectionError, match="too small"):
+        select_posterior_variance(kernel(features), kernel(features), 2, regularisation=1e-30)
+
+
+def test_kernels_of_another_kind_are_refused():
+    with pytest.raises(ArgumentError, match="cannot be paired with a RbfKernel"):
+        select_posterior_variance(LinearKernel(noise(9, 4, 0)), RbfKernel(noise(9, 4, 0)), 2)
