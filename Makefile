@@ -10,12 +10,12 @@ TEST_ENV := OMP_NUM_THREADS=1
 
 install: $(VENV)/.installed
 
+# bmdal-reg's other requirements serve its own experiments; the selection rules need none.
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[mace,dev]'
-	# Its other requirements serve its own experiments; the selection rules need none.
 	$(BIN)/python -m pip install --quiet --no-deps bmdal-reg==3.0.2
-	touch $@
+	@touch $@
 
 lint: install
 	$(BIN)/ruff check .
