@@ -46,6 +46,7 @@ def mace_warnings_silenced() -> Iterator[None]:
         for message, category in (
             (r"`torch\.jit\.\w+` is (deprecated|not supported)", DeprecationWarning),
             ("Environment variable TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", UserWarning),
+            ("The TorchScript type system doesn't support instance-level annotations", UserWarning),
         ):
             warnings.filterwarnings("ignore", message=message, category=category)
         yield
