@@ -185,6 +185,12 @@ def test_mistakes_get_one_clear_line(
     assert not Path("batch.extxyz").exists()
 
 
+def test_a_pipe_is_refused_as_a_pool(run, capsys: pytest.CaptureFixture[str]) -> None:
+    os.mkfifo("pipe.xyz")
+    assert run("--pool", "pipe.xyz", "-n", "1") == 1
+    assert "is not a regular file; a pool is read twice" in capsys.readouterr().err
+
+
 def test_labels_that_are_there_are_accepted(run) -> None:
     assert run("--train", "train.extxyz", "--pool", "pool_a.extxyz", "-n", "3", "-q",
                "--energy-key", "REF_energy", "--forces-key", "REF_forces") == 0  # fmt: skip
@@ -216,8 +222,11 @@ def test_unpickling_warns_once_and_plainly(
 
 def test_interrupt_leaves_nothing_behind(folder: Path, model_path: Path) -> None:
     os.mkfifo("slow.xyz")
-    words = ["select", "--model", str(model_path), "--trust-model", "--pool", "slow.xyz", "-n", "5"]
-    code = f"import sys; from labelwise.cli import main; sys.exit(main({words!r}))"
+    words = ["select", "--model", str(model_path), "--trust-model", "-n", "5"]
+    words += ["--train", "slow.xyz", "--pool", "pool_b.extxyz"]
+    # A shell starts background jobs with SIGINT ignored, and children inherit that.
+    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    code = f"{heed}; import sys; from labelwise.cli import main; sys.exit(main({words!r}))"
     process = subprocess.Popen(
         [sys.executable, "-c", code],
         stderr=subprocess.PIPE,
@@ -225,7 +234,7 @@ def test_interrupt_leaves_nothing_behind(folder: Path, model_path: Path) -> None
         text=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
     )
-    with Path("slow.xyz").open("w") as writer:  # opens when the run begins to read the pool
+    with Path("slow.xyz").open("w") as writer:  # opens when the run begins to read
         writer.write(Path("pool_a.extxyz").read_text())
         writer.flush()
         time.sleep(1)

@@ -14,7 +14,7 @@ from rich.table import Table
 from labelwise.acquisition import Acquisition, AcquisitionSettings, acquire
 from labelwise.cli import console, options
 from labelwise.cli.app import app
-from labelwise.errors import ArgumentError, WriteError
+from labelwise.errors import ArgumentError, ReadError, WriteError
 from labelwise.potentials import Potential, load_potential
 from labelwise.structures import Source, iter_frames, read_sources, write_structures, write_text
 from labelwise.structures.reading import count_quickly, expand_specs
@@ -130,6 +130,7 @@ def select(
     if not out.name or out.is_dir():
         raise WriteError(f"cannot write {out}: it is a directory")
     summary = out.with_suffix(".json") if summary is None else summary
+    _check_pool(pool)
     _check_outputs(out, summary, [*pool, *(train or [])], force=force)
     is_talkative = not (quiet or as_json)
     with console.show_status("loading the model", enabled=is_talkative and model is not None):
@@ -185,6 +186,15 @@ def _count(pool: list[str], train: list[str] | None) -> dict[str, int]:
         for verb in ("read", "represent")
         if n is not None
     }
+
+
+def _check_pool(pool: Sequence[str]) -> None:
+    """Refuse pipes: the chosen frames are read a second time."""
+    for part in expand_specs(pool):
+        if not (part.path.is_file() or part.path.is_dir()):
+            raise ReadError(
+                f"{part.path} is not a regular file; a pool is read twice, so write it to one"
+            )
 
 
 def _check_outputs(out: Path, summary: Path, inputs: Sequence[str], *, force: bool) -> None:
