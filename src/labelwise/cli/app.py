@@ -19,7 +19,7 @@ EXIT_SCREENED = 3
 EXIT_INTERRUPTED = 130
 
 #: Options that take every value up to the next option, as shells expand globs.
-_MANY_VALUED = ("--pool", "--train")
+_MANY_VALUED = ("--pool", "--train", "--valid", "--test")
 
 app = typer.Typer(
     name="labelwise",
@@ -126,5 +126,5 @@ def _version(
         raise typer.Exit
 
 
-for _command in ("select", "represent", "inspect"):
+for _command in ("select", "represent", "finetune", "campaign", "inspect"):
     import_module(f"labelwise.cli.{_command}")  # registers itself with the application

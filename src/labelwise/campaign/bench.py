@@ -1,0 +1,170 @@
+"""What the stages share: the model, the given structures, and somebody to talk to."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ase import Atoms
+
+from labelwise.campaign.datasets import GivenSets
+from labelwise.campaign.durable import append_line
+from labelwise.campaign.inputs import find_model
+from labelwise.campaign.state import JOURNAL, MODEL, CampaignState
+from labelwise.labelling.encoding import decode_structure
+from labelwise.potentials import Potential, load_potential
+from labelwise.structures import DuplicateIndex, Frame, Source
+from labelwise.timing import ProgressCallback, ignore_progress
+
+_STATUS = Path("/proc/self/status")
+_CLEAR = Path("/proc/self/clear_refs")
+_MIB = 1 / 1024
+
+
+def say_nothing(_message: str) -> None:
+    """Tell nobody."""
+
+
+@dataclass
+class Bench:
+    """What is kept in memory from stage to stage; all of it can be made from files again.
+
+    Attributes:
+        given: The labelled structures of the configuration's files.
+        inventory: What ``take_inventory`` found, and under ``n_used`` how many structures
+            the campaign had used when it was taken.
+        progress: Called with stage, done, total.
+        say: Called with lines for the user.
+    """
+
+    given: GivenSets
+    inventory: dict[str, Any]
+    progress: ProgressCallback = ignore_progress
+    say: Callable[[str], None] = say_nothing
+    _pretrained: Potential | None = field(default=None, repr=False)
+    _last: tuple[str, Potential] | None = field(default=None, repr=False)
+
+    def pretrained(self, state: CampaignState) -> Potential:
+        """Load the model that the campaign begins with."""
+        if self._pretrained is None:
+            path = find_model(state.directory, state.config.model.path)
+            self._pretrained = self._load(state, path)
+        return self._pretrained
+
+    def current(self, state: CampaignState) -> Potential:
+        """Load the model of the last finished round; before round 1, the pretrained one."""
+        if state.n_round == 0:
+            return self.pretrained(state)
+        return self.model_of(state, state.n_round - 1)
+
+    def model_of(self, state: CampaignState, n_round: int, file: str = MODEL) -> Potential:
+        """Load a model of a round that has been fine-tuned."""
+        path = str(state.round_folder(n_round) / file)
+        if self._last is None or self._last[0] != path:
+            self._last = (path, self._load(state, path))
+        return self._last[1]
+
+    def n_left(self, state: CampaignState) -> int:
+        """Count the structures of the pool that can still be chosen."""
+        n_used = len(state.labels) + len(state.failures) - int(self.inventory["n_used"])
+        return int(self.inventory["n_usable"]) - n_used
+
+    def train_frames(self, state: CampaignState) -> list[Frame]:
+        """Return all that is trained on: the given structures, then the batches in order."""
+        return self._joined(state, "train", self.given.train)
+
+    def held_out_frames(self, state: CampaignState, role: str) -> list[Frame]:
+        """Return the validation or test set.
+
+        Args:
+            state: The campaign.
+            role: ``valid`` or ``test``.
+        """
+        return self._joined(state, role, getattr(self.given, role))
+
+    def used_index(self, state: CampaignState) -> DuplicateIndex:
+        """Return all that may not be chosen: labelled, held out, failed."""
+        index = DuplicateIndex()
+        for frame in (*self.given.valid, *self.given.test):
+            index.add(frame.atoms, 0)
+        for atoms in used_structures(state):
+            index.add(atoms, 0)
+        return index
+
+    def _joined(self, state: CampaignState, role: str, given: tuple[Frame, ...]) -> list[Frame]:
+        frames = [Frame(frame.atoms, frame.source, i) for i, frame in enumerate(given)]
+        for key in state.batch_keys(role):
+            file, frame_number = state.labels[key]["source"]
+            source = Source(file, frame_number)
+            frames.append(Frame(state.labelled_atoms(key), source, len(frames)))
+        return frames
+
+    def keep_model(self, path: Path, potential: Potential) -> None:
+        """Keep a model that was just saved, so that it need not be read again.
+
+        Args:
+            path: Its file.
+            potential: What the file holds.
+        """
+        self._last = (str(path), potential)
+
+    def _load(self, state: CampaignState, path: str) -> Potential:
+        model = state.config.model
+        return load_potential(
+            path, device=model.device, dtype=model.dtype, head=model.head, trust=model.trust
+        )
+
+
+def used_structures(state: CampaignState) -> Iterator[Atoms]:
+    """Yield every structure of the pool that was labelled or set aside."""
+    for record in (*state.labels.values(), *state.failures.values()):
+        yield decode_structure(record["structure"])
+
+
+@contextmanager
+def timed(state: CampaignState, stage: str) -> Iterator[None]:
+    """Write into the journal how long a stage took and how much memory it needed.
+
+    A stage that is interrupted is written down as well, unless the process is killed.
+
+    Args:
+        state: The campaign.
+        stage: The stage's name.
+    """
+    _reset_peak()
+    began = time.perf_counter()
+    try:
+        yield
+    finally:
+        record = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            "event": "stage",
+            "round": state.n_round,
+            "stage": stage,
+            "seconds": round(time.perf_counter() - began, 3),
+            "peak_mib": peak_mib(),
+        }
+        # Times are for people: a disk that is full must not hide what went wrong.
+        with suppress(OSError):
+            append_line(state.directory / JOURNAL, record)
+
+
+def peak_mib() -> int:
+    """Return the most memory that this process has used since ``timed`` began, MiB."""
+    with suppress(OSError):
+        for line in _STATUS.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return round(int(line.split()[1]) * _MIB)
+    import resource
+
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _MIB)
+
+
+def _reset_peak() -> None:
+    """Let the kernel forget the peak so far (Linux; elsewhere it is that of the process)."""
+    with suppress(OSError):
+        _CLEAR.write_text("5")

@@ -1,0 +1,326 @@
+"""The stage ``label``: every outcome is safe on the disk before the next is asked for."""
+
+from __future__ import annotations
+
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+from labelwise.campaign.bench import Bench
+from labelwise.campaign.config import CalculatorSection, CampaignConfig, FilesSection
+from labelwise.campaign.durable import (
+    SpareSpace,
+    append_line,
+    read_json,
+    sync_folder,
+    write_json,
+)
+from labelwise.campaign.errors import CampaignError, ChangedInputsError
+from labelwise.campaign.inputs import shorten
+from labelwise.campaign.selecting import choose_candidates
+from labelwise.campaign.state import (
+    BATCH,
+    BATCH_STRUCTURES,
+    JOURNAL,
+    LABELS,
+    PICKS,
+    CampaignState,
+    read_state,
+)
+from labelwise.labelling import (
+    CalculatorLabeller,
+    CalculatorSpec,
+    Failure,
+    FilesLabeller,
+    Label,
+    LabelChecks,
+    Labeller,
+    LabellingError,
+    Outcome,
+    ReplayLabeller,
+    Task,
+)
+from labelwise.labelling.encoding import encode_structure
+from labelwise.structures import (
+    Source,
+    get_labels,
+    hash_structure,
+    read_sources,
+    write_structures,
+)
+
+_LEAST_FAILURES = 20
+
+
+def run_label(state: CampaignState, bench: Bench) -> None:
+    """Label the batch; failed calculations are replaced by the next candidates.
+
+    Which candidates become the batch depends on their outcomes alone and not on the order
+    in which calculations end: candidates are started in order of choice, and a further one
+    only when one has failed. If they run out, more are chosen. If the pool runs out, the
+    batch is smaller.
+
+    Args:
+        state: A campaign whose next stage is ``label``.
+        bench: Model and structures.
+
+    Raises:
+        LabelsPending: The ``files`` labeller waits for a file.
+        LabellingError: No label can be made at all.
+        CampaignError: No structure of round 0 could be labelled.
+        WriteError: The disk is full; the labels so far are safe.
+    """
+    n_list = 1
+    picks = read_json(state.folder / PICKS)
+    roles = picks["wanted"]
+    candidates: dict[str, list[dict[str, Any]]] = {role: [] for role in roles}
+    while True:
+        for role, added in picks["candidates"].items():
+            candidates[role] += added
+        _Collection(state, bench, roles, candidates).run()
+        state = read_state(state.directory)
+        missing = _missing(state, roles, candidates)
+        n_open = sum(missing.values())
+        if n_open == 0 or bench.n_left(state) == 0:
+            break
+        n_list += 1
+        picks = _further_picks(state, bench, missing, n_list)
+    _finish(state, roles, candidates)
+
+
+def further_picks_path(folder: Path, n_list: int) -> Path:
+    """Return where a further list of candidates lies, n_list >= 2."""
+    return folder / f"picks_{n_list}.json"
+
+
+def _missing(
+    state: CampaignState, roles: dict[str, int], candidates: dict[str, list[dict[str, Any]]]
+) -> dict[str, int]:
+    """Return for each role how many labels are still wanted."""
+    found = {
+        role: n - sum(each["key"] in state.labels for each in candidates[role])
+        for role, n in roles.items()
+    }
+    return {role: n for role, n in found.items() if n > 0}
+
+
+def _further_picks(
+    state: CampaignState, bench: Bench, missing: dict[str, int], n_list: int
+) -> dict[str, Any]:
+    path = further_picks_path(state.folder, n_list)
+    if not path.exists():
+        left = bench.n_left(state)
+        wanted = {}
+        for role, n in missing.items():
+            wanted[role] = min(n, left)
+            left -= wanted[role]
+        wanted = {role: n for role, n in wanted.items() if n > 0}
+        write_json(path, choose_candidates(state, bench, wanted, n_list=n_list))
+    return read_json(path)
+
+
+def _finish(
+    state: CampaignState,
+    roles: dict[str, int],
+    candidates: dict[str, list[dict[str, Any]]],
+) -> None:
+    """Write down which candidates became the batch."""
+    batch, failed = {}, []
+    for role, n in roles.items():
+        keys = [each["key"] for each in candidates[role]]
+        batch[role] = [key for key in keys if key in state.labels][:n]
+        failed += [key for key in keys if key in state.failures]
+    if not any(batch.values()) and any(roles.values()):
+        raise CampaignError(
+            f"no structure of round {state.n_round} could be labelled and the pool has no "
+            f"others; the reasons are in {state.directory / LABELS}"
+        )
+    labelled = [state.labelled_atoms(key) for keys in batch.values() for key in keys]
+    for atoms in labelled:
+        atoms.info["labelwise_round"] = state.n_round
+    write_structures(state.folder / BATCH_STRUCTURES, labelled)
+    sync_folder(state.folder)
+    write_json(state.folder / BATCH, {"round": state.n_round, "batch": batch, "failed": failed})
+
+
+class _Collection:
+    """One pass over the candidates of a round."""
+
+    def __init__(
+        self,
+        state: CampaignState,
+        bench: Bench,
+        roles: dict[str, int],
+        candidates: dict[str, list[dict[str, Any]]],
+    ) -> None:
+        self._state = state
+        self._bench = bench
+        self._waiting = {role: deque(candidates[role]) for role in roles}
+        self._n_open = dict(roles)
+        self._n_running = dict.fromkeys(roles, 0)
+        self._role_of: dict[str, str] = {}
+        self._tasks = self._read_tasks([c for each in candidates.values() for c in each])
+        self._queue: deque[Task] = deque()
+        self._n_failed_in_a_row = 0
+        self._n_done = 0
+
+    def run(self) -> None:
+        """Label until every role has its batch or no candidate is left."""
+        self._top_up()
+        if not self._queue:
+            return
+        done = [
+            task
+            for key, task in self._tasks.items()
+            if key in self._state.labels or key in self._state.failures
+        ]
+        labeller = make_labeller(self._state, done)
+        checks = _make_checks(self._state, self._bench)
+        self._spare = SpareSpace(self._state.directory)
+        for outcome in labeller.label(self._queue):
+            task = self._tasks[outcome.key]
+            if isinstance(outcome, Label):
+                outcome = checks.check(task.atoms, outcome)
+            self._record(task, outcome)
+            self._top_up()
+        self._spare.release()
+
+    def _top_up(self) -> None:
+        """Queue as many candidates as labels are wanted and not under way."""
+        for role, waiting in self._waiting.items():
+            while waiting and self._n_running[role] < self._n_open[role]:
+                key = waiting.popleft()["key"]
+                if key in self._state.labels:
+                    self._n_open[role] -= 1
+                elif key not in self._state.failures:
+                    self._role_of[key] = role
+                    self._n_running[role] += 1
+                    self._queue.append(self._tasks[key])
+
+    def _record(self, task: Task, outcome: Outcome) -> None:
+        """Append the outcome to the log before anything else is done with it."""
+        directory = self._state.directory
+        role = self._role_of[task.key]
+        record: dict[str, Any] = {
+            "key": task.key,
+            "round": self._state.n_round,
+            "role": role,
+            "source": [task.source.file, task.source.frame],
+        }
+        if isinstance(outcome, Label):
+            record |= {"energy": outcome.energy, "forces": outcome.forces.tolist()}
+        else:
+            record |= {"failed": outcome.reason, "detail": outcome.detail}
+        record["structure"] = encode_structure(task.atoms)
+        self._spare.append_line(directory / LABELS, record)
+        cost = {
+            "event": "calculation",
+            "round": self._state.n_round,
+            "key": task.key,
+            "seconds": round(outcome.seconds, 3),
+            "n_tries": outcome.n_tries,
+        }
+        append_line(directory / JOURNAL, cost)
+        self._n_running[role] -= 1
+        self._n_done += 1
+        self._bench.progress("label", self._n_done, None)
+        if isinstance(outcome, Failure):
+            self._count_failure(task, outcome)
+        else:
+            self._n_open[role] -= 1
+            self._n_failed_in_a_row = 0
+
+    def _count_failure(self, task: Task, outcome: Failure) -> None:
+        """Stop when nothing but failures comes: then the calculation as such is wrong."""
+        self._bench.say(f"set aside {task.source}: {outcome.reason} ({outcome.detail})")
+        self._n_failed_in_a_row += 1
+        config = self._state.config
+        limit = config.labeller.max_failures_in_a_row
+        if limit is None:
+            limit = max(_LEAST_FAILURES, 2 * config.selection.batch_size)
+        if self._n_failed_in_a_row >= limit:
+            raise LabellingError(
+                f"{self._n_failed_in_a_row} calculations in a row failed, the last one with: "
+                f"{outcome.reason} ({outcome.detail}). Mend what is wrong and run again with "
+                "--retry-failed, or without it to leave these structures out"
+            )
+
+    def _read_tasks(self, candidates: list[dict[str, Any]]) -> dict[str, Task]:
+        """Read the candidates' structures from the pool again, and see that they are the same."""
+        directory = self._state.directory
+        sources = [Source(str(directory / each["file"]), each["frame"]) for each in candidates]
+        tasks = {}
+        for each, source, atoms in zip(candidates, sources, read_sources(sources), strict=True):
+            if hash_structure(atoms) != each["key"]:
+                raise ChangedInputsError(
+                    f"{source} is no longer the structure that round {self._state.n_round} "
+                    "chose; put the file back until the round is finished"
+                )
+            short = Source(shorten(directory, source.file), source.frame)
+            tasks[each["key"]] = Task(each["key"], atoms, short)
+        return tasks
+
+
+def make_labeller(state: CampaignState, done: list[Task]) -> Labeller:
+    """Make the configured labeller for the round under way.
+
+    Args:
+        state: The campaign.
+        done: Structures of the round that have their outcome already.
+
+    Raises:
+        ArgumentError: A setting is out of range.
+    """
+    config = state.config
+    section = config.labeller
+    if isinstance(section, CalculatorSection):
+        return _calculator_labeller(state.directory, section)
+    if isinstance(section, FilesSection):
+        return FilesLabeller(
+            state.folder,
+            done=done,
+            energy_key=section.energy_key,
+            forces_key=section.forces_key,
+            tolerance=section.tolerance,
+        )
+    return ReplayLabeller(energy_key=config.data.energy_key, forces_key=config.data.forces_key)
+
+
+def _calculator_labeller(directory: Path, section: CalculatorSection) -> CalculatorLabeller:
+    spec = CalculatorSpec(
+        section.calculator, section.arguments, section.info_arguments, str(directory)
+    )
+    return CalculatorLabeller(
+        spec,
+        scratch=directory / "calculations",
+        n_workers=section.n_workers,
+        n_threads=section.n_threads,
+        time_limit_s=section.time_limit_s,
+        n_retries=section.n_retries,
+    )
+
+
+def _make_checks(state: CampaignState, bench: Bench) -> LabelChecks:
+    """Hold labels against those of finished rounds, whatever has come in this one."""
+    config: CampaignConfig = state.config
+    structures: list[Atoms] = []
+    energies: list[float] = []
+    for frame in bench.train_frames(state):
+        labels = get_labels(
+            frame.atoms,
+            str(frame.source),
+            energy_key=config.data.energy_key,
+            forces_key=config.data.forces_key,
+        )
+        structures.append(frame.atoms)
+        energies.append(float(np.float64(labels.energy)))
+    return LabelChecks(
+        structures,
+        energies,
+        isolated_atoms=bench.given.isolated_atoms,
+        max_force=config.labeller.max_force,
+        max_energy_deviation=config.labeller.max_energy_deviation,
+    )

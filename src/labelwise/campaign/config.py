@@ -1,0 +1,380 @@
+"""``campaign.yaml``: what a user may set, checked before anything is computed."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_type_hints
+
+import yaml
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    create_model,
+    model_validator,
+)
+
+from labelwise.acquisition import AcquisitionSettings
+from labelwise.campaign.errors import ConfigError
+from labelwise.finetuning import Recipe
+from labelwise.labelling.checks import MAX_ENERGY_DEVIATION, MAX_FORCE
+from labelwise.labelling.files import MATCH_TOLERANCE
+from labelwise.selection import RULES
+from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
+
+CONFIG_FILE = "campaign.yaml"
+#: Rules that look at the disagreement of fine-tuned models, not at a representation.
+COMMITTEE_RULES = ("committee-e", "committee-f")
+#: What may change without another result: when to stop, and the machine's side of it.
+FREE_KEYS = ("stop", "labeller.n_workers", "labeller.n_threads", "labeller.time_limit_s")
+ErrorName = Literal[
+    "energy_mae",
+    "energy_rmse",
+    "energy_mae_per_atom",
+    "energy_rmse_per_atom",
+    "forces_mae",
+    "forces_rmse",
+]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelSection(_Section):
+    """The pretrained model: a file, or a name from ``labelwise models``."""
+
+    path: str
+    device: str = "auto"
+    dtype: Literal["float32", "float64"] | None = None
+    head: str | None = None
+    trust: bool = False
+
+
+class HeldOut(_Section):
+    """Structures that are never trained on.
+
+    Attributes:
+        files: Labelled structures, what ``--pool`` takes.
+        fraction: This part of ``data.train`` instead, chosen at random.
+        from_pool: So many structures of the pool instead, chosen at random and labelled in
+            round 0.
+    """
+
+    files: list[str] = []
+    fraction: float | None = Field(default=None, gt=0.0, lt=1.0)
+    from_pool: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _only_one(self) -> HeldOut:
+        given = [bool(self.files), self.fraction is not None, self.from_pool is not None]
+        if sum(given) > 1:
+            raise ValueError("give one of files, fraction and from_pool")
+        return self
+
+
+class DataSection(_Section):
+    """Structures and the keys of their labels."""
+
+    pool: list[str] = Field(min_length=1)
+    train: list[str] = []
+    valid: HeldOut = HeldOut()
+    test: HeldOut = HeldOut()
+    isolated_atoms: str | None = None
+    energy_key: str = DEFAULT_ENERGY_KEY
+    forces_key: str = DEFAULT_FORCES_KEY
+
+
+class SelectionSection(_Section):
+    """How a batch is chosen; most keys are those of ``labelwise select``.
+
+    Attributes:
+        batch_size: Structures a round.
+        initial_size: Structures that round 0 chooses, for campaigns that begin with few
+            labels or none.
+        initial_rule: How round 0 chooses.
+        n_reserve: Structures chosen beyond the batch, to take the place of failures.
+        model: Whose features: those of the model as fine-tuned so far, or as pretrained.
+        members, diversity, aggregate: The committee of ``committee-e`` and ``committee-f``.
+    """
+
+    rule: str = "lcmd"
+    representation: str = "ntk-e"
+    parameters: Literal["embedding", "readout", "products", "all"] = "embedding"
+    sketch_dim: int | None = Field(default=None, ge=1)
+    shortlist: int | None = Field(default=None, ge=1)
+    regularisation: float = Field(default=1e-3, gt=0.0)
+    batch_size: int = Field(default=5, ge=1)
+    batch_atoms: int | None = Field(default=None, ge=1)
+    initial_size: int = Field(default=0, ge=0)
+    initial_rule: str = "random"
+    n_reserve: int = Field(default=5, ge=0)
+    model: Literal["current", "pretrained"] = "current"
+    members: int = Field(default=3, ge=2)
+    diversity: Literal["shuffle", "bootstrap", "scratch"] = "shuffle"
+    aggregate: Literal["mean", "max"] = "mean"
+
+    @model_validator(mode="after")
+    def _known_rules(self) -> SelectionSection:
+        if self.rule not in (*RULES, *COMMITTEE_RULES):
+            raise ValueError(
+                f"rule is {self.rule!r}; allowed are {', '.join((*RULES, *COMMITTEE_RULES))}"
+            )
+        if self.initial_rule not in RULES:
+            raise ValueError(
+                f"initial_rule is {self.initial_rule!r}; allowed are {', '.join(RULES)}"
+            )
+        self.settings(self.batch_size, seed=0).check()
+        return self
+
+    @property
+    def needs_committee(self) -> bool:
+        """Whether several models have to be fine-tuned in each round."""
+        return self.rule in COMMITTEE_RULES
+
+    def settings(self, n_select: int, *, seed: int, rule: str | None = None) -> AcquisitionSettings:
+        """Return the settings of one selection.
+
+        Args:
+            n_select: Structures to choose.
+            seed: Seeds the sketch and the random rule.
+            rule: In place of the configured one. A committee's is ``top``.
+        """
+        chosen = self.rule if rule is None else rule
+        return AcquisitionSettings(
+            n_select=n_select,
+            representation=self.representation,
+            parameters=self.parameters,
+            sketch_dim=self.sketch_dim,
+            rule="top" if chosen in COMMITTEE_RULES else chosen,
+            shortlist=None if chosen == "random" else self.shortlist,
+            regularisation=self.regularisation,
+            seed=seed,
+            batch_atoms=self.batch_atoms,
+        )
+
+
+class _LabellerSection(_Section):
+    """What every labeller has: when a label is not believed.
+
+    Attributes:
+        max_force: Largest force component, eV/Å.
+        max_energy_deviation: Largest deviation from what the composition lets expect,
+            eV/atom.
+        max_failures_in_a_row: So many failures without a label between them stop the run,
+            because the calculation as such must be wrong; None for max(20, 2 batches).
+    """
+
+    max_force: float = Field(default=MAX_FORCE, gt=0.0)
+    max_energy_deviation: float = Field(default=MAX_ENERGY_DEVIATION, gt=0.0)
+    max_failures_in_a_row: int | None = Field(default=None, ge=1)
+
+
+class ReplaySection(_LabellerSection):
+    """Labels that the pool holds already."""
+
+    kind: Literal["replay"]
+
+
+class CalculatorSection(_LabellerSection):
+    """Any ASE calculator; see ``CalculatorSpec`` and ``CalculatorLabeller``."""
+
+    kind: Literal["calculator"]
+    calculator: str
+    arguments: dict[str, Any] = {}
+    info_arguments: dict[str, str] = {}
+    n_workers: int = Field(default=1, ge=1)
+    n_threads: int = Field(default=1, ge=1)
+    time_limit_s: float | None = Field(default=None, gt=0.0)
+    n_retries: int = Field(default=1, ge=0)
+
+
+class FilesSection(_LabellerSection):
+    """Labels by hand-over; the keys are those of the returned files."""
+
+    kind: Literal["files"]
+    energy_key: str = DEFAULT_ENERGY_KEY
+    forces_key: str = DEFAULT_FORCES_KEY
+    tolerance: float = Field(default=MATCH_TOLERANCE, gt=0.0)
+
+
+LabellerSection = Annotated[
+    ReplaySection | CalculatorSection | FilesSection, Field(discriminator="kind")
+]
+
+
+class _FinetuneBase(_Section):
+    """How the model is fine-tuned in each round: the fields of ``Recipe``, by their names."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> _FinetuneBase:
+        self.recipe()
+        return self
+
+    def recipe(self) -> Recipe:
+        """Return the settings as the fine-tuning takes them.
+
+        Raises:
+            ArgumentError: A number is out of range.
+        """
+        return Recipe(**{each.name: getattr(self, each.name) for each in fields(Recipe)})
+
+
+def _recipe_fields() -> dict[str, Any]:
+    """Return type and default of each field of ``Recipe``, so that none is listed twice."""
+    hints = get_type_hints(Recipe)
+    default = Recipe()
+    return {each.name: (hints[each.name], getattr(default, each.name)) for each in fields(Recipe)}
+
+
+FinetuneSection: Any = create_model("FinetuneSection", __base__=_FinetuneBase, **_recipe_fields())
+
+
+class Plateau(_Section):
+    """Stop when an error has not fallen by a part of itself in so many rounds.
+
+    Attributes:
+        rounds: Rounds looked back.
+        improvement: The part, dimensionless.
+        error: Which error.
+    """
+
+    rounds: int = Field(default=3, ge=1)
+    improvement: float = Field(default=0.02, ge=0.0)
+    error: ErrorName = "forces_rmse"
+
+
+class StopSection(_Section):
+    """When to stop; whichever comes first.
+
+    Attributes:
+        rounds: Rounds after round 0.
+        labels: Finished calculations, failed ones too: what is paid for.
+        hours: Wall time of all finished stages.
+        target: Error on the test set to the value at or below which it suffices, in meV,
+            meV/atom and meV/Å; all of them must be met.
+        plateau: No progress.
+    """
+
+    rounds: int | None = Field(default=10, ge=0)
+    labels: int | None = Field(default=None, ge=1)
+    hours: float | None = Field(default=None, gt=0.0)
+    target: dict[ErrorName, float] = {}
+    plateau: Plateau | None = None
+
+
+class CampaignConfig(_Section):
+    """All of ``campaign.yaml``."""
+
+    seed: int = Field(default=0, ge=0)
+    model: ModelSection
+    data: DataSection
+    selection: SelectionSection = SelectionSection()
+    labeller: LabellerSection
+    finetune: FinetuneSection = FinetuneSection()
+    stop: StopSection = StopSection()
+
+    @model_validator(mode="after")
+    def _possible(self) -> CampaignConfig:
+        for role in ("valid", "test"):
+            if getattr(self.data, role).fraction is not None and not self.data.train:
+                raise ValueError(f"data.{role}.fraction is a part of data.train, which is empty")
+        if not self.data.train and self.selection.initial_size == 0:
+            raise ValueError(
+                "nothing to begin with: give data.train, or selection.initial_size above 0"
+            )
+        return self
+
+    def result_keys(self) -> dict[str, Any]:
+        """Return the settings that shape the result, flat: dotted key to value."""
+        flat = _flatten(self.model_dump(mode="json"))
+        return {
+            key: value
+            for key, value in flat.items()
+            if not any(key == free or key.startswith(f"{free}.") for free in FREE_KEYS)
+        }
+
+
+def read_config(directory: Path) -> CampaignConfig:
+    """Read a campaign's configuration.
+
+    Args:
+        directory: The campaign.
+
+    Raises:
+        ConfigError: It is missing, not YAML, or has an unknown key or a wrong value; the
+            message names every one.
+    """
+    path = directory / CONFIG_FILE
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - safe
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"{path} does not exist; make a campaign with: "
+            f"labelwise campaign init {directory} --template"
+        ) from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path} holds no settings; see: labelwise campaign init --template")
+    try:
+        return CampaignConfig.model_validate(content)
+    except ValidationError as error:
+        lines = "\n".join(f"  {_explain(item)}" for item in error.errors())
+        raise ConfigError(f"{path} has {error.error_count()} mistakes:\n{lines}") from error
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML without its silent habit of letting the last of two equal keys win."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} is there twice", key_node.start_mark
+                )
+            seen.add(key)
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
+        return mapping
+
+
+def _explain(item: Any) -> str:
+    """Turn one of pydantic's findings into a line."""
+    path = [str(part) for part in item["loc"] if part not in ("replay", "calculator", "files")]
+    where = ".".join(path) or "campaign.yaml"
+    if item["type"] == "extra_forbidden":
+        allowed = _keys_at(path[:-1])
+        return f"{where}: unknown key{_suggest(path[-1], allowed)}"
+    got = "" if item["type"] in ("missing", "value_error") else f" (got {item['input']!r:.60})"
+    return f"{where}: {item['msg'].removeprefix('Value error, ')}{got}"
+
+
+def _keys_at(path: list[str]) -> set[str]:
+    """Return the keys of a section, for suggestions."""
+    model: Any = CampaignConfig
+    for part in path:
+        if part == "labeller":
+            sections = (ReplaySection, CalculatorSection, FilesSection)
+            return {key for section in sections for key in section.model_fields}
+        model = model.model_fields[part].annotation if hasattr(model, "model_fields") else None
+    return {*model.model_fields} if hasattr(model, "model_fields") else set()
+
+
+def _suggest(word: str, allowed: set[str]) -> str:
+    close = difflib.get_close_matches(word, sorted(allowed), n=1)
+    return f"; did you mean {close[0]!r}?" if close else ""
+
+
+def _flatten(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in nested.items():
+        if isinstance(value, dict) and value:
+            flat |= _flatten(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

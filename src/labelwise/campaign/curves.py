@@ -1,0 +1,51 @@
+"""Learning curves as a picture."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from labelwise.campaign.durable import write_file
+from labelwise.campaign.errors import CampaignError
+from labelwise.campaign.stopping import get_curve
+from labelwise.errors import MissingDependencyError
+
+CURVES = "curves.png"
+_PANELS = (
+    ("energy_rmse", "RMSE of the energy, meV"),
+    ("forces_rmse", "RMSE of the forces, meV/Å"),
+)
+
+
+def write_curves(path: Path, rounds: Sequence[dict[str, Any]]) -> None:
+    """Draw energy and force errors against the number of labels, as PNG.
+
+    Args:
+        path: Where to write.
+        rounds: Lines of ``rounds.jsonl``.
+
+    Raises:
+        MissingDependencyError: Matplotlib is not installed.
+        CampaignError: Nothing was measured yet.
+        WriteError: The file cannot be written.
+    """
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise MissingDependencyError("matplotlib", "report", "drawing learning curves") from error
+    if not get_curve(rounds, "forces_rmse"):
+        raise CampaignError("no round was measured yet: there is no curve to draw")
+    figure = Figure(figsize=(8.0, 3.4), layout="constrained")
+    for axes, (name, label) in zip(figure.subplots(1, 2), _PANELS, strict=True):
+        n_labels, values = zip(*get_curve(rounds, name), strict=True)
+        axes.plot(n_labels, values, "o-", color="#1f4e79", markersize=4)
+        axes.set_xlabel("labelled structures")
+        axes.set_ylabel(label)
+        if min(values) > 0:
+            axes.set_yscale("log")
+        axes.grid(visible=True, which="both", alpha=0.3)
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=150)
+    write_file(path, content.getvalue())

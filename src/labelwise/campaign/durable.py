@@ -1,0 +1,261 @@
+"""Files that survive a power cut: whole files that are there or not, and logs that grow.
+
+Why JSON lines for what grows, and not SQLite: a campaign lives for weeks on the shared
+file systems of clusters, whose byte-range locks SQLite depends on and which often lack
+them; a line is durable after one write and one fsync, without a rollback journal beside
+it; any editor, ``grep`` or ``jq`` reads it. A campaign writes a line for each
+label and reads all of them once at its start, so that an index would gain nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from labelwise.campaign.errors import DamagedStateError
+from labelwise.errors import WriteError
+from labelwise.structures.writing import write_bytes
+
+_CHUNK = 1 << 20
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file so that it survives a power cut: write, fsync, rename, fsync the folder.
+
+    Args:
+        path: Where to write; missing folders are made.
+        content: The bytes.
+
+    Raises:
+        WriteError: The disk is full, or the folder cannot be written to.
+    """
+    write_bytes(path, content)
+    sync_folder(path.parent)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write plain data as indented JSON, like ``write_file``.
+
+    Raises:
+        WriteError: The disk is full, or the folder cannot be written to.
+    """
+    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
+    write_file(path, text.encode() + b"\n")
+
+
+def publish_file(temporary: Path, path: Path) -> None:
+    """Give a finished file its name: fsync, rename, fsync of the folder.
+
+    Args:
+        temporary: The file, in the same folder.
+        path: Its name from now on; a file of that name is replaced.
+
+    Raises:
+        WriteError: The file system refuses.
+    """
+    try:
+        with temporary.open("rb") as stream:
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise WriteError(f"cannot write {path}: {error.strerror or error}") from error
+    sync_folder(path.parent)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a file of ``write_json``.
+
+    Raises:
+        DamagedStateError: It cannot be read or is not JSON.
+    """
+    try:
+        content: dict[str, Any] = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise DamagedStateError(f"cannot read {path}: {error}") from error
+    return content
+
+
+def append_line(path: Path, record: Mapping[str, Any]) -> None:
+    """Append one record to a log and wait until it is on the disk.
+
+    Either the whole line is there afterwards, or the log is as it was; after a power cut
+    half a line may be, which ``repair_log`` takes away.
+
+    Args:
+        path: The log; made if missing.
+        record: Plain data.
+
+    Raises:
+        WriteError: The disk is full, or the file cannot be written to.
+    """
+    line = json.dumps(record, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+    is_new = not path.exists()
+    try:
+        handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+        try:
+            before = os.fstat(handle).st_size
+            try:
+                _write_all(handle, line)
+                os.fsync(handle)
+            except OSError:
+                with suppress(OSError):
+                    os.ftruncate(handle, before)
+                raise
+        finally:
+            os.close(handle)
+    except OSError as error:
+        raise WriteError(f"cannot append to {path}: {error.strerror or error}") from error
+    if is_new:
+        sync_folder(path.parent)
+
+
+class SpareSpace:
+    """A file kept for the moment at which the disk is full.
+
+    What is in hand then, a label that took a day, still has to be written down. So some
+    space is taken beforehand and given back when it is needed.
+    """
+
+    def __init__(self, folder: Path, n_bytes: int = 1 << 20) -> None:
+        """Take the space.
+
+        Args:
+            folder: Where; the file system is what matters.
+            n_bytes: How much.
+
+        Raises:
+            WriteError: There is not so much space.
+        """
+        self._path = folder / ".spare_space"
+        if not self._path.exists():
+            # Random, because some file systems store runs of zeros in no space at all.
+            write_file(self._path, os.urandom(n_bytes))
+
+    def append_line(self, path: Path, record: Mapping[str, Any]) -> None:
+        """Append a record like ``append_line``, even if the disk is full.
+
+        Raises:
+            WriteError: The disk is full. The record is in the log nevertheless, unless the
+                message says otherwise.
+        """
+        try:
+            append_line(path, record)
+        except WriteError as error:
+            self.release()
+            try:
+                append_line(path, record)
+            except WriteError as second:
+                raise WriteError(f"{second}; the last result is lost") from second
+            raise WriteError(f"{error}; what was finished is safe") from error
+
+    def release(self) -> None:
+        """Give the space back."""
+        with suppress(OSError):
+            self._path.unlink()
+
+
+def repair_log(path: Path) -> None:
+    """Take away half a line that a crash left at the end of a log.
+
+    Only the process that has the campaign may call this.
+
+    Raises:
+        WriteError: The file cannot be written to.
+    """
+    if not path.exists():
+        return
+    content = path.read_bytes()
+    whole = _whole_part(content)
+    if len(whole) == len(content):
+        return
+    try:
+        handle = os.open(path, os.O_WRONLY)
+        try:
+            os.ftruncate(handle, len(whole))
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        raise WriteError(f"cannot repair {path}: {error.strerror or error}") from error
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """Read the whole lines of a log; half a line at its end is passed over.
+
+    Raises:
+        DamagedStateError: The log cannot be read, or a line other than the last is not JSON.
+    """
+    if not path.exists():
+        return []
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DamagedStateError(f"cannot read {path}: {error.strerror or error}") from error
+    records = []
+    for number, line in enumerate(_whole_part(content).splitlines(), start=1):
+        try:
+            records.append(json.loads(line))
+        except ValueError as error:
+            raise DamagedStateError(f"{path}: line {number} is not JSON ({error})") from error
+    return records
+
+
+def hash_file(path: Path, n_bytes: int | None = None) -> str:
+    """Return the SHA-256 of a file's content, or of its first ``n_bytes``.
+
+    Raises:
+        DamagedStateError: It cannot be read, or is shorter than that.
+    """
+    digest = hashlib.sha256()
+    left = path.stat().st_size if n_bytes is None and path.exists() else n_bytes
+    try:
+        with path.open("rb") as stream:
+            while left:
+                chunk = stream.read(min(_CHUNK, left))
+                if not chunk:
+                    raise DamagedStateError(f"{path} is shorter than it was")
+                digest.update(chunk)
+                left -= len(chunk)
+    except OSError as error:
+        raise DamagedStateError(f"cannot read {path}: {error.strerror or error}") from error
+    return digest.hexdigest()
+
+
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk."""
+    # Not every file system lets a folder be opened or synchronised; the data are safe.
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _whole_part(content: bytes) -> bytes:
+    """Return the lines that were written whole.
+
+    A line counts from its newline on; file systems that lost power can also leave a tail
+    of zeros, which is no line.
+    """
+    whole = content[: content.rfind(b"\n") + 1]
+    while whole:
+        last = whole[whole.rfind(b"\n", 0, len(whole) - 1) + 1 :]
+        try:
+            json.loads(last)
+        except ValueError:
+            whole = whole[: len(whole) - len(last)]
+        else:
+            break
+    return whole
+
+
+def _write_all(handle: int, content: bytes) -> None:
+    view = memoryview(content)
+    while view:
+        view = view[os.write(handle, view) :]

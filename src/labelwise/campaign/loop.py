@@ -1,0 +1,303 @@
+"""The campaign: ``step`` takes it from one stage to the next, ``run`` repeats that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from labelwise.campaign.bench import Bench, say_nothing, timed, used_structures
+from labelwise.campaign.collecting import run_label
+from labelwise.campaign.config import read_config
+from labelwise.campaign.datasets import choose_split, read_given_sets, take_inventory
+from labelwise.campaign.durable import (
+    append_line,
+    hash_file,
+    read_json,
+    read_log,
+    repair_log,
+    write_json,
+)
+from labelwise.campaign.errors import ChangedInputsError
+from labelwise.campaign.inputs import describe_inputs, digest_inputs, list_differences
+from labelwise.campaign.lock import campaign_lock
+from labelwise.campaign.selecting import run_select
+from labelwise.campaign.state import (
+    FINETUNE,
+    INPUTS,
+    INVENTORY,
+    JOURNAL,
+    LABELS,
+    MANIFEST,
+    MEASURE,
+    ROUNDS,
+    SPLIT,
+    CampaignState,
+    read_state,
+    verify_files,
+)
+from labelwise.campaign.stopping import find_reason_to_stop
+from labelwise.campaign.training import run_finetune, run_measure
+from labelwise.summary import package_versions
+from labelwise.timing import ProgressCallback, ignore_progress
+
+_RUNNERS: dict[str, Callable[[CampaignState, Bench], None]] = {
+    "select": run_select,
+    "label": run_label,
+    "finetune": run_finetune,
+    "measure": run_measure,
+}
+_NOT_HASHED = ("to_label", "labelled", ".")
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """What a single run may do.
+
+    Attributes:
+        n_rounds: Rounds after round 0, in place of ``stop.rounds``.
+        accept_changes: Go on although configuration, model or data changed.
+        retry_failed: Let structures that were set aside be chosen again.
+        break_lock: Take the campaign from a holder that may be alive.
+    """
+
+    n_rounds: int | None = None
+    accept_changes: bool = False
+    retry_failed: bool = False
+    break_lock: bool = False
+
+
+def run_campaign(
+    directory: Path,
+    options: RunOptions | None = None,
+    *,
+    progress: ProgressCallback = ignore_progress,
+    say: Callable[[str], None] = say_nothing,
+) -> str:
+    """Go on with a campaign from wherever it stopped until there is a reason to stop.
+
+    Killed at any moment, the next run gives what an uninterrupted one gives.
+
+    Args:
+        directory: The campaign.
+        options: What this run may do.
+        progress: Called with stage, done, total.
+        say: Called with lines for the user.
+
+    Returns:
+        Why it stopped, in words.
+
+    Raises:
+        LockedError: Another process has the campaign.
+        ConfigError: The configuration is wrong.
+        ChangedInputsError: Configuration, model or data changed; the message lists how.
+        LeakageError: Train, validation, test and pool have structures in common.
+        LabelsPending: The ``files`` labeller waits for a file.
+        LabellingError: No label can be made at all.
+        WriteError: The disk is full or the directory cannot be written to; nothing is lost.
+        DamagedStateError: A file is not what the campaign wrote.
+    """
+    options = options if options is not None else RunOptions()
+    read_config(directory)  # a wrong configuration is no reason to take the lock
+    with campaign_lock(directory, break_lock=options.break_lock):
+        for log in (LABELS, ROUNDS, JOURNAL):
+            repair_log(directory / log)
+        state = read_state(directory)
+        _sweep(state)
+        verify_files(state)
+        _write_manifest(state)
+        _check_inputs(state, accept=options.accept_changes, say=say)
+        if options.retry_failed:
+            state = _pardon(state)
+        bench = make_bench(state, progress=progress, say=say)
+        while True:
+            reason = find_reason_to_stop(
+                state, n_left=bench.n_left(state), n_rounds=options.n_rounds
+            )
+            if reason is not None:
+                return reason
+            state = step(state, bench)
+
+
+def step(state: CampaignState, bench: Bench) -> CampaignState:
+    """Do the next stage.
+
+    A stage reads files, and its last act is to write one; nothing else passes from one to
+    the next, so that every step is a resumption.
+
+    Args:
+        state: The campaign as it is on disk.
+        bench: Model and structures.
+
+    Returns:
+        The campaign as it is on disk afterwards.
+
+    Raises:
+        LabelwiseError: See the stages and ``run_campaign``.
+    """
+    stage = state.stage
+    if stage == "commit":
+        _commit(state)
+        bench.say(_describe_round(read_state(state.directory)))
+    else:
+        with timed(state, stage):
+            _RUNNERS[stage](state, bench)
+    return read_state(state.directory)
+
+
+def make_bench(
+    state: CampaignState,
+    *,
+    progress: ProgressCallback = ignore_progress,
+    say: Callable[[str], None] = say_nothing,
+) -> Bench:
+    """Read what all stages need: the given structures and the pool's inventory.
+
+    Both are made once for the same inputs and kept in files.
+
+    Args:
+        state: The campaign, whose ``inputs.json`` is up to date.
+        progress: Called with stage, done, total.
+        say: Called with lines for the user.
+
+    Raises:
+        LeakageError: The sets have structures in common.
+        LabelError: A label is missing.
+        ReadError: A file cannot be read.
+        PotentialError: The model cannot be loaded.
+    """
+    directory, config = state.directory, state.config
+    if not (directory / SPLIT).exists():
+        write_json(directory / SPLIT, choose_split(directory, config))
+    given = read_given_sets(directory, config, read_json(directory / SPLIT))
+    digest = digest_inputs(read_json(directory / INPUTS))
+    path = directory / INVENTORY
+    inventory = read_json(path) if path.exists() else {}
+    bench = Bench(given, inventory, progress, say)
+    if inventory.get("inputs") != digest:
+        say("reading the pool")
+        used = list(used_structures(state))
+        found = take_inventory(directory, config, given, bench.pretrained(state), used)
+        bench.inventory = {"inputs": digest, **found, "n_used": len(used)}
+        write_json(path, bench.inventory)
+    return bench
+
+
+def _check_inputs(state: CampaignState, *, accept: bool, say: Callable[[str], None]) -> None:
+    """See that the campaign goes on with what it was begun with.
+
+    Until something was chosen there is nothing to be at odds with.
+    """
+    path = state.directory / INPUTS
+    known = read_json(path) if path.exists() else None
+    present = describe_inputs(state.directory, state.config, known)
+    if known is not None and digest_inputs(known) != digest_inputs(present):
+        differences = list_differences(known, present)
+        listed = "\n".join(f"  {line}" for line in differences)
+        if state.has_begun and not accept:
+            raise ChangedInputsError(
+                f"{state.directory} was begun with other inputs:\n{listed}\nPut them back, or "
+                "go on with --accept-changes: rounds that are finished stay as they are"
+            )
+        if state.has_begun:
+            say(f"going on with other inputs:\n{listed}")
+            event = {"event": "accepted changes", "round": state.n_round, "changes": differences}
+            append_line(state.directory / JOURNAL, event)
+            _forget_models(state)
+        else:
+            (state.directory / SPLIT).unlink(missing_ok=True)
+    if present != known:
+        write_json(path, present)
+
+
+def _sweep(state: CampaignState) -> None:
+    """Remove the unfinished files that a killed process left behind."""
+    for folder in (state.directory, state.folder):
+        for pattern in (".*.json.*", ".*.jsonl.*", ".*.extxyz.*", "*.partial"):
+            for path in folder.glob(pattern):
+                path.unlink(missing_ok=True)
+
+
+def _forget_models(state: CampaignState) -> None:
+    """Remove models of an unfinished stage, which were made with the former inputs."""
+    if not (state.folder / FINETUNE).exists() and state.folder.exists():
+        for path in state.folder.glob("*.pt"):
+            path.unlink()
+
+
+def _pardon(state: CampaignState) -> CampaignState:
+    """Let every structure that was set aside be chosen again."""
+    for key in state.failures:
+        append_line(state.directory / LABELS, {"key": key, "pardoned": True})
+    return read_state(state.directory)
+
+
+def _commit(state: CampaignState) -> None:
+    """Finish a round: its line in the record makes it final."""
+    folder = state.folder
+    labels = state.directory / LABELS
+    n_bytes = labels.stat().st_size if labels.exists() else 0
+    measured = read_json(folder / MEASURE)
+    record: dict[str, Any] = {
+        "round": state.n_round,
+        "n_train": read_json(folder / FINETUNE)["n_train"],
+        "n_labels": len(state.labels),
+        "n_failed": len(state.failures),
+        "errors": measured["errors"],
+        "weights": measured["weights"],
+        "best_epoch": read_json(folder / FINETUNE)["best_epoch"],
+        "stages": _sum_stages(state),
+        "versions": package_versions(),
+        "files": {path.name: hash_file(path) for path in _own_files(folder)},
+        "labels": {
+            "bytes": n_bytes,
+            "sha256": hash_file(labels, n_bytes) if n_bytes else "",
+        },
+    }
+    append_line(state.directory / ROUNDS, record)
+    _write_manifest(read_state(state.directory))
+
+
+def _own_files(folder: Path) -> list[Path]:
+    """Return what the campaign wrote into a round's folder, not what was returned to it."""
+    paths = (path for path in folder.iterdir() if path.is_file())
+    return sorted(path for path in paths if not path.name.startswith(_NOT_HASHED))
+
+
+def _sum_stages(state: CampaignState) -> dict[str, dict[str, float]]:
+    """Return seconds and peak memory of the round's stages, interrupted ones included."""
+    stages: dict[str, dict[str, float]] = {}
+    for event in read_log(state.directory / JOURNAL):
+        if event["event"] == "stage" and event["round"] == state.n_round:
+            entry = stages.setdefault(event["stage"], {"seconds": 0.0, "peak_mib": 0})
+            entry["seconds"] = round(entry["seconds"] + event["seconds"], 3)
+            entry["peak_mib"] = max(entry["peak_mib"], event["peak_mib"])
+    return stages
+
+
+def _write_manifest(state: CampaignState) -> None:
+    """Write the content hashes of all finished rounds, unless they are there already.
+
+    They are in the rounds' own lines, which decide; the manifest is the form in which
+    other programs check a copied directory.
+    """
+    files = {
+        f"round_{record['round']:03d}/{name}": digest
+        for record in state.rounds
+        for name, digest in record["files"].items()
+    }
+    manifest = {"algorithm": "sha256", "n_rounds": len(state.rounds), "files": files}
+    path = state.directory / MANIFEST
+    if state.rounds and (not path.exists() or read_json(path) != manifest):
+        write_json(path, manifest)
+
+
+def _describe_round(state: CampaignState) -> str:
+    record = state.rounds[-1]
+    errors = record["errors"].get("test", record["errors"].get("valid"))
+    measured = ""
+    if errors is not None:
+        measured = f", RMSE {errors['energy_rmse']:.1f} meV and {errors['forces_rmse']:.1f} meV/Å"
+    seconds = sum(stage["seconds"] for stage in record["stages"].values())
+    return f"round {record['round']}: {record['n_train']} labelled{measured}, {seconds:.0f} s"

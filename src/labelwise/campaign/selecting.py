@@ -1,0 +1,198 @@
+"""The stage ``select``: candidates for a batch, in order of choice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64
+
+from labelwise.acquisition import acquire
+from labelwise.campaign.bench import Bench
+from labelwise.campaign.datasets import iter_pool
+from labelwise.campaign.durable import write_json
+from labelwise.campaign.errors import CampaignError
+from labelwise.campaign.inputs import shorten
+from labelwise.campaign.seeds import derive_seed
+from labelwise.campaign.state import PICKS, CampaignState
+from labelwise.campaign.training import member_files
+from labelwise.committee import committee_energy_score, committee_force_score, predict_committee
+from labelwise.potentials import Potential
+from labelwise.selection.top import select_top
+from labelwise.structures import (
+    DuplicateIndex,
+    Frame,
+    Screen,
+    Source,
+    hash_structure,
+    read_sources,
+)
+
+_CHUNK = 256
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """A candidate before it is written down."""
+
+    pool_index: int
+    source: Source
+    score: float
+
+
+def run_select(state: CampaignState, bench: Bench) -> None:
+    """Choose the candidates of the round and write them down.
+
+    Round 0 chooses what is held out of the pool for validation and test, at random, and
+    the initial batch; every later round chooses its batch. Some more than are needed are
+    chosen, to take the place of calculations that fail: since every rule picks one after
+    another, the first of a longer list are those of the shorter one.
+
+    Args:
+        state: A campaign whose next stage is ``select``.
+        bench: Model and structures.
+
+    Raises:
+        CampaignError: The pool is too small for what round 0 has to choose.
+        SelectionError: The rule cannot choose.
+        PotentialError: The model fails on a structure.
+    """
+    wanted = _wanted(state, bench)
+    write_json(state.folder / PICKS, choose_candidates(state, bench, wanted, n_list=1))
+
+
+def choose_candidates(
+    state: CampaignState, bench: Bench, wanted: dict[str, int], *, n_list: int
+) -> dict[str, Any]:
+    """Choose candidates for each role.
+
+    Args:
+        state: The campaign.
+        bench: Model and structures.
+        wanted: Role to structures; ``valid``, ``test`` and ``train``.
+        n_list: 1 for the first list of a round, 2 for one that follows when too many
+            calculations failed, and so on.
+
+    Returns:
+        What ``picks.json`` holds: under ``wanted`` the sizes, under ``candidates`` for each
+        role a list of pool index, file, frame, content hash and score.
+    """
+    excluded = bench.used_index(state)
+    n_left = bench.n_left(state)
+    candidates: dict[str, list[dict[str, Any]]] = {}
+    for number, (role, n_wanted) in enumerate(wanted.items()):
+        # What later roles need must not be taken for a reserve.
+        n_later = sum(list(wanted.values())[number + 1 :])
+        n_most = n_left - n_later
+        if state.config.selection.shortlist is not None:
+            n_most = min(n_most, max(n_wanted, state.config.selection.shortlist))
+        n_select = min(n_wanted + state.config.selection.n_reserve, n_most)
+        chosen = _choose(state, bench, role, n_select, excluded, n_list)
+        frames = read_sources([each.source for each in chosen])
+        for atoms in frames:
+            excluded.add(atoms, 0)
+        n_left -= len(chosen)
+        candidates[role] = [
+            {
+                "pool_index": each.pool_index,
+                "file": shorten(state.directory, each.source.file),
+                "frame": each.source.frame,
+                "key": hash_structure(atoms),
+                "score": each.score,
+            }
+            for each, atoms in zip(chosen, frames, strict=True)
+        ]
+    return {"round": state.n_round, "wanted": wanted, "candidates": candidates}
+
+
+def _wanted(state: CampaignState, bench: Bench) -> dict[str, int]:
+    """Return how many structures the round chooses for each role."""
+    config, n_left = state.config, bench.n_left(state)
+    if state.n_round > 0:
+        n_wanted = min(config.selection.batch_size, n_left)
+        if config.stop.labels is not None:
+            # The last batch is what the budget has left, but a round has one at least.
+            n_paid = len(state.labels) + len(state.failures)
+            n_wanted = min(n_wanted, max(1, config.stop.labels - n_paid))
+        return {"train": n_wanted}
+    held = {role: getattr(config.data, role).from_pool or 0 for role in ("valid", "test")}
+    wanted = {**held, "train": config.selection.initial_size}
+    if sum(wanted.values()) > n_left:
+        raise CampaignError(
+            f"round 0 has to choose {wanted['train']} structures to begin with, "
+            f"{wanted['valid']} for validation and {wanted['test']} for the test; the pool has "
+            f"{n_left} that can be chosen, of {bench.inventory['n_pool']}"
+        )
+    return {role: n for role, n in wanted.items() if n > 0}
+
+
+def _choose(
+    state: CampaignState,
+    bench: Bench,
+    role: str,
+    n_select: int,
+    excluded: DuplicateIndex,
+    n_list: int,
+) -> list[_Chosen]:
+    selection = state.config.selection
+    purpose = f"select {role}" if n_list == 1 else f"select {role} {n_list}"
+    seed = derive_seed(state.config.seed, state.n_round, purpose)
+    rule = "random" if role != "train" else selection.rule
+    if role == "train" and state.n_round == 0:
+        rule = selection.initial_rule
+    pretrained = selection.model == "pretrained"
+    potential = bench.pretrained(state) if pretrained else bench.current(state)
+    pool = iter_pool(state.directory, state.config, excluded)
+    train = bench.train_frames(state)
+    if rule in ("committee-e", "committee-f"):
+        return _choose_by_committee(state, bench, pool, train, n_select)
+    acquisition = acquire(
+        pool,
+        train,
+        selection.settings(n_select, seed=seed, rule=rule),
+        potential=potential,
+        progress=bench.progress,
+    )
+    return [_Chosen(pick.pool_index, pick.source, pick.score) for pick in acquisition.picks]
+
+
+def _choose_by_committee(
+    state: CampaignState,
+    bench: Bench,
+    pool: Iterator[Frame],
+    train: list[Frame],
+    n_select: int,
+) -> list[_Chosen]:
+    """Choose the structures on which the last round's models disagree most."""
+    last = state.n_round - 1
+    files = member_files(state.config)
+    members = [bench.model_of(state, last, file) for file in files]
+    screen = Screen(members[0].elements, members[0].cutoff)
+    for frame in train:
+        screen.check_train(frame)
+    kept: list[tuple[int, Source]] = []
+    scores = [np.zeros(0)]
+    passing = (frame for frame in pool if screen.check_pool(frame) is None)
+    while chunk := list(islice(passing, _CHUNK)):
+        scores.append(_score(state, members, chunk))
+        kept += [(frame.index, frame.source) for frame in chunk]
+        bench.progress("committee", len(kept), None)
+    selection = select_top(np.concatenate(scores), n_select)
+    return [
+        _Chosen(*kept[row], float(score))
+        for row, score in zip(selection.pool_idx.tolist(), selection.score, strict=True)
+    ]
+
+
+def _score(
+    state: CampaignState, members: list[Potential], chunk: list[Frame]
+) -> Float64[np.ndarray, " n"]:
+    selection = state.config.selection
+    structures = [frame.atoms for frame in chunk]
+    energies, forces = predict_committee(members, structures, batch_atoms=selection.batch_atoms)
+    if selection.rule == "committee-e":
+        return committee_energy_score(energies)
+    return committee_force_score(forces, aggregate=selection.aggregate)

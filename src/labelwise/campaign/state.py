@@ -1,0 +1,193 @@
+"""What is on disk: the whole state of a campaign, and how it is read.
+
+::
+
+    my-campaign/
+      campaign.yaml         what the user wants
+      inputs.json           the settings and file contents that the campaign was begun with
+      split.json            which training structures are held out
+      inventory.json        what the pool holds
+      labels.jsonl          every finished calculation: a label or the reason why not
+      rounds.jsonl          one line for each finished round: errors, times, content hashes
+      journal.jsonl         times and costs as they happened; nothing is decided by it but
+                            the end by wall time
+      manifest.json         content hashes of all files of finished rounds
+      round_003/
+        picks.json          stage select: candidates in order of choice
+        batch.json          stage label: which of them became the batch
+        batch.extxyz        the same, labelled, for people and other programs
+        model.pt            stage finetune: weights
+        finetune.json       its history
+        measure.json        stage measure: errors
+
+A stage is done when its file is there, and files are there whole or not at all. A round is
+done when its line is in ``rounds.jsonl``. So any moment at which a process is killed is one
+between two stages, or inside one that is done again from its beginning with the labels that
+are in ``labels.jsonl`` already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+from labelwise.campaign.config import CampaignConfig, read_config
+from labelwise.campaign.durable import hash_file, read_json, read_log
+from labelwise.campaign.errors import DamagedStateError
+from labelwise.labelling.encoding import decode_structure
+
+INPUTS = "inputs.json"
+SPLIT = "split.json"
+INVENTORY = "inventory.json"
+LABELS = "labels.jsonl"
+ROUNDS = "rounds.jsonl"
+JOURNAL = "journal.jsonl"
+MANIFEST = "manifest.json"
+
+PICKS = "picks.json"
+BATCH = "batch.json"
+BATCH_STRUCTURES = "batch.extxyz"
+MODEL = "model.pt"
+FINETUNE = "finetune.json"
+MEASURE = "measure.json"
+
+#: The stages of a round and the file that says that it is done.
+STAGES = {"select": PICKS, "label": BATCH, "finetune": FINETUNE, "measure": MEASURE}
+
+
+@dataclass(frozen=True)
+class CampaignState:
+    """A campaign as its directory tells it; nothing is kept beside it.
+
+    Attributes:
+        directory: The campaign.
+        config: ``campaign.yaml``.
+        labels: Content hash to the line of ``labels.jsonl`` that labels it.
+        failures: Content hash to the line that says why there is no label.
+        rounds: The lines of ``rounds.jsonl``, round 0 first.
+    """
+
+    directory: Path
+    config: CampaignConfig
+    labels: Mapping[str, dict[str, Any]]
+    failures: Mapping[str, dict[str, Any]]
+    rounds: tuple[dict[str, Any], ...]
+
+    @property
+    def n_round(self) -> int:
+        """The round that is under way or comes next, from 0."""
+        return len(self.rounds)
+
+    @property
+    def folder(self) -> Path:
+        """The folder of that round."""
+        return self.round_folder(self.n_round)
+
+    @property
+    def stage(self) -> str:
+        """The stage that comes next: one of ``STAGES``, or ``commit``."""
+        done = (name for name, file in STAGES.items() if not (self.folder / file).exists())
+        return next(done, "commit")
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether anything was chosen or labelled yet."""
+        return bool(self.rounds or self.labels or self.failures) or (self.folder / PICKS).exists()
+
+    def round_folder(self, n_round: int) -> Path:
+        """Return the folder of a round."""
+        return self.directory / f"round_{n_round:03d}"
+
+    def batch_keys(self, role: str) -> list[str]:
+        """Return the content hashes of all batches so far, in order of round and rank.
+
+        Args:
+            role: ``train``, ``valid`` or ``test``.
+
+        Raises:
+            DamagedStateError: A batch file cannot be read.
+        """
+        keys: list[str] = []
+        for n_round in range(self.n_round + 1):
+            path = self.round_folder(n_round) / BATCH
+            if n_round < self.n_round or path.exists():
+                keys += read_json(path)["batch"].get(role, [])
+        return keys
+
+    def labelled_atoms(self, key: str) -> Atoms:
+        """Return a labelled structure, its labels under the configured keys.
+
+        Args:
+            key: Content hash.
+
+        Raises:
+            DamagedStateError: There is no such label.
+        """
+        if key not in self.labels:
+            raise DamagedStateError(f"{self.directory / LABELS} has lost the label of {key}")
+        record = self.labels[key]
+        atoms = decode_structure(record["structure"])
+        atoms.info[self.config.data.energy_key] = record["energy"]
+        forces = np.array(record["forces"], dtype=np.float64).reshape(-1, 3)
+        atoms.set_array(self.config.data.forces_key, forces)
+        return atoms
+
+
+def read_state(directory: Path) -> CampaignState:
+    """Read a campaign; nothing is written.
+
+    Args:
+        directory: The campaign.
+
+    Raises:
+        ConfigError: ``campaign.yaml`` is missing or wrong.
+        DamagedStateError: A file is not what the campaign wrote.
+    """
+    config = read_config(directory)
+    labels: dict[str, dict[str, Any]] = {}
+    failures: dict[str, dict[str, Any]] = {}
+    for record in read_log(directory / LABELS):
+        key = record["key"]
+        if "energy" in record:
+            labels[key] = record
+            failures.pop(key, None)
+        elif "failed" in record:
+            failures.setdefault(key, record)
+        else:  # a pardon: the structure may be chosen again
+            failures.pop(key, None)
+    rounds = tuple(read_log(directory / ROUNDS))
+    if [record["round"] for record in rounds] != list(range(len(rounds))):
+        raise DamagedStateError(f"{directory / ROUNDS}: a round is missing or there twice")
+    return CampaignState(directory, config, labels, failures, rounds)
+
+
+def verify_files(state: CampaignState) -> None:
+    """See that the files of finished rounds are what they were.
+
+    Args:
+        state: The campaign.
+
+    Raises:
+        DamagedStateError: A file is missing or has another content; the message names it.
+    """
+    for record in state.rounds:
+        folder = state.round_folder(record["round"])
+        for name, digest in record["files"].items():
+            if hash_file(folder / name) != digest:
+                raise DamagedStateError(
+                    f"{folder / name} is not what the campaign wrote; put the file back, or "
+                    "begin a new campaign"
+                )
+    if state.rounds:
+        part = state.rounds[-1]["labels"]
+        path = state.directory / LABELS
+        if part["bytes"] and hash_file(path, part["bytes"]) != part["sha256"]:
+            raise DamagedStateError(
+                f"{path} was changed in a part that belongs to finished "
+                "rounds; put the file back, or begin a new campaign"
+            )

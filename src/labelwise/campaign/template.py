@@ -1,0 +1,113 @@
+"""The commented configuration that ``labelwise campaign init --template`` writes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from labelwise.campaign.config import CONFIG_FILE
+from labelwise.campaign.durable import write_file
+from labelwise.errors import WriteError
+
+TEMPLATE = """\
+# A Labelwise campaign. Run it with: labelwise campaign run DIRECTORY
+# Relative paths begin at this file. Unknown keys are refused. Units: eV, Å, eV/Å.
+
+seed: 0                     # equal seeds give equal campaigns
+
+model:
+  path: demo                # a mace-torch .model file, or a name from 'labelwise models'
+  device: auto              # auto, cpu, cuda, cuda:1, mps
+  dtype: null               # float32 or float64; null takes the model's own
+  head: null                # head of a model that has several
+  trust: false              # do not warn that loading a .model file runs code from it
+
+data:
+  pool: [pool.extxyz]       # files, globs, file@start:stop:step; anything ASE reads
+  train: [train.extxyz]     # labelled already; [] to begin with initial_size below
+  valid:                    # chooses the epoch; one of the following, or nothing
+    files: [valid.extxyz]
+    # fraction: 0.1         # of train
+    # from_pool: 50         # labelled in round 0
+  test:                     # what the learning curves show; likewise
+    files: [test.extxyz]
+  isolated_atoms: null      # a file of single atoms at the labels' level of theory
+  energy_key: REF_energy
+  forces_key: REF_forces
+
+selection:
+  rule: lcmd                # pv, lcmd, k-center, top, random, committee-e, committee-f
+  representation: ntk-e     # ntk-e, activation, random
+  parameters: embedding     # behind ntk-e: embedding, readout, products, all
+  sketch_dim: null
+  shortlist: null           # first keep the K structures of highest posterior variance
+  regularisation: 0.001
+  batch_size: 5             # structures a round
+  initial_size: 0           # structures that round 0 chooses and labels
+  initial_rule: random
+  n_reserve: 5              # candidates beyond the batch, in place of failures
+  model: current            # features of the fine-tuned model, or of the pretrained one
+  batch_atoms: null         # atoms evaluated at once
+  members: 3                # of a committee
+  diversity: shuffle        # shuffle, bootstrap, scratch
+  aggregate: mean           # of committee-f: mean or max over the force components
+
+labeller:
+  kind: replay              # the pool is labelled: an offline study
+  max_force: 100.0          # a label beyond this is a failed calculation, eV/Å
+  max_energy_deviation: 10.0   # from what the composition lets expect, eV/atom
+  max_failures_in_a_row: null  # then something else is wrong; null is max(20, 2 batches)
+
+  # kind: calculator          # any ASE calculator
+  # calculator: tblite.ase.TBLite   # package.module.Class, or a name ASE knows (orca)
+  # arguments: {method: GFN2-xTB, verbosity: 0}
+  # info_arguments: {}        # argument: info key, for instance {charge: total_charge}
+  # n_workers: 2              # calculations at once
+  # n_threads: 1              # threads of each
+  # time_limit_s: 3600        # then it is killed
+  # n_retries: 1
+
+  # kind: files               # writes round_003/to_label.extxyz, goes on when
+  # energy_key: REF_energy    # round_003/labelled.extxyz is there
+  # forces_key: REF_forces
+  # tolerance: 0.001          # of returned coordinates, Å
+
+finetune:
+  schedule: reaction-paths  # about 1,000 updates a round; or fixed: 50 epochs, batch 16
+  start: pretrained         # each round anew; or last: from the last round's model; or scratch
+  batch_size: null          # null is the schedule's
+  learning_rate: null
+  epochs: null
+  max_updates: null
+  energy_weight: 10.0
+  forces_weight: 10.0
+  ema_decay: 0.99
+  clip_norm: 10.0
+  early_stop_patience: null
+  reference_energies: auto  # refit, isolated, given, checkpoint
+
+stop:                       # whichever comes first
+  rounds: 10                # after round 0
+  labels: null              # calculations, failed ones too
+  hours: null               # of all stages
+  target: {}                # on the test set, such as {forces_rmse: 50.0} in meV/Å
+  plateau: null             # such as {rounds: 3, improvement: 0.02}
+"""
+
+
+def write_template(directory: Path) -> Path:
+    """Write the commented configuration into a directory.
+
+    Args:
+        directory: The campaign; made if missing.
+
+    Returns:
+        The file's path.
+
+    Raises:
+        WriteError: There is a configuration already, or it cannot be written.
+    """
+    path = directory / CONFIG_FILE
+    if path.exists():
+        raise WriteError(f"{path} exists; edit it, or choose another directory")
+    write_file(path, TEMPLATE.encode())
+    return path

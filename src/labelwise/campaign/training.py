@@ -1,0 +1,176 @@
+"""The stages ``finetune`` and ``measure``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from typing import Any
+
+from ase import Atoms
+
+from labelwise.campaign.bench import Bench
+from labelwise.campaign.config import CampaignConfig
+from labelwise.campaign.durable import sync_folder, write_json
+from labelwise.campaign.errors import CampaignError
+from labelwise.campaign.seeds import derive_seed
+from labelwise.campaign.state import FINETUNE, MEASURE, MODEL, CampaignState
+from labelwise.committee import draw_bootstrap, member_seeds
+from labelwise.finetuning import EpochRecord, FineTuned, evaluate, finetune, save_potential
+from labelwise.structures import Frame
+
+#: What an epoch's record keeps; its seconds would differ from run to run.
+_HISTORY_KEYS = ("epoch", "updates", "learning_rate", "train_loss", "valid_loss", "valid")
+
+
+def member_files(config: CampaignConfig) -> list[str]:
+    """Return the files of the committee's members in a round's folder, (members,).
+
+    A ``shuffle`` committee counts the round's own model as its first member: it is made in
+    the same way. The others are made in ways of their own, and the model is not of them.
+
+    Args:
+        config: The configuration.
+    """
+    selection = config.selection
+    if not selection.needs_committee:
+        return []
+    others = [f"member_{number}.pt" for number in range(selection.members)]
+    return [MODEL, *others[1:]] if selection.diversity == "shuffle" else others
+
+
+def run_finetune(state: CampaignState, bench: Bench) -> None:
+    """Fine-tune on everything labelled so far, and the committee's members if there are any.
+
+    Every member is a file of its own, so that a run that was killed goes on behind the last
+    finished one. The round's own model comes last, together with its history.
+
+    Args:
+        state: A campaign whose next stage is ``finetune``.
+        bench: Model and structures.
+
+    Raises:
+        CampaignError: There is nothing to train on.
+        LabelError: A label cannot be used; names file and frame.
+        WriteError: The disk is full.
+    """
+    train = bench.train_frames(state)
+    if not train:
+        raise CampaignError("there is nothing to train on: no calculation has succeeded yet")
+    config = state.config
+    seed = derive_seed(config.seed, state.n_round, "finetune")
+    folder = state.folder
+    _finetune_members(state, bench, train, seed)
+    fitted = _fit(state, bench, train, seed=seed, label="fine-tune")
+    save_potential(fitted.potential, folder / MODEL)
+    bench.keep_model(folder / MODEL, fitted.potential)
+    sync_folder(folder)
+    write_json(folder / FINETUNE, _describe(fitted, len(train), seed))
+
+
+def run_measure(state: CampaignState, bench: Bench) -> None:
+    """Measure the round's model on the validation and the test set.
+
+    A resumed run reads the model from its file, which gives the same numbers.
+
+    Args:
+        state: A campaign whose next stage is ``measure``.
+        bench: Model and structures.
+
+    Raises:
+        LabelError: A label cannot be used; names file and frame.
+        WriteError: The disk is full.
+    """
+    potential = bench.model_of(state, state.n_round)
+    data = state.config.data
+    errors: dict[str, Any] = {}
+    for role in ("valid", "test"):
+        structures = [frame.atoms for frame in bench.held_out_frames(state, role)]
+        if structures:
+            found = evaluate(
+                potential,
+                structures,
+                energy_key=data.energy_key,
+                forces_key=data.forces_key,
+                batch_atoms=state.config.selection.batch_atoms,
+            )
+            errors[role] = asdict(found.errors)
+    write_json(
+        state.folder / MEASURE,
+        {"round": state.n_round, "weights": potential.content_hash, "errors": errors},
+    )
+
+
+def _finetune_members(state: CampaignState, bench: Bench, train: list[Frame], seed: int) -> None:
+    selection = state.config.selection
+    seeds = member_seeds(seed, selection.members)
+    for number, file in enumerate(member_files(state.config)):
+        path = state.folder / file
+        if file == MODEL or path.exists():
+            continue
+        frames = train
+        if selection.diversity == "bootstrap":
+            frames = [train[i] for i in draw_bootstrap(len(train), seed=seeds[number])]
+        fitted = _fit(
+            state,
+            bench,
+            frames,
+            seed=seeds[number],
+            label=f"member {number + 1} of {selection.members}",
+            from_scratch=selection.diversity == "scratch",
+        )
+        save_potential(fitted.potential, path)
+
+
+def _fit(
+    state: CampaignState,
+    bench: Bench,
+    train: list[Frame],
+    *,
+    seed: int,
+    label: str,
+    from_scratch: bool = False,
+) -> FineTuned:
+    config = state.config
+    recipe = config.finetune.recipe()
+    if from_scratch:
+        recipe = replace(recipe, start="scratch")
+    is_last = recipe.start == "last"
+    valid = bench.held_out_frames(state, "valid")
+    return finetune(
+        bench.current(state) if is_last else bench.pretrained(state),
+        _structures(train),
+        _structures(valid),
+        recipe,
+        seed=seed,
+        isolated_atoms=bench.given.isolated_atoms,
+        energy_key=config.data.energy_key,
+        forces_key=config.data.forces_key,
+        train_sources=[frame.source for frame in train],
+        valid_sources=[frame.source for frame in valid],
+        progress=_reporter(bench, label),
+    )
+
+
+def _structures(frames: list[Frame]) -> list[Atoms]:
+    return [frame.atoms for frame in frames]
+
+
+def _reporter(bench: Bench, label: str) -> Callable[[EpochRecord], None]:
+    def report(record: EpochRecord) -> None:
+        bench.progress(label, record.updates, None)
+
+    return report
+
+
+def _describe(fitted: FineTuned, n_train: int, seed: int) -> dict[str, Any]:
+    history = [asdict(record) for record in fitted.history]
+    return {
+        "n_train": n_train,
+        "seed": seed,
+        "weights": fitted.potential.content_hash,
+        "best_epoch": fitted.best_epoch,
+        "n_updates": fitted.n_updates,
+        "reference_energies": fitted.reference_energies,
+        "messages": list(fitted.messages),
+        "history": [{key: record[key] for key in _HISTORY_KEYS} for record in history],
+    }

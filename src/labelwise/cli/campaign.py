@@ -1,0 +1,211 @@
+"""``labelwise campaign``: select, label, fine-tune, measure, repeat."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+from rich import box
+from rich.table import Table
+
+from labelwise.campaign.config import read_config
+from labelwise.campaign.curves import CURVES, write_curves
+from labelwise.campaign.loop import RunOptions, run_campaign
+from labelwise.campaign.report import Status, export_round, find_best_round, get_status
+from labelwise.campaign.state import read_state
+from labelwise.campaign.stopping import get_curve
+from labelwise.campaign.template import write_template
+from labelwise.cli import console, options
+from labelwise.cli.app import app
+from labelwise.errors import ArgumentError, MissingDependencyError, WriteError
+from labelwise.labelling import LabelsPending
+from labelwise.summary import to_json
+
+#: The campaign waits for labels that are made elsewhere.
+EXIT_WAITING = 4
+
+campaign = typer.Typer(
+    help="Select, label, fine-tune, measure, repeat; go on after any interruption.",
+    no_args_is_help=True,
+)
+app.add_typer(campaign, name="campaign")
+
+Directory = Annotated[Path, typer.Argument(help="The campaign's directory.")]
+
+
+@campaign.command()
+def init(
+    directory: Directory,
+    template: Annotated[
+        bool, typer.Option("--template", help="Write a commented campaign.yaml.")
+    ] = False,
+) -> None:
+    """Begin a campaign: write its configuration, or check the one that is there."""
+    if template:
+        path = write_template(directory)
+        console.output.print(f"{path}", markup=False, soft_wrap=True)
+        console.say(f"edit it, then: labelwise campaign run {directory}")
+        return
+    config = read_config(directory)
+    console.say(
+        f"{directory} is in order: {config.selection.rule}, {config.selection.batch_size} a "
+        f"round, labels by {config.labeller.kind}"
+    )
+
+
+@campaign.command()
+def run(
+    directory: Directory,
+    rounds: Annotated[
+        int | None,
+        typer.Option("--rounds", min=0, help="Rounds after round 0; else stop.rounds."),
+    ] = None,
+    accept_changes: Annotated[
+        bool,
+        typer.Option(
+            "--accept-changes", help="Go on although configuration, model or data changed."
+        ),
+    ] = False,
+    retry_failed: Annotated[
+        bool,
+        typer.Option("--retry-failed", help="Let structures that failed be chosen again."),
+    ] = False,
+    break_lock: Annotated[
+        bool,
+        typer.Option("--break-lock", help="Take it from a process that has ended for sure."),
+    ] = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Go on with a campaign from wherever it stopped.
+
+    Exit code 4: it waits for labels that are made elsewhere; run it again when they are
+    there.
+    """
+    chosen = RunOptions(rounds, accept_changes, retry_failed, break_lock)
+    say = (lambda _message: None) if quiet else console.say
+    try:
+        with _terminated_as_interrupted(), console.show_progress(enabled=not quiet) as progress:
+            reason = run_campaign(directory, chosen, progress=progress, say=say)
+    except LabelsPending as pending:
+        console.say(str(pending))
+        raise typer.Exit(EXIT_WAITING) from pending
+    say(f"stopped: {reason}")
+    _draw(directory, quiet=quiet)
+    if not quiet:
+        _show(get_status(read_state(directory)))
+
+
+@campaign.command()
+def status(directory: Directory, as_json: options.AsJson = False) -> None:
+    """Show rounds, labels, errors, what is waiting, time and cost."""
+    found = get_status(read_state(directory))
+    if as_json:
+        typer.echo(to_json(found.as_dict()), nl=False)
+        return
+    _show(found)
+    with suppress(WriteError):  # somebody else's campaign can be looked at, too
+        _draw(directory, quiet=True)
+
+
+@campaign.command()
+def export(
+    directory: Directory,
+    best: Annotated[
+        bool, typer.Option("--best", help="The round of lowest validation error.")
+    ] = False,
+    n_round: Annotated[
+        int | None, typer.Option("--round", min=0, help="This round instead.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Folder; by default 'export' in the campaign."),
+    ] = None,
+) -> None:
+    """Write a fine-tuned .model for mace-torch, LAMMPS or OpenMM, and its training set."""
+    if best == (n_round is not None):
+        raise ArgumentError("give one of --best and --round N")
+    state = read_state(directory)
+    chosen = n_round if n_round is not None else find_best_round(state.rounds)
+    folder = export_round(state, chosen, directory / "export" if out is None else out)
+    console.output.print(f"round {chosen} in {folder}", markup=False, soft_wrap=True)
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """Let SIGTERM, a batch system's warning, end a run like Ctrl-C: the lock is given back."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    former = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, former)
+
+
+def _draw(directory: Path, *, quiet: bool) -> None:
+    """Draw the learning curves if there are any and matplotlib is installed."""
+    rounds = read_state(directory).rounds
+    if not get_curve(rounds, "forces_rmse"):
+        return
+    try:
+        write_curves(directory / CURVES, rounds)
+    except MissingDependencyError as error:
+        if not quiet:
+            console.say(str(error))
+
+
+def _show(found: Status) -> None:
+    table = Table(box=box.SIMPLE_HEAD)
+    columns = ("round", "labelled", "failed", "E RMSE", "E/atom", "F MAE", "F RMSE", "on")
+    for name in (*columns, "select", "label", "fine-tune", "measure", "peak"):
+        table.add_column(name, justify="right")
+    for record in found.rounds:
+        table.add_row(*_row(record))
+    console.output.print(table)
+    for line in _lines(found):
+        console.output.print(line, markup=False, soft_wrap=True)
+
+
+def _row(record: dict[str, Any]) -> list[str]:
+    on = "test" if "test" in record["errors"] else "valid"
+    errors = record["errors"].get(on)
+    names = ("energy_rmse", "energy_rmse_per_atom", "forces_mae", "forces_rmse")
+    measured = ["-"] * len(names) if errors is None else [f"{errors[name]:.1f}" for name in names]
+    stages = record["stages"]
+    seconds = [
+        f"{stages[name]['seconds']:.0f} s" if name in stages else "-"
+        for name in ("select", "label", "finetune", "measure")
+    ]
+    peak = max((stage["peak_mib"] for stage in stages.values()), default=0)
+    counts = [str(record["round"]), str(record["n_train"]), str(record["n_failed"])]
+    return [*counts, *measured, "-" if errors is None else on, *seconds, f"{peak:.0f} MiB"]
+
+
+def _lines(found: Status) -> list[str]:
+    lines = ["errors in meV, meV/atom and meV/Å"] if found.rounds else []
+    if found.auc:
+        energy, forces = found.auc["energy_rmse"], found.auc["forces_rmse"]
+        lines.append(
+            f"sum over rounds: energy RMSE {energy:.1f} meV, forces RMSE {forces:.1f} meV/Å"
+        )
+    failed = ", ".join(f"{n} {reason}" for reason, n in found.failures.items())
+    lines.append(f"labels: {found.n_labels}" + (f"; set aside: {failed}" if failed else ""))
+    lines.append(f"time: {found.hours:.2f} h, calculations {found.calculation_hours:.2f} h")
+    if found.forecast is not None:
+        each = found.forecast
+        lines.append(
+            f"one more batch: forces RMSE {each.now:.1f} → about {each.expected:.1f} meV/Å "
+            f"({-each.gain:+.1%}; power law through the last rounds, which scatter by a "
+            f"factor of {each.spread:.2f} about it)"
+        )
+    if found.waiting_file:
+        lines.append(f"waiting: {found.n_waiting} structures in {found.waiting_file}")
+    lines.append(f"next: {found.next}" + (f"; run by {found.holder}" if found.holder else ""))
+    return lines

@@ -1,0 +1,183 @@
+"""``labelwise finetune``: fit a pretrained model to labelled structures."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from labelwise.cli import console, options
+from labelwise.cli.app import app
+from labelwise.errors import ArgumentError, WriteError
+from labelwise.finetuning import (
+    EpochRecord,
+    FineTuned,
+    Recipe,
+    evaluate,
+    finetune,
+    resolve_schedule,
+    save_potential,
+)
+from labelwise.potentials import Potential, load_potential
+from labelwise.structures import Frame, iter_frames, read_structures, write_text
+from labelwise.summary import describe_potential, package_versions, to_json
+
+
+@app.command(name="finetune")
+def finetune_command(
+    train: Annotated[
+        list[str],
+        typer.Option("--train", metavar="FILE...", help="Labelled structures to fit to."),
+    ],
+    model: Annotated[
+        str,
+        typer.Option("--model", metavar="MODEL", help="As for 'labelwise select'."),
+    ],
+    valid: Annotated[
+        list[str] | None,
+        typer.Option("--valid", metavar="FILE...", help="They choose the best epoch."),
+    ] = None,
+    test: Annotated[
+        list[str] | None,
+        typer.Option("--test", metavar="FILE...", help="Measured at the end, not looked at."),
+    ] = None,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help=".model for mace-torch, or .pt, weights only.")
+    ] = Path("finetuned.model"),
+    schedule: Annotated[
+        str, typer.Option("--schedule", help="reaction-paths or fixed.")
+    ] = "reaction-paths",
+    epochs: Annotated[int | None, typer.Option("--epochs", min=1)] = None,
+    max_updates: Annotated[int | None, typer.Option("--max-updates", min=1)] = None,
+    batch_size: Annotated[int | None, typer.Option("--batch-size", min=1)] = None,
+    learning_rate: Annotated[float | None, typer.Option("--lr")] = None,
+    start: Annotated[str, typer.Option("--start", help="pretrained or scratch.")] = "pretrained",
+    reference_energies: Annotated[
+        str,
+        typer.Option("--reference-energies", help="auto, refit, isolated or checkpoint."),
+    ] = "auto",
+    isolated_atoms: Annotated[
+        str | None,
+        typer.Option("--isolated-atoms", metavar="FILE", help="One labelled atom a frame."),
+    ] = None,
+    energy_key: Annotated[str, typer.Option("--energy-key")] = "REF_energy",
+    forces_key: Annotated[str, typer.Option("--forces-key")] = "REF_forces",
+    head: options.Head = None,
+    trust_model: options.Trust = False,
+    seed: options.Seed = 0,
+    device: options.OnDevice = "auto",
+    dtype: options.InPrecision = None,
+    quiet: options.Quiet = False,
+    as_json: options.AsJson = False,
+    force: options.Force = False,
+) -> None:
+    """Fine-tune a pretrained model: no frozen weights, the best epoch by validation.
+
+    Errors are in meV (energy), meV/atom and meV/Å.
+    """
+    if out.exists() and not force:
+        raise WriteError(f"{out} exists; choose another --out, or replace it with --force")
+    if out.suffix not in {".model", ".pt"}:
+        raise ArgumentError(f"--out must end in .model or .pt, got {out}")
+    recipe = Recipe(
+        schedule=schedule,
+        epochs=epochs,
+        max_updates=max_updates,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        start=start,
+        reference_energies=reference_energies,
+    )
+    frames, held_out = list(iter_frames(train)), list(iter_frames(valid)) if valid else []
+    potential = load_potential(
+        model,
+        device=device,
+        dtype=None if dtype is None else dtype.value,
+        head=head,
+        trust=trust_model,
+    )
+    plan = resolve_schedule(recipe, len(frames))
+    with console.show_progress(enabled=not (quiet or as_json)) as progress:
+        fitted = finetune(
+            potential,
+            [frame.atoms for frame in frames],
+            [frame.atoms for frame in held_out],
+            recipe,
+            seed=seed,
+            isolated_atoms=_isolated(isolated_atoms, energy_key),
+            train_sources=_sources(frames),
+            valid_sources=_sources(held_out),
+            progress=lambda record: progress("fine-tune", record.updates, plan.n_updates),
+            energy_key=energy_key,
+            forces_key=forces_key,
+        )
+    save_potential(fitted.potential, out)
+    record = _describe(fitted, potential, recipe, out)
+    if test:
+        measured = evaluate(
+            fitted.potential,
+            read_structures(test),
+            energy_key=energy_key,
+            forces_key=forces_key,
+        )
+        record["test"] = asdict(measured.errors)
+    write_text(out.with_suffix(".json"), to_json(record))
+    if as_json:
+        typer.echo(to_json(record), nl=False)
+    elif not quiet:
+        _show(fitted, record, out)
+
+
+def _sources(frames: list[Frame]) -> list[object]:
+    return [frame.source for frame in frames]
+
+
+def _isolated(path: str | None, energy_key: str) -> dict[int, float] | None:
+    """Return the energies of single atoms, eV by atomic number."""
+    if path is None:
+        return None
+    found: dict[int, float] = {}
+    for frame in iter_frames(path):
+        if len(frame.atoms) != 1 or energy_key not in frame.atoms.info:
+            raise ArgumentError(f"{frame.source}: expected one atom with {energy_key!r}")
+        found[int(frame.atoms.numbers[0])] = float(frame.atoms.info[energy_key])
+    return found
+
+
+def _describe(fitted: FineTuned, potential: Potential, recipe: Recipe, out: Path) -> dict[str, Any]:
+    return {
+        "format_version": 1,
+        "out": str(out),
+        "recipe": asdict(recipe),
+        "start": describe_potential(potential),
+        "model": describe_potential(fitted.potential),
+        "versions": package_versions(),
+        "best_epoch": fitted.best_epoch,
+        "updates": fitted.n_updates,
+        "seconds": round(fitted.seconds, 2),
+        "reference_energies_ev": fitted.reference_energies,
+        "messages": list(fitted.messages),
+        "history": [_plain(item) for item in fitted.history],
+    }
+
+
+def _plain(record: EpochRecord) -> dict[str, Any]:
+    return asdict(record)
+
+
+def _show(fitted: FineTuned, record: dict[str, Any], out: Path) -> None:
+    for message in fitted.messages:
+        console.say(message)
+    best = next(item for item in fitted.history if item.epoch == fitted.best_epoch)
+    lines = [f"{fitted.n_updates} updates in {fitted.seconds:.1f} s, best epoch {best.epoch}"]
+    errors = {"valid": None if best.valid is None else asdict(best.valid)}
+    errors["test"] = record.get("test")
+    for name, table in errors.items():
+        if table is not None:
+            shown = ", ".join(f"{key} {value:.1f}" for key, value in table.items())
+            lines.append(f"{name}: {shown}")
+    lines.append(f"model:   {out}")
+    for line in lines:
+        console.output.print(line, markup=False, soft_wrap=True)

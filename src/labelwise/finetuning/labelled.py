@@ -1,0 +1,116 @@
+"""Labelled structures, checked and with their neighbour lists built, once for all epochs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from ase import Atoms
+from jaxtyping import Float64, Int64
+
+from labelwise.errors import ArgumentError, LabelError, StructureError
+from labelwise.potentials import Graph, GraphBuilder
+from labelwise.structures import Labels, get_labels
+from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
+
+
+@dataclass(frozen=True)
+class LabelledSet:
+    """Structures with labels, ready for training.
+
+    Attributes:
+        graphs: One graph per structure.
+        energies: (n,) float64, eV, total energies.
+        forces: (n_atoms_i, 3) float64 each, eV/Å.
+        atom_counts: (n,) int64.
+    """
+
+    graphs: tuple[Graph, ...]
+    energies: Float64[np.ndarray, " n"]
+    forces: tuple[Float64[np.ndarray, "_ 3"], ...]
+    atom_counts: Int64[np.ndarray, " n"]
+
+    @property
+    def n_structures(self) -> int:
+        """Number of structures."""
+        return len(self.graphs)
+
+
+def prepare_labelled(
+    builder: GraphBuilder,
+    structures: Sequence[Atoms],
+    *,
+    role: str,
+    sources: Sequence[object] | None = None,
+    energy_key: str = DEFAULT_ENERGY_KEY,
+    forces_key: str = DEFAULT_FORCES_KEY,
+) -> LabelledSet:
+    """Read and check labels and build graphs; the structures are not modified.
+
+    Args:
+        builder: The potential's.
+        structures: n structures.
+        role: What they are, for messages: ``training``.
+        sources: Where each came from, for messages: anything that prints as file and frame.
+        energy_key: Info key of the total energy, eV.
+        forces_key: Array key of the forces, eV/Å.
+
+    Returns:
+        The labelled set.
+
+    Raises:
+        ArgumentError: not as many sources as structures.
+        LabelError: a label that is missing, not finite, or a zero that stands for a missing
+            one, with file and frame.
+        StructureError: a structure that the potential cannot take, with file and frame.
+    """
+    if sources is not None and len(sources) != len(structures):
+        raise ArgumentError(
+            f"sources has {len(sources)} entries for {len(structures)} {role} structures; "
+            "allowed is one each"
+        )
+    graphs, labels = [], []
+    for i, atoms in enumerate(structures):
+        where = f"{role} structure {i} ({atoms.get_chemical_formula()})"
+        where = where if sources is None else f"{where} from {sources[i]}"
+        labels.append(get_labels(atoms, where, energy_key=energy_key, forces_key=forces_key))
+        _refuse_zeros(atoms, labels[-1], where, energy_key, forces_key)
+        try:
+            graphs.append(builder(atoms))
+        except StructureError as error:
+            raise StructureError(f"{where}: {error}") from error
+    _refuse_all_zero_forces(labels, role, forces_key)
+    energies = np.array([label.energy for label in labels], dtype=np.float64)
+    counts = np.array([graph.n_atoms for graph in graphs], dtype=np.int64)
+    return LabelledSet(tuple(graphs), energies, tuple(label.forces for label in labels), counts)
+
+
+def _refuse_zeros(
+    atoms: Atoms, labels: Labels, where: str, energy_key: str, forces_key: str
+) -> None:
+    """Refuse zeros that can only stand for labels that are not there.
+
+    Forces vanish exactly for one atom, and by symmetry in a crystal, but not in a molecule.
+    """
+    if len(atoms) == 1:
+        return
+    if labels.energy == 0.0:
+        raise LabelError(
+            f"{where}: label {energy_key!r} is exactly zero, which no total energy is; label the "
+            "structure or leave it out"
+        )
+    if not atoms.pbc.any() and not labels.forces.any():
+        raise LabelError(
+            f"{where}: all forces under {forces_key!r} are exactly zero, which calculated forces "
+            "of a molecule never are; label the structure or leave it out"
+        )
+
+
+def _refuse_all_zero_forces(labels: Sequence[Labels], role: str, forces_key: str) -> None:
+    several = [label for label in labels if len(label.forces) > 1]
+    if several and not any(label.forces.any() for label in several):
+        raise LabelError(
+            f"all forces of all {len(labels)} {role} structures under {forces_key!r} are exactly "
+            "zero; they look like placeholders: label the structures"
+        )

@@ -1,0 +1,362 @@
+"""MACE with scalar hidden features in few operations, for training.
+
+At batch 1 the time of an update goes into the overhead of some thousand small operations, most
+of them from differentiating the geometry twice. Here geometry is frozen (``frozen_geometry``),
+neighbours are summed by matrix products, coupling coefficients are symmetrised once and applied
+to all atoms of an element at once (``polynomial``). It is the same function of the same
+parameters as mace-torch's module to rounding; ``supports`` says which models it covers, the
+others are trained through the module itself.
+
+Letters: C channels, L = (l_max + 1)² components, K = l_max + 1 orders, Z elements present.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import permutations
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from labelwise.finetuning.frozen_geometry import FrozenGeometry, freeze_geometry
+from labelwise.finetuning.lean_batch import LeanBatch, join
+from labelwise.finetuning.polynomial import Phase, Polynomial, silu
+from labelwise.potentials import Graph
+from labelwise.potentials.mace import MacePotential
+
+_RESIDUAL = "RealAgnosticResidualInteractionBlock"
+_INTERACTIONS = (_RESIDUAL, "RealAgnosticInteractionBlock")
+_MAX_CORRELATION = 3
+_MAX_EDGES = 6_000_000
+
+
+def supports(potential: MacePotential) -> bool:
+    """Tell whether ``LeanMace`` covers a model."""
+    model = potential.model
+    return (
+        type(model).__name__ == "ScaleShiftMACE"
+        and len(potential.heads) == 1
+        and not hasattr(model, "joint_embedding")
+        and not hasattr(model, "pair_repulsion_fn")
+        and not getattr(model, "use_agnostic_product", False)
+        and not getattr(model, "use_last_readout_only", False)
+        and _supports_radial(model.radial_embedding)
+        and len({_network_shape(block) for block in model.interactions}) == 1
+        and all(_supports_interaction(model, block) for block in model.interactions)
+        and all(_supports_product(product) for product in model.products)
+        and all(_supports_readout(readout) for readout in model.readouts)
+    )
+
+
+class LeanMace:
+    """Interaction energies and forces of a MACE potential, differentiable by its weights.
+
+    It holds no weights: it reads those of the potential anew at each call.
+    """
+
+    def __init__(self, potential: MacePotential) -> None:
+        """Prepare what no update changes; ``supports(potential)`` must hold."""
+        self._model = potential.model
+        self._phase = Phase()
+        blocks = self._model.interactions
+        self._layers = [
+            _Layer(block, product, self._phase)
+            for block, product in zip(blocks, self._model.products, strict=True)
+        ]
+        self._scale = float(self._model.scale_shift.scale.view(-1)[0])
+        self._shift = float(self._model.scale_shift.shift.view(-1)[0])
+        self._networks = [list(block.conv_tp_weights.children()) for block in blocks]
+
+    def prepare(self, graphs: Sequence[Graph]) -> Sequence[FrozenGeometry] | Sequence[Graph]:
+        """Evaluate the geometry of structures, once for all epochs, if memory allows.
+
+        A pair takes some 350 bytes; beyond ``_MAX_EDGES`` it is evaluated batch by batch.
+        """
+        if sum(graph.n_edges for graph in graphs) > _MAX_EDGES:
+            return graphs
+        return freeze_geometry(self._model, graphs)
+
+    def collate(self, prepared: Sequence[Any]) -> LeanBatch:
+        """Join what ``prepare`` made of structures, at least one, into a batch."""
+        if isinstance(prepared[0], Graph):
+            prepared = freeze_geometry(self._model, prepared)
+        return join(prepared)
+
+    def energies_and_forces(
+        self, batch: LeanBatch, *, training: bool
+    ) -> tuple[Float[Tensor, " n"], Float[Tensor, "N 3"]]:
+        """Return interaction energies and forces.
+
+        Args:
+            batch: n structures, N atoms.
+            training: Whether the results are to be differentiated by the weights.
+
+        Returns:
+            Energies (n,) in eV and forces (N, 3) in eV/Å.
+        """
+        harmonics = batch.harmonics.detach().requires_grad_()
+        radial = batch.radial.detach().requires_grad_()
+        energies = self._energies(batch, harmonics, radial)
+        self._phase.weights = False
+        try:
+            by_harmonics, by_radial = torch.autograd.grad(
+                energies.sum(),
+                (harmonics, radial),
+                create_graph=training,
+                allow_unused=True,
+                materialize_grads=True,
+            )
+        finally:
+            self._phase.weights = True
+        along = (by_radial * batch.radial_slope).sum(1, keepdim=True) * batch.directions
+        pull = (by_harmonics[:, None, :] @ batch.harmonics_slope).squeeze(1) + along
+        forces = pull.new_zeros(len(batch.species), 3)
+        forces = forces.index_add(0, batch.ends[0], pull)
+        return energies, forces.index_add(0, batch.ends[1], pull, alpha=-1)
+
+    def _energies(
+        self, batch: LeanBatch, harmonics: Float[Tensor, "P L"], radial: Float[Tensor, "P B"]
+    ) -> Float[Tensor, " n"]:
+        model = self._model
+        n_atoms = len(batch.species)
+        around = harmonics.index_select(0, batch.pairs) * batch.signs
+        around = around.view(n_atoms, -1, harmonics.shape[1]).transpose(1, 2)
+        filters = self._filters(radial)
+        embedding = model.node_embedding.linear
+        table = embedding.weight.view(-1, self._layers[0].n_channels)
+        features = table.index_select(0, batch.species) * embedding.instructions[0].path_weight
+        total: Tensor | None = None
+        for layer, weights, readout in zip(
+            self._layers, filters.unbind(0), model.readouts, strict=True
+        ):
+            features = layer.run(batch, features, around, weights)
+            out = _read_out(readout, features, self._scale)
+            total = out if total is None else total + out
+        assert total is not None  # noqa: S101  # a model has layers
+        atoms: Tensor = total[:, 0] + self._shift
+        return atoms.new_zeros(batch.n_structures).index_add(0, batch.structure_idx, atoms)
+
+    def _filters(self, radial: Float[Tensor, "P B"]) -> Float[Tensor, "layers P KC"]:
+        """Run the radial networks of all layers at once."""
+        out = radial
+        before = 1.0  # what the level before should have been multiplied by
+        for level in zip(*self._networks, strict=True):
+            first = level[0]
+            weight = torch.stack([each.weight for each in level])
+            scale = before / math.sqrt(first.h_in * first.var_in)
+            if first.act is None:
+                return torch.matmul(out, weight * (scale * math.sqrt(first.var_out)))
+            out = silu(torch.matmul(out, weight * scale))
+            before = first.act.cst * math.sqrt(first.var_out)
+        return out
+
+
+class _Layer:
+    """One interaction and its product."""
+
+    def __init__(self, block: Any, product: Any, phase: Phase) -> None:
+        self._block, self._product, self._phase = block, product, phase
+        self.n_channels = int(block.conv_tp.irreps_in1[0].mul)
+        self._residual = type(block).__name__ == _RESIDUAL
+        self._contraction = product.symmetric_contractions.contractions[0]
+        weight = product.linear.weight
+        scale = product.linear.instructions[0].path_weight
+        self._basis = [b * scale for b in _symmetric_basis(self._contraction, weight.device)]
+        orders = [int(ir.ir.l) for ir in block.conv_tp.irreps_in2]
+        self._order = torch.tensor(
+            [k for k, order in enumerate(orders) for _ in range(2 * order + 1)],
+            device=weight.device,
+        )
+        # Path k reaches only the components of its order, with this factor: everything constant
+        # that multiplies a message is in it.
+        up = block.linear_up.instructions[0].path_weight
+        factors = [
+            up * ins.path_weight / math.sqrt(2 * order + 1) / float(block.avg_num_neighbors)
+            for ins, order in zip(block.conv_tp.instructions, orders, strict=True)
+        ]
+        reach = torch.zeros(len(self._order), len(orders), 1, dtype=weight.dtype)
+        for m, k in enumerate(self._order.tolist()):
+            reach[m, k] = factors[k] * block.linear.instructions[k].path_weight
+        self._reach = reach.to(weight.device)
+
+    def run(
+        self,
+        batch: LeanBatch,
+        features: Float[Tensor, "N C"],
+        around: Float[Tensor, "N L W"],
+        filters: Float[Tensor, "P KC"],
+    ) -> Float[Tensor, "N C"]:
+        """Return the next layer's features."""
+        n_channels, n_present = self.n_channels, len(batch.present)
+        message = self._message(batch, features, around, filters)
+        grouped = message.index_select(1, batch.group).view(len(message), n_present, -1, n_channels)
+        skip = None
+        if self._residual:
+            skip = self._skip_scalars(batch, features)
+        else:
+            grouped = self._skip_message(batch, grouped)
+        x = grouped.transpose(2, 3).reshape(len(message), n_present * n_channels, -1)
+        value = self._contract(batch, x).view(n_present, n_channels, -1).transpose(1, 2)
+        out: Tensor = value @ self._product.linear.weight.view(n_channels, n_channels)
+        out = out if skip is None else out + skip
+        return out.reshape(-1, n_channels).index_select(0, batch.back)
+
+    def _message(
+        self,
+        batch: LeanBatch,
+        features: Float[Tensor, "N C"],
+        around: Float[Tensor, "N L W"],
+        filters: Float[Tensor, "P KC"],
+    ) -> Float[Tensor, "L N C"]:
+        """Sum over neighbours and mix channels."""
+        n_atoms, n_channels = features.shape
+        n_components, n_orders = len(self._order), filters.shape[1] // n_channels
+        lifted = features @ self._block.linear_up.weight.view(n_channels, n_channels)
+        senders = lifted.index_select(0, batch.neighbours).view(-1, 1, n_channels)
+        edges = filters.index_select(0, batch.pairs).view(-1, n_orders, n_channels) * senders
+        summed = torch.bmm(around, edges.view(n_atoms, -1, n_orders * n_channels))
+        summed = summed.view(n_atoms, n_components, n_orders, n_channels) * self._reach
+        weight = self._block.linear.weight.view(n_orders, n_channels, n_channels)
+        return torch.bmm(summed.sum(2).transpose(0, 1), weight.index_select(0, self._order))
+
+    def _skip_scalars(
+        self, batch: LeanBatch, features: Float[Tensor, "N C"]
+    ) -> Float[Tensor, "Z A C"]:
+        skip, n_channels = self._block.skip_tp, self.n_channels
+        weight = (
+            skip.weight.view(n_channels, -1, n_channels)
+            .transpose(0, 1)
+            .index_select(0, batch.present)
+        )
+        grouped = features.index_select(0, batch.group).view(len(batch.present), -1, n_channels)
+        return torch.bmm(grouped, weight * skip.instructions[0].path_weight)
+
+    def _skip_message(
+        self, batch: LeanBatch, grouped: Float[Tensor, "L Z A C"]
+    ) -> Float[Tensor, "L Z A C"]:
+        skip, n_channels = self._block.skip_tp, self.n_channels
+        n_orders = self._reach.shape[1]
+        # The coupling of order l with a scalar is the unit matrix over sqrt(2 l + 1).
+        factors = [
+            ins.path_weight / math.sqrt(2 * k + 1) for k, ins in enumerate(skip.instructions)
+        ]
+        factor = grouped.new_tensor(factors).view(-1, 1, 1, 1)
+        weight = skip.weight.view(n_orders, n_channels, -1, n_channels).transpose(1, 2)
+        weight = weight.index_select(1, batch.present) * factor
+        out: Tensor = grouped @ weight.index_select(0, self._order)
+        return out
+
+    def _contract(self, batch: LeanBatch, x: Float[Tensor, "L ZC A"]) -> Float[Tensor, "ZC A"]:
+        """Apply the symmetric contraction."""
+        weights = (*reversed(self._contraction.weights), self._contraction.weights_max)
+        tables = []
+        for basis, weight in zip(self._basis, weights, strict=True):
+            rows = weight.index_select(0, batch.present).transpose(1, 2).reshape(x.shape[1], -1)
+            tables.append((rows @ basis.flatten(1)).view(-1, *basis.shape[1:]))
+        while len(tables) < _MAX_CORRELATION:
+            tables.append(None)
+        if tables[1] is None:
+            tables[1] = x.new_zeros(x.shape[1], len(x), len(x))
+        out: Tensor = Polynomial.apply(x, *tables, self._phase)  # type: ignore[no-untyped-call]
+        return out
+
+
+def _symmetric_basis(contraction: Any, device: torch.device) -> list[Float[Tensor, "_ _ L"]]:
+    """Symmetrise the coupling coefficients, and keep one of each pair of orders.
+
+    Returns:
+        For each correlation ν = 1, 2, 3: (K_ν, 1, L), (K_2, L, L), (K_3, Q, L), Q the
+        pairs in the order of ``torch.triu_indices``.
+    """
+    n_components = contraction.U_tensors(1).shape[0]
+    rows, columns = torch.triu_indices(n_components, n_components)
+    basis = []
+    for order in range(1, contraction.correlation + 1):
+        coupling = contraction.U_tensors(order).double().movedim(-1, 0)
+        orders = list(permutations(range(1, order + 1)))
+        mean = torch.stack([coupling.permute(0, *each) for each in orders]).mean(0)
+        if order == 1:
+            mean = mean[:, None, :]
+        if order == _MAX_CORRELATION:
+            twice = torch.where(rows == columns, 1.0, 2.0).to(mean)
+            mean = mean[:, rows, columns] * twice[:, None]
+        basis.append(mean.to(contraction.weights_max.dtype).to(device).contiguous())
+    return basis
+
+
+def _read_out(readout: Any, features: Float[Tensor, "N C"], scale: float) -> Float[Tensor, "N 1"]:
+    if not hasattr(readout, "linear_1"):
+        return _linear(readout.linear, features, scale)
+    act = readout.non_linearity.acts[0]
+    hidden = _linear(readout.linear_1, features, 1.0)
+    return _linear(readout.linear_2, hidden if act is None else act(hidden), scale)
+
+
+def _linear(linear: Any, features: Float[Tensor, "N c"], scale: float) -> Float[Tensor, "N d"]:
+    factor = scale * linear.instructions[0].path_weight
+    weight = linear.weight.view(features.shape[1], -1) * factor
+    out: Tensor = features @ weight
+    return out
+
+
+def _only_scalars(irreps: Any) -> bool:
+    return len(irreps) == 1 and irreps[0].ir.l == 0 and irreps[0].ir.p == 1
+
+
+def _supports_radial(radial: Any) -> bool:
+    return (
+        not hasattr(radial, "distance_transform")
+        and bool(getattr(radial, "apply_cutoff", True))
+        and not list(radial.parameters())
+    )
+
+
+def _network_shape(block: Any) -> tuple[int, ...]:
+    return tuple(getattr(block.conv_tp_weights, "hs", ()))
+
+
+def _supports_interaction(model: Any, block: Any) -> bool:
+    """Every order of the harmonics makes one path, in order, all of the same channels."""
+    if type(block).__name__ not in _INTERACTIONS or not _only_scalars(block.conv_tp.irreps_in1):
+        return False
+    n_channels = block.conv_tp.irreps_in1[0].mul
+    n_orders = int(model.spherical_harmonics._lmax) + 1
+    paths = [(ins.i_in1, ins.i_in2, ins.i_out) for ins in block.conv_tp.instructions]
+    mixing = [(ins.i_in, ins.i_out) for ins in block.linear.instructions]
+    skips = [ins.i_in1 for ins in block.skip_tp.instructions]
+    residual = type(block).__name__ == _RESIDUAL
+    activations = [layer.act for layer in block.conv_tp_weights.children()]
+    return (
+        [ir.ir.l for ir in block.conv_tp.irreps_in2] == list(range(n_orders))
+        and paths == [(0, k, k) for k in range(n_orders)]
+        and mixing == [(k, k) for k in range(n_orders)]
+        and skips == list(range(1 if residual else n_orders))
+        and all(part.mul == n_channels for part in block.irreps_out)
+        and _only_scalars(block.linear_up.irreps_in)
+        and block.linear_up.irreps_in[0].mul == n_channels
+        and activations[-1] is None
+        and all(act.f is torch.nn.functional.silu for act in activations[:-1])
+    )
+
+
+def _supports_product(product: Any) -> bool:
+    contraction = product.symmetric_contractions
+    return (
+        type(contraction).__name__ == "SymmetricContraction"
+        and len(contraction.contractions) == 1
+        and contraction.contractions[0].correlation <= _MAX_CORRELATION
+        and _only_scalars(product.linear.irreps_in)
+        and product.linear.irreps_in == product.linear.irreps_out
+    )
+
+
+def _supports_readout(readout: Any) -> bool:
+    if hasattr(readout, "linear_1"):
+        return (
+            type(readout).__name__ == "NonLinearReadoutBlock"
+            and len(readout.non_linearity.acts) == 1
+        )
+    return type(readout).__name__ == "LinearReadoutBlock"

@@ -1,0 +1,264 @@
+"""The updates themselves: optimiser, moving average, validation, back-off."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float64
+
+from labelwise.finetuning.evaluation import Evaluation, compare, reference_of
+from labelwise.finetuning.labelled import LabelledSet
+from labelwise.finetuning.loss import Targets, collate_targets, weighted_huber_loss
+from labelwise.finetuning.networks import PreparedSet, training_network
+from labelwise.finetuning.recipe import Recipe, Schedule
+from labelwise.finetuning.trainable import restore, snapshot, trained_weights
+from labelwise.metrics import ErrorTable
+from labelwise.potentials.mace import MacePotential
+
+
+@dataclass(frozen=True)
+class EpochRecord:
+    """One validation.
+
+    Attributes:
+        epoch: Epochs finished; 0 is the start.
+        updates: Updates made.
+        learning_rate: Of the last update, 0 at the start.
+        train_loss: Mean loss of the updates since the last record; None at the start.
+        valid_loss: Loss on the validation set, which chooses the best epoch; None without one.
+        valid: Errors on the validation set, meV and meV/Å; None without one.
+        seconds: Wall time since the start of training, s.
+    """
+
+    epoch: int
+    updates: int
+    learning_rate: float
+    train_loss: float | None
+    valid_loss: float | None
+    valid: ErrorTable | None
+    seconds: float
+
+
+class Loop:
+    """One fine-tuning run; ``run`` leaves the best weights in the potential.
+
+    Attributes:
+        history: Records so far.
+        best_epoch: Epoch of the best weights so far.
+        messages: What went wrong, in plain words.
+        n_updates: Updates so far.
+    """
+
+    def __init__(
+        self,
+        potential: MacePotential,
+        train: LabelledSet,
+        valid: LabelledSet,
+        reference: Float64[np.ndarray, " E"],
+        recipe: Recipe,
+        schedule: Schedule,
+        seed: int,
+        progress: Callable[[EpochRecord], None] | None,
+    ) -> None:
+        """Set up a run.
+
+        Args:
+            potential: Trained in place; its reference energies are zero, so that its energies
+                are interaction energies.
+            train: n_train structures.
+            valid: Any number of structures.
+            reference: (E,) float64, eV.
+            recipe: The settings.
+            schedule: What they come to.
+            seed: Order of the structures.
+            progress: Called with each record.
+        """
+        self._potential, self._train, self._valid = potential, train, valid
+        self._recipe, self._schedule, self._seed = recipe, schedule, seed
+        self._progress = progress
+        self._train_reference = reference_of(train.graphs, reference)
+        self._valid_reference = reference_of(valid.graphs, reference)
+        self._network = training_network(potential)
+        self._train_inputs = PreparedSet(self._network, train.graphs)
+        self._valid_inputs = PreparedSet(self._network, valid.graphs)
+        self._weights = trained_weights(potential)
+        self._average = snapshot(self._weights)
+        self._good = self._best = snapshot(self._weights)
+        self._factor = 1.0
+        self._optimiser = self._new_optimiser()
+        self._losses: list[float] = []
+        self._best_loss = math.inf
+        self._n_backoffs = self._n_worse = 0
+        self._begin = time.perf_counter()
+        self.history: list[EpochRecord] = []
+        self.messages: list[str] = []
+        self.best_epoch = self.n_updates = 0
+
+    def run(self) -> None:
+        """Train until the schedule, the early stop or a divergence ends it."""
+        with torch.enable_grad():
+            for weight in self._weights:
+                weight.requires_grad_(True)
+            self._validate(0)
+            every = math.ceil(self._schedule.n_epochs / self._recipe.max_validations)
+            for epoch in range(1, self._schedule.n_epochs + 1):
+                going = self._run_epoch(epoch)
+                last = not going or epoch == self._schedule.n_epochs
+                if (last or epoch % every == 0) and not self._validate(epoch):
+                    break
+                if last:
+                    break
+        restore(self._weights, self._best)
+
+    def _run_epoch(self, epoch: int) -> bool:
+        """Make one epoch's updates; return whether training may go on."""
+        order = np.random.default_rng([self._seed, epoch]).permutation(self._train.n_structures)
+        size = self._schedule.batch_size
+        for begin in range(0, len(order), size):
+            if self.n_updates >= self._schedule.n_updates:
+                return False
+            idx = order[begin : begin + size].tolist()
+            if not self._update(idx) and not self._back_off(epoch):
+                return False
+        return True
+
+    def _update(self, idx: list[int]) -> bool:
+        """Take one step on some structures; return whether loss and gradient are finite."""
+        self._optimiser.zero_grad(set_to_none=True)
+        batch = self._train_inputs.batch(idx)
+        energies, forces = self._network.energies_and_forces(batch, training=True)
+        loss = weighted_huber_loss(energies, forces, self._targets(idx), self._recipe)
+        loss.backward()  # type: ignore[no-untyped-call]
+        limit = self._recipe.clip_norm if self._recipe.clip_norm is not None else math.inf
+        norm = torch.nn.utils.clip_grad_norm_(self._weights, limit)
+        value = float(loss.detach())
+        self.n_updates += 1
+        if not math.isfinite(value + float(norm)):
+            return False
+        self._losses.append(value)
+        for group in self._optimiser.param_groups:
+            group["lr"] = self._learning_rate()
+        self._optimiser.step()
+        self._follow()
+        return True
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        """Let the moving average follow the weights, faster at first."""
+        decay = self._recipe.ema_decay
+        if decay is None:
+            torch._foreach_copy_(self._average, self._weights)
+            return
+        decay = min(decay, (1 + self.n_updates) / (10 + self.n_updates))
+        torch._foreach_lerp_(self._average, self._weights, 1 - decay)
+
+    def _learning_rate(self) -> float:
+        rate = self._schedule.learning_rate * self._factor
+        if self._recipe.annealing == "none":
+            return rate
+        left = 1 - (self.n_updates - 1) / self._schedule.n_updates
+        return rate * min(1.0, 2 * left)
+
+    def _validate(self, epoch: int) -> bool:
+        """Record the averaged weights' errors; return whether training should go on."""
+        now = snapshot(self._weights)
+        restore(self._weights, self._average)
+        found = self._evaluate() if self._valid.n_structures else None
+        averaged = snapshot(self._weights)
+        restore(self._weights, now)
+        loss = None if found is None else self._loss_of(found)
+        self._record(epoch, loss, None if found is None else found.errors)
+        if loss is not None and not math.isfinite(loss):
+            return self._back_off(epoch)
+        self._good = averaged
+        if loss is None or loss < self._best_loss:
+            self._best, self.best_epoch, self._n_worse = averaged, epoch, 0
+            self._best_loss = loss if loss is not None else math.inf
+            return True
+        self._n_worse += 1
+        patience = self._recipe.early_stop_patience
+        return patience is None or self._n_worse < patience
+
+    def _targets(self, idx: list[int]) -> Targets:
+        return collate_targets(
+            self._train,
+            self._train_reference,
+            idx,
+            dtype=self._potential.dtype,
+            device=self._potential.device,
+        )
+
+    def _evaluate(self) -> Evaluation:
+        for weight in self._weights:
+            weight.requires_grad_(False)
+        energies, forces = self._valid_inputs.predict()
+        for weight in self._weights:
+            weight.requires_grad_(True)
+        return compare(energies + self._valid_reference, forces, self._valid)
+
+    def _loss_of(self, found: Evaluation) -> float:
+        """Return the recipe's loss of the whole validation set as one batch."""
+        energy = (found.energies - self._valid.energies) / self._valid.atom_counts
+        force = np.concatenate(found.forces) - np.concatenate(self._valid.forces)
+        delta = self._recipe.huber_delta
+        return float(
+            self._recipe.energy_weight * mean_huber(energy, delta)
+            + self._recipe.forces_weight * mean_huber(force, delta)
+        )
+
+    def _record(self, epoch: int, loss: float | None, errors: ErrorTable | None) -> None:
+        record = EpochRecord(
+            epoch=epoch,
+            updates=self.n_updates,
+            learning_rate=self._learning_rate() if self.n_updates else 0.0,
+            train_loss=float(np.mean(self._losses)) if self._losses else None,
+            valid_loss=loss,
+            valid=errors,
+            seconds=time.perf_counter() - self._begin,
+        )
+        self._losses = []
+        self.history.append(record)
+        if self._progress is not None:
+            self._progress(record)
+
+    def _back_off(self, epoch: int) -> bool:
+        """Go back to the last good weights with half the learning rate, a few times."""
+        self._n_backoffs += 1
+        restore(self._weights, self._good)
+        self._average = snapshot(self._weights)
+        if self._n_backoffs > self._recipe.max_backoffs:
+            self.messages.append(
+                f"The loss was not finite again in epoch {epoch} after {self._recipe.max_backoffs} "
+                "halvings of the learning rate: the fine-tuning stopped there and kept the best "
+                "weights so far. Check the labels for outliers, or lower the learning rate."
+            )
+            return False
+        self._factor /= 2
+        self._optimiser = self._new_optimiser()
+        rate = self._schedule.learning_rate * self._factor
+        self.messages.append(
+            f"The loss was not finite in epoch {epoch} (update {self.n_updates}): the last good "
+            f"weights were restored and the learning rate halved to {rate:g}."
+        )
+        return True
+
+    def _new_optimiser(self) -> torch.optim.Optimizer:
+        fused = self._potential.device.type in ("cpu", "cuda")
+        return torch.optim.Adam(
+            self._weights,
+            lr=self._schedule.learning_rate,
+            amsgrad=self._recipe.amsgrad,
+            fused=fused,
+        )
+
+
+def mean_huber(difference: np.ndarray, delta: float) -> float:
+    """Return the mean of Huber's function, a parabola within ±delta and lines beyond."""
+    size = np.abs(difference)
+    values = np.where(size <= delta, 0.5 * size**2, delta * (size - 0.5 * delta))
+    return float(values.mean())

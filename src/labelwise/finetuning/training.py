@@ -1,0 +1,146 @@
+"""Fine-tuning: a potential, labelled structures and a recipe make a fitted potential."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from ase import Atoms
+from ase.data import chemical_symbols
+
+from labelwise.errors import ArgumentError
+from labelwise.finetuning.labelled import LabelledSet, prepare_labelled
+from labelwise.finetuning.loop import EpochRecord, Loop
+from labelwise.finetuning.recipe import Recipe, resolve_schedule
+from labelwise.finetuning.references import choose_references
+from labelwise.finetuning.trainable import (
+    copy_potential,
+    get_reference_energies,
+    require_trainable,
+    set_reference_energies,
+    with_new_weights,
+)
+from labelwise.metrics import root_mean_square
+from labelwise.potentials import Potential
+from labelwise.potentials.mace import MacePotential
+from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
+
+
+@dataclass(frozen=True)
+class FineTuned:
+    """A fitted potential and how it came about.
+
+    Attributes:
+        potential: The weights of the best epoch, frozen; the input potential is unchanged.
+        history: One record per validation, the start (epoch 0) first.
+        best_epoch: Epoch of the returned weights; 0 if no update made them better.
+        reference_energies: Atomic reference energies in use, eV by symbol, of the elements in
+            the training and validation sets.
+        messages: What the user should know, in plain words.
+        n_updates: Updates made.
+        seconds: Wall time, s.
+    """
+
+    potential: Potential
+    history: tuple[EpochRecord, ...]
+    best_epoch: int
+    reference_energies: dict[str, float]
+    messages: tuple[str, ...]
+    n_updates: int
+    seconds: float
+
+
+def finetune(
+    potential: Potential,
+    train: Sequence[Atoms],
+    valid: Sequence[Atoms],
+    recipe: Recipe,
+    *,
+    seed: int,
+    isolated_atoms: Mapping[int, float] | None = None,
+    energy_key: str = DEFAULT_ENERGY_KEY,
+    forces_key: str = DEFAULT_FORCES_KEY,
+    train_sources: Sequence[object] | None = None,
+    valid_sources: Sequence[object] | None = None,
+    progress: Callable[[EpochRecord], None] | None = None,
+) -> FineTuned:
+    """Fit a potential to labelled structures.
+
+    All weights are trained. The weights with the lowest validation loss are returned, those
+    of the start among them; without validation structures, the last ones. The same arguments
+    give the same weights, bit for bit, on the same machine with the same number of threads,
+    on the CPU; nothing depends on torch's global random state.
+
+    Args:
+        potential: A MACE potential; it is not modified.
+        train: Labelled structures, at least one; they are not modified.
+        valid: Labelled structures for the choice of the epoch; may be empty.
+        recipe: Loss, schedule, reference energies.
+        seed: Order of the structures, and the weights from scratch; >= 0.
+        isolated_atoms: Energies in eV of isolated atoms by atomic number, at the labels'
+            level of theory.
+        energy_key: Info key of the total energy, eV.
+        forces_key: Array key of the forces, eV/Å.
+        train_sources: Where each training structure came from, for messages.
+        valid_sources: The same for the validation structures.
+        progress: Called with each record as it is made.
+
+    Returns:
+        The fitted potential, its history and what was noticed.
+
+    Raises:
+        ArgumentError: no training structures, a negative seed, or missing reference energies.
+        LabelError: a label that is missing, not finite, or a zero in place of a missing one.
+        StructureError: a structure that the potential cannot take.
+        PotentialError: a potential of a family that cannot be trained here.
+
+    Source: METHODS 5.
+    """
+    begin = time.perf_counter()
+    source = require_trainable(potential)
+    if not train or seed < 0:
+        raise ArgumentError(
+            f"there are {len(train)} training structures and seed is {seed}; allowed are at "
+            "least one structure and a seed >= 0"
+        )
+    keys = {"energy_key": energy_key, "forces_key": forces_key}
+    builder = source.graph_builder
+    labelled = prepare_labelled(builder, train, role="training", sources=train_sources, **keys)
+    held_out = prepare_labelled(builder, valid, role="validation", sources=valid_sources, **keys)
+    work = _start(source, labelled, recipe, seed)
+    choice = choose_references(work, labelled, held_out, recipe, isolated_atoms)
+    set_reference_energies(work, np.zeros(len(work.elements)))
+    schedule = resolve_schedule(recipe, labelled.n_structures)
+    loop = Loop(work, labelled, held_out, choice.energies, recipe, schedule, seed, progress)
+    loop.run()
+    set_reference_energies(work, choice.energies)
+    work.model.requires_grad_(False)
+    return FineTuned(
+        potential=work,
+        history=tuple(loop.history),
+        best_epoch=loop.best_epoch,
+        reference_energies=_by_symbol(work, labelled, held_out),
+        messages=(*choice.messages, *loop.messages),
+        n_updates=loop.n_updates,
+        seconds=time.perf_counter() - begin,
+    )
+
+
+def _start(
+    source: MacePotential, labelled: LabelledSet, recipe: Recipe, seed: int
+) -> MacePotential:
+    if recipe.start != "scratch":
+        return copy_potential(source)
+    scale = root_mean_square(np.concatenate(labelled.forces))
+    return with_new_weights(source, seed=seed, scale=scale if scale > 0 else None)
+
+
+def _by_symbol(
+    potential: MacePotential, labelled: LabelledSet, held_out: LabelledSet
+) -> dict[str, float]:
+    energies = get_reference_energies(potential)
+    graphs = (*labelled.graphs, *held_out.graphs)
+    present = sorted({int(place) for graph in graphs for place in np.unique(graph.species)})
+    return {chemical_symbols[potential.elements[i]]: float(energies[i]) for i in present}

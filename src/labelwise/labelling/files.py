@@ -1,0 +1,192 @@
+"""Labels by hand-over: a file for the cluster, and its answer when it is there."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+from labelwise.errors import LabelError
+from labelwise.labelling.base import (
+    Failure,
+    Label,
+    LabellingError,
+    LabelsPending,
+    Outcome,
+    Task,
+)
+from labelwise.structures import Frame, get_labels, iter_frames
+from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
+from labelwise.structures.writing import write_structures
+
+TO_LABEL = "to_label.extxyz"
+#: What a returned file may be called; a round can be returned in several files.
+RETURNED = "labelled*"
+KEY = "labelwise_key"
+#: Info key by which a returned structure says that its calculation failed.
+FAILED_KEY = "labelwise_failed"
+#: Positions and cells of a returned structure may differ by so much, Å.
+MATCH_TOLERANCE = 1e-3
+
+
+class FilesLabeller:
+    """Writes structures to ``to_label.extxyz`` and takes labels from ``labelled*``.
+
+    A returned structure is known by its content: the same elements in the same order, and
+    positions and cell within the tolerance. Of two that fit the nearer is meant. A file may
+    return a part, or structures that were returned before; one that was never asked for
+    is refused. A calculation that failed is returned with the info key
+    ``labelwise_failed="reason"``, or with NaN for its energy.
+    """
+
+    name = "files"
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        done: Sequence[Task] = (),
+        energy_key: str = DEFAULT_ENERGY_KEY,
+        forces_key: str = DEFAULT_FORCES_KEY,
+        tolerance: float = MATCH_TOLERANCE,
+    ) -> None:
+        """Name the folder and the keys.
+
+        Args:
+            folder: Where the files lie, one for each round.
+            done: Structures of this round that have their outcome already.
+            energy_key: Info key of the returned total energy, eV; ``energy`` for what ASE
+                writes of a calculator.
+            forces_key: Array key of the returned forces, eV/Å.
+            tolerance: How far a returned coordinate may be off, Å.
+        """
+        self._folder = folder
+        self._done = list(done)
+        self._keys = {"energy_key": energy_key, "forces_key": forces_key}
+        self._tolerance = tolerance
+
+    def label(self, queue: deque[Task]) -> Iterator[Outcome]:
+        """Yield what was returned; see ``Labeller``.
+
+        Raises:
+            LabelsPending: Structures are still waiting; ``to_label.extxyz`` holds them.
+            LabellingError: A returned structure was never asked for.
+            LabelError: A returned structure has no energy or no forces.
+            ReadError: A returned file cannot be read.
+            WriteError: ``to_label.extxyz`` cannot be written.
+        """
+        waiting: list[Task] = []
+        returned = self._read_returned()
+        while queue:
+            added = list(queue)
+            queue.clear()
+            waiting += added
+            matched = self._match(returned, waiting)
+            for task, frame in matched:
+                waiting.remove(task)
+                self._done.append(task)
+                yield self._outcome(task, frame)
+        self._refuse_foreign(returned, waiting)
+        if waiting:
+            self._hand_over(waiting)
+
+    def _read_returned(self) -> list[Frame]:
+        paths = sorted(path for path in self._folder.glob(RETURNED) if path.is_file())
+        return list(iter_frames(paths)) if paths else []
+
+    def _match(self, returned: list[Frame], waiting: list[Task]) -> list[tuple[Task, Frame]]:
+        """Return the waiting tasks that have an answer, in the tasks' order."""
+        known = [*waiting, *self._done]
+        answers: dict[int, Frame] = {}
+        for frame in returned:
+            number, distance = _nearest(frame.atoms, known)
+            if number is not None and number < len(waiting) and distance <= self._tolerance:
+                answers[number] = frame  # the last answer counts
+        return [(task, answers[i]) for i, task in enumerate(waiting) if i in answers]
+
+    def _outcome(self, task: Task, frame: Frame) -> Outcome:
+        failed = frame.atoms.info.get(FAILED_KEY)
+        if failed is not None and failed is not False:
+            return Failure(task.key, "reported", str(failed))
+        energy = _raw_energy(frame.atoms, self._keys["energy_key"])
+        if energy is not None and not np.isfinite(energy):
+            return Failure(task.key, "not-finite", f"{frame.source}: energy {energy}")
+        try:
+            labels = get_labels(frame.atoms, str(frame.source), **self._keys)
+        except LabelError as error:
+            if "not finite" in str(error):
+                return Failure(task.key, "not-finite", str(error))
+            raise LabelError(
+                f"{error}. Set labeller.energy_key and labeller.forces_key to the keys of the "
+                f"returned file, or mark a failed calculation with {FAILED_KEY}"
+            ) from error
+        return Label(task.key, labels.energy, labels.forces)
+
+    def _refuse_foreign(self, returned: list[Frame], waiting: list[Task]) -> None:
+        known = [*waiting, *self._done]
+        for frame in returned:
+            _, distance = _nearest(frame.atoms, known)
+            if distance > self._tolerance:
+                how = (
+                    f"the nearest one asked for is {distance:.3g} Å off"
+                    if np.isfinite(distance)
+                    else "none asked for has these elements in this order"
+                )
+                raise LabellingError(
+                    f"{frame.source} ({frame.atoms.get_chemical_formula()}) is none of the "
+                    f"structures of {self._folder / TO_LABEL}: {how} (allowed: "
+                    f"{self._tolerance:g} Å). Take it out of the file; nothing else was lost"
+                )
+
+    def _hand_over(self, waiting: list[Task]) -> None:
+        path = self._folder / TO_LABEL
+        copies = []
+        for task in waiting:
+            copy: Atoms = task.atoms.copy()
+            copy.calc = None
+            copy.info = {k: v for k, v in copy.info.items() if k != self._keys["energy_key"]}
+            copy.arrays.pop(self._keys["forces_key"], None)
+            copy.info[KEY] = task.key
+            copies.append(copy)
+        write_structures(path, copies)
+        raise LabelsPending(
+            f"{len(waiting)} structures wait for labels in {path}. Put them, labelled "
+            f"({self._keys['energy_key']} in eV, {self._keys['forces_key']} in eV/Å), into "
+            f"{self._folder}/labelled.extxyz, all or some, and run again"
+        )
+
+
+def _nearest(atoms: Atoms, tasks: Sequence[Task]) -> tuple[int | None, float]:
+    """Return the nearest task of the same elements, and its largest deviation, Å."""
+    best, least = None, np.inf
+    for number, task in enumerate(tasks):
+        other = task.atoms
+        if len(other) != len(atoms) or (other.numbers != atoms.numbers).any():
+            continue
+        distance = _deviation(atoms, other)
+        if distance < least:
+            best, least = number, distance
+    return best, float(least)
+
+
+def _deviation(atoms: Atoms, other: Atoms) -> float:
+    """Return the largest difference of a coordinate, Å; cells matter where periodic."""
+    distance = float(np.abs(atoms.positions - other.positions).max(initial=0.0))
+    if other.pbc.any():
+        cells = atoms.cell.array - other.cell.array
+        distance = max(distance, float(np.abs(cells[other.pbc]).max()))
+    return distance if np.isfinite(distance) else np.inf
+
+
+def _raw_energy(atoms: Atoms, key: str) -> float | None:
+    """Return the energy as it stands in the file, NaN included; None if it is not there."""
+    results: dict[str, Any] = getattr(atoms.calc, "results", None) or {}
+    value = atoms.info.get(key, results.get(key))
+    try:
+        return None if value is None else float(value)
+    except (TypeError, ValueError):
+        return None

@@ -1,0 +1,38 @@
+"""Labels that the pool holds already: studies without a single calculation."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+
+from labelwise.errors import LabelError
+from labelwise.labelling.base import Failure, Label, Outcome, Task
+from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY, get_labels
+
+
+class ReplayLabeller:
+    """Reveals the labels of the pool's own structures."""
+
+    name = "replay"
+
+    def __init__(
+        self, *, energy_key: str = DEFAULT_ENERGY_KEY, forces_key: str = DEFAULT_FORCES_KEY
+    ) -> None:
+        """Name the keys.
+
+        Args:
+            energy_key: Info key of the total energy, eV.
+            forces_key: Array key of the forces, eV/Å.
+        """
+        self._keys = {"energy_key": energy_key, "forces_key": forces_key}
+
+    def label(self, queue: deque[Task]) -> Iterator[Outcome]:
+        """Yield the outcomes in the order of the queue; see ``Labeller``."""
+        while queue:
+            task = queue.popleft()
+            try:
+                labels = get_labels(task.atoms, str(task.source), **self._keys)
+            except LabelError as error:
+                yield Failure(task.key, "no-label", str(error))
+            else:
+                yield Label(task.key, labels.energy, labels.forces)

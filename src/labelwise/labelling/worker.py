@@ -1,0 +1,123 @@
+"""One process that calculates labels, one after another: JSON lines in, JSON lines out.
+
+Started by ``CalculatorLabeller`` as ``python -m labelwise.labelling.worker``; it leads a
+session of its own, so that killing its process group ends whatever program it has started.
+When its parent dies it kills that group itself.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+from contextlib import suppress
+from importlib import import_module
+from pathlib import Path
+from typing import IO, Any
+
+from ase import Atoms
+from ase.calculators.calculator import get_calculator_class
+
+from labelwise.labelling.encoding import decode_structure
+
+_PARENT_CHECK_S = 0.5
+
+
+def main() -> None:
+    """Answer requests until standard input ends."""
+    # Codes print what they like; the answers must have a channel of their own.
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    threading.Thread(target=_die_with_parent, args=(os.getppid(),), daemon=True).start()
+    spec = json.loads(sys.stdin.readline())
+    sys.path.insert(0, spec["import_from"])
+    try:
+        _make_calculator(spec, Atoms())
+    except Exception as error:  # whatever a calculator's import and constructor raise
+        _send(answers, {"error": _describe(error)})
+        return
+    _send(answers, {"ready": True})
+    for line in sys.stdin:
+        request = json.loads(line)
+        atoms = decode_structure(request["structure"])
+        _send(answers, _calculate(spec, atoms, Path(request["folder"])))
+
+
+def resolve_calculator(name: str) -> Any:
+    """Return what makes a calculator.
+
+    Args:
+        name: ``package.module.Class``, ``package.module:function``, or a name that ASE
+            knows, such as ``orca``.
+
+    Raises:
+        ImportError: There is no such module.
+        AttributeError: The module has no such name.
+    """
+    module, separator, attribute = name.replace(":", ".").rpartition(".")
+    if not separator:
+        return get_calculator_class(name.lower())
+    return getattr(import_module(module), attribute)
+
+
+def _make_calculator(spec: dict[str, Any], atoms: Atoms) -> Any:
+    arguments = dict(spec["arguments"])
+    for argument, key in spec["info_arguments"].items():
+        if key in atoms.info:
+            arguments[argument] = atoms.info[key]
+    return resolve_calculator(spec["calculator"])(**arguments)
+
+
+def _calculate(spec: dict[str, Any], atoms: Atoms, folder: Path) -> dict[str, Any]:
+    """Calculate in a folder of its own, which is removed unless the calculation failed.
+
+    A calculator is made anew for each structure: one that starts from the last density
+    would give labels that depend on what was calculated before.
+    """
+    began = time.perf_counter()
+    home = Path.cwd()
+    answer: dict[str, Any]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        os.chdir(folder)
+        atoms.calc = _make_calculator(spec, atoms)
+        energy = float(atoms.get_potential_energy())
+        forces = atoms.get_forces(apply_constraint=False)
+        answer = {"energy": energy, "forces": forces.tolist()}
+    except Exception as error:  # whatever a calculator raises is a failed calculation
+        answer = {"reason": _classify(error), "detail": _describe(error)}
+    finally:
+        os.chdir(home)
+    if "energy" in answer or not any(folder.iterdir()):
+        shutil.rmtree(folder, ignore_errors=True)
+    return {**answer, "seconds": time.perf_counter() - began}
+
+
+def _classify(error: Exception) -> str:
+    said = f"{type(error).__name__} {error}".lower()
+    return "not-converged" if "converge" in said else "exception"
+
+
+def _describe(error: Exception) -> str:
+    said = " ".join(str(error).split())
+    return f"{type(error).__name__}: {said}"[:500]
+
+
+def _send(answers: IO[str], answer: dict[str, Any]) -> None:
+    answers.write(json.dumps(answer) + "\n")
+    answers.flush()
+
+
+def _die_with_parent(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(_PARENT_CHECK_S)
+    with suppress(OSError):
+        os.killpg(0, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    main()

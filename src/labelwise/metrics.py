@@ -1,0 +1,180 @@
+"""Errors, learning curves and what a rule gains over another: pure array functions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float64, Int64
+from numpy.typing import ArrayLike
+
+from labelwise.errors import ArgumentError
+
+_MEV = 1000.0
+
+
+@dataclass(frozen=True)
+class ErrorTable:
+    """Errors of a potential on a set of structures.
+
+    Forces are compared component by component, all components of all structures together.
+
+    Attributes:
+        n_structures: Structures.
+        n_atoms: Atoms in all structures.
+        energy_mae: Mean absolute error of the total energy, meV.
+        energy_rmse: Root mean square error of the total energy, meV.
+        energy_mae_per_atom: Mean absolute error of the energy per atom, meV/atom.
+        energy_rmse_per_atom: Root mean square error of the energy per atom, meV/atom.
+        forces_mae: Mean absolute error of the force components, meV/Å.
+        forces_rmse: Root mean square error of the force components, meV/Å.
+    """
+
+    n_structures: int
+    n_atoms: int
+    energy_mae: float
+    energy_rmse: float
+    energy_mae_per_atom: float
+    energy_rmse_per_atom: float
+    forces_mae: float
+    forces_rmse: float
+
+
+def error_table(
+    energies: Float64[np.ndarray, " n"],
+    forces: Float64[np.ndarray, "N 3"],
+    *,
+    true_energies: Float64[np.ndarray, " n"],
+    true_forces: Float64[np.ndarray, "N 3"],
+    atom_counts: Int64[np.ndarray, " n"],
+) -> ErrorTable:
+    """Compare predictions with labels.
+
+    Args:
+        energies: (n,) float64, eV, predicted total energies.
+        forces: (N, 3) float64, eV/Å, predicted, structures in order.
+        true_energies: (n,) float64, eV.
+        true_forces: (N, 3) float64, eV/Å.
+        atom_counts: (n,) int64, atoms of each structure, N in all.
+
+    Returns:
+        The errors in meV and meV/Å.
+
+    Raises:
+        ArgumentError: no structures, or shapes that do not belong together.
+    """
+    n, n_atoms = len(atom_counts), int(np.sum(atom_counts))
+    shapes_fit = energies.shape == true_energies.shape == (n,)
+    shapes_fit = shapes_fit and forces.shape == true_forces.shape == (n_atoms, 3)
+    if n == 0 or not shapes_fit:
+        raise ArgumentError(
+            f"energies are {energies.shape} and {true_energies.shape}, forces {forces.shape} and "
+            f"{true_forces.shape}; allowed are ({n},) and ({n_atoms}, 3) with at least one "
+            "structure"
+        )
+    energy = (energies - true_energies) * _MEV
+    force = (forces - true_forces) * _MEV
+    return ErrorTable(
+        n_structures=n,
+        n_atoms=n_atoms,
+        energy_mae=mean_absolute(energy),
+        energy_rmse=root_mean_square(energy),
+        energy_mae_per_atom=mean_absolute(energy / atom_counts),
+        energy_rmse_per_atom=root_mean_square(energy / atom_counts),
+        forces_mae=mean_absolute(force),
+        forces_rmse=root_mean_square(force),
+    )
+
+
+def mean_absolute(values: ArrayLike) -> float:
+    """Return the mean of absolute values, in the unit of the values (NaN if there are none)."""
+    array = np.asarray(values, dtype=np.float64)
+    return float(np.abs(array).mean()) if array.size else float("nan")
+
+
+def root_mean_square(values: ArrayLike) -> float:
+    """Return the root of the mean square, in the unit of the values (NaN if there are none)."""
+    array = np.asarray(values, dtype=np.float64)
+    return float(np.sqrt(np.square(array).mean())) if array.size else float("nan")
+
+
+def auc_of_curve(errors: ArrayLike) -> float:
+    """Return the area under a learning curve: the plain sum over the rounds.
+
+    A sum and not an integral over labels, so that curves compare only if they were measured
+    after the same rounds.
+
+    Args:
+        errors: (n_rounds,) error after each round, in any unit.
+
+    Returns:
+        The sum, in the same unit.
+
+    Raises:
+        ArgumentError: no rounds, more than one axis, or values that are not finite.
+
+    Source: METHODS 6.
+    """
+    return float(_curve(errors, "errors").sum())
+
+
+def round_gain(method: ArrayLike, reference: ArrayLike) -> float:
+    """Return how many rounds a method saves against another, as a fraction.
+
+    The target is the best error that both reach: the larger of their two minima. With r the
+    first round at which a curve is at or below it (1 for the first measurement) the gain is
+    (r_reference − r_method) / max(r_reference, r_method).
+
+    Args:
+        method: (n_rounds,) error of the method after each round, in any unit.
+        reference: (m_rounds,) error of what it is held against, same unit.
+
+    Returns:
+        Between −1 and 1, dimensionless; positive if the method gets there first.
+
+    Raises:
+        ArgumentError: no rounds, more than one axis, or values that are not finite.
+
+    Source: METHODS 6; the denominator is inferred from the values of P1's Table 3.
+    """
+    curve, other = _curve(method, "method"), _curve(reference, "reference")
+    target = max(curve.min(), other.min())
+    r_method = int(np.argmax(curve <= target)) + 1
+    r_reference = int(np.argmax(other <= target)) + 1
+    return (r_reference - r_method) / max(r_reference, r_method)
+
+
+def mean_round_gain(
+    methods: Sequence[ArrayLike], references: Sequence[ArrayLike]
+) -> tuple[float, float]:
+    """Average ``round_gain`` over repeats, for instance seeds.
+
+    Args:
+        methods: The method's curve of each repeat, (n_rounds,).
+        references: The reference's curve of each repeat.
+
+    Returns:
+        The mean and the standard error of the mean (NaN for one repeat), dimensionless.
+
+    Raises:
+        ArgumentError: no repeats, or not as many of one as of the other.
+    """
+    if not methods or len(methods) != len(references):
+        raise ArgumentError(
+            f"there are {len(methods)} curves of the method and {len(references)} of the "
+            "reference; allowed is the same number, at least one"
+        )
+    gains = np.array([round_gain(m, r) for m, r in zip(methods, references, strict=True)])
+    n = len(gains)
+    error = float(gains.std(ddof=1) / np.sqrt(n)) if n > 1 else float("nan")
+    return float(gains.mean()), error
+
+
+def _curve(values: ArrayLike, name: str) -> Float64[np.ndarray, " n"]:
+    curve = np.asarray(values, dtype=np.float64)
+    if curve.ndim != 1 or curve.size == 0 or not np.isfinite(curve).all():
+        raise ArgumentError(
+            f"{name} has shape {curve.shape}; a learning curve is one finite error a round"
+        )
+    return curve

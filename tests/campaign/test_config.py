@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from labelwise.campaign import CampaignConfig, ConfigError, read_config
+from labelwise.campaign.config import CalculatorSection
+from labelwise.campaign.template import TEMPLATE, write_template
+from labelwise.errors import WriteError
+from labelwise.finetuning import Recipe
+from tests.campaign.building import make_config
+
+
+def read(tmp_path: Path, content: Any) -> CampaignConfig:
+    text = content if isinstance(content, str) else yaml.safe_dump(content)
+    (tmp_path / "campaign.yaml").write_text(text)
+    return read_config(tmp_path)
+
+
+def test_template_is_valid_and_names_the_defaults(tmp_path: Path) -> None:
+    write_template(tmp_path)
+    config = read_config(tmp_path)
+    least = {
+        "model": {"path": "demo"},
+        "data": {
+            "pool": ["pool.extxyz"],
+            "train": ["train.extxyz"],
+            "valid": {"files": ["valid.extxyz"]},
+            "test": {"files": ["test.extxyz"]},
+        },
+        "labeller": {"kind": "replay"},
+    }
+    assert config == CampaignConfig.model_validate(least)
+    assert config.finetune.recipe() == Recipe()
+    with pytest.raises(WriteError, match="exists"):
+        write_template(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["calculator", "files"])
+def test_the_other_labellers_of_the_template_are_valid(tmp_path: Path, kind: str) -> None:
+    lines = TEMPLATE.splitlines()
+    begin = lines.index(next(line for line in lines if line.startswith(f"  # kind: {kind}")))
+    section = ["labeller:"]
+    for line in lines[begin:]:
+        if not line.startswith("  # "):
+            break
+        section.append(line.replace("# ", "", 1))
+    config = {**make_config(tmp_path), "labeller": yaml.safe_load("\n".join(section))["labeller"]}
+    assert read(tmp_path, config).labeller.kind == kind
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("selection", "batchsize"), 5, r"selection.batchsize: unknown key.* mean 'batch_size'"),
+        (("finetune", "ema"), 5, r"finetune.ema: unknown key"),
+        (("labeller", "time_limit"), 5, r"labeller.time_limit: unknown key; did you mean"),
+        (("data", "test", "file"), ["a"], r"data.test.file: unknown key; did you mean 'files'"),
+        (("nonsense",), 1, "nonsense: unknown key"),
+        (("selection", "rule"), "best", r"selection: rule is 'best'; allowed are pv, lcmd"),
+        (("selection", "representation"), "soup", "soup"),
+        (("selection", "batch_size"), 0, r"selection.batch_size: .*greater than .* 1.*got 0"),
+        (("selection", "shortlist"), 1, "shortlist is 1, below the 3"),
+        (("labeller", "kind"), "dft", "labeller"),
+        (("data", "valid"), {"fraction": 0.1, "from_pool": 3}, "give one of files, fraction"),
+        (("data", "train"), [], "nothing to begin with"),
+        (("finetune", "learning_rate"), -1.0, "learning_rate is -1"),
+        (("stop", "target"), {"force_rmse": 1.0}, r"stop.target"),
+        (("seed",), "many", "seed: .*got 'many'"),
+    ],
+)  # fmt: skip
+def test_mistakes_are_named(
+    tmp_path: Path, path: tuple[str, ...], value: Any, message: str
+) -> None:
+    config = make_config(tmp_path)
+    section = config
+    for key in path[:-1]:
+        section = section[key]
+    section[path[-1]] = value
+    with pytest.raises(ConfigError, match=message):
+        read(tmp_path, config)
+
+
+def test_every_mistake_is_listed(tmp_path: Path) -> None:
+    config = make_config(tmp_path, selection={"batch_size": 0}, stop={"hours": -1})
+    with pytest.raises(ConfigError, match=r"2 mistakes:\n  selection.batch_size.*\n  stop.hours"):
+        read(tmp_path, config)
+
+
+def test_files_that_are_no_configuration(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"does not exist.*init"):
+        read_config(tmp_path)
+    for text in ("a: [", "", "just words", "seed: 1\nseed: 2\n"):
+        with pytest.raises(ConfigError, match=r"campaign.yaml (cannot be read|holds no settings)"):
+            read(tmp_path, text)
+
+
+def test_numbers_that_yaml_takes_for_words(tmp_path: Path) -> None:
+    text = yaml.safe_dump(make_config(tmp_path)) + "\n"
+    text = text.replace("finetune:", "finetune:\n  learning_rate: 1e-3")
+    assert read(tmp_path, text).finetune.learning_rate == 1e-3
+
+
+def test_what_may_change_freely(tmp_path: Path) -> None:
+    labeller = {"kind": "calculator", "calculator": "emt", "n_workers": 2, "n_retries": 1}
+    config = read(tmp_path, make_config(tmp_path, labeller=labeller))
+    assert isinstance(config.labeller, CalculatorSection)
+    keys = config.result_keys()
+    assert keys["labeller.calculator"] == "emt"
+    assert keys["labeller.n_retries"] == 1
+    assert not [key for key in keys if key.startswith("stop") or key.endswith("n_workers")]

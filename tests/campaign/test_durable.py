@@ -1,0 +1,136 @@
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from labelwise.campaign.durable import (
+    SpareSpace,
+    append_line,
+    hash_file,
+    publish_file,
+    read_json,
+    read_log,
+    repair_log,
+    write_file,
+    write_json,
+)
+from labelwise.campaign.errors import DamagedStateError
+from labelwise.errors import WriteError
+
+RECORDS = [{"number": i, "text": "häß\n", "value": i / 7} for i in range(4)]
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 256 KiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)],
+        capture_output=True,
+        check=False,
+    )
+    if mounted.returncode:
+        pytest.skip(f"a tmpfs is not to be had: {mounted.stderr.decode().strip()}")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def fill(folder: Path) -> None:
+    with pytest.raises(OSError, match="No space"), (folder / "filler").open("wb") as stream:
+        while True:
+            stream.write(b"x" * 4096)
+
+
+def test_lines_come_back_exactly(tmp_path: Path) -> None:
+    for record in RECORDS:
+        append_line(tmp_path / "log", record)
+    assert read_log(tmp_path / "log") == RECORDS
+    assert read_log(tmp_path / "none") == []
+
+
+@given(cut=st.integers(0, 200), tail=st.sampled_from([b"", b"\0" * 9, b'{"a', b"\n", b"\0\n"]))
+@settings(max_examples=80, deadline=None)
+def test_a_log_cut_anywhere_keeps_its_whole_lines(
+    tmp_path_factory: pytest.TempPathFactory, cut: int, tail: bytes
+) -> None:
+    path = tmp_path_factory.mktemp("cut") / "log"
+    ends = []
+    for record in RECORDS:
+        append_line(path, record)
+        ends.append(path.stat().st_size)
+    content = path.read_bytes()[:cut] + tail
+    path.write_bytes(content)
+    n_whole = sum(end <= cut for end in ends)
+    if tail == b"\n" and cut == ends[min(n_whole, 3)] - 1:
+        n_whole += 1  # the newline was all that was missing
+    assert read_log(path) == RECORDS[:n_whole]
+    repair_log(path)
+    append_line(path, {"after": True})
+    assert read_log(path) == [*RECORDS[:n_whole], {"after": True}]
+
+
+def test_damage_inside_a_log_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    for record in RECORDS:
+        append_line(path, record)
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(lines[0] + b"{broken\n" + lines[2])
+    with pytest.raises(DamagedStateError, match="line 2 is not JSON"):
+        read_log(path)
+
+
+def test_files_are_replaced_whole(tmp_path: Path) -> None:
+    write_json(tmp_path / "a" / "b.json", {"value": 0.1})
+    write_json(tmp_path / "a" / "b.json", {"value": 0.2})
+    assert read_json(tmp_path / "a" / "b.json") == {"value": 0.2}
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["b.json"]
+    (tmp_path / "c.partial").write_bytes(b"1")
+    publish_file(tmp_path / "c.partial", tmp_path / "c")
+    assert (tmp_path / "c").read_bytes() == b"1"
+    with pytest.raises(WriteError, match="cannot write"):
+        publish_file(tmp_path / "none", tmp_path / "c")
+    with pytest.raises(DamagedStateError, match="cannot read"):
+        read_json(tmp_path / "c.partial")
+
+
+def test_hash_of_a_part(tmp_path: Path) -> None:
+    (tmp_path / "whole").write_bytes(b"abcdef")
+    (tmp_path / "part").write_bytes(b"abc")
+    assert hash_file(tmp_path / "whole", 3) == hash_file(tmp_path / "part")
+    with pytest.raises(DamagedStateError, match="shorter"):
+        hash_file(tmp_path / "part", 4)
+    with pytest.raises(DamagedStateError, match="cannot read"):
+        hash_file(tmp_path / "none", 4)
+
+
+def test_a_line_for_which_there_is_no_space_leaves_the_log_as_it_was(small_disk: Path) -> None:
+    log = small_disk / "log"
+    append_line(log, RECORDS[0])
+    fill(small_disk)
+    with pytest.raises(WriteError, match="No space left"):
+        append_line(log, {"text": "x" * 20_000})
+    assert read_log(log) == RECORDS[:1]
+    with pytest.raises(WriteError, match="No space left"):
+        write_file(small_disk / "file", b"x" * 20_000)
+    assert sorted(path.name for path in small_disk.iterdir()) == ["filler", "log"]
+
+
+def test_the_last_result_is_written_on_a_full_disk(small_disk: Path) -> None:
+    log = small_disk / "log"
+    spare = SpareSpace(small_disk, 1 << 16)
+    spare.append_line(log, RECORDS[0])
+    fill(small_disk)
+    big = {"text": "x" * 20_000}
+    with pytest.raises(WriteError, match=r"No space left.*what was finished is safe"):
+        spare.append_line(log, big)
+    assert read_log(log) == [RECORDS[0], big]
+    fill(small_disk)
+    with pytest.raises(WriteError, match="the last result is lost"):
+        spare.append_line(log, big)
+    assert read_log(log) == [RECORDS[0], big]

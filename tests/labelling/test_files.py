@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+from collections import deque
+from pathlib import Path
+
+import ase.io
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+
+from labelwise.errors import LabelError
+from labelwise.labelling import (
+    Failure,
+    FilesLabeller,
+    Label,
+    LabellingError,
+    LabelsPending,
+    Task,
+)
+from labelwise.structures import Source, hash_structure, write_structures
+from tests.campaign.building import label, make_structures
+
+
+@pytest.fixture
+def tasks() -> list[Task]:
+    structures = make_structures(6, labelled=False)
+    return [Task(hash_structure(a), a, Source("pool", i)) for i, a in enumerate(structures)]
+
+
+def answer(tasks: list[Task], *, noise: float = 0.0, seed: int = 0) -> list[Atoms]:
+    rng = np.random.default_rng(seed)
+    structures = []
+    for task in tasks:
+        atoms = task.atoms.copy()
+        atoms.positions += noise * rng.uniform(-1.0, 1.0, size=atoms.positions.shape)
+        label(atoms)
+        structures.append(atoms)
+    return structures
+
+
+def take(folder: Path, tasks: list[Task], **options) -> tuple[dict[str, object], str]:
+    """Return the outcomes, and the message if some are pending."""
+    found = {}
+    try:
+        for outcome in FilesLabeller(folder, **options).label(deque(tasks)):
+            found[outcome.key] = outcome
+    except LabelsPending as pending:
+        return found, str(pending)
+    return found, ""
+
+
+def test_round_trip(tmp_path: Path, tasks: list[Task]) -> None:
+    found, message = take(tmp_path, tasks)
+    assert found == {}
+    assert "6 structures wait" in message
+    asked = ase.io.read(tmp_path / "to_label.extxyz", ":")
+    assert [atoms.info["labelwise_key"] for atoms in asked] == [task.key for task in tasks]
+    for atoms in asked:
+        label(atoms)
+    write_structures(tmp_path / "labelled.extxyz", asked)
+    found, message = take(tmp_path, tasks)
+    assert message == ""
+    assert [*found] == [task.key for task in tasks]
+    for task, atoms in zip(tasks, asked, strict=True):
+        assert found[task.key].energy == atoms.info["REF_energy"]
+        assert np.allclose(found[task.key].forces, atoms.arrays["REF_forces"], atol=1e-8)
+
+
+def test_labels_of_the_pool_are_not_handed_over(tmp_path: Path) -> None:
+    atoms = make_structures(1)[0]
+    take(tmp_path, [Task("key", atoms, Source("pool", 0))])
+    asked = ase.io.read(tmp_path / "to_label.extxyz")
+    assert "REF_energy" not in asked.info
+    assert "REF_forces" not in asked.arrays
+    assert "REF_energy" in atoms.info
+
+
+def test_part_of_it_in_another_order_and_several_files(tmp_path: Path, tasks: list[Task]) -> None:
+    write_structures(tmp_path / "labelled_1.extxyz", answer([tasks[4], tasks[1]], noise=5e-4))
+    write_structures(tmp_path / "labelled_2.extxyz", answer([tasks[2]], noise=5e-4))
+    found, message = take(tmp_path, tasks)
+    assert [*found] == [tasks[i].key for i in (1, 2, 4)]
+    assert "3 structures wait" in message
+    asked = ase.io.read(tmp_path / "to_label.extxyz", ":")
+    assert [a.info["labelwise_key"] for a in asked] == [tasks[i].key for i in (0, 3, 5)]
+
+
+def test_structures_returned_again_are_no_strangers(tmp_path: Path, tasks: list[Task]) -> None:
+    write_structures(tmp_path / "labelled.extxyz", answer(tasks))
+    found, message = take(tmp_path, tasks[3:], done=tasks[:3])
+    assert [*found] == [task.key for task in tasks[3:]]
+    assert message == ""
+
+
+@pytest.mark.parametrize("change", ["moved", "other", "reordered"])
+def test_strangers_are_refused_after_the_rest_was_taken(
+    tmp_path: Path, tasks: list[Task], change: str
+) -> None:
+    structures = answer(tasks[:2])
+    stranger = structures[0].copy()
+    if change == "moved":
+        stranger.positions[0, 0] += 0.01
+    elif change == "other":
+        stranger.numbers[0] = 7
+    else:
+        stranger = stranger[::-1]
+        stranger.info.update(structures[0].info)
+    label(stranger)
+    write_structures(tmp_path / "labelled.extxyz", [*structures, stranger])
+    found = []
+    with pytest.raises(LabellingError, match=r"labelled.extxyz@2 .* is none of the structures"):
+        for outcome in FilesLabeller(tmp_path).label(deque(tasks[:2])):
+            found.append(outcome.key)  # noqa: PERF401 - what came before the error counts
+    assert found == [task.key for task in tasks[:2]]
+
+
+def test_the_nearer_of_two_neighbours_is_meant(tmp_path: Path, tasks: list[Task]) -> None:
+    near = tasks[0].atoms.copy()
+    near.positions[0, 0] += 8e-4
+    twins = [tasks[0], Task(hash_structure(near), near, Source("pool", 9))]
+    write_structures(tmp_path / "labelled.extxyz", answer([twins[1], twins[0]]))
+    found, _ = take(tmp_path, twins)
+    expected = answer(twins)
+    for task, atoms in zip(twins, expected, strict=True):
+        assert found[task.key].energy == pytest.approx(atoms.info["REF_energy"], abs=1e-9)
+
+
+def test_failures_are_reported_by_the_file(tmp_path: Path, tasks: list[Task]) -> None:
+    structures = answer(tasks[:4])
+    structures[0].info["labelwise_failed"] = "no convergence"
+    structures[1].info["REF_energy"] = float("nan")
+    structures[2].arrays["REF_forces"][0, 0] = np.nan
+    write_structures(tmp_path / "labelled.extxyz", structures)
+    found, _ = take(tmp_path, tasks[:4])
+    outcomes = [found[task.key] for task in tasks[:4]]
+    assert [o.reason for o in outcomes if isinstance(o, Failure)] == [
+        "reported", "not-finite", "not-finite",
+    ]  # fmt: skip
+    assert outcomes[0].detail == "no convergence"
+    assert isinstance(outcomes[3], Label)
+
+
+def test_replacements_are_handed_over_as_well(tmp_path: Path, tasks: list[Task]) -> None:
+    structures = answer(tasks[:2])
+    structures[0].info["labelwise_failed"] = "no convergence"
+    write_structures(tmp_path / "labelled.extxyz", structures)
+    queue = deque(tasks[:2])
+    with pytest.raises(LabelsPending, match="1 structures wait"):
+        for outcome in FilesLabeller(tmp_path).label(queue):
+            if isinstance(outcome, Failure):
+                queue.append(tasks[2])
+    assert ase.io.read(tmp_path / "to_label.extxyz").info["labelwise_key"] == tasks[2].key
+
+
+def test_results_as_ase_writes_them(tmp_path: Path, tasks: list[Task]) -> None:
+    atoms = tasks[0].atoms.copy()
+    forces = np.full((len(atoms), 3), 0.25)
+    atoms.calc = SinglePointCalculator(atoms, energy=-5.0, forces=forces)
+    ase.io.write(tmp_path / "labelled.extxyz", atoms)
+    with pytest.raises(LabelError, match=r"labeller.energy_key"):
+        take(tmp_path, tasks[:1])
+    found, _ = take(tmp_path, tasks[:1], energy_key="energy", forces_key="forces")
+    assert found[tasks[0].key].energy == -5.0
+    assert np.array_equal(found[tasks[0].key].forces, forces)
+
+
+def test_cells_count_where_they_are_periodic(tmp_path: Path) -> None:
+    atoms = Atoms("O2", [[0, 0, 0], [0, 0, 1.2]], cell=[5, 5, 5], pbc=True)
+    task = Task(hash_structure(atoms), atoms, Source("pool", 0))
+    other = atoms.copy()
+    other.set_cell([5, 5, 5.1])
+    label(other)
+    write_structures(tmp_path / "labelled.extxyz", [other])
+    with pytest.raises(LabellingError, match=r"0\.1 Å off"):
+        take(tmp_path, [task])

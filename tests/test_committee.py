@@ -1,0 +1,151 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+
+from labelwise.committee import (
+    committee_energy_score,
+    committee_force_score,
+    draw_bootstrap,
+    member_seeds,
+    predict_committee,
+    train_committee,
+)
+from labelwise.errors import ArgumentError
+from labelwise.finetuning import FineTuned, Recipe, evaluate
+from labelwise.potentials import Potential
+from tests.finetuning.conftest import NAMES, OFFSETS, label, make_potential_of, rattle
+
+RECIPE = Recipe(batch_size=4, learning_rate=0.01, max_updates=4)
+
+
+@pytest.fixture(scope="module")
+def student() -> Potential:
+    return make_potential_of(seed=0)
+
+
+@pytest.fixture(scope="module")
+def train() -> list[Atoms]:
+    teacher = make_potential_of(seed=1)
+    return label(rattle(NAMES, 8, seed=0), teacher, offsets=OFFSETS)
+
+
+def weights_of(fitted: FineTuned) -> list[torch.Tensor]:
+    return list(fitted.potential.model.parameters())  # type: ignore[attr-defined]
+
+
+def test_energy_score_by_hand() -> None:
+    energies = np.array([[1.0, 5.0], [3.0, 5.0]])
+    np.testing.assert_allclose(committee_energy_score(energies), [1.0, 0.0])
+
+
+def test_force_score_by_hand(rng: np.random.Generator) -> None:
+    """Two members that differ by 2 eV/Å in one of six components: deviation 1 there."""
+    forces = rng.normal(size=(1, 2, 3)).repeat(2, axis=0)
+    forces[1, 0, 1] += 2.0
+    assert committee_force_score([forces])[0] == pytest.approx(1 / 6)
+    assert committee_force_score([forces], aggregate="max")[0] == pytest.approx(1.0)
+
+
+def test_scores_are_the_standard_deviation_over_members(rng: np.random.Generator) -> None:
+    energies = rng.normal(size=(3, 5))
+    expected = np.sqrt(((energies - energies.mean(0)) ** 2).mean(0))
+    np.testing.assert_allclose(committee_energy_score(energies), expected)
+    forces = [rng.normal(size=(3, n, 3)) for n in (1, 4)]
+    deviations = [np.sqrt(((f - f.mean(0)) ** 2).mean(0)) for f in forces]
+    np.testing.assert_allclose(committee_force_score(forces), [d.mean() for d in deviations])
+
+
+def test_a_common_shift_and_the_order_of_members_do_not_count(rng: np.random.Generator) -> None:
+    energies = rng.normal(size=(3, 5))
+    score = committee_energy_score(energies)
+    np.testing.assert_allclose(committee_energy_score(energies[::-1] + 7.0), score)
+
+
+@pytest.mark.parametrize("diversity", ["shuffle", "bootstrap", "scratch"])
+def test_members_differ_and_are_reproducible(
+    student: Potential, train: list[Atoms], diversity: str
+) -> None:
+    def members() -> tuple[FineTuned, ...]:
+        return train_committee(student, train, [], RECIPE, n_members=2, diversity=diversity, seed=0)
+
+    first, again = members(), members()
+    assert not torch.equal(weights_of(first[0])[0], weights_of(first[1])[0])
+    for one, other in zip(first, again, strict=True):
+        for a, b in zip(weights_of(one), weights_of(other), strict=True):
+            assert torch.equal(a, b)
+
+
+def test_predictions_are_the_members_own(student: Potential, train: list[Atoms]) -> None:
+    members = train_committee(student, train, [], RECIPE, n_members=2, seed=0)
+    potentials = [member.potential for member in members]
+    energies, forces = predict_committee(potentials, train)
+    assert energies.shape == (2, 8)
+    assert [f.shape for f in forces] == [(2, len(atoms), 3) for atoms in train]
+    for m, potential in enumerate(potentials):
+        own = evaluate(potential, train)
+        np.testing.assert_allclose(energies[m], own.energies, atol=1e-9)
+        np.testing.assert_allclose(forces[3][m], own.forces[3], atol=1e-9)
+    assert (committee_energy_score(energies) > 0).all()
+    assert (committee_force_score(forces) > 0).all()
+
+
+def test_progress_names_the_member(student: Potential, train: list[Atoms]) -> None:
+    seen: list[int] = []
+    train_committee(
+        student,
+        train,
+        [],
+        RECIPE,
+        n_members=2,
+        seed=0,
+        progress=lambda member, record: seen.append(member),
+    )
+    assert seen == [0, 0, 0, 1, 1, 1]
+
+
+def test_bootstrap_draws_with_replacement() -> None:
+    drawn = draw_bootstrap(1000, seed=3)
+    assert len(drawn) == 1000
+    assert drawn.min() >= 0
+    assert drawn.max() < 1000
+    # A fraction 1 - 1/e is drawn at least once.
+    assert len(np.unique(drawn)) == pytest.approx(632, abs=40)
+    np.testing.assert_array_equal(drawn, draw_bootstrap(1000, seed=3))
+    assert not np.array_equal(drawn, draw_bootstrap(1000, seed=4))
+
+
+def test_member_seeds_differ_and_do_not_depend_on_their_number() -> None:
+    assert len(set(member_seeds(0, 5))) == 5
+    assert member_seeds(0, 5)[:3] == member_seeds(0, 3)
+    assert member_seeds(1, 3) != member_seeds(0, 3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"n_members": 1}, "n_members is 1"),
+        ({"diversity": "dropout"}, "shuffle, bootstrap, scratch"),
+        ({"seed": -1}, "seed is -1"),
+    ],
+)
+def test_wrong_arguments_are_refused(
+    student: Potential, train: list[Atoms], settings: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ArgumentError, match=words):
+        train_committee(student, train, [], RECIPE, **{"seed": 0, **settings})
+
+
+def test_one_member_is_no_committee(student: Potential, train: list[Atoms]) -> None:
+    with pytest.raises(ArgumentError, match="there are 1 members"):
+        predict_committee([student], train)
+    with pytest.raises(ArgumentError, match="at least two"):
+        committee_energy_score(np.zeros((1, 3)))
+    with pytest.raises(ArgumentError, match="at least two"):
+        committee_force_score([np.zeros((1, 2, 3))])
+    with pytest.raises(ArgumentError, match="aggregate is 'sum'"):
+        committee_force_score([np.zeros((2, 2, 3))], aggregate="sum")

@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import integrate
+
+from labelwise.errors import ArgumentError
+from labelwise.metrics import (
+    auc_of_curve,
+    error_table,
+    mean_absolute,
+    mean_round_gain,
+    root_mean_square,
+    round_gain,
+)
+
+curves = st.lists(st.floats(0.1, 100.0), min_size=1, max_size=20)
+
+
+def test_error_table_by_hand() -> None:
+    """Two structures of 1 and 2 atoms; energies off by 2 and -4 meV."""
+    table = error_table(
+        np.array([0.002, -0.004]),
+        np.full((3, 3), 0.001),
+        true_energies=np.zeros(2),
+        true_forces=np.zeros((3, 3)),
+        atom_counts=np.array([1, 2]),
+    )
+    assert (table.n_structures, table.n_atoms) == (2, 3)
+    assert table.energy_mae == pytest.approx(3.0)
+    assert table.energy_rmse == pytest.approx(np.sqrt(10.0))
+    assert table.energy_mae_per_atom == pytest.approx(2.0)
+    assert table.energy_rmse_per_atom == pytest.approx(2.0)
+    assert table.forces_mae == table.forces_rmse == pytest.approx(1.0)
+
+
+def test_forces_are_pooled_over_components_not_structures() -> None:
+    forces = np.zeros((4, 3))
+    forces[0, 0] = 0.012
+    table = error_table(
+        np.zeros(2),
+        forces,
+        true_energies=np.zeros(2),
+        true_forces=np.zeros((4, 3)),
+        atom_counts=np.array([1, 3]),
+    )
+    assert table.forces_mae == pytest.approx(1.0)
+    assert table.forces_rmse == pytest.approx(np.sqrt(12.0))
+
+
+@given(st.integers(1, 6), st.integers(0, 99))
+def test_rmse_is_at_least_mae(n: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    counts = rng.integers(1, 4, size=n)
+    shape = (int(counts.sum()), 3)
+    table = error_table(
+        rng.normal(size=n),
+        rng.normal(size=shape),
+        true_energies=rng.normal(size=n),
+        true_forces=rng.normal(size=shape),
+        atom_counts=counts,
+    )
+    assert table.energy_rmse >= table.energy_mae * (1 - 1e-12)
+    assert table.forces_rmse >= table.forces_mae * (1 - 1e-12)
+    assert table.energy_mae_per_atom <= table.energy_mae
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"atom_counts": np.array([1, 1])},
+        {"true_energies": np.zeros(3)},
+        {"true_forces": np.zeros((2, 3))},
+    ],
+)
+def test_shapes_that_do_not_fit_are_refused(change: dict[str, Any]) -> None:
+    arguments: dict[str, Any] = {
+        "energies": np.zeros(2),
+        "forces": np.zeros((3, 3)),
+        "true_energies": np.zeros(2),
+        "true_forces": np.zeros((3, 3)),
+        "atom_counts": np.array([1, 2]),
+    }
+    with pytest.raises((ArgumentError, TypeError)):
+        error_table(**{**arguments, **change})
+
+
+def test_no_structures_have_no_errors() -> None:
+    none = np.zeros(0)
+    with pytest.raises(ArgumentError, match="at least one"):
+        error_table(
+            none,
+            np.zeros((0, 3)),
+            true_energies=none,
+            true_forces=np.zeros((0, 3)),
+            atom_counts=np.zeros(0, dtype=np.int64),
+        )
+
+
+def test_means_of_nothing_are_not_a_number() -> None:
+    assert np.isnan(mean_absolute([]))
+    assert np.isnan(root_mean_square([]))
+
+
+@given(curves)
+def test_auc_is_the_sum_of_the_rounds(curve: list[float]) -> None:
+    """The trapezium rule over rounds, plus half of both ends."""
+    ends = (curve[0] + curve[-1]) / 2
+    assert auc_of_curve(curve) == pytest.approx(float(integrate.trapezoid(curve)) + ends)
+
+
+def test_round_gain_by_hand() -> None:
+    """Both reach 2: the method in round 2, random in round 4, so it saves half the rounds."""
+    assert round_gain([5, 2, 1, 1], [5, 4, 3, 2]) == pytest.approx(0.5)
+    assert round_gain([5, 4, 3, 2], [5, 2, 1, 1]) == pytest.approx(-0.5)
+    assert round_gain([4, 3], [4, 3]) == 0.0
+
+
+def test_a_curve_that_rises_again_counts_from_its_first_time() -> None:
+    assert round_gain([5, 1, 4], [5, 4, 1]) == pytest.approx(1 / 3)
+
+
+@given(curves, curves)
+def test_round_gain_changes_sign_with_the_roles(a: list[float], b: list[float]) -> None:
+    assert round_gain(a, b) == -round_gain(b, a)
+    assert -1 < round_gain(a, b) < 1
+
+
+@given(curves, curves, st.floats(0.5, 10.0))
+def test_round_gain_does_not_depend_on_the_unit(
+    a: list[float], b: list[float], unit: float
+) -> None:
+    scaled = round_gain(np.array(a) * unit, np.array(b) * unit)
+    assert scaled == round_gain(a, b)
+
+
+def test_mean_round_gain_has_an_error() -> None:
+    mean, error = mean_round_gain([[5, 2], [5, 5, 1]], [[5, 2], [5, 1]])
+    gains = np.array([0.0, -1 / 3])
+    assert mean == pytest.approx(gains.mean())
+    assert error == pytest.approx(gains.std(ddof=1) / np.sqrt(2))
+    assert np.isnan(mean_round_gain([[1]], [[1]])[1])
+    with pytest.raises(ArgumentError, match="1 curves of the method and 0"):
+        mean_round_gain([[1]], [])
+
+
+@pytest.mark.parametrize("curve", [[], [[1.0]], [1.0, float("nan")]])
+def test_what_is_no_curve_is_refused(curve: Any) -> None:
+    with pytest.raises(ArgumentError, match="errors has shape"):
+        auc_of_curve(curve)
