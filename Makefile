@@ -34,6 +34,8 @@ demo: install
 	$(BIN)/labelwise demo demo --force
 	$(BIN)/labelwise select --model demo --train demo/train.extxyz --pool demo/pool.extxyz \
 	    -n 25 --representation ntk-e --rule lcmd --group-by reaction --out demo/batch.extxyz
+	test -e demo/campaign.yaml || $(BIN)/labelwise campaign init demo --template
+	$(BIN)/labelwise campaign run demo --rounds 2
 
 # Compare with the table in benchmarks/results; a quick look, not the whole table.
 bench: install

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -163,9 +163,9 @@ def _draw(directory: Path, *, quiet: bool) -> None:
 
 def _show(found: Status) -> None:
     table = Table(box=box.SIMPLE_HEAD)
-    columns = ("round", "labelled", "failed", "E RMSE", "E/atom", "F MAE", "F RMSE", "on")
-    for name in (*columns, "select", "label", "fine-tune", "measure", "peak"):
-        table.add_column(name, justify="right")
+    columns = ("round", "labelled", "failed", "E RMSE", "F MAE", "F RMSE", "on", "time", "peak")
+    for name in columns:
+        table.add_column(name, justify="right", no_wrap=True)
     for record in found.rounds:
         table.add_row(*_row(record))
     console.output.print(table)
@@ -176,20 +176,29 @@ def _show(found: Status) -> None:
 def _row(record: dict[str, Any]) -> list[str]:
     on = "test" if "test" in record["errors"] else "valid"
     errors = record["errors"].get(on)
-    names = ("energy_rmse", "energy_rmse_per_atom", "forces_mae", "forces_rmse")
+    names = ("energy_rmse", "forces_mae", "forces_rmse")
     measured = ["-"] * len(names) if errors is None else [f"{errors[name]:.1f}" for name in names]
     stages = record["stages"]
-    seconds = [
-        f"{stages[name]['seconds']:.0f} s" if name in stages else "-"
-        for name in ("select", "label", "finetune", "measure")
-    ]
+    seconds = sum(stage["seconds"] for stage in stages.values())
     peak = max((stage["peak_mib"] for stage in stages.values()), default=0)
     counts = [str(record["round"]), str(record["n_train"]), str(record["n_failed"])]
-    return [*counts, *measured, "-" if errors is None else on, *seconds, f"{peak:.0f} MiB"]
+    where = "-" if errors is None else on
+    return [*counts, *measured, where, f"{seconds:.0f} s", f"{peak:.0f} MiB"]
+
+
+def _stage_totals(rounds: Sequence[dict[str, Any]]) -> str:
+    """Return the seconds of each stage over all rounds."""
+    totals: dict[str, float] = {}
+    for record in rounds:
+        for name, stage in record["stages"].items():
+            totals[name] = totals.get(name, 0.0) + stage["seconds"]
+    return ", ".join(f"{name} {seconds:.0f} s" for name, seconds in totals.items())
 
 
 def _lines(found: Status) -> list[str]:
-    lines = ["errors in meV, meV/atom and meV/Å"] if found.rounds else []
+    lines = ["errors in meV and meV/Å; all of them are in rounds.jsonl"] if found.rounds else []
+    if found.rounds:
+        lines.append(f"stages: {_stage_totals(found.rounds)}")
     if found.auc:
         energy, forces = found.auc["energy_rmse"], found.auc["forces_rmse"]
         lines.append(

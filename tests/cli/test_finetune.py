@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms
+
+from labelwise.cli import main
+from labelwise.potentials import load_potential
+from labelwise.structures import write_structures
+
+
+@pytest.fixture
+def files(tmp_path: Path, rattled_molecules: list[Atoms], monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(1)
+    for atoms in rattled_molecules:
+        atoms.info["REF_energy"] = -10.0 * len(atoms) + float(rng.normal())
+        atoms.arrays["REF_forces"] = rng.normal(size=(len(atoms), 3))
+    write_structures("train.extxyz", rattled_molecules[:12])
+    write_structures("valid.extxyz", rattled_molecules[12:18])
+    write_structures("test.extxyz", rattled_molecules[18:])
+    return tmp_path
+
+
+@pytest.fixture
+def run(files: Path, model_path: Path):
+    def call(*words: str) -> int:
+        base = ["--model", str(model_path), "--trust-model", "--train", "train.extxyz"]
+        return main(["finetune", *base, "--max-updates", "20", *words])
+
+    return call
+
+
+def test_writes_a_model_and_a_record(run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--valid", "valid.extxyz", "--test", "test.extxyz") == 0
+    assert "20 updates" in capsys.readouterr().out
+    record = json.loads(Path("finetuned.json").read_text())
+    assert record["updates"] == 20
+    assert record["test"]["forces_rmse"] > 0
+    assert set(record["reference_energies_ev"]) == {"H", "C", "N", "O"}
+    fitted = load_potential("finetuned.model", trust=True)
+    assert fitted.content_hash == record["model"]["content_hash"]
+    assert fitted.content_hash != record["start"]["content_hash"]
+
+
+def test_the_same_seed_gives_the_same_weights(run) -> None:
+    for name, seed in (("a", "3"), ("b", "3"), ("c", "4")):
+        assert run("--out", f"{name}.pt", "--seed", seed, "-q") == 0
+    hashes = [load_potential(f"{name}.pt").content_hash for name in "abc"]
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
+@pytest.mark.parametrize(
+    "words,message",
+    [
+        (["--energy-key", "dft"], "train.extxyz@0: label 'dft' is missing"),
+        (["--schedule", "slow"], "schedule is 'slow'"),
+        (["--lr", "-1"], "learning_rate"),
+        (["--out", "model.txt"], "must end in .model or .pt"),
+        (["--out", "train.extxyz"], "exists"),
+        (["--valid", "absent.xyz"], "no such file"),
+        (["--isolated-atoms", "train.extxyz"], "expected one atom"),
+    ],
+)
+def test_mistakes(run, words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*words) == 1
+    assert message in capsys.readouterr().err
+    assert not Path("finetuned.model").exists()
