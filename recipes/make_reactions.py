@@ -389,7 +389,7 @@ Limits: test frames have near neighbours in the pool; transition states are thos
 def main() -> None:
     """Run every reaction, then split and write the assets."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--folder", type=Path, default=HERE / "work" / "reactions")
+    parser.add_argument("--folder", type=Path, default=HERE / "made" / "reactions")
     parser.add_argument("--assets", type=Path, default=ASSETS)
     args = parser.parse_args()
     RDLogger.DisableLog("rdApp.*")

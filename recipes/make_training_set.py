@@ -240,7 +240,7 @@ def main() -> None:
     """Label all molecules in parallel, then split and merge."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--folder", type=Path, default=HERE / "work" / "training")
+    parser.add_argument("--folder", type=Path, default=HERE / "made" / "training")
     args = parser.parse_args()
     (args.folder / "molecules").mkdir(parents=True, exist_ok=True)
     held_back = endpoint_smiles()

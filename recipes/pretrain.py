@@ -334,8 +334,8 @@ def parse_arguments() -> argparse.Namespace:
     """Return the command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=70.0, help="of updates, validation aside")
-    parser.add_argument("--folder", type=Path, default=HERE / "work" / "training")
-    parser.add_argument("--checkpoint", type=Path, default=HERE / "work" / "pretrain.pt")
+    parser.add_argument("--folder", type=Path, default=HERE / "made" / "training")
+    parser.add_argument("--checkpoint", type=Path, default=HERE / "made" / "pretrain.pt")
     parser.add_argument("--export", type=Path, default=ASSET)
     parser.add_argument("--hidden-irreps", default="64x0e")
     parser.add_argument("--correlation", type=int, default=2)

@@ -161,7 +161,7 @@ def card(content: dict[str, Any], model: torch.nn.Module, folder: Path) -> str:
 def main() -> None:
     """Evaluate the asset and write the card beside it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--folder", type=Path, default=HERE / "work" / "training")
+    parser.add_argument("--folder", type=Path, default=HERE / "made" / "training")
     parser.add_argument("--potential", type=Path, default=ASSET)
     args = parser.parse_args()
     torch.set_num_threads(1)

@@ -67,7 +67,8 @@ def train_committee(
         StructureError: see ``finetune``.
         PotentialError: see ``finetune``.
 
-    Source: METHODS 4.
+    Source: *Pretrained Model Representations as Acquisition Signals for Active Learning of
+    MLIPs*, section 3.2.2.
     """
     if n_members < 2 or diversity not in get_args(Diversity):
         raise ArgumentError(
@@ -165,7 +166,8 @@ def committee_energy_score(energies: Float64[np.ndarray, "M n"]) -> Float64[np.n
     Raises:
         ArgumentError: fewer than two members.
 
-    Source: METHODS 4, Committee-E.
+    Source: *Pretrained Model Representations as Acquisition Signals for Active Learning of
+    MLIPs*, equation 7.
     """
     _require_members(len(energies))
     score: Float64[np.ndarray, " n"] = energies.std(axis=0)
@@ -187,7 +189,8 @@ def committee_force_score(
     Raises:
         ArgumentError: fewer than two members, or an unknown aggregate.
 
-    Source: METHODS 4, Committee-F.
+    Source: *Pretrained Model Representations as Acquisition Signals for Active Learning of
+    MLIPs*, section 3.2.2.
     """
     if aggregate not in get_args(Aggregate):
         raise ArgumentError(f"aggregate is {aggregate!r}; allowed are mean, max")

@@ -114,7 +114,8 @@ def auc_of_curve(errors: ArrayLike) -> float:
     Raises:
         ArgumentError: no rounds, more than one axis, or values that are not finite.
 
-    Source: METHODS 6.
+    Source: *Pretrained Model Representations as Acquisition Signals for Active Learning of
+    MLIPs*, appendix C.
     """
     return float(_curve(errors, "errors").sum())
 
@@ -136,7 +137,9 @@ def round_gain(method: ArrayLike, reference: ArrayLike) -> float:
     Raises:
         ArgumentError: no rounds, more than one axis, or values that are not finite.
 
-    Source: METHODS 6; the denominator is inferred from the values of P1's Table 3.
+    Source: *Pretrained Model Representations as Acquisition Signals for Active Learning of
+    MLIPs*,
+    table 3; the denominator is inferred from its values.
     """
     curve, other = _curve(method, "method"), _curve(reference, "reference")
     target = max(curve.min(), other.min())

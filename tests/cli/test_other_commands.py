@@ -39,7 +39,9 @@ def test_no_words_show_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert captured.err == ""
 
 
-@pytest.mark.parametrize("command", ["select", "represent", "models", "doctor", "demo"])
+@pytest.mark.parametrize(
+    "command", ["select", "represent", "finetune", "campaign", "models", "doctor", "demo"]
+)
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([command, "--help"]) == 0
     assert "Usage:" in capsys.readouterr().out

@@ -46,7 +46,7 @@ class Recipe:
             validated and returned; None uses the weights themselves.
         clip_norm: Largest norm of the gradient over all parameters; None does not clip.
         annealing: ``linear`` lets the learning rate fall to zero over the second half of the
-            updates; ``none`` keeps it. METHODS are silent. With the SPICE checkpoint and random
+            updates; ``none`` keeps it. The papers are silent. With the SPICE checkpoint and random
             labels of natural_0 (one run each) ``linear`` took the test energy RMSE from 161 to
             130 meV with 40 labels and from 103 to 81 with 80, with 15 from 330 to 341; the
             force RMSE changed by at most 2 % each time.
@@ -67,7 +67,8 @@ class Recipe:
         max_backoffs: How often a loss that is not finite is answered by the last good weights
             and half the learning rate before the fine-tuning stops.
 
-    Source: METHODS 5.
+    Source: *Pretrained Model Representations as Acquisition Signals for Active Learning of
+    MLIPs*, appendix B.
     """
 
     schedule: str = "reaction-paths"
@@ -160,7 +161,8 @@ def resolve_schedule(recipe: Recipe, n_train: int) -> Schedule:
     Raises:
         ArgumentError: n_train < 1.
 
-    Source: METHODS 5.
+    Source: *Pretrained Model Representations as Acquisition Signals for Active Learning of
+    MLIPs*, appendix B.
     """
     _require("n_train", n_train, minimum=1)
     if recipe.schedule == "fixed":

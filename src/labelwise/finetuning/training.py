@@ -96,7 +96,8 @@ def finetune(
         StructureError: a structure that the potential cannot take.
         PotentialError: a potential of a family that cannot be trained here.
 
-    Source: METHODS 5.
+    Source: *Pretrained Model Representations as Acquisition Signals for Active Learning of
+    MLIPs*, appendix B.
     """
     begin = time.perf_counter()
     source = require_trainable(potential)
