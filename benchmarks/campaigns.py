@@ -59,7 +59,10 @@ def read(folder: Path) -> list[dict[str, Any]]:
 
 
 def table(results: dict[tuple[str, int], list[dict[str, Any]]]) -> str:
-    """Return sums over rounds and final test RMSE, meV and meV/Å, and minutes, as Markdown."""
+    """Return sums over rounds and final test RMSE, meV and meV/Å, and minutes, as Markdown.
+
+    Round 0 is left out of the sums: it is the same for every rule.
+    """
     lines = [
         "| rule | seed | rounds | labels | AUC E | AUC F | final E | final F | minutes |",
         "|---|---|---|---|---|---|---|---|---|",
@@ -67,7 +70,7 @@ def table(results: dict[tuple[str, int], list[dict[str, Any]]]) -> str:
     for (rule, seed), rounds in results.items():
         curves = {name: [r["errors"]["test"][name] for r in rounds] for name in _METRICS}
         seconds = sum(s["seconds"] for r in rounds for s in r["stages"].values())
-        sums = " | ".join(f"{sum(curve):.0f}" for curve in curves.values())
+        sums = " | ".join(f"{sum(curve[1:]):.0f}" for curve in curves.values())
         last = " | ".join(f"{curve[-1]:.0f}" for curve in curves.values())
         lines.append(
             f"| {rule} | {seed} | {len(rounds)} | {rounds[-1]['n_train']} | {sums} | {last} "
