@@ -33,6 +33,7 @@ def write_curves(path: Path, rounds: Sequence[dict[str, Any]]) -> None:
     """
     try:
         from matplotlib.figure import Figure
+        from matplotlib.ticker import LogFormatter
     except ImportError as error:
         raise MissingDependencyError("matplotlib", "report", "drawing learning curves") from error
     if not get_curve(rounds, "forces_rmse"):
@@ -45,6 +46,8 @@ def write_curves(path: Path, rounds: Sequence[dict[str, Any]]) -> None:
         axes.set_ylabel(label)
         if min(values) > 0:
             axes.set_yscale("log")
+            for place in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+                place(LogFormatter(labelOnlyBase=False, minor_thresholds=(2, 0.5)))
         axes.grid(visible=True, which="both", alpha=0.3)
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=150)
