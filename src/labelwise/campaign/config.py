@@ -324,7 +324,9 @@ def read_config(directory: Path) -> CampaignConfig:
         return CampaignConfig.model_validate(content)
     except ValidationError as error:
         lines = "\n".join(f"  {_explain(item)}" for item in error.errors())
-        raise ConfigError(f"{path} has {error.error_count()} mistakes:\n{lines}") from error
+        count = error.error_count()
+        mistakes = "1 mistake" if count == 1 else f"{count} mistakes"
+        raise ConfigError(f"{path} has {mistakes}:\n{lines}") from error
 
 
 class _Loader(yaml.SafeLoader):
