@@ -65,7 +65,8 @@ def write_features(
 ) -> tuple[int, list[Screened]]:
     """Compute the features of a stream of structures into a file, resuming if possible.
 
-    Structures that the model cannot take are left out; duplicates stay.
+    Structures that the model cannot take, or gives features that are not finite for, are
+    left out; duplicates stay.
 
     Args:
         path: The ``.npz`` file to write.
@@ -112,7 +113,7 @@ def write_features(
             seed=seed,
             batch_atoms=batch_atoms,
         )
-        _save_chunk(folder, kept, rows)
+        screened += _save_chunk(folder, kept, rows)
         n_read += len(batch)
         progress("represent", n_read, None)
     n_rows = _join(folder, path, metadata)
@@ -179,17 +180,28 @@ def _chunk_path(folder: Path, number: int) -> Path:
     return folder / f"chunk_{number:06d}.npz"
 
 
-def _save_chunk(folder: Path, kept: list[Frame], rows: Iterable[np.ndarray]) -> None:
+def _save_chunk(folder: Path, kept: list[Frame], rows: Iterable[np.ndarray]) -> list[Screened]:
+    """Write the finite rows of a chunk and return the structures of the others."""
     parts = [np.asarray(part, dtype=np.float32) for part in rows]
+    features = np.concatenate(parts) if parts else np.zeros((0, 0), dtype=np.float32)
+    finite: list[bool] = np.asarray(np.isfinite(features).all(axis=1)).tolist()
+    detail = "the model gives features that are not finite"
+    broken = [
+        Screened("pool", frame.index, frame.source, "non-finite-features", detail)
+        for frame, is_finite in zip(kept, finite, strict=True)
+        if not is_finite
+    ]
+    kept = [frame for frame, is_finite in zip(kept, finite, strict=True) if is_finite]
     content = io.BytesIO()
     np.savez(
         content,
-        features=np.concatenate(parts) if parts else np.zeros((0, 0), dtype=np.float32),
+        features=features[np.array(finite, dtype=bool)],
         index=np.array([frame.index for frame in kept], dtype=np.int64),
         source_file=np.array([frame.source.file for frame in kept], dtype=np.str_),
         source_frame=np.array([frame.source.frame for frame in kept], dtype=np.int64),
     )
     write_bytes(_chunk_path(folder, _count_chunks(folder)), content.getvalue())
+    return broken
 
 
 def _join(folder: Path, path: Path, metadata: Mapping[str, Any]) -> int:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import itertools
 import json
 from collections.abc import Iterator
@@ -7,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from ase import Atoms
 
 import labelwise
 from labelwise.cli import main
 from labelwise.cli.app import spread_many_valued
 from labelwise.feature_file import read_features, write_features
-from labelwise.potentials import Potential
+from labelwise.potentials import Batch, Potential
 from labelwise.structures import Frame, iter_frames, read_structures, write_structures
 
 
@@ -121,6 +123,29 @@ def test_a_killed_run_goes_on_where_it_was(pool_file: Path, potential: Potential
     target.unlink()
     write_features(target, iter_frames(pool_file), potential, metadata=metadata, chunk_size=5)
     np.testing.assert_array_equal(resumed, read_features(target).features)
+
+
+def test_rows_that_are_not_finite_are_left_out(pool_file: Path, potential: Potential) -> None:
+    class HalfBlind(type(potential)):
+        """Gives NaN for water, as an overflow in single precision would."""
+
+        def activations(self, batch: Batch) -> torch.Tensor:
+            water = torch.tensor([n == 3 for n in batch.atom_counts])
+            return super().activations(batch).masked_fill(water[:, None], torch.nan)
+
+    blind = copy.copy(potential)
+    blind.__class__ = HalfBlind
+    n_small = sum(len(atoms) == 3 for atoms in read_structures(pool_file))
+    n_rows, screened = write_features(
+        Path("f.npz"), iter_frames(pool_file), blind,
+        metadata={}, representation="activation", chunk_size=7,
+    )  # fmt: skip
+    reasons = [item.reason for item in screened]
+    assert reasons.count("non-finite-features") == n_small > 0
+    assert n_rows == 31 - 1 - n_small
+    found = read_features(Path("f.npz"))
+    assert np.isfinite(found.features).all()
+    assert set(found.index.tolist()).isdisjoint(item.index for item in screened)
 
 
 def test_the_beginning_of_another_run_is_not_continued(
