@@ -73,17 +73,17 @@ def test_tangents_are_the_slopes_of_the_energy(name: str, parameters: str) -> No
     batch = potential.collate([potential.prepare(a) for a in structures()])
     tangents = potential.energy_tangent(batch, parameters=parameters)
     places = tangents.abs().sum(dim=0).topk(3).indices.tolist()
-    weights = torch.cat([w.reshape(-1) for w in potential._block(parameters)])
+    weights = torch.cat([w.reshape(-1) for w in potential.block_weights(parameters)])
     for place in places:
 
         def energies(shift: float, place: int = place) -> Any:
             moved = weights.clone()
             moved[place] += shift
-            torch.nn.utils.vector_to_parameters(moved, potential._block(parameters))
+            torch.nn.utils.vector_to_parameters(moved, potential.block_weights(parameters))
             return potential.predict(batch, forces=False).energies
 
         slope = central_difference(energies, 1e-3)
-        torch.nn.utils.vector_to_parameters(weights, potential._block(parameters))
+        torch.nn.utils.vector_to_parameters(weights, potential.block_weights(parameters))
         error = (tangents[:, place] - slope).abs().max() / slope.abs().max()
         assert error < 1e-7, f"weight {place}"
 

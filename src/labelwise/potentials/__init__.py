@@ -8,6 +8,7 @@ from labelwise.potentials.base import (
 )
 from labelwise.potentials.batching import map_batches
 from labelwise.potentials.graphs import Batch, Graph, GraphBuilder
+from labelwise.potentials.linearisation import Linearisation
 from labelwise.potentials.loading import (
     KnownModel,
     PotentialFamily,
@@ -26,6 +27,7 @@ __all__ = [
     "Graph",
     "GraphBuilder",
     "KnownModel",
+    "Linearisation",
     "ParameterBlock",
     "Potential",
     "PotentialFamily",

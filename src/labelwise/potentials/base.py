@@ -7,7 +7,8 @@ initial node features, p parameters of a block. Energies are in eV, lengths in Ã
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Literal, NamedTuple, get_args
 
 import torch
@@ -78,12 +79,20 @@ class Potential(ABC):
         """
 
     @abstractmethod
+    def block_weights(self, parameters: str) -> list[Tensor]:
+        """Return the weights of a block, leaves of the graph, in an order fixed by their names.
+
+        Raises:
+            ArgumentError: unknown block.
+        """
+
     def tangent_size(self, parameters: str = "embedding") -> int:
         """Return p, the number of parameters in a block.
 
         Raises:
             ArgumentError: unknown block.
         """
+        return sum(weight.numel() for weight in self.block_weights(parameters))
 
     @abstractmethod
     def energies(
@@ -203,7 +212,6 @@ class Potential(ABC):
         (cotangent,) = torch.autograd.grad(energies.sum(), embedding)
         return self.embedding_pullback(batch, cotangent)
 
-    @abstractmethod
     def block_gradient(self, single: Batch, parameters: str) -> Float[Tensor, "1 p"]:
         """Return one structure's energy gradient by plain differentiation.
 
@@ -212,11 +220,18 @@ class Potential(ABC):
             parameters: A block.
 
         Returns:
-            (1, p) eV per unit of weight, the weights flattened in an order fixed by their names.
+            (1, p) eV per unit of weight, the weights flattened in the order of
+            ``block_weights``.
 
         Raises:
             ArgumentError: unknown block.
         """
+        weights = self.block_weights(parameters)
+        with torch.enable_grad(), differentiable(weights):
+            gradients = torch.autograd.grad(
+                self.energies(single).sum(), weights, allow_unused=True, materialize_grads=True
+            )
+        return torch.cat([gradient.reshape(-1) for gradient in gradients])[None]
 
     def prepare(self, atoms: Atoms) -> Graph:
         """Build the graph of one structure; the input is not modified.
@@ -245,3 +260,16 @@ def check_parameter_block(parameters: str) -> None:
 
 def _unchanged(rows: Float[Tensor, "m p"]) -> Float[Tensor, "m p"]:
     return rows
+
+
+@contextmanager
+def differentiable(weights: Sequence[Tensor]) -> Iterator[None]:
+    """Let gradients flow into some weights for the time being."""
+    before = [weight.requires_grad for weight in weights]
+    try:
+        for weight in weights:
+            weight.requires_grad_(True)
+        yield
+    finally:
+        for weight, flag in zip(weights, before, strict=True):
+            weight.requires_grad_(flag)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -72,9 +70,15 @@ class MacePotential(Potential):
         """See ``Potential.content_hash``."""
         return hash_model(self.model, head=self.head)
 
-    def tangent_size(self, parameters: str = "embedding") -> int:
-        """See ``Potential.tangent_size``."""
-        return sum(weight.numel() for weight in self._block(parameters))
+    def block_weights(self, parameters: str) -> list[Tensor]:
+        """See ``Potential.block_weights``."""
+        check_parameter_block(parameters)
+        absent = _absent_paths(self.model)
+        return [
+            weight
+            for name, weight in sorted(self.model.named_parameters())
+            if name.startswith(_BLOCK_PREFIXES[parameters]) and name not in absent
+        ]
 
     def energies(
         self,
@@ -124,25 +128,6 @@ class MacePotential(Potential):
             total.index_add_(0, batch.structure_idx, atoms)
             counts = torch.tensor(batch.atom_counts, dtype=atoms.dtype, device=atoms.device)
             return total / counts[:, None]
-
-    def block_gradient(self, single: Batch, parameters: str) -> Float[Tensor, "1 p"]:
-        """See ``Potential.block_gradient``."""
-        weights = self._block(parameters)
-        with _differentiable(weights):
-            gradients = torch.autograd.grad(
-                self.energies(single).sum(), weights, allow_unused=True, materialize_grads=True
-            )
-        return torch.cat([gradient.reshape(-1) for gradient in gradients])[None]
-
-    def _block(self, parameters: str) -> list[torch.nn.Parameter]:
-        """List a block's weights by name."""
-        check_parameter_block(parameters)
-        absent = _absent_paths(self.model)
-        return [
-            weight
-            for name, weight in sorted(self.model.named_parameters())
-            if name.startswith(_BLOCK_PREFIXES[parameters]) and name not in absent
-        ]
 
     def _inputs(self, batch: Batch, positions: Float[Tensor, "N 3"] | None) -> dict[str, Tensor]:
         """Write a batch as mace-torch's dictionary."""
@@ -300,16 +285,3 @@ def _known_range(spec: dict[str, Any] | None) -> tuple[float, float] | None:
         return (-float("inf"), float("inf"))
     offset = float(spec.get("offset", 0))
     return (-offset, spec["num_classes"] - 1 - offset)
-
-
-@contextmanager
-def _differentiable(weights: list[torch.nn.Parameter]) -> Iterator[None]:
-    """Let gradients flow into some weights for the time being."""
-    before = [weight.requires_grad for weight in weights]
-    try:
-        for weight in weights:
-            weight.requires_grad_(True)
-        yield
-    finally:
-        for weight, flag in zip(weights, before, strict=True):
-            weight.requires_grad_(flag)

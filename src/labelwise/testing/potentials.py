@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from labelwise.potentials.base import PARAMETER_BLOCKS, Potential
 from labelwise.potentials.graphs import Batch
+from labelwise.potentials.linearisation import Linearisation
 
 _TOLERANCE = {torch.float64: 1e-9, torch.float32: 2e-4}
 
@@ -44,6 +45,7 @@ def check_potential(potential: Potential) -> None:
     _check_supercell(potential)
     _check_tangents(potential, structures)
     _check_differentiable(potential, structures)
+    _check_linearisation(potential, structures)
     if potential.dtype == torch.float64:
         _check_forces(potential, structures)
     require(torch.get_default_dtype() == default_dtype, "torch's default type was changed")
@@ -253,6 +255,30 @@ def _check_differentiable(potential: Potential, structures: Sequence[Atoms]) -> 
     _assert_close(potential, -gradient.detach(), _forces(potential, batch), "forces from energies")
     (mixed,) = torch.autograd.grad(gradient.square().sum(), embedding)
     require(torch.isfinite(mixed).all() and mixed.any(), "no mixed derivatives")
+
+
+def _check_linearisation(potential: Potential, structures: Sequence[Atoms]) -> None:
+    """Mixed derivatives: the batch is the single, and the sum of a structure's forces is zero."""
+    batch = _batch(potential, structures)
+    generator = torch.Generator().manual_seed(0)
+    directions = torch.randn(batch.n_atoms, 3, generator=generator, dtype=torch.float64)
+    directions = directions.to(dtype=potential.dtype, device=potential.device)
+    for parameters in PARAMETER_BLOCKS:
+        together = Linearisation(potential, batch, parameters=parameters)
+        pieces = torch.split(directions, list(batch.atom_counts))
+        alone = [
+            Linearisation(potential, single, parameters=parameters).force_rows(piece)
+            for single, piece in zip(batch.split(), pieces, strict=True)
+        ]
+        rows = together.force_rows(directions)
+        _assert_close(potential, rows, torch.cat(alone), f"mixed derivatives of {parameters}")
+        tangents = potential.energy_tangent(batch, parameters=parameters)
+        law = f"linearised energies of {parameters}"
+        _assert_close(potential, together.energy_rows(), tangents, law)
+        _assert_close(potential, together.forces, _forces(potential, batch), law)
+        scale = max(1e-3, float(rows.abs().max()))
+        total = together.force_rows(torch.ones_like(directions)) / scale
+        _assert_close(potential, total, torch.zeros_like(total), f"sum of forces, {parameters}")
 
 
 def _check_forces(potential: Potential, structures: Sequence[Atoms], step: float = 1e-4) -> None:

@@ -1,0 +1,165 @@
+"""Energies and forces of a batch as linear functions of a block of weights.
+
+Around the weights as they are, E(θ + δ) ≈ E + J_E δ and F(θ + δ) ≈ F + J_F δ. J_E has one row
+for each structure, J_F three for each atom: the mixed derivatives −∂²E/∂r∂θ. The forces are
+differentiated once with their graph kept, and each contraction vᵀJ_F, one row for every structure
+of the batch, is one further backward pass through that graph (double backward). Nothing of size
+3N × p is formed unless 3N passes are asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from labelwise.errors import ArgumentError
+from labelwise.potentials.base import Potential, Projection, check_parameter_block, differentiable
+from labelwise.potentials.graphs import Batch
+
+
+class Linearisation:
+    """The Jacobians of a batch's energies and forces, as operators.
+
+    It keeps the graph of a forward and a backward pass: let go of it before the next batch.
+    The ``embedding`` block is exact for a whole batch at once; the other blocks are taken one
+    structure at a time, with the same interface.
+
+    Source: the mixed derivatives of arXiv:2605.13788.
+
+    Attributes:
+        batch: The n structures.
+        energies: (n,) eV, detached.
+        forces: (N, 3) eV/Å, detached.
+    """
+
+    def __init__(
+        self,
+        potential: Potential,
+        batch: Batch,
+        *,
+        parameters: str = "embedding",
+        project: Projection | None = None,
+    ) -> None:
+        """Evaluate energies and forces: one forward and one backward pass.
+
+        Args:
+            potential: The model.
+            batch: n structures.
+            parameters: A block of weights, p in number.
+            project: Maps rows (m, p) to rows (m, k), for instance a sketch; by default rows
+                come as they are.
+
+        Raises:
+            ArgumentError: unknown block.
+        """
+        check_parameter_block(parameters)
+        self.batch = batch
+        self._project = project
+        self._parts: list[_Part]
+        if parameters == "embedding":
+            self._parts = [_embedding_part(potential, batch)]
+        else:
+            weights = potential.block_weights(parameters)
+            self._parts = [_block_part(potential, single, weights) for single in batch.split()]
+        self.energies: Tensor = torch.cat([part.energies.detach() for part in self._parts])
+        self.forces: Tensor = -torch.cat([part.gradient.detach() for part in self._parts])
+
+    def energy_rows(self) -> Float[Tensor, "n k"]:
+        """Return J_E = ∂E/∂θ: (n, p), or (n, k) if projected; eV per unit of weight."""
+        return self._collect([part.energies.sum() for part in self._parts])
+
+    def force_rows(self, directions: Float[Tensor, "N 3"]) -> Float[Tensor, "n k"]:
+        """Return Σ v_jα ∂F_jα/∂θ over the atoms j of each structure and the axes α.
+
+        Args:
+            directions: v, (N, 3), in the type and on the device of the potential. Zero for
+                all atoms of a structure gives it a row of zeros.
+
+        Returns:
+            (n, p), or (n, k) if projected; eV/Å per unit of weight and of v.
+
+        Raises:
+            ArgumentError: directions of another shape.
+        """
+        if directions.shape != self.forces.shape:
+            raise ArgumentError(
+                f"directions are {tuple(directions.shape)}; the batch needs "
+                f"{tuple(self.forces.shape)}, one vector an atom"
+            )
+        pieces = torch.split(directions, [len(part.gradient) for part in self._parts])
+        contracted = [
+            -(part.gradient * piece).sum() for part, piece in zip(self._parts, pieces, strict=True)
+        ]
+        return self._collect(contracted)
+
+    def _collect(self, scalars: Sequence[Tensor]) -> Float[Tensor, "n k"]:
+        rows = [part.rows(scalar) for part, scalar in zip(self._parts, scalars, strict=True)]
+        if self._project is not None:
+            rows = [self._project(part) for part in rows]
+        return torch.cat(rows)
+
+
+class _Part:
+    """One evaluation: energies, their gradient, and what its derivatives are taken for."""
+
+    def __init__(
+        self,
+        energies: Float[Tensor, " n"],
+        gradient: Float[Tensor, "N 3"],
+        inputs: Sequence[Tensor],
+        to_rows: Callable[[Sequence[Tensor]], Float[Tensor, "n p"]],
+    ) -> None:
+        self.energies, self.gradient = energies, gradient
+        self._inputs, self._to_rows = inputs, to_rows
+
+    def rows(self, scalar: Tensor) -> Float[Tensor, "n p"]:
+        """Differentiate a sum over structures; without edges there is nothing to differentiate."""
+        cotangents = tuple(torch.zeros_like(each) for each in self._inputs)
+        if scalar.requires_grad:
+            with differentiable(self._inputs):
+                cotangents = torch.autograd.grad(
+                    scalar,
+                    self._inputs,
+                    retain_graph=True,
+                    allow_unused=True,
+                    materialize_grads=True,
+                )
+        return self._to_rows(cotangents).detach()
+
+
+def _embedding_part(potential: Potential, batch: Batch) -> _Part:
+    embedding = potential.node_embedding(batch).requires_grad_()
+
+    def to_rows(cotangents: Sequence[Tensor]) -> Tensor:
+        return potential.embedding_pullback(batch, cotangents[0])
+
+    energies, gradient = _differentiate(potential, batch, embedding)
+    return _Part(energies, gradient, [embedding], to_rows)
+
+
+def _block_part(potential: Potential, single: Batch, weights: Sequence[Tensor]) -> _Part:
+    with differentiable(weights):
+        energies, gradient = _differentiate(potential, single, None)
+
+    def to_rows(cotangents: Sequence[Tensor]) -> Tensor:
+        return torch.cat([each.reshape(-1) for each in cotangents])[None]
+
+    return _Part(energies, gradient, weights, to_rows)
+
+
+def _differentiate(
+    potential: Potential, batch: Batch, embedding: Tensor | None
+) -> tuple[Float[Tensor, " n"], Float[Tensor, "N 3"]]:
+    """Return energies and their gradient in the positions, with the graphs of both."""
+    with torch.enable_grad():
+        positions = batch.positions.detach().clone().requires_grad_()
+        energies = potential.energies(batch, positions=positions, embedding=embedding)
+        if not energies.requires_grad:
+            return energies, torch.zeros_like(positions)
+        (gradient,) = torch.autograd.grad(
+            energies.sum(), positions, create_graph=True, allow_unused=True, materialize_grads=True
+        )
+    return energies, gradient
