@@ -22,7 +22,7 @@ from jaxtyping import Float32, Int64
 
 from labelwise.errors import ReadError, StructureError, WriteError
 from labelwise.potentials.base import Potential
-from labelwise.representations import iter_features
+from labelwise.representations import Representation, RepresentationOptions, iter_features
 from labelwise.structures import Frame, Screen, Screened
 from labelwise.structures.writing import write_bytes, write_text
 from labelwise.timing import ProgressCallback, ignore_progress
@@ -55,10 +55,8 @@ def write_features(
     potential: Potential | None,
     *,
     metadata: Mapping[str, Any],
-    representation: str = "ntk-e",
-    parameters: str = "embedding",
-    sketch_dim: int | None = None,
-    seed: int = 0,
+    representation: str | Representation = "ntk-e",
+    options: RepresentationOptions | None = None,
     batch_atoms: int | None = None,
     chunk_size: int = DEFAULT_CHUNK,
     progress: ProgressCallback = ignore_progress,
@@ -74,10 +72,9 @@ def write_features(
         potential: The model; None when the representation needs none.
         metadata: Plain data that identify the run. Chunks of an earlier run are used
             when theirs are equal.
-        representation: A registered representation.
-        parameters: Parameter block of a tangent kernel.
-        sketch_dim: Length of the sketch of the larger blocks.
-        seed: Seeds the sketch.
+        representation: A registered representation, or the thing itself, to which ``options``
+            do not apply.
+        options: Of a representation given by name; None for the defaults.
         batch_atoms: Atoms evaluated at once.
         chunk_size: Structures read between two saves.
         progress: Called with stage, done, total.
@@ -108,9 +105,7 @@ def write_features(
             (frame.atoms for frame in kept),
             potential,
             representation,
-            parameters=parameters,
-            sketch_dim=sketch_dim,
-            seed=seed,
+            options=options,
             batch_atoms=batch_atoms,
         )
         screened += _save_chunk(folder, kept, rows)

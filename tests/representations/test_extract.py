@@ -19,9 +19,26 @@ from labelwise.representations import (
     list_representations,
     make_representation,
     register_representation,
-    represent,
 )
+from labelwise.representations import represent as represent_with
 from tests.potentials.models import make_mace
+
+
+def represent(
+    structures: list[Atoms],
+    potential: Any = None,
+    representation: Any = "ntk-e",
+    *,
+    batch_atoms: int | None = None,
+    **options: Any,
+) -> np.ndarray:
+    return represent_with(
+        structures,
+        potential,
+        representation,
+        options=RepresentationOptions(**options),
+        batch_atoms=batch_atoms,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +57,7 @@ def structures() -> list[Atoms]:
 
 
 def test_known_representations() -> None:
-    assert {"activation", "ntk-e", "random"} <= set(list_representations())
+    assert {"activation", "ntk-e", "ntk-ef", "ntk-f", "random"} <= set(list_representations())
 
 
 def test_features_are_those_of_the_potential(potential: Any, structures: list[Atoms]) -> None:
@@ -110,19 +127,29 @@ def test_no_structures_give_no_rows(potential: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "message"),
+    ("name", "options", "message"),
     [
-        ({"representation": "soup"}, "known are activation, ntk-e, random"),
-        ({"parameters": "head"}, "embedding, readout, products, all"),
-        ({"sketch_dim": 0}, "sketch_dim"),
-        ({"seed": -1}, "seed"),
+        ("soup", {}, "known are activation, ntk-e, ntk-ef, ntk-f, random"),
+        ("ntk-e", {"parameters": "head"}, "embedding, readout, products, all"),
+        ("ntk-e", {"sketch_dim": 0}, "sketch_dim"),
+        ("ntk-e", {"seed": -1}, "seed"),
+        ("ntk-f", {"parameters": "head"}, "embedding, readout, products, all"),
+        ("ntk-f", {"sketch_dim": 0, "reduction": "moments"}, "sketch_dim"),
+        ("ntk-f", {"seed": -1}, "seed"),
+        ("ntk-f", {"reduction": "mean"}, "rms, element-rms, force-norm, fields, moments"),
+        ("ntk-f", {"n_probes": 0}, "n_probes is 0; it must be at least 1"),
+        ("ntk-ef", {"reduction": "mean"}, "reduction is 'mean'"),
+        ("ntk-ef", {"n_probes": -1}, "n_probes"),
+        ("ntk-ef", {"energy_weight": 1.1}, "energy_weight is 1.1; it must be between 0 and 1"),
+        ("ntk-ef", {"energy_weight": -0.1}, "energy_weight"),
+        ("ntk-ef", {"energy_weight": float("nan")}, "energy_weight"),
     ],
 )
 def test_unknown_options_are_refused_at_once(
-    potential: Any, options: dict[str, Any], message: str
+    potential: Any, name: str, options: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(ArgumentError, match=message):
-        iter_features([], potential, **options)
+        iter_features([], potential, name, options=RepresentationOptions(**options))
 
 
 def test_a_potential_is_asked_for_where_it_is_needed() -> None:

@@ -64,6 +64,13 @@ def test_rows_are_sketched_independently_of_each_other() -> None:
         assert torch.equal(sketch(row[None])[0], wanted)
 
 
+def test_sketches_of_parts_sum_to_that_of_the_whole() -> None:
+    sketch = CountSketch(40, 8, seed=0)
+    rows = torch.randn(5, 40, dtype=torch.float64)
+    parts = [sketch(rows[:, start : start + 16], start=start) for start in (0, 16, 32)]
+    torch.testing.assert_close(torch.stack(parts).sum(dim=0), sketch(rows))
+
+
 def test_seeds_differ_and_places_are_even() -> None:
     size, k = 20_000, 16
     sketch, other = CountSketch(size, k, seed=0), CountSketch(size, k, seed=1)

@@ -20,6 +20,9 @@ from labelwise.errors import ArgumentError
 from labelwise.potentials.base import Potential
 from labelwise.potentials.graphs import Batch
 
+#: Random probes that stand for all 3N force tangents of a structure, unless said otherwise.
+DEFAULT_PROBES = 8
+
 
 @dataclass(frozen=True)
 class RepresentationOptions:
@@ -30,12 +33,35 @@ class RepresentationOptions:
             ``products`` or ``all``.
         sketch_dim: Length of sketched rows; None keeps ``embedding`` rows as they are and
             sketches the other blocks to 2,048.
-        seed: Seed of sketches and random features, >= 0.
+        seed: Seed of sketches, probes and random features, >= 0.
+        reduction: How the force tangents of a structure become one row: ``rms``,
+            ``element-rms``, ``force-norm``, ``fields`` or ``moments``.
+        n_probes: Random probes that stand for the rows of the force Jacobian, >= 1; None
+            takes all 3N rows, which is exact.
+        energy_weight: Part of the energy block in joint rows, 0 <= w <= 1; the force block
+            has the rest.
     """
 
     parameters: str = "embedding"
     sketch_dim: int | None = None
     seed: int = 0
+    reduction: str = "rms"
+    n_probes: int | None = DEFAULT_PROBES
+    energy_weight: float = 0.5
+
+
+@dataclass(frozen=True)
+class FeatureBlock:
+    """A part of a row that is normalised on its own and weighted in the kernel.
+
+    Attributes:
+        size: Its entries, >= 1. The blocks of a representation follow one another and make
+            up the whole row.
+        weight: Its part of the kernel, >= 0: k(x, z) = Σ_b w_b φ̃_b(x)ᵀφ̃_b(z).
+    """
+
+    size: int
+    weight: float = 1.0
 
 
 class ModelRepresentation(ABC):
@@ -62,6 +88,10 @@ class ModelRepresentation(ABC):
         Returns:
             (n, d) in the potential's type and on its device, detached.
         """
+
+    def blocks(self, potential: Potential) -> tuple[FeatureBlock, ...]:
+        """Return the parts of a row that are normalised on their own; by default one."""
+        return (FeatureBlock(self.size(potential)),)
 
 
 class StructureRepresentation(ABC):

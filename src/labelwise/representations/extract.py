@@ -14,6 +14,7 @@ from labelwise.errors import ArgumentError, StructureError
 from labelwise.potentials.base import Potential
 from labelwise.potentials.batching import map_batches
 from labelwise.representations.base import (
+    FeatureBlock,
     ModelRepresentation,
     Representation,
     RepresentationOptions,
@@ -31,9 +32,7 @@ def represent(
     potential: Potential | None = None,
     representation: str | Representation = "ntk-e",
     *,
-    parameters: str = "embedding",
-    sketch_dim: int | None = None,
-    seed: int = 0,
+    options: RepresentationOptions | None = None,
     batch_atoms: int | None = None,
     workers: int = 0,
     progress: Callable[[int], None] | None = None,
@@ -44,11 +43,8 @@ def represent(
         structures: n structures; read once, not modified.
         potential: Where the features come from; None for representations without a model.
         representation: A registered name (``list_representations()``), or the thing itself, to
-            which ``parameters``, ``sketch_dim`` and ``seed`` do not apply.
-        parameters: For ``ntk-e``: ``embedding``, ``readout``, ``products`` or ``all``.
-        sketch_dim: For ``ntk-e``: length of sketched rows; by default ``embedding`` is exact
-            and the other blocks are sketched to 2,048. For ``random``: length of a row.
-        seed: Of sketches and random features.
+            which ``options`` do not apply.
+        options: Of a representation given by name; None for the defaults.
         batch_atoms: Atoms per batch; by default what measured best for the device. Results
             do not depend on it, but for rounding.
         workers: Processes that build neighbour lists ahead; 0 builds them here.
@@ -65,7 +61,6 @@ def represent(
             are not finite, with its place.
         OutOfMemoryError: one structure alone does not fit, with its place.
     """
-    options = RepresentationOptions(parameters=parameters, sketch_dim=sketch_dim, seed=seed)
     chosen = _resolve(representation, options, potential)
     chunks = iter_features(
         structures,
@@ -85,9 +80,7 @@ def iter_features(
     potential: Potential | None = None,
     representation: str | Representation = "ntk-e",
     *,
-    parameters: str = "embedding",
-    sketch_dim: int | None = None,
-    seed: int = 0,
+    options: RepresentationOptions | None = None,
     batch_atoms: int | None = None,
     workers: int = 0,
     progress: Callable[[int], None] | None = None,
@@ -100,7 +93,6 @@ def iter_features(
     Returns:
         Chunks (b, d) float32 in the order of the structures.
     """
-    options = RepresentationOptions(parameters=parameters, sketch_dim=sketch_dim, seed=seed)
     chosen = _resolve(representation, options, potential)
     if isinstance(chosen, StructureRepresentation):
         chunks = _structure_features(chosen, structures, progress)
@@ -134,9 +126,22 @@ def feature_size(representation: Representation, potential: Potential | None) ->
     return representation.size(potential)
 
 
+def feature_blocks(
+    representation: Representation, potential: Potential | None
+) -> tuple[FeatureBlock, ...]:
+    """Return the parts of a row that are normalised on their own; most have one.
+
+    Raises:
+        ArgumentError: no potential where one is needed.
+    """
+    if isinstance(representation, ModelRepresentation) and potential is not None:
+        return representation.blocks(potential)
+    return (FeatureBlock(feature_size(representation, potential)),)
+
+
 def _resolve(
     representation: str | Representation,
-    options: RepresentationOptions,
+    options: RepresentationOptions | None,
     potential: Potential | None,
 ) -> Representation:
     if isinstance(representation, str):

@@ -9,6 +9,9 @@ from torch import Tensor
 
 from labelwise.errors import ArgumentError
 
+#: What a seed of its own is derived for.
+PROBES, ROW_SKETCH = range(2)
+
 
 class CountSketch:
     """Adds every entry, with a random sign, to a random one of k places.
@@ -46,18 +49,21 @@ class CountSketch:
         place = (bits >> np.uint64(1)) % np.uint64(sketch_dim)
         self._place = torch.from_numpy(place.astype(np.int64))
 
-    def __call__(self, rows: Float[Tensor, "m p"]) -> Float[Tensor, "m k"]:
-        """Sketch rows.
+    def __call__(self, rows: Float[Tensor, "m q"], *, start: int = 0) -> Float[Tensor, "m k"]:
+        """Sketch rows, or a part of their entries: the sketches of the parts sum to the whole's.
 
         Args:
-            rows: (m, p) floating point.
+            rows: (m, p) floating point, or (m, q): q entries from ``start`` on, the others
+                being zero.
+            start: Place of the first entry.
 
         Returns:
             (m, k), same type and device.
         """
-        signed = rows * self._sign.to(rows)
+        part = slice(start, start + rows.shape[1])
+        signed = rows * self._sign[part].to(rows)
         out = rows.new_zeros(len(rows), self.sketch_dim)
-        return out.index_add_(1, self._place.to(rows.device), signed)
+        return out.index_add_(1, self._place[part].to(rows.device), signed)
 
 
 def hash_integers(values: UInt64[np.ndarray, "*shape"], seed: int) -> UInt64[np.ndarray, "*shape"]:
@@ -82,3 +88,12 @@ def _mix(z: UInt64[np.ndarray, "*shape"]) -> UInt64[np.ndarray, "*shape"]:
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     mixed: UInt64[np.ndarray, "*shape"] = z ^ (z >> np.uint64(31))
     return mixed
+
+
+def derive_seed(seed: int, purpose: int) -> int:
+    """Return a seed of its own for a purpose.
+
+    Signs of probes and of sketches must not be those of the sketch of the weights, which come
+    from the same hash of seed and place: products of equal signs have no mean of zero.
+    """
+    return int(hash_integers(np.array([purpose], dtype=np.uint64), seed)[0] >> np.uint64(1))

@@ -8,6 +8,7 @@ from torch import Tensor
 from labelwise.errors import ArgumentError
 from labelwise.potentials.base import Potential, check_parameter_block
 from labelwise.potentials.graphs import Batch
+from labelwise.potentials.linearisation import Linearisation
 from labelwise.representations.base import ModelRepresentation, RepresentationOptions
 from labelwise.representations.sketch import CountSketch
 
@@ -22,6 +23,9 @@ class EnergyTangent(ModelRepresentation):
 
     Source: *Pretrained Model Representations as Acquisition Signals for Active Learning of
     MLIPs*, equation 5.
+
+    Attributes:
+        parameters: The block.
     """
 
     name = "ntk-e"
@@ -37,26 +41,33 @@ class EnergyTangent(ModelRepresentation):
             raise ArgumentError(f"seed is {options.seed}; it must be at least 0")
         if options.sketch_dim is not None and options.sketch_dim < 1:
             raise ArgumentError(f"sketch_dim is {options.sketch_dim}; it must be at least 1")
-        self._parameters = options.parameters
+        self.parameters = options.parameters
         self._sketch_dim = options.sketch_dim
-        if self._sketch_dim is None and self._parameters != "embedding":
+        if self._sketch_dim is None and self.parameters != "embedding":
             self._sketch_dim = DEFAULT_SKETCH_DIM
         self._seed = options.seed
         self._sketch: CountSketch | None = None
 
     def size(self, potential: Potential) -> int:
         """Return p, or the sketch's length if that is shorter."""
-        size = potential.tangent_size(self._parameters)
+        size = potential.tangent_size(self.parameters)
         return size if self._sketch_dim is None else min(size, self._sketch_dim)
 
     def compute(self, potential: Potential, batch: Batch) -> Float[Tensor, "n d"]:
         """Return (n, d) in eV per unit of weight; see ``Potential.energy_tangent``."""
         return potential.energy_tangent(
-            batch, parameters=self._parameters, project=self._sketch_for(potential)
+            batch, parameters=self.parameters, project=self.sketch_for(potential)
         )
 
-    def _sketch_for(self, potential: Potential) -> CountSketch | None:
-        size = potential.tangent_size(self._parameters)
+    def linearise(self, potential: Potential, batch: Batch) -> Linearisation:
+        """Return energies and forces of a batch as linear functions of the (sketched) weights."""
+        return Linearisation(
+            potential, batch, parameters=self.parameters, project=self.sketch_for(potential)
+        )
+
+    def sketch_for(self, potential: Potential) -> CountSketch | None:
+        """Return the sketch of rows over the block; None where they are short enough."""
+        size = potential.tangent_size(self.parameters)
         if self._sketch_dim is None or size <= self._sketch_dim:
             return None
         if self._sketch is None or self._sketch.size != size:

@@ -14,7 +14,13 @@ from ase import Atoms
 
 from labelwise.potentials.base import Potential
 from labelwise.representations.base import Representation
-from labelwise.representations.extract import Rows, feature_size, iter_features, represent
+from labelwise.representations.extract import (
+    Rows,
+    feature_blocks,
+    feature_size,
+    iter_features,
+    represent,
+)
 from labelwise.testing.potentials import require, symmetry_copies
 
 
@@ -33,7 +39,7 @@ def check_representation(
         structures: At least three different structures that it can take.
         potential: For representations that need one.
         invariant: Whether rows must stay under rotation, reflection, translation and another
-            order of the atoms; false for noise only.
+            order of the atoms; false for noise and for estimates from random probes.
         tolerance: Largest difference allowed where rows must agree, relative to the largest
             entry; features are float32.
 
@@ -46,6 +52,9 @@ def check_representation(
         require(atoms == copy and atoms.info == copy.info, "the structure was changed")
     shape = (len(structures), feature_size(representation, potential))
     require(rows.shape == shape, f"features are {rows.shape}, size() says {shape}")
+    blocks = feature_blocks(representation, potential)
+    require(sum(block.size for block in blocks) == shape[1], "blocks do not make up the row")
+    require(all(block.size >= 1 and block.weight >= 0 for block in blocks), "impossible blocks")
     require(rows.dtype == np.float32, f"features are {rows.dtype}, not float32")
     require(np.isfinite(rows).all(), "features are not finite")
     require(len(np.unique(rows, axis=0)) > 1, "all structures have the same features")
