@@ -2,6 +2,12 @@
 
 from labelwise.selection.base import ProgressCallback as ProgressCallback
 from labelwise.selection.base import Selection as Selection
+from labelwise.selection.joint_posterior import (
+    DEFAULT_JOINT_REGULARISATION as DEFAULT_JOINT_REGULARISATION,
+)
+from labelwise.selection.joint_posterior import JointPosterior as JointPosterior
+from labelwise.selection.joint_posterior import select_joint_posterior as select_joint_posterior
+from labelwise.selection.joint_shortlist import JointShortlist as JointShortlist
 from labelwise.selection.k_center import select_k_center as select_k_center
 from labelwise.selection.lcmd import select_lcmd as select_lcmd
 from labelwise.selection.nearest_labelled import find_nearest as find_nearest

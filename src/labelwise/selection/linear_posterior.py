@@ -56,9 +56,9 @@ class LinearPrior:
             return explained
         return (phi.square().sum(dim=1) - explained).clamp_min_(0.0)
 
-    def apply(self, phi: Float[Tensor, " d"]) -> Float[Tensor, " d"]:
-        """Return Pφ, (d,) float64."""
-        product: Tensor = self.factor.T @ (self.factor @ phi)
+    def apply(self, phi: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows d"]:
+        """Return Pφ of one row, (d,), or of each of many, (r, d); float64."""
+        product: Tensor = (phi @ self.factor.T) @ self.factor
         return phi - product if self.subtracts else product
 
 
