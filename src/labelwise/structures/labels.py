@@ -52,12 +52,31 @@ def get_labels(
     if energy.size != 1:
         raise LabelError(f"{where}: label {energy_key!r} has {energy.size} values, not one")
     value = _as_floats(energy.reshape(()), energy_key, where)
-    forces = _as_floats(_find(atoms, forces_key, where), forces_key, where)
+    return Labels(float(value), get_forces(atoms, where, forces_key))
+
+
+def get_forces(
+    atoms: Atoms, where: str, key: str = DEFAULT_FORCES_KEY
+) -> Float64[np.ndarray, "n_atoms 3"]:
+    """Read a structure's forces alone, looked for and taken as ``get_labels`` does.
+
+    Args:
+        atoms: The structure.
+        where: File and frame, for the error message.
+        key: Array key of the forces, eV/Å.
+
+    Returns:
+        (n_atoms, 3) float64, eV/Å.
+
+    Raises:
+        LabelError: The key is missing, not a number, of the wrong shape or not finite.
+    """
+    forces = _as_floats(_find(atoms, key, where), key, where)
     if forces.shape != (len(atoms), 3):
         raise LabelError(
-            f"{where}: label {forces_key!r} has shape {forces.shape}, expected {(len(atoms), 3)}"
+            f"{where}: label {key!r} has shape {forces.shape}, expected {(len(atoms), 3)}"
         )
-    return Labels(float(value), forces)
+    return forces
 
 
 def require_label(atoms: Atoms, key: str, where: str) -> None:
