@@ -16,6 +16,8 @@ from labelwise.metrics import (
     mean_round_gain,
     root_mean_square,
     round_gain,
+    sparsification_area,
+    spearman,
 )
 
 curves = st.lists(st.floats(0.1, 100.0), min_size=1, max_size=20)
@@ -152,3 +154,47 @@ def test_mean_round_gain_has_an_error() -> None:
 def test_what_is_no_curve_is_refused(curve: Any) -> None:
     with pytest.raises(ArgumentError, match="errors has shape"):
         auc_of_curve(curve)
+
+
+def test_spearman_by_hand() -> None:
+    """Ranks 1 2 3 4 against 1 3 2 4: 1 - 6 · 2 / (4 · 15)."""
+    assert spearman([1, 2, 3, 4], [10, 30, 20, 40]) == pytest.approx(0.8)
+    assert spearman([1, 2, 9], [-5, -3, 100]) == pytest.approx(1.0)
+    assert spearman([3, 2, 1], [1, 2, 3]) == pytest.approx(-1.0)
+    assert np.isnan(spearman([1, 1, 1], [1, 2, 3]))
+
+
+def test_sparsification_by_hand() -> None:
+    """Errors 3 and 4: both, then the one that is left, against the root of 12.5."""
+    both = np.sqrt(12.5)
+    assert sparsification_area([1, 2], [3, 4]) == pytest.approx((both + 3) / 2 / both)
+    assert sparsification_area([2, 1], [3, 4]) == pytest.approx((both + 4) / 2 / both)
+    assert sparsification_area([7], [3]) == 1.0
+    assert sparsification_area([5, 5, 5], [1, -2, 6]) == pytest.approx(1.0)
+    assert np.isnan(sparsification_area([1, 2], [0, 0]))
+
+
+def test_equal_scores_share_their_error() -> None:
+    """Scores 2 1 1 with errors 3 1 5: after the first, (1 + 25) / 2 whichever comes next."""
+    values = np.sqrt([35 / 3, 13, 13])
+    for errors in ([3, 1, 5], [3, 5, 1]):
+        assert sparsification_area([2, 1, 1], errors) == pytest.approx(values.mean() / values[0])
+
+
+@given(st.lists(st.floats(-9, 9).filter(lambda x: abs(x) > 1e-3), min_size=2, max_size=9))
+def test_no_score_sparsifies_better_than_the_error(errors: list[float]) -> None:
+    oracle = sparsification_area(np.abs(errors), errors)
+    scores = np.random.default_rng(0).normal(size=len(errors))
+    assert oracle <= sparsification_area(scores, errors) * (1 + 1e-12)
+    assert oracle <= 1 + 1e-12
+    worst = sparsification_area(-np.abs(errors), errors)
+    assert sparsification_area(scores, errors) <= worst * (1 + 1e-12)
+
+
+@pytest.mark.parametrize("metric", [spearman, sparsification_area])
+@pytest.mark.parametrize(
+    "score,error", [([], []), ([1, 2], [1]), ([1, np.nan], [1, 2]), ([1, 2], [1, np.inf])]
+)
+def test_scores_and_errors_belong_together(metric: Any, score: list, error: list) -> None:
+    with pytest.raises(ArgumentError, match="as many finite numbers"):
+        metric(score, error)

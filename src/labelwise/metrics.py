@@ -174,6 +174,78 @@ def mean_round_gain(
     return float(gains.mean()), error
 
 
+def spearman(score: ArrayLike, error: ArrayLike) -> float:
+    """Return the rank correlation of scores and errors.
+
+    Args:
+        score: (n,) what should be large where the error is, n >= 2, in any unit.
+        error: (n,) in any unit.
+
+    Returns:
+        Between −1 and 1, dimensionless, with mean ranks for equal values; NaN if all scores
+        or all errors are equal.
+
+    Raises:
+        ArgumentError: fewer than two values, not as many of one as of the other, or values
+            that are not finite.
+    """
+    from scipy.stats import spearmanr  # takes half a second to load, which few runs need
+
+    scores, errors = _pair(score, error, minimum=2)
+    if np.ptp(scores) == 0 or np.ptp(errors) == 0:
+        return float("nan")
+    return float(spearmanr(scores, errors).statistic)
+
+
+def sparsification_area(score: ArrayLike, error: ArrayLike) -> float:
+    """Return how fast the error falls when the structures of largest score are taken out.
+
+    They are taken out one after another, n − 1 times; after each, and before the first, the
+    root mean square error of those that remain is noted. The area is the mean of these n
+    values, divided by the first. Structures of equal score share their mean square error, as
+    in the average over all orders in which they could be taken out.
+
+    Args:
+        score: (n,) what should be large where the error is, n >= 1, in any unit.
+        error: (n,) one error a structure, in any unit.
+
+    Returns:
+        Dimensionless, > 0: 1 for a score that tells nothing, more if it misleads. No score does
+        better than the absolute error itself, ``sparsification_area(abs(error), error)``. NaN
+        if all errors are zero.
+
+    Raises:
+        ArgumentError: no values, not as many of one as of the other, or values that are not
+            finite.
+
+    Source: sparsification plots, Ilg et al., ECCV 2018; here the area itself, not its
+    distance from the oracle's.
+    """
+    scores, errors = _pair(score, error, minimum=1)
+    squares = np.square(errors)
+    if not squares.any():
+        return float("nan")
+    _, group = np.unique(-scores, return_inverse=True)
+    shared = np.bincount(group, squares) / np.bincount(group)
+    in_order = shared[np.sort(group)]
+    remaining = np.cumsum(in_order[::-1])[::-1] / np.arange(len(squares), 0, -1)
+    return float(np.sqrt(remaining).mean() / np.sqrt(remaining[0]))
+
+
+def _pair(
+    score: ArrayLike, error: ArrayLike, *, minimum: int
+) -> tuple[Float64[np.ndarray, " n"], Float64[np.ndarray, " n"]]:
+    scores = np.asarray(score, dtype=np.float64)
+    errors = np.asarray(error, dtype=np.float64)
+    fits = scores.ndim == 1 and scores.shape == errors.shape and len(scores) >= minimum
+    if not fits or not (np.isfinite(scores).all() and np.isfinite(errors).all()):
+        raise ArgumentError(
+            f"score has shape {scores.shape} and error {errors.shape}; allowed are as many finite "
+            f"numbers of one as of the other, at least {minimum}"
+        )
+    return scores, errors
+
+
 def _curve(values: ArrayLike, name: str) -> Float64[np.ndarray, " n"]:
     curve = np.asarray(values, dtype=np.float64)
     if curve.ndim != 1 or curve.size == 0 or not np.isfinite(curve).all():
