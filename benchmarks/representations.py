@@ -150,7 +150,11 @@ def peak_memory(arguments: argparse.Namespace, name: str) -> float:
 
 def _peak_memory_here(arguments: argparse.Namespace, name: str) -> float:
     setting = load(arguments)
-    function = contestants(setting, [name])[name]
+    return memory_growth(setting, contestants(setting, [name])[name])
+
+
+def memory_growth(setting: Setting, function: Callable[[], None]) -> float:
+    """Return by how much a function raises the peak memory of a process that runs it first, MiB."""
     if setting.potential.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
