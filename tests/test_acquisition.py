@@ -59,6 +59,47 @@ def test_picks_are_those_of_the_rule_on_the_features(
     assert [pick.score for pick in batch.picks] == expected.score.tolist()
 
 
+@pytest.mark.parametrize("reduction", ["rms", "element-rms", "force-norm", "fields", "moments"])
+@pytest.mark.parametrize("normalise", ["cosine", "none"])
+def test_force_tangents_choose_as_the_rule_does_on_their_normalised_rows(
+    reduction: str,
+    normalise: str,
+    train: list[Atoms],
+    pool: list[Atoms],
+    potential: Potential,
+) -> None:
+    options = {"reduction": reduction, "n_probes": 2, "energy_weight": 0.25, "seed": 3}
+    batch = lw.select(
+        pool, 5, train=train, potential=potential, representation="ntk-ef", rule="pv",
+        normalise=normalise, **options,
+    )  # fmt: skip
+    parts = []
+    for name, weight in (("ntk-e", 0.25), ("ntk-f", 0.75)):
+        rows = lw.represent([*train, *pool], potential, name, **options).astype(float)
+        norms = np.linalg.norm(rows, axis=1, keepdims=True)
+        if normalise == "none":
+            norms = np.sqrt(np.mean(norms**2))
+        parts.append(np.sqrt(weight) * rows / norms)
+    rows = np.concatenate(parts, axis=1).astype(np.float32)
+    kernels = [LinearKernel(part, normalise="none") for part in (rows[4:], rows[:4])]
+    expected = lw.select_batch("pv", *kernels, 5, regularisation=1e-3)
+    assert batch.pool_idx == expected.pool_idx.tolist()
+    scores = [pick.score for pick in batch.picks]
+    np.testing.assert_allclose(scores, expected.score, rtol=1e-3)
+    assert batch.acquisition.n_features == rows.shape[1]
+
+
+def test_the_length_of_a_row_counts_only_without_cosine(
+    train: list[Atoms], pool: list[Atoms], potential: Potential
+) -> None:
+    """The first pick without labels: the longest row, or the most typical direction."""
+    arguments = {"potential": potential, "representation": "ntk-f", "reduction": "force-norm"}
+    lengths = np.linalg.norm(lw.represent(pool, potential, "ntk-f", reduction="force-norm"), axis=1)
+    found = lw.select(pool, 1, **arguments, normalise="none")
+    assert found.pool_idx == [int(lengths.argmax())]
+    assert lw.select(pool, 1, **arguments).pool_idx != found.pool_idx
+
+
 def test_nearest_labelled_structure_is_the_nearest(
     train: list[Atoms], pool: list[Atoms], potential: Potential
 ) -> None:
@@ -205,6 +246,10 @@ def test_groups_are_counted(train: list[Atoms], pool: list[Atoms], potential: Po
         {"n_select": 100},
         {"seed": -1},
         {"sketch_dim": 0, "parameters": "all"},
+        {"normalise": "unit"},
+        {"reduction": "mean", "representation": "ntk-f"},
+        {"n_probes": 0, "representation": "ntk-f"},
+        {"energy_weight": 1.5, "representation": "ntk-ef"},
         {"batch_atoms": 0},
     ],
 )

@@ -24,10 +24,13 @@ if TYPE_CHECKING:
     from labelwise.api import represent as represent
     from labelwise.api import select as select
     from labelwise.errors import LabelwiseError as LabelwiseError
+    from labelwise.force_uncertainty import ForceUncertainty as ForceUncertainty
+    from labelwise.force_uncertainty import predict_force_uncertainty as predict_force_uncertainty
     from labelwise.kernels import Kernel as Kernel
     from labelwise.kernels import LinearKernel as LinearKernel
     from labelwise.potentials import Potential as Potential
     from labelwise.potentials import load_potential as load_potential
+    from labelwise.representations import RepresentationOptions as RepresentationOptions
     from labelwise.selection import Selection as Selection
     from labelwise.selection import select_batch as select_batch
     from labelwise.structures import get_labels as get_labels
@@ -43,6 +46,7 @@ _HOMES = {
     "Acquisition": "acquisition",
     "AcquisitionSettings": "acquisition",
     "SelectedBatch": "api",
+    "ForceUncertainty": "force_uncertainty",
     "Kernel": "kernels",
     "LabelwiseError": "errors",
     "LinearKernel": "kernels",
@@ -51,6 +55,8 @@ _HOMES = {
     "Selection": "selection",
     "get_labels": "structures",
     "load_potential": "potentials",
+    "RepresentationOptions": "representations",
+    "predict_force_uncertainty": "force_uncertainty",
     "read_structures": "structures",
     "represent": "api",
     "select": "api",
@@ -61,15 +67,18 @@ _HOMES = {
 __all__ = [
     "Acquisition",
     "AcquisitionSettings",
+    "ForceUncertainty",
     "Kernel",
     "LabelwiseError",
     "LinearKernel",
     "Pick",
     "Potential",
+    "RepresentationOptions",
     "SelectedBatch",
     "Selection",
     "get_labels",
     "load_potential",
+    "predict_force_uncertainty",
     "read_structures",
     "represent",
     "select",

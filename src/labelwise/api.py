@@ -9,8 +9,11 @@ import numpy as np
 from ase import Atoms
 from jaxtyping import Float32
 
+from labelwise import representations
 from labelwise.acquisition import Acquisition, AcquisitionSettings, Pick, acquire
 from labelwise.potentials import Potential
+from labelwise.representations import RepresentationOptions
+from labelwise.representations.base import DEFAULT_PROBES
 from labelwise.structures import Frame, Screened, Source
 from labelwise.timing import ProgressCallback, ignore_progress
 
@@ -52,9 +55,13 @@ def select(
     representation: str = "ntk-e",
     parameters: str = "embedding",
     sketch_dim: int | None = None,
+    reduction: str = "rms",
+    n_probes: int | None = DEFAULT_PROBES,
+    energy_weight: float = 0.5,
+    normalise: str = "cosine",
     rule: str = "lcmd",
     shortlist: int | None = None,
-    regularisation: float = 1e-3,
+    regularisation: float | None = None,
     seed: int = 0,
     batch_atoms: int | None = None,
     strict: bool = False,
@@ -67,14 +74,22 @@ def select(
         n_select: How many to choose.
         train: Structures that are labelled already; not modified.
         potential: The pretrained model, from ``load_potential``.
-        representation: ``ntk-e``, ``activation`` or ``random``.
-        parameters: Block of the tangent kernel: ``embedding``, ``readout``, ``products``
+        representation: ``ntk-e``, ``ntk-f``, ``ntk-ef``, ``activation`` or ``random``.
+        parameters: Block of the tangent kernels: ``embedding``, ``readout``, ``products``
             or ``all``.
         sketch_dim: Length of the sketch of the larger blocks.
-        rule: ``pv``, ``lcmd``, ``k-center``, ``top`` or ``random``.
+        reduction: How ``ntk-f`` and ``ntk-ef`` make one row of a structure's force tangents:
+            ``rms``, ``element-rms``, ``force-norm``, ``fields`` or ``moments``.
+        n_probes: Random probes in place of all 3N force tangents; None for all, which is
+            exact.
+        energy_weight: Part of the energy in the kernel of ``ntk-ef``, 0 to 1.
+        normalise: ``cosine`` divides each structure's features by their own norm, ``none`` by
+            one number, so that their length counts.
+        rule: ``pv``, ``lcmd``, ``k-center``, ``top``, ``joint-pv`` or ``random``.
         shortlist: First keep the K structures of highest posterior variance.
-        regularisation: λ of the posterior variance, dimensionless.
-        seed: Seeds the sketch and the random rule.
+        regularisation: λ of the posterior variance, dimensionless; by default 0.3 for
+            ``joint-pv``, else 1e-3.
+        seed: Seeds sketches, probes and the random rule.
         batch_atoms: Atoms evaluated at once.
         strict: Raise when a structure would be set aside.
         progress: Called with stage, done, total.
@@ -93,6 +108,10 @@ def select(
         representation=representation,
         parameters=parameters,
         sketch_dim=sketch_dim,
+        reduction=reduction,
+        n_probes=n_probes,
+        energy_weight=energy_weight,
+        normalise=normalise,
         rule=rule,
         shortlist=shortlist,
         regularisation=regularisation,
@@ -118,6 +137,9 @@ def represent(
     *,
     parameters: str = "embedding",
     sketch_dim: int | None = None,
+    reduction: str = "rms",
+    n_probes: int | None = DEFAULT_PROBES,
+    energy_weight: float = 0.5,
     seed: int = 0,
     batch_atoms: int | None = None,
 ) -> Float32[np.ndarray, "n d"]:
@@ -127,31 +149,35 @@ def represent(
         structures: At least one; not modified. Structures that the model cannot take
             raise here: ``select`` screens, this does not.
         potential: The pretrained model; None if the representation needs none.
-        representation: ``ntk-e``, ``activation`` or ``random``.
-        parameters: Block of the tangent kernel.
+        representation: ``ntk-e``, ``ntk-f``, ``ntk-ef``, ``activation`` or ``random``.
+        parameters: Block of the tangent kernels.
         sketch_dim: Length of the sketch of the larger blocks.
-        seed: Seeds the sketch.
+        reduction: How ``ntk-f`` and ``ntk-ef`` make one row of a structure's force tangents.
+        n_probes: Random probes in place of all 3N force tangents; None for all.
+        energy_weight: Checked for ``ntk-ef``, whose rows do not depend on it: it weights the
+            kernel.
+        seed: Seeds sketches and probes.
         batch_atoms: Atoms evaluated at once.
 
     Returns:
-        (n, d) float32, not normalised. Of ``ntk-e`` in eV per unit of weight, else
-        dimensionless.
+        (n, d) float32, not normalised. Of ``ntk-e`` in eV per unit of weight, of ``ntk-f`` in
+        the unit of the reduction, else dimensionless.
 
     Raises:
         ArgumentError: No structures, an unknown name, or a model is needed.
         StructureError: The model cannot take a structure.
         PotentialError: The model fails.
     """
-    from labelwise.representations import represent as represent_all
-
-    return represent_all(
-        structures,
-        potential,
-        representation,
+    options = RepresentationOptions(
         parameters=parameters,
         sketch_dim=sketch_dim,
         seed=seed,
-        batch_atoms=batch_atoms,
+        reduction=reduction,
+        n_probes=n_probes,
+        energy_weight=energy_weight,
+    )
+    return representations.represent(
+        structures, potential, representation, options=options, batch_atoms=batch_atoms
     )
 
 

@@ -42,7 +42,10 @@ def summarise_acquisition(
     return {
         "format_version": FORMAT_VERSION,
         "inputs": dict(inputs),
-        "settings": asdict(settings),
+        "settings": {
+            **asdict(settings),
+            "regularisation": settings.resolved_regularisation,
+        },
         "model": None if potential is None else describe_potential(potential),
         "versions": package_versions(),
         "counts": {

@@ -39,6 +39,16 @@ def test_template_is_valid_and_names_the_defaults(tmp_path: Path) -> None:
         write_template(tmp_path)
 
 
+def test_selections_take_the_options_of_force_tangents(tmp_path: Path) -> None:
+    section = {
+        "representation": "ntk-ef", "reduction": "moments", "n_probes": 4,
+        "energy_weight": 0.75, "normalise": "none",
+    }  # fmt: skip
+    selection = read(tmp_path, make_config(tmp_path, selection=section)).selection
+    settings = selection.settings(3, seed=1)
+    assert {key: getattr(settings, key) for key in section} == section
+
+
 @pytest.mark.parametrize("kind", ["calculator", "files"])
 def test_the_other_labellers_of_the_template_are_valid(tmp_path: Path, kind: str) -> None:
     lines = TEMPLATE.splitlines()
@@ -62,6 +72,11 @@ def test_the_other_labellers_of_the_template_are_valid(tmp_path: Path, kind: str
         (("nonsense",), 1, "nonsense: unknown key"),
         (("selection", "rule"), "best", r"selection: rule is 'best'; allowed are pv, lcmd"),
         (("selection", "representation"), "soup", "soup"),
+        (("selection", "normalise"), "unit", "selection.normalise: .*'cosine' or 'none'"),
+        (("selection", "n_probes"), 0, "selection.n_probes: .*greater than .* 1"),
+        (("selection", "energy_weight"), 1.5, "selection.energy_weight: .*less than .* 1"),
+        (("selection",), {"batch_size": 3, "representation": "ntk-f", "reduction": "mean"},
+         "selection: reduction is 'mean'; allowed are rms"),
         (("selection", "batch_size"), 0, r"selection.batch_size: .*greater than .* 1.*got 0"),
         (("selection", "shortlist"), 1, "shortlist is 1, below the 3"),
         (("labeller", "kind"), "dft", "labeller"),

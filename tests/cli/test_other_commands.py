@@ -85,6 +85,24 @@ def test_represent_writes_rows_of_the_library(
     assert main([*words, "--out", "f.npz", "--force"]) == 0
 
 
+def test_represent_keeps_rows_as_they_are_and_says_what_their_parts_are(
+    pool_file: Path, model_path: Path, potential: Potential
+) -> None:
+    words = ["represent", "--model", str(model_path), "--trust-model", "--pool", "pool.extxyz@:4"]
+    words += ["-r", "ntk-ef", "--reduction", "rms", "--probes", "2", "--energy-weight", "0.25"]
+    assert main([*words, "--out", "f.npz", "-q"]) == 0
+    found = read_features(Path("f.npz"))
+    structures = read_structures("pool.extxyz@:4")
+    expected = labelwise.represent(structures, potential, "ntk-ef", n_probes=2)
+    np.testing.assert_allclose(found.features, expected, rtol=1e-4, atol=1e-6)
+    n_weights = potential.tangent_size()
+    assert found.metadata["blocks"] == [
+        {"size": n_weights, "weight": 0.25},
+        {"size": n_weights, "weight": 0.75},
+    ]
+    assert found.metadata["n_probes"] == 2 and found.metadata["reduction"] == "rms"
+
+
 def frames_until_killed(path: Path, n_frames: int) -> Iterator[Frame]:
     """Yield so many frames and then end as Ctrl-C does."""
     yield from itertools.islice(iter_frames(path), n_frames)

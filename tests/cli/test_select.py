@@ -78,6 +78,21 @@ def test_summary_records_the_run(run, folder: Path) -> None:
     assert [pick["rank"] for pick in summary["picks"]] == [0, 1, 2]
 
 
+def test_force_tangents_are_chosen_by_and_recorded(run, folder: Path) -> None:
+    words = ["-r", "ntk-ef", "--reduction", "fields", "--probes", "2", "--energy-weight", "0.3"]
+    words += ["--normalise", "none", "--train", "train.extxyz", "--pool", "pool_a.extxyz"]
+    assert run(*words, "-n", "3", "-q") == 0
+    settings = json.loads((folder / "batch.json").read_text())["settings"]
+    wanted = {
+        "representation": "ntk-ef", "reduction": "fields", "n_probes": 2, "energy_weight": 0.3,
+        "normalise": "none",
+    }  # fmt: skip
+    assert {key: settings[key] for key in wanted} == wanted
+    words[1:6] = ["ntk-f", "--reduction", "force-norm", "--probes", "exact"]
+    assert run(*words, "-n", "3", "-q") == 0
+    assert json.loads((folder / "batch.json").read_text())["settings"]["n_probes"] is None
+
+
 def test_same_command_twice_gives_the_same_files(run, folder: Path) -> None:
     words = ("--train", "train.extxyz", "--pool", "pool_*.extxyz", "-n", "5", "--quiet")
     assert run(*words) == 0
@@ -153,6 +168,13 @@ def test_fixed_atoms_keep_their_forces(run, folder: Path) -> None:
         (["--pool", "pool_a.extxyz", "-n", "3", "--rule", "best"], 1, "allowed are pv, lcmd"),
         (["--pool", "pool_a.extxyz", "-n", "3", "--representation", "x"], 1, "known are"),
         (["--pool", "pool_a.extxyz", "-n", "3", "--parameters", "x"], 2, "embedding"),
+        (["--pool", "pool_a.extxyz", "-n", "3", "--probes", "0"], 1, "--probes is '0'; give an"),
+        (["--pool", "pool_a.extxyz", "-n", "3", "--probes", "few"], 1, "or 'exact'"),
+        (["--pool", "pool_a.extxyz", "-n", "3", "-r", "ntk-f", "--reduction", "x"], 1,
+         "allowed are rms, element-rms, force-norm, fields, moments"),
+        (["--pool", "pool_a.extxyz", "-n", "3", "-r", "ntk-ef", "--energy-weight", "2"], 1,
+         "between 0 and 1"),
+        (["--pool", "pool_a.extxyz", "-n", "3", "--normalise", "x"], 2, "cosine"),
         (["--pool", "pool_a.extxyz", "-n", "3", "--shortlist", "2"], 1, "shortlist is 2, below"),
         (["--pool", "pool_a.extxyz", "-n", "3", "--regularisation", "-1"], 1, "above 0"),
         (["--pool", "pool_a.extxyz", "-n", "3", "--nonsense"], 2, "--nonsense"),

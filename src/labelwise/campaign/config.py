@@ -17,12 +17,12 @@ from pydantic import (
     model_validator,
 )
 
-from labelwise.acquisition import AcquisitionSettings
+from labelwise.acquisition import AcquisitionSettings, list_rules
 from labelwise.campaign.errors import ConfigError
 from labelwise.finetuning import Recipe
 from labelwise.labelling.checks import MAX_ENERGY_DEVIATION, MAX_FORCE
 from labelwise.labelling.files import MATCH_TOLERANCE
-from labelwise.selection import RULES
+from labelwise.representations.base import DEFAULT_PROBES
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
 
 CONFIG_FILE = "campaign.yaml"
@@ -105,8 +105,12 @@ class SelectionSection(_Section):
     representation: str = "ntk-e"
     parameters: Literal["embedding", "readout", "products", "all"] = "embedding"
     sketch_dim: int | None = Field(default=None, ge=1)
+    reduction: str = "rms"
+    n_probes: int | None = Field(default=DEFAULT_PROBES, ge=1)
+    energy_weight: float = Field(default=0.5, ge=0.0, le=1.0)
+    normalise: Literal["cosine", "none"] = "cosine"
     shortlist: int | None = Field(default=None, ge=1)
-    regularisation: float = Field(default=1e-3, gt=0.0)
+    regularisation: float | None = Field(default=None, gt=0.0)
     batch_size: int = Field(default=5, ge=1)
     batch_atoms: int | None = Field(default=None, ge=1)
     initial_size: int = Field(default=0, ge=0)
@@ -119,13 +123,13 @@ class SelectionSection(_Section):
 
     @model_validator(mode="after")
     def _known_rules(self) -> SelectionSection:
-        if self.rule not in (*RULES, *COMMITTEE_RULES):
+        if self.rule not in (*list_rules(), *COMMITTEE_RULES):
             raise ValueError(
-                f"rule is {self.rule!r}; allowed are {', '.join((*RULES, *COMMITTEE_RULES))}"
+                f"rule is {self.rule!r}; allowed are {', '.join((*list_rules(), *COMMITTEE_RULES))}"
             )
-        if self.initial_rule not in RULES:
+        if self.initial_rule not in list_rules():
             raise ValueError(
-                f"initial_rule is {self.initial_rule!r}; allowed are {', '.join(RULES)}"
+                f"initial_rule is {self.initial_rule!r}; allowed are {', '.join(list_rules())}"
             )
         self.settings(self.batch_size, seed=0).check()
         return self
@@ -149,6 +153,10 @@ class SelectionSection(_Section):
             representation=self.representation,
             parameters=self.parameters,
             sketch_dim=self.sketch_dim,
+            reduction=self.reduction,
+            n_probes=self.n_probes,
+            energy_weight=self.energy_weight,
+            normalise=self.normalise,
             rule="top" if chosen in COMMITTEE_RULES else chosen,
             shortlist=None if chosen == "random" else self.shortlist,
             regularisation=self.regularisation,

@@ -35,12 +35,16 @@ data:
   forces_key: REF_forces
 
 selection:
-  rule: lcmd                # pv, lcmd, k-center, top, random, committee-e, committee-f
-  representation: ntk-e     # ntk-e, activation, random
-  parameters: embedding     # behind ntk-e: embedding, readout, products, all
+  rule: lcmd                # pv, lcmd, k-center, top, joint-pv, random, committee-e/-f
+  representation: ntk-e     # ntk-e, ntk-f, ntk-ef, activation, random
+  parameters: embedding     # behind the ntk kernels: embedding, readout, products, all
   sketch_dim: null
+  reduction: rms            # of ntk-f: rms, element-rms, force-norm, fields, moments
+  n_probes: 8               # random probes in place of all force tangents; null is exact
+  energy_weight: 0.5        # part of the energy in the kernel of ntk-ef
+  normalise: cosine         # none: the length of a feature row counts too
   shortlist: null           # first keep the K structures of highest posterior variance
-  regularisation: 0.001
+  regularisation: null      # of posterior variances; null is 0.3 for joint-pv, else 0.001
   batch_size: 5             # structures a round
   initial_size: 0           # structures that round 0 chooses and labels
   initial_rule: random

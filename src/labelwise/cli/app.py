@@ -126,5 +126,5 @@ def _version(
         raise typer.Exit
 
 
-for _command in ("select", "represent", "finetune", "campaign", "inspect"):
+for _command in ("select", "represent", "finetune", "campaign", "inspect", "study"):
     import_module(f"labelwise.cli.{_command}")  # registers itself with the application

@@ -7,6 +7,10 @@ from typing import Annotated
 
 import typer
 
+from labelwise.errors import ArgumentError
+
+DEFAULT_PROBES = "8"
+
 
 class Precision(StrEnum):
     """Floating-point type of the model."""
@@ -22,6 +26,13 @@ class Parameters(StrEnum):
     readout = "readout"
     products = "products"
     all = "all"
+
+
+class Normalisation(StrEnum):
+    """What feature rows are divided by."""
+
+    cosine = "cosine"
+    none = "none"
 
 
 MODEL = "Model"
@@ -68,13 +79,16 @@ Train = Annotated[
 Representation = Annotated[
     str,
     typer.Option(
-        "--representation", "-r", help="activation, ntk-e or random.", rich_help_panel=CHOICE
+        "--representation",
+        "-r",
+        help="activation, ntk-e, ntk-f, ntk-ef or random.",
+        rich_help_panel=CHOICE,
     ),
 ]
 ParameterBlock = Annotated[
     Parameters,
     typer.Option(
-        "--parameters", help="Parameters behind the tangent kernel.", rich_help_panel=CHOICE
+        "--parameters", help="Parameters behind the tangent kernels.", rich_help_panel=CHOICE
     ),
 ]
 SketchDim = Annotated[
@@ -86,10 +100,49 @@ SketchDim = Annotated[
         rich_help_panel=CHOICE,
     ),
 ]
+Reduction = Annotated[
+    str,
+    typer.Option(
+        "--reduction",
+        help="How ntk-f and ntk-ef make one row of a structure's force tangents: rms, "
+        "element-rms, force-norm, fields or moments.",
+        rich_help_panel=CHOICE,
+    ),
+]
+Probes = Annotated[
+    str,
+    typer.Option(
+        "--probes",
+        metavar="N|exact",
+        help="Random probes in place of all 3N force tangents of a structure, for ntk-f, ntk-ef "
+        "and joint-pv.",
+        rich_help_panel=CHOICE,
+    ),
+]
+EnergyWeight = Annotated[
+    float,
+    typer.Option(
+        "--energy-weight",
+        help="Part of the energy in the kernel of ntk-ef and in joint-pv, 0 to 1.",
+        rich_help_panel=CHOICE,
+    ),
+]
+Normalise = Annotated[
+    Normalisation,
+    typer.Option(
+        "--normalise",
+        help="Divide each structure's features by their own norm (cosine), or all by one "
+        "number (none), so that their length counts.",
+        rich_help_panel=CHOICE,
+    ),
+]
 Seed = Annotated[
     int,
     typer.Option(
-        "--seed", min=0, help="Seeds the sketch and the random rule.", rich_help_panel=CHOICE
+        "--seed",
+        min=0,
+        help="Seeds sketches, probes and the random rule.",
+        rich_help_panel=CHOICE,
     ),
 ]
 OnDevice = Annotated[
@@ -134,3 +187,16 @@ Force = Annotated[
         rich_help_panel=OUTPUT,
     ),
 ]
+
+
+def parse_probes(text: str) -> int | None:
+    """Return the number of probes, or None for ``exact``.
+
+    Raises:
+        ArgumentError: Neither ``exact`` nor an integer of at least 1.
+    """
+    if text == "exact":
+        return None
+    if not (text.isascii() and text.isdigit() and int(text) >= 1):
+        raise ArgumentError(f"--probes is {text!r}; give an integer of at least 1, or 'exact'")
+    return int(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +16,7 @@ from labelwise.potentials import load_potential
 from labelwise.representations import (
     ModelRepresentation,
     RepresentationOptions,
+    feature_blocks,
     make_representation,
 )
 from labelwise.structures import iter_frames
@@ -34,6 +36,9 @@ def represent(
     representation: options.Representation = "ntk-e",
     parameters: options.ParameterBlock = options.Parameters.embedding,
     sketch_dim: options.SketchDim = None,
+    reduction: options.Reduction = "rms",
+    probes: options.Probes = options.DEFAULT_PROBES,
+    energy_weight: options.EnergyWeight = 0.5,
     seed: options.Seed = 0,
     device: options.OnDevice = "auto",
     dtype: options.InPrecision = None,
@@ -44,13 +49,21 @@ def represent(
 ) -> None:
     """Compute the features of structures into a file; a killed run goes on where it was.
 
-    The file holds features (n, d), and index, file and frame of each row.
+    The file holds features (n, d), not normalised, index, file and frame of each row, and
+    how they were made.
     """
     if out.suffix != ".npz":
         raise ArgumentError(f"--out must end in .npz, got {out}")
     if out.exists() and not force:
         raise WriteError(f"{out} exists; choose another --out, or replace it with --force")
-    representation_options = RepresentationOptions(parameters.value, sketch_dim, seed)
+    representation_options = RepresentationOptions(
+        parameters=parameters.value,
+        sketch_dim=sketch_dim,
+        seed=seed,
+        reduction=reduction,
+        n_probes=options.parse_probes(probes),
+        energy_weight=energy_weight,
+    )
     chosen = make_representation(representation, representation_options)
     if model is None and isinstance(chosen, ModelRepresentation):
         raise ArgumentError(f"representation {representation!r} needs a model: give --model")
@@ -65,9 +78,8 @@ def represent(
         )
     metadata = {
         "representation": representation,
-        "parameters": parameters.value,
-        "sketch_dim": sketch_dim,
-        "seed": seed,
+        **asdict(representation_options),
+        "blocks": [asdict(block) for block in feature_blocks(chosen, potential)],
         "model": None if potential is None else describe_potential(potential),
         "versions": package_versions(),
         "inputs": [_describe_input(part.path, part.frames) for part in expand_specs(pool)],
@@ -78,10 +90,7 @@ def represent(
             iter_frames(pool),
             potential,
             metadata=metadata,
-            representation=representation,
-            parameters=parameters.value,
-            sketch_dim=sketch_dim,
-            seed=seed,
+            representation=chosen,
             batch_atoms=batch_atoms,
             progress=progress,
         )

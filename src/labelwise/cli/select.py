@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from ase import Atoms
 from rich import box
 from rich.markup import escape
 from rich.table import Table
@@ -15,8 +17,10 @@ from labelwise.acquisition import Acquisition, AcquisitionSettings, acquire
 from labelwise.cli import console, options
 from labelwise.cli.app import app
 from labelwise.errors import ArgumentError, ReadError, WriteError
+from labelwise.force_uncertainty import FORCE_STD_KEY, predict_force_uncertainty
 from labelwise.potentials import Potential, load_potential
 from labelwise.structures import Source, iter_frames, read_sources, write_structures, write_text
+from labelwise.structures.labels import DEFAULT_FORCES_KEY
 from labelwise.structures.reading import count_quickly, expand_specs
 from labelwise.summary import summarise_acquisition, to_json
 
@@ -38,10 +42,16 @@ def select(
     representation: options.Representation = "ntk-e",
     parameters: options.ParameterBlock = options.Parameters.embedding,
     sketch_dim: options.SketchDim = None,
+    reduction: options.Reduction = "rms",
+    probes: options.Probes = options.DEFAULT_PROBES,
+    energy_weight: options.EnergyWeight = 0.5,
+    normalise: options.Normalise = options.Normalisation.cosine,
     rule: Annotated[
         str,
         typer.Option(
-            "--rule", help="pv, lcmd, k-center, top or random.", rich_help_panel=options.CHOICE
+            "--rule",
+            help="pv, lcmd, k-center, top, joint-pv or random.",
+            rich_help_panel=options.CHOICE,
         ),
     ] = "lcmd",
     shortlist: Annotated[
@@ -55,13 +65,22 @@ def select(
         ),
     ] = None,
     regularisation: Annotated[
-        float,
+        float | None,
         typer.Option(
             "--regularisation",
-            help="λ of the posterior variance.",
+            help="λ of the posterior variance; by default 0.3 for joint-pv, else 1e-3.",
             rich_help_panel=options.CHOICE,
         ),
-    ] = 1e-3,
+    ] = None,
+    force_std: Annotated[
+        bool,
+        typer.Option(
+            "--force-std",
+            help="Also write the predicted standard deviation of the force errors of each chosen "
+            "structure and its atoms, eV/Å; needs forces in --train.",
+            rich_help_panel=options.OUTPUT,
+        ),
+    ] = False,
     seed: options.Seed = 0,
     strict: Annotated[
         bool,
@@ -112,16 +131,24 @@ def select(
         representation=representation,
         parameters=parameters.value,
         sketch_dim=sketch_dim,
+        reduction=reduction,
+        n_probes=options.parse_probes(probes),
+        energy_weight=energy_weight,
+        normalise=normalise.value,
         rule=rule,
         shortlist=shortlist,
         regularisation=regularisation,
         seed=seed,
         batch_atoms=batch_atoms,
         strict=strict,
-        required_labels=tuple(key for key in (energy_key, forces_key) if key is not None),
+        required_labels=_required_labels(energy_key, forces_key, force_std=force_std),
         group_by=group_by,
     )
     settings.check()
+    if force_std and (model is None or not train):
+        raise ArgumentError(
+            "--force-std compares the model with labelled forces: give --model and --train"
+        )
     if model is None and settings.needs_potential:
         raise ArgumentError(
             f"representation {representation!r} needs a model: give --model PATH, a name from "
@@ -145,7 +172,11 @@ def select(
             progress=progress,
         )
     chosen = read_sources([pick.source for pick in acquisition.picks])
-    write_structures(out, acquisition.annotate(chosen))
+    annotated = acquisition.annotate(chosen)
+    if force_std and potential is not None and train is not None:
+        with console.show_status("predicting force errors", enabled=is_talkative):
+            _note_force_std(annotated, potential, train, settings, forces_key)
+    write_structures(out, annotated)
     record = summarise_acquisition(
         acquisition,
         settings,
@@ -157,6 +188,36 @@ def select(
         typer.echo(to_json(record), nl=False)
     elif is_talkative:
         _show(acquisition, record, out, summary)
+
+
+def _required_labels(
+    energy_key: str | None, forces_key: str | None, *, force_std: bool
+) -> tuple[str, ...]:
+    if force_std and forces_key is None:
+        forces_key = DEFAULT_FORCES_KEY
+    return tuple(key for key in (energy_key, forces_key) if key is not None)
+
+
+def _note_force_std(
+    chosen: Sequence[Atoms],
+    potential: Potential,
+    train: list[str],
+    settings: AcquisitionSettings,
+    forces_key: str | None,
+) -> None:
+    """Write the predicted standard deviations into ``info`` and ``arrays``."""
+    found = predict_force_uncertainty(
+        chosen,
+        potential,
+        train=[frame.atoms for frame in iter_frames(train)],
+        options=replace(settings.options, n_probes=None),
+        forces_key=DEFAULT_FORCES_KEY if forces_key is None else forces_key,
+        batch_atoms=settings.batch_atoms,
+    )
+    for i, atoms in enumerate(chosen):
+        atoms.info[FORCE_STD_KEY] = float(found.structure_std[i])
+        if found.atom_std is not None:
+            atoms.arrays[FORCE_STD_KEY] = found.atom_std[i]
 
 
 def _load(

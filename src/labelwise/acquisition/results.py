@@ -1,0 +1,84 @@
+"""What comes of a selection: the picks, and how they came about."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ase import Atoms
+
+from labelwise.structures import Screened, Source
+from labelwise.timing import Stage
+
+#: Info keys that a chosen structure gains.
+RANK_KEY = "labelwise_rank"
+POOL_INDEX_KEY = "labelwise_pool_index"
+SOURCE_KEY = "labelwise_source"
+SCORE_KEY = "labelwise_score"
+NEAREST_TRAIN_KEY = "labelwise_nearest_train"
+
+
+@dataclass(frozen=True)
+class Pick:
+    """One chosen structure.
+
+    Attributes:
+        rank: Place in the order of choice, from 0.
+        pool_index: Place among all structures of the pool as read, from 0.
+        source: File and frame.
+        score: What the rule saw when it chose: a posterior variance or a squared kernel
+            distance, dimensionless; 0 for the random rule.
+        nearest_train: The labelled structure nearest under the kernel; None when
+            nothing is labelled or the rule needs no kernel.
+        nearest_distance: Kernel distance to it, dimensionless.
+    """
+
+    rank: int
+    pool_index: int
+    source: Source
+    score: float
+    nearest_train: Source | None = None
+    nearest_distance: float | None = None
+
+
+@dataclass(frozen=True)
+class Acquisition:
+    """A chosen batch and how it came about.
+
+    Attributes:
+        picks: The batch in order of choice.
+        n_pool: Structures of the pool as read.
+        n_train: Labelled structures as read.
+        n_features: Length of a feature vector; 0 when none was computed.
+        screened: Structures that were set aside.
+        stages: Seconds by stage.
+        groups: Value of the ``group_by`` key to (chosen, offered) structures.
+    """
+
+    picks: tuple[Pick, ...]
+    n_pool: int
+    n_train: int
+    n_features: int
+    screened: tuple[Screened, ...]
+    stages: tuple[Stage, ...]
+    groups: dict[str, tuple[int, int]] = field(default_factory=dict)
+
+    def annotate(self, structures: Sequence[Atoms]) -> list[Atoms]:
+        """Return copies of the chosen structures with ``labelwise_*`` info keys.
+
+        Args:
+            structures: The chosen structures in order of choice; not modified.
+        """
+        annotated = []
+        for pick, atoms in zip(self.picks, structures, strict=True):
+            copy: Atoms = atoms.copy()
+            copy.calc = atoms.calc
+            copy.info[RANK_KEY] = pick.rank
+            copy.info[POOL_INDEX_KEY] = pick.pool_index
+            copy.info[SOURCE_KEY] = str(pick.source)
+            copy.info[SCORE_KEY] = pick.score
+            copy.info.pop(NEAREST_TRAIN_KEY, None)
+            if pick.nearest_train is not None:
+                copy.info[NEAREST_TRAIN_KEY] = str(pick.nearest_train)
+            annotated.append(copy)
+        return annotated

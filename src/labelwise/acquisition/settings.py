@@ -1,0 +1,150 @@
+"""How a batch is chosen: the settings, checked before any structure is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from labelwise.errors import ArgumentError
+from labelwise.representations import (
+    ModelRepresentation,
+    Representation,
+    RepresentationOptions,
+    check_normalisation,
+    make_representation,
+)
+from labelwise.representations.base import DEFAULT_PROBES
+from labelwise.representations.joint_rows import JointRows
+from labelwise.selection import DEFAULT_JOINT_REGULARISATION, RULES
+from labelwise.selection.base import DEFAULT_REGULARISATION
+
+#: The rule that takes structures as sets of rows, not as rows.
+JOINT_RULE = "joint-pv"
+_JOINT_REPRESENTATIONS = ("ntk-e", "ntk-ef")
+
+
+@dataclass(frozen=True)
+class AcquisitionSettings:
+    """How a batch is chosen.
+
+    Attributes:
+        n_select: Structures to choose.
+        representation: A registered representation: ``ntk-e``, ``ntk-f``, ``ntk-ef``,
+            ``activation``, ``random``.
+        parameters: Parameter block of a tangent kernel: ``embedding``, ``readout``,
+            ``products`` or ``all``.
+        sketch_dim: Dimension of the random sketch of the larger blocks; None for the
+            representation's default.
+        reduction: How ``ntk-f`` and ``ntk-ef`` make one row of a structure's force tangents.
+        n_probes: Random probes in place of all 3N force tangents; None for all.
+        energy_weight: Part of the energy in the kernel of ``ntk-ef`` and in the prior
+            variance of ``joint-pv``, 0 to 1.
+        normalise: ``cosine`` divides each structure's features by their own norm, ``none`` by
+            one number, so that their length counts.
+        rule: A registered rule: ``pv``, ``lcmd``, ``k-center``, ``top``, ``random``; or
+            ``joint-pv``, which takes the rows of energies and forces (``JointRows``) in place
+            of a representation.
+        shortlist: Keep only the K structures of highest posterior variance before the
+            rule is applied; None for the whole pool.
+        regularisation: λ of the posterior variance, dimensionless; None for the rule's
+            default.
+        seed: Seeds sketches, probes and the random rule.
+        batch_atoms: Atoms evaluated at once; None for the potential's default.
+        strict: Raise when a structure has to be set aside.
+        required_labels: Info or array keys that every labelled structure must have.
+        group_by: Info key by which chosen and offered structures are counted.
+    """
+
+    n_select: int
+    representation: str = "ntk-e"
+    parameters: str = "embedding"
+    sketch_dim: int | None = None
+    reduction: str = "rms"
+    n_probes: int | None = DEFAULT_PROBES
+    energy_weight: float = 0.5
+    normalise: str = "cosine"
+    rule: str = "lcmd"
+    shortlist: int | None = None
+    regularisation: float | None = None
+    seed: int = 0
+    batch_atoms: int | None = None
+    strict: bool = False
+    required_labels: tuple[str, ...] = ()
+    group_by: str | None = None
+
+    @property
+    def needs_features(self) -> bool:
+        """Whether the rule looks at the structures at all."""
+        return self.rule != "random" or self.shortlist is not None
+
+    @property
+    def needs_potential(self) -> bool:
+        """Whether a model is needed to choose."""
+        return self.needs_features and isinstance(self.make_representation(), ModelRepresentation)
+
+    def check(self) -> None:
+        """Find what can be found wrong before any structure is read.
+
+        Raises:
+            ArgumentError: A name is unknown or a number out of range.
+        """
+        self.make_representation()
+        check_normalisation(self.normalise)
+        if self.rule not in list_rules():
+            raise ArgumentError(f"rule is {self.rule!r}; allowed are {', '.join(list_rules())}")
+        if self.rule == JOINT_RULE:
+            self._check_joint()
+        if self.n_select < 1:
+            raise ArgumentError(f"n_select is {self.n_select}; it must be at least 1")
+        if self.shortlist is not None and self.shortlist < self.n_select:
+            raise ArgumentError(
+                f"shortlist is {self.shortlist}, below the {self.n_select} structures to select"
+            )
+        value = self.regularisation
+        if value is not None and not (np.isfinite(value) and value > 0):
+            raise ArgumentError(f"regularisation is {value}; it must be finite and above 0")
+
+    def _check_joint(self) -> None:
+        if self.representation not in _JOINT_REPRESENTATIONS:
+            raise ArgumentError(
+                f"the rule {JOINT_RULE} takes the gradients of energies and forces themselves: "
+                f"leave out the representation ({self.representation!r} was given)"
+            )
+        JointRows(self.options)
+        if not 0.0 <= self.energy_weight <= 1.0:
+            raise ArgumentError(
+                f"energy_weight is {self.energy_weight}; it must be between 0 and 1"
+            )
+
+    @property
+    def resolved_regularisation(self) -> float:
+        """λ as given, or the rule's default."""
+        if self.regularisation is not None:
+            return self.regularisation
+        return DEFAULT_JOINT_REGULARISATION if self.rule == JOINT_RULE else DEFAULT_REGULARISATION
+
+    @property
+    def options(self) -> RepresentationOptions:
+        """What representations take of the settings."""
+        return RepresentationOptions(
+            parameters=self.parameters,
+            sketch_dim=self.sketch_dim,
+            seed=self.seed,
+            reduction=self.reduction,
+            n_probes=self.n_probes,
+            energy_weight=self.energy_weight,
+        )
+
+    def make_representation(self) -> Representation:
+        """Return the representation with its options.
+
+        Raises:
+            ArgumentError: Unknown name, or an option out of range.
+        """
+        return make_representation(self.representation, self.options)
+
+
+def list_rules() -> list[str]:
+    """Return the names of all rules."""
+    return [*RULES, JOINT_RULE]
