@@ -14,9 +14,14 @@ from labelwise.acquisition import AcquisitionSettings, acquire
 from labelwise.errors import ArgumentError, LabelError, ScreeningError, SelectionError
 from labelwise.kernels import LinearKernel
 from labelwise.potentials import Batch, Potential
+from labelwise.representations import RepresentationOptions
+from labelwise.representations.joint_rows import iter_row_sets
+from labelwise.representations.row_sets import RowScales, RowSets, join_row_sets
+from labelwise.selection import JointPosterior, select_joint_posterior
 from labelwise.structures import Frame, Source, iter_frames, write_structures
 
-RULES = ["pv", "lcmd", "k-center", "top", "random"]
+RULES = ["pv", "lcmd", "k-center", "top", "joint-pv", "random"]
+NOTHING = torch.zeros(0, dtype=torch.int64)
 
 
 @pytest.fixture
@@ -57,6 +62,92 @@ def test_picks_are_those_of_the_rule_on_the_features(
     expected = lw.select_batch("pv", *kernels, 6, regularisation=0.1)
     assert batch.pool_idx == expected.pool_idx.tolist()
     assert [pick.score for pick in batch.picks] == expected.score.tolist()
+
+
+def row_sets(structures: list[Atoms], potential: Potential, **options: object) -> RowSets:
+    parts = list(iter_row_sets(structures, potential, RepresentationOptions(**options)))
+    return join_row_sets(parts, parts[0].dim)
+
+
+@pytest.mark.parametrize("normalise", ["cosine", "none"])
+@pytest.mark.parametrize("n_probes", [3, None])
+@pytest.mark.parametrize("n_train", [0, 4])
+def test_the_joint_rule_chooses_as_the_posterior_does_on_the_rows(
+    n_train: int,
+    n_probes: int | None,
+    normalise: str,
+    train: list[Atoms],
+    pool: list[Atoms],
+    potential: Potential,
+) -> None:
+    train, pool = train[:n_train], pool[:12]
+    batch = lw.select(
+        pool, 5, train=train, potential=potential, rule="joint-pv", normalise=normalise,
+        n_probes=n_probes, energy_weight=0.25, regularisation=0.2, batch_atoms=20,
+    )  # fmt: skip
+    sets = row_sets(pool, potential, n_probes=n_probes)
+    labelled = row_sets(train, potential, n_probes=n_probes) if train else sets.take(NOTHING)
+    reference = labelled if train else sets
+    scales = RowScales.measured(reference, normalise=normalise, energy_weight=0.25)
+    expected = select_joint_posterior(
+        scales.weigh(sets), scales.weigh(labelled), 5, regularisation=0.2,
+        per_atom=normalise == "none",
+    )  # fmt: skip
+    assert batch.pool_idx == expected.pool_idx.tolist()
+    np.testing.assert_allclose([p.score for p in batch.picks], expected.score, rtol=1e-4)
+
+
+@pytest.mark.parametrize("n_train", [0, 4])
+def test_a_joint_shortlist_is_made_of_the_largest_variances(
+    n_train: int, train: list[Atoms], pool: list[Atoms], potential: Potential
+) -> None:
+    options = {"train": train[:n_train], "potential": potential, "rule": "joint-pv"}
+    options |= {"normalise": "none", "n_probes": 2, "batch_atoms": 20}
+    whole = lw.select(pool, 6, shortlist=len(pool), **options)
+    assert whole.pool_idx == lw.select(pool, 6, **options).pool_idx
+    sets = row_sets(pool, potential, n_probes=2)
+    labelled = row_sets(train, potential, n_probes=2)
+    labelled = labelled.take(torch.arange(n_train))
+    scales = RowScales.measured(labelled if n_train else sets, normalise="none", energy_weight=0.5)
+    variance = JointPosterior(scales.weigh(labelled)).variances(scales.weigh(sets)) / sets.n_atoms
+    allowed = torch.topk(variance, 8).indices.tolist()
+    assert set(lw.select(pool, 6, shortlist=8, **options).pool_idx) <= set(allowed)
+
+
+def test_the_joint_rule_needs_no_energy_rows(
+    train: list[Atoms], pool: list[Atoms], potential: Potential
+) -> None:
+    batch = lw.select(
+        pool, 3, train=train, potential=potential, rule="joint-pv", energy_weight=0.0, n_probes=2
+    )
+    assert [pick.nearest_train for pick in batch.picks] == [None] * 3
+
+
+def test_a_structure_whose_rows_are_not_finite_is_set_aside(
+    train: list[Atoms], pool: list[Atoms], potential: Potential
+) -> None:
+    class HalfBlind(type(potential)):
+        """Gives NaN for water."""
+
+        def embedding_pullback(self, batch: Batch, cotangent: torch.Tensor) -> torch.Tensor:
+            rows = super().embedding_pullback(batch, cotangent)
+            water = torch.tensor([n == 3 for n in batch.atom_counts])
+            return rows.masked_fill(water[:, None], torch.nan)
+
+    blind = copy.copy(potential)
+    blind.__class__ = HalfBlind
+    few = [atoms for atoms in pool if atoms.info["family"] in {"H2O", "CH4", "C2H4"}]
+    train = [atoms for atoms in train if atoms.info["family"] != "H2O"]
+    for shortlist in (None, 5):
+        batch = lw.select(
+            few, 4, train=train, potential=blind, rule="joint-pv", n_probes=2, shortlist=shortlist
+        )
+        screened = [item for item in batch.screened if item.role == "pool"]
+        assert {item.reason for item in screened} == {"non-finite-features"}
+        assert all(few[item.index].info["family"] == "H2O" for item in screened)
+        for pick, atoms in zip(batch.picks, batch.structures, strict=True):
+            assert atoms == few[pick.pool_index]
+            assert atoms.info["family"] != "H2O"
 
 
 @pytest.mark.parametrize("reduction", ["rms", "element-rms", "force-norm", "fields", "moments"])
@@ -251,6 +342,10 @@ def test_groups_are_counted(train: list[Atoms], pool: list[Atoms], potential: Po
         {"n_probes": 0, "representation": "ntk-f"},
         {"energy_weight": 1.5, "representation": "ntk-ef"},
         {"batch_atoms": 0},
+        {"rule": "joint-pv", "representation": "activation"},
+        {"rule": "joint-pv", "n_probes": 0},
+        {"rule": "joint-pv", "energy_weight": -0.5},
+        {"rule": "joint-pv", "normalise": "l2"},
     ],
 )
 def test_wrong_settings_say_what_is_allowed(

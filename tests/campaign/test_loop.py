@@ -301,6 +301,16 @@ def test_committees(tmp_path: Path, data: Path, rule: str, diversity: str) -> No
     assert members == [*own, "model.pt"]
 
 
+def test_joint_posterior(tmp_path: Path, data: Path) -> None:
+    selection = {"rule": "joint-pv", "n_probes": 2, "shortlist": 8, "normalise": "none"}
+    directory = write_campaign(tmp_path / "c", data, selection=selection, stop={"rounds": 1})
+    run_campaign(directory)
+    picks = read_json(directory / "round_001" / "picks.json")["candidates"]["train"]
+    scores = [pick["score"] for pick in picks]
+    assert scores == sorted(scores, reverse=True)
+    assert len(read_state(directory).rounds) == 2
+
+
 def test_export(finished: Path, tmp_path: Path) -> None:
     rounds = read_state(finished).rounds
     best = find_best_round(rounds)

@@ -93,6 +93,19 @@ def test_force_tangents_are_chosen_by_and_recorded(run, folder: Path) -> None:
     assert json.loads((folder / "batch.json").read_text())["settings"]["n_probes"] is None
 
 
+def test_joint_posterior_and_force_errors(run, folder: Path) -> None:
+    words = ["--rule", "joint-pv", "--probes", "2", "--force-std", "-n", "3"]
+    assert run("--train", "train.extxyz", "--pool", "pool_a.extxyz", *words, "-q") == 0
+    for atoms in ase.io.read(folder / "batch.extxyz", ":"):
+        by_atom = atoms.arrays["labelwise_force_std"]
+        assert by_atom.shape == (len(atoms),)
+        whole = atoms.info["labelwise_force_std"]
+        np.testing.assert_allclose(np.sqrt(np.mean(by_atom**2)), whole, rtol=1e-5)
+        assert whole > 0
+    settings = json.loads((folder / "batch.json").read_text())["settings"]
+    assert settings["rule"] == "joint-pv" and settings["regularisation"] == 0.3
+
+
 def test_same_command_twice_gives_the_same_files(run, folder: Path) -> None:
     words = ("--train", "train.extxyz", "--pool", "pool_*.extxyz", "-n", "5", "--quiet")
     assert run(*words) == 0
@@ -175,6 +188,11 @@ def test_fixed_atoms_keep_their_forces(run, folder: Path) -> None:
         (["--pool", "pool_a.extxyz", "-n", "3", "-r", "ntk-ef", "--energy-weight", "2"], 1,
          "between 0 and 1"),
         (["--pool", "pool_a.extxyz", "-n", "3", "--normalise", "x"], 2, "cosine"),
+        (["--pool", "pool_a.extxyz", "-n", "3", "--rule", "joint-pv", "-r", "activation"], 1,
+         "leave out the representation"),
+        (["--pool", "pool_a.extxyz", "-n", "3", "--force-std"], 1, "give --model and --train"),
+        (["--pool", "pool_a.extxyz", "-n", "3", "--force-std", "--train", "train.extxyz",
+          "--forces-key", "f"], 1, "label 'f' is missing"),
         (["--pool", "pool_a.extxyz", "-n", "3", "--shortlist", "2"], 1, "shortlist is 2, below"),
         (["--pool", "pool_a.extxyz", "-n", "3", "--regularisation", "-1"], 1, "above 0"),
         (["--pool", "pool_a.extxyz", "-n", "3", "--nonsense"], 2, "--nonsense"),
