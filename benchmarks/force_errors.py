@@ -39,6 +39,21 @@ from labelwise.selection.posterior_variance import posterior_variance
 
 N_PROBES = (4, 8, 16)
 WEIGHTS = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
+# What the rows behind a score cost: its name in force_tangents.json.
+COST_OF = {
+    "force RMS of the model": "labelwise energy + forces",
+    "ntk-e": "ntk-e",
+    "ntk-f force-norm": "ntk-f, force-norm",
+    "ntk-f fields": "ntk-f, fields",
+    "ntk-f moments, 8 probes": "ntk-f, moments, k = 8",
+    "ntk-f rms": "ntk-f, rms, exact",
+    "ntk-f element-rms": "ntk-f, element-rms, exact",
+    "ntk-f moments": "ntk-f, moments, exact",
+    "joint, λ = 0.3, 4 probes": "joint rows, k = 4",
+    "joint, λ = 0.3, 8 probes": "joint rows, k = 8",
+    "joint, λ = 0.3, 16 probes": "joint rows, k = 16",
+    "joint, λ = 0.3": "joint rows, exact",
+}
 REGULARISATIONS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 Features = dict[str, tuple[np.ndarray, tuple[FeatureBlock, ...]]]
 
@@ -245,6 +260,32 @@ def tables(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def quality_against_cost(results: dict[str, Any], costs: dict[str, Any]) -> str:
+    """Return the better normalisation of each score beside what its rows cost.
+
+    Args:
+        results: By data set.
+        costs: A part of force_tangents.json: row to force evaluations.
+    """
+    lines = [
+        "| score | force evaluations | " + " | ".join(f"{name}: ρ" for name in results) + " |",
+        "|---" * (2 + len(results)) + "|",
+    ]
+    for label, row in COST_OF.items():
+        cost = f"{costs[row]['force_evaluations']:.1f}" if row in costs else "1.0"
+        cells = []
+        for part in results.values():
+            found = part["scores"]
+            names = [
+                name for name in (label, f"{label} | none", f"{label} | cosine") if name in found
+            ]
+            means = {name: np.array(found[name])[:, 0].mean() for name in names}
+            best = max(means, key=lambda name: means[name])
+            cells.append(f"{means[best]:.2f}{' (cosine)' if best.endswith('cosine') else ''}")
+        lines.append(f"| {label} | {cost} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def main() -> None:
     """Study what is not done, and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -256,6 +297,7 @@ def main() -> None:
     parser.add_argument("--interval-repeats", type=int, default=3)
     parser.add_argument("--interval-every", type=int, default=4)
     parser.add_argument("--out", type=Path, required=True, help="folder of the figures")
+    parser.add_argument("--costs", type=Path, help="force_tangents.json, for quality by cost")
     args = parser.parse_args()
     torch.set_num_threads(1)
     args.out.mkdir(parents=True, exist_ok=True)
@@ -268,6 +310,9 @@ def main() -> None:
             path.write_text(json.dumps(study(structures, potential, args)))
     results = {path.stem: json.loads(path.read_text()) for path in sorted(args.out.glob("*.json"))}
     print(tables(results))
+    if args.costs is not None:
+        costs = json.loads(args.costs.read_text())[0]["rows"]
+        print("\n" + quality_against_cost(results, costs))
 
 
 if __name__ == "__main__":
