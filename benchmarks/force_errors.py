@@ -20,11 +20,11 @@ from typing import Any
 import numpy as np
 import torch
 from ase import Atoms
-from scipy.stats import spearmanr
 
 from labelwise import load_potential, read_structures
 from labelwise.force_uncertainty import predict_force_uncertainty
 from labelwise.kernels import LinearKernel
+from labelwise.metrics import sparsification_area, spearman
 from labelwise.potentials import Potential
 from labelwise.representations import (
     FeatureBlock,
@@ -123,13 +123,6 @@ def score_jointly(rows: dict[str, RowSets], labelled: np.ndarray) -> dict[str, n
     return scores
 
 
-def sparsification(score: np.ndarray, error: np.ndarray) -> float:
-    """Return the mean RMSE of what is left as the highest scores are removed, over that of all."""
-    square = np.square(error[np.argsort(-score, kind="stable")])
-    left = np.cumsum(square[::-1])[::-1] / np.arange(len(square), 0, -1)
-    return float(np.sqrt(left).mean() / np.sqrt(square.mean()))
-
-
 def study(structures: list[Atoms], potential: Potential, args: argparse.Namespace) -> Any:
     """Return the figures of one data set."""
     begin = time.process_time()
@@ -151,14 +144,14 @@ def study(structures: list[Atoms], potential: Potential, args: argparse.Namespac
         rest = np.setdiff1d(np.arange(n), labelled)
         scores = fixed | score_by_kernels(features, labelled) | score_jointly(rows, labelled)
         for label, score in scores.items():
-            rank = float(spearmanr(score[rest], rmse[rest]).statistic)
-            found.setdefault(label, []).append((rank, sparsification(score[rest], rmse[rest])))
+            rank = spearman(score[rest], rmse[rest])
+            found.setdefault(label, []).append((rank, sparsification_area(score[rest], rmse[rest])))
         if repeat < args.interval_repeats:
             intervals.append(check_intervals(structures, potential, errors, labelled, rest, args))
     return {
         "n": n,
         "rmse": float(np.sqrt(np.mean(np.square(np.concatenate(errors))))),
-        "oracle": sparsification(rmse, rmse),
+        "oracle": sparsification_area(rmse, rmse),
         "scores": found,
         "intervals": intervals,
         "cpu_seconds": time.process_time() - begin,
@@ -185,7 +178,7 @@ def check_intervals(
     rmse = [float(np.sqrt(np.mean(np.square(errors[i])))) for i in rest]
     assert found.atom_std is not None
     by_atom = [
-        float(spearmanr(std, np.sqrt(np.mean(np.square(errors[i]), axis=1))).statistic)
+        spearman(std, np.sqrt(np.mean(np.square(errors[i]), axis=1)))
         for i, std in zip(rest, found.atom_std, strict=True)
     ]
     inside = [
@@ -196,7 +189,7 @@ def check_intervals(
         for i, std in zip(rest, found.atom_std, strict=True)
     ]
     return {
-        "spearman": float(spearmanr(found.structure_std, rmse).statistic),
+        "spearman": spearman(found.structure_std, np.array(rmse)),
         "coverage": float(np.concatenate(inside).mean()),
         "coverage_by_atom": float(np.concatenate(inside_by_atom).mean()),
         "spearman_over_atoms": float(np.nanmean(by_atom)),

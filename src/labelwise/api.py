@@ -55,10 +55,10 @@ def select(
     representation: str = "ntk-e",
     parameters: str = "embedding",
     sketch_dim: int | None = None,
-    reduction: str = "rms",
+    reduction: str = "moments",
     n_probes: int | None = DEFAULT_PROBES,
     energy_weight: float = 0.5,
-    normalise: str = "cosine",
+    normalise: str | None = None,
     rule: str = "lcmd",
     shortlist: int | None = None,
     regularisation: float | None = None,
@@ -84,7 +84,8 @@ def select(
             exact.
         energy_weight: Part of the energy in the kernel of ``ntk-ef``, 0 to 1.
         normalise: ``cosine`` divides each structure's features by their own norm, ``none`` by
-            one number, so that their length counts.
+            one number, so that their length counts; by default ``none`` for ``joint-pv``, else
+            ``cosine``.
         rule: ``pv``, ``lcmd``, ``k-center``, ``top``, ``joint-pv`` or ``random``.
         shortlist: First keep the K structures of highest posterior variance.
         regularisation: λ of the posterior variance, dimensionless; by default 0.3 for
@@ -137,7 +138,7 @@ def represent(
     *,
     parameters: str = "embedding",
     sketch_dim: int | None = None,
-    reduction: str = "rms",
+    reduction: str = "moments",
     n_probes: int | None = DEFAULT_PROBES,
     energy_weight: float = 0.5,
     seed: int = 0,

@@ -45,6 +45,7 @@ def summarise_acquisition(
         "settings": {
             **asdict(settings),
             "regularisation": settings.resolved_regularisation,
+            "normalise": settings.resolved_normalise,
         },
         "model": None if potential is None else describe_potential(potential),
         "versions": package_versions(),

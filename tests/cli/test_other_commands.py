@@ -42,7 +42,8 @@ def test_no_words_show_help(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["select", "represent", "finetune", "campaign", "models", "doctor", "demo"]
+    "command",
+    ["select", "represent", "finetune", "campaign", "study-weight", "models", "doctor", "demo"],
 )
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([command, "--help"]) == 0
@@ -93,7 +94,7 @@ def test_represent_keeps_rows_as_they_are_and_says_what_their_parts_are(
     assert main([*words, "--out", "f.npz", "-q"]) == 0
     found = read_features(Path("f.npz"))
     structures = read_structures("pool.extxyz@:4")
-    expected = labelwise.represent(structures, potential, "ntk-ef", n_probes=2)
+    expected = labelwise.represent(structures, potential, "ntk-ef", reduction="rms", n_probes=2)
     np.testing.assert_allclose(found.features, expected, rtol=1e-4, atol=1e-6)
     n_weights = potential.tangent_size()
     assert found.metadata["blocks"] == [

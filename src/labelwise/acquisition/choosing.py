@@ -122,7 +122,7 @@ class FeatureChooser(Chooser):
         """Make kernels of normalised rows, of which no second copy is held."""
         blocks = feature_blocks(self._representation, self._potential)
         train, pool = (self._join(role) for role in ("train", "pool"))
-        normalise_rows(train, pool, blocks, normalise=self._settings.normalise)
+        normalise_rows(train, pool, blocks, normalise=self._settings.resolved_normalise)
         return LinearKernel(pool, normalise="none"), LinearKernel(train, normalise="none")
 
     def _join(self, role: str) -> Float32[np.ndarray, "n d"]:
@@ -196,7 +196,7 @@ class RowSetChooser(Chooser):
     @property
     def _per_atom(self) -> bool:
         """Under the cosine every structure has the same prior variance already."""
-        return self._settings.normalise == "none"
+        return self._settings.resolved_normalise == "none"
 
     def _condition(self, train: RowSets) -> None:
         """Measure the scales and weigh what is there."""
@@ -204,7 +204,7 @@ class RowSetChooser(Chooser):
         waiting = self._raw["pool"]
         reference = train if len(train) else join_row_sets(waiting, self._dim)
         self._scales = RowScales.measured(
-            reference, normalise=settings.normalise, energy_weight=settings.energy_weight
+            reference, normalise=settings.resolved_normalise, energy_weight=settings.energy_weight
         )
         self._train = self._scales.weigh(train)
         if settings.shortlist is not None:

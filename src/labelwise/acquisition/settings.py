@@ -41,7 +41,7 @@ class AcquisitionSettings:
         energy_weight: Part of the energy in the kernel of ``ntk-ef`` and in the prior
             variance of ``joint-pv``, 0 to 1.
         normalise: ``cosine`` divides each structure's features by their own norm, ``none`` by
-            one number, so that their length counts.
+            one number, so that their length counts; None for the rule's default.
         rule: A registered rule: ``pv``, ``lcmd``, ``k-center``, ``top``, ``random``; or
             ``joint-pv``, which takes the rows of energies and forces (``JointRows``) in place
             of a representation.
@@ -60,10 +60,10 @@ class AcquisitionSettings:
     representation: str = "ntk-e"
     parameters: str = "embedding"
     sketch_dim: int | None = None
-    reduction: str = "rms"
+    reduction: str = "moments"
     n_probes: int | None = DEFAULT_PROBES
     energy_weight: float = 0.5
-    normalise: str = "cosine"
+    normalise: str | None = None
     rule: str = "lcmd"
     shortlist: int | None = None
     regularisation: float | None = None
@@ -90,7 +90,7 @@ class AcquisitionSettings:
             ArgumentError: A name is unknown or a number out of range.
         """
         self.make_representation()
-        check_normalisation(self.normalise)
+        check_normalisation(self.resolved_normalise)
         if self.rule not in list_rules():
             raise ArgumentError(f"rule is {self.rule!r}; allowed are {', '.join(list_rules())}")
         if self.rule == JOINT_RULE:
@@ -123,6 +123,13 @@ class AcquisitionSettings:
         if self.regularisation is not None:
             return self.regularisation
         return DEFAULT_JOINT_REGULARISATION if self.rule == JOINT_RULE else DEFAULT_REGULARISATION
+
+    @property
+    def resolved_normalise(self) -> str:
+        """The normalisation as given, or the rule's default."""
+        if self.normalise is not None:
+            return self.normalise
+        return "none" if self.rule == JOINT_RULE else "cosine"
 
     @property
     def options(self) -> RepresentationOptions:

@@ -105,10 +105,10 @@ class SelectionSection(_Section):
     representation: str = "ntk-e"
     parameters: Literal["embedding", "readout", "products", "all"] = "embedding"
     sketch_dim: int | None = Field(default=None, ge=1)
-    reduction: str = "rms"
+    reduction: str = "moments"
     n_probes: int | None = Field(default=DEFAULT_PROBES, ge=1)
     energy_weight: float = Field(default=0.5, ge=0.0, le=1.0)
-    normalise: Literal["cosine", "none"] = "cosine"
+    normalise: Literal["cosine", "none"] | None = None
     shortlist: int | None = Field(default=None, ge=1)
     regularisation: float | None = Field(default=None, gt=0.0)
     batch_size: int = Field(default=5, ge=1)

@@ -39,10 +39,10 @@ selection:
   representation: ntk-e     # ntk-e, ntk-f, ntk-ef, activation, random
   parameters: embedding     # behind the ntk kernels: embedding, readout, products, all
   sketch_dim: null
-  reduction: rms            # of ntk-f: rms, element-rms, force-norm, fields, moments
+  reduction: moments        # of ntk-f: rms, element-rms, force-norm, fields, moments
   n_probes: 8               # random probes in place of all force tangents; null is exact
   energy_weight: 0.5        # part of the energy in the kernel of ntk-ef
-  normalise: cosine         # none: the length of a feature row counts too
+  normalise: null           # cosine, or none: the length of a row counts too (joint-pv)
   shortlist: null           # first keep the K structures of highest posterior variance
   regularisation: null      # of posterior variances; null is 0.3 for joint-pv, else 0.001
   batch_size: 5             # structures a round

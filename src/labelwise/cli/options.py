@@ -128,11 +128,11 @@ EnergyWeight = Annotated[
     ),
 ]
 Normalise = Annotated[
-    Normalisation,
+    Normalisation | None,
     typer.Option(
         "--normalise",
         help="Divide each structure's features by their own norm (cosine), or all by one "
-        "number (none), so that their length counts.",
+        "number (none), so that their length counts; by default none for joint-pv, else cosine.",
         rich_help_panel=CHOICE,
     ),
 ]

@@ -42,10 +42,10 @@ def select(
     representation: options.Representation = "ntk-e",
     parameters: options.ParameterBlock = options.Parameters.embedding,
     sketch_dim: options.SketchDim = None,
-    reduction: options.Reduction = "rms",
+    reduction: options.Reduction = "moments",
     probes: options.Probes = options.DEFAULT_PROBES,
     energy_weight: options.EnergyWeight = 0.5,
-    normalise: options.Normalise = options.Normalisation.cosine,
+    normalise: options.Normalise = None,
     rule: Annotated[
         str,
         typer.Option(
@@ -134,7 +134,7 @@ def select(
         reduction=reduction,
         n_probes=options.parse_probes(probes),
         energy_weight=energy_weight,
-        normalise=normalise.value,
+        normalise=None if normalise is None else normalise.value,
         rule=rule,
         shortlist=shortlist,
         regularisation=regularisation,
