@@ -113,7 +113,9 @@ def expected(
 def compute(
     potential: Potential, structures: Any = None, name: str = "ntk-f", **options: Any
 ) -> torch.Tensor:
-    representation = make_representation(name, RepresentationOptions(**options))
+    representation = make_representation(
+        name, RepresentationOptions(**{"n_probes": None, **options})
+    )
     assert isinstance(representation, ModelRepresentation)
     batch = batch_of(potential, samples() if structures is None else structures)
     rows = representation.compute(potential, batch)
@@ -192,7 +194,7 @@ def test_long_rows_are_sketched(
 
 def test_lengths_of_rows(potential: Potential) -> None:
     def size(reduction: str, **options: Any) -> int:
-        chosen = RepresentationOptions(reduction=reduction, **options)
+        chosen = RepresentationOptions(reduction=reduction, **{"n_probes": None, **options})
         representation = make_representation("ntk-f", chosen)
         assert isinstance(representation, ModelRepresentation)
         return representation.size(potential)
@@ -259,7 +261,7 @@ def test_probes_are_unbiased_and_converge_at_the_rate_of_monte_carlo(
     n_weights = potential.tangent_size()
 
     def reduce(**options: Any) -> torch.Tensor:
-        chosen = RepresentationOptions(reduction=reduction, **options)
+        chosen = RepresentationOptions(reduction=reduction, **{"n_probes": None, **options})
         made = REDUCTIONS[reduction](chosen, potential, n_weights)
         return made(KnownJacobian(potential, 1))[0] ** power
 
