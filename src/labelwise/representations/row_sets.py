@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from jaxtyping import Float, Int64
@@ -59,7 +60,7 @@ class RowSets:
         """Length d of a row."""
         return self.rows.shape[1]
 
-    @property
+    @cached_property
     def starts(self) -> Int64[Tensor, " n"]:
         """Place of each structure's energy row, (n,)."""
         return torch.cumsum(self.counts, 0) - self.counts

@@ -35,7 +35,7 @@ from labelwise.selection.linear_posterior import LinearPrior
 #: λ, in units of the mean prior variance of a structure; see benchmarks/results/force_errors.md.
 DEFAULT_JOINT_REGULARISATION = 0.3
 _STRUCTURES_AT_ONCE = 256
-_REFRESH = 32
+_REFRESH = 64
 
 
 class JointPosterior:
@@ -237,14 +237,17 @@ class _LazyScores:
         directions = self._posterior.directions
         stale = structures[self._applied[structures] < len(directions)]
         stale = stale[torch.isfinite(self._bound[stale])]
-        for age in torch.unique(self._applied[stale]).tolist():
-            alike = stale[self._applied[stale] == age]
-            for group in torch.split(alike, _STRUCTURES_AT_ONCE):
-                part = self._pool.take(group)
-                fall = (part.rows.double() @ directions[age:].T).square().sum(1)
-                total = torch.zeros(len(part), dtype=torch.float64)
-                total.index_add_(0, part.owner, fall)
-                self._bound[group] -= total / self._divisor[group]
+        by_age = stale[torch.argsort(self._applied[stale], stable=True)]
+        for group in torch.split(by_age, _STRUCTURES_AT_ONCE) if len(by_age) else ():
+            part = self._pool.take(group)
+            applied = self._applied[group]
+            oldest = int(applied[0])
+            fall = (part.rows.double() @ directions[oldest:].T).square_()
+            number = torch.arange(oldest, len(directions))
+            fall.masked_fill_(number[None, :] < applied[part.owner][:, None], 0.0)
+            total = torch.zeros(len(part), dtype=torch.float64)
+            total.index_add_(0, part.owner, fall.sum(1))
+            self._bound[group] -= total / self._divisor[group]
         self._applied[structures] = len(directions)
 
 
