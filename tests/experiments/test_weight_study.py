@@ -55,7 +55,7 @@ def _find(study: WeightStudy, parameters: str, kernel: str, weight: float):
 
 
 def test_every_block_kernel_and_weight_is_scored_in_every_repeat(study: WeightStudy) -> None:
-    kernels = ("joint-pv", "joint-pv-cosine", "ntk-ef-moments")
+    kernels = ("joint-pv", "joint-pv-cosine", "ntk-ef-fields")
     expected = [(kernel, weight) for kernel in kernels for weight in (0.0, 0.5, 1.0)]
     assert [block.parameters for block in study.blocks] == ["embedding", "readout"]
     for block in study.blocks:
@@ -100,7 +100,7 @@ def test_the_ends_are_ntk_e_and_ntk_f(
     options = RepresentationOptions(parameters=parameters, n_probes=2)
     kernel = LinearKernel(represent(demo_pool, demo_potential, name, options=options))
     errors = np.array(study.reference.force_errors)
-    found = _find(study, parameters, "ntk-ef-moments", weight)
+    found = _find(study, parameters, "ntk-ef-fields", weight)
     for repeat, split in enumerate(draw_splits(SETTINGS, len(demo_pool), 0)):
         rest, train = (torch.from_numpy(idx) for idx in (split.rest_idx, split.train_idx))
         score = posterior_variance(kernel.take(rest), kernel.take(train)).numpy()

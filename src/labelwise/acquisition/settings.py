@@ -60,7 +60,7 @@ class AcquisitionSettings:
     representation: str = "ntk-e"
     parameters: str = "embedding"
     sketch_dim: int | None = None
-    reduction: str = "moments"
+    reduction: str = "fields"
     n_probes: int | None = DEFAULT_PROBES
     energy_weight: float = 0.5
     normalise: str | None = None

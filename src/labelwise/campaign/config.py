@@ -105,7 +105,7 @@ class SelectionSection(_Section):
     representation: str = "ntk-e"
     parameters: Literal["embedding", "readout", "products", "all"] = "embedding"
     sketch_dim: int | None = Field(default=None, ge=1)
-    reduction: str = "moments"
+    reduction: str = "fields"
     n_probes: int | None = Field(default=DEFAULT_PROBES, ge=1)
     energy_weight: float = Field(default=0.5, ge=0.0, le=1.0)
     normalise: Literal["cosine", "none"] | None = None

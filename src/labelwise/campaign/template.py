@@ -39,7 +39,7 @@ selection:
   representation: ntk-e     # ntk-e, ntk-f, ntk-ef, activation, random
   parameters: embedding     # behind the ntk kernels: embedding, readout, products, all
   sketch_dim: null
-  reduction: moments        # of ntk-f: rms, element-rms, force-norm, fields, moments
+  reduction: fields         # of ntk-f: rms, element-rms, force-norm, fields, moments
   n_probes: 8               # random probes in place of all force tangents; null is exact
   energy_weight: 0.5        # part of the energy in the kernel of ntk-ef
   normalise: null           # cosine, or none: the length of a row counts too (joint-pv)

@@ -36,7 +36,7 @@ def represent(
     representation: options.Representation = "ntk-e",
     parameters: options.ParameterBlock = options.Parameters.embedding,
     sketch_dim: options.SketchDim = None,
-    reduction: options.Reduction = "moments",
+    reduction: options.Reduction = "fields",
     probes: options.Probes = options.DEFAULT_PROBES,
     energy_weight: options.EnergyWeight = 0.5,
     seed: options.Seed = 0,

@@ -81,7 +81,7 @@ def study_weight(
             help="Of the force rows of ntk-ef: rms, element-rms, force-norm, fields, moments.",
             rich_help_panel=options.CHOICE,
         ),
-    ] = "moments",
+    ] = "fields",
     probes: options.Probes = options.DEFAULT_PROBES,
     sketch_dim: options.SketchDim = None,
     regularisation: Annotated[

@@ -42,7 +42,7 @@ class WeightStudySettings:
 
     parameters: tuple[str, ...] = PARAMETER_BLOCKS
     weights: tuple[float, ...] = DEFAULT_WEIGHTS
-    reductions: tuple[str, ...] = ("moments",)
+    reductions: tuple[str, ...] = ("fields",)
     n_probes: int | None = 8
     n_train: int = 15
     n_repeats: int = 5

@@ -45,7 +45,7 @@ class RepresentationOptions:
     parameters: str = "embedding"
     sketch_dim: int | None = None
     seed: int = 0
-    reduction: str = "moments"
+    reduction: str = "fields"
     n_probes: int | None = DEFAULT_PROBES
     energy_weight: float = 0.5
 
