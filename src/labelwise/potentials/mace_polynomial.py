@@ -25,6 +25,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from labelwise.errors import PotentialError
+
 MAX_CORRELATION = 3
 
 # Below so many numbers picking the pairs is faster than a loop that makes no copies.
@@ -145,3 +147,81 @@ def apply_curvature(
     if t3 is not None:
         curve.add_(torch.bmm(mixed_products(x, w).permute(1, 2, 0), t3), alpha=3)
     return curve.permute(2, 0, 1)
+
+
+def frozen_polynomial(
+    x: Float[Tensor, "L b n"],
+    t1: Float[Tensor, "b 1 L"],
+    t2: Float[Tensor, "b L L"],
+    t3: Float[Tensor, "b Q L"] | None,
+) -> Float[Tensor, "b n"]:
+    """Return f for constant coefficients, twice differentiable by x.
+
+    Args:
+        x: (L, b, n), contiguous.
+        t1: (b, 1, L), symmetric like the others, not requiring gradients.
+        t2: (b, L, L).
+        t3: (b, Q, L) or None.
+
+    Returns:
+        (b, n). To differentiate it a third time raises ``PotentialError``.
+    """
+    out: Tensor = _FrozenPolynomial.apply(x, t1, t2, t3)  # type: ignore[no-untyped-call]
+    return out
+
+
+class _FrozenPolynomial(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, t1: Tensor, t2: Tensor, t3: Tensor | None) -> Tensor:
+        value, slope, _ = evaluate_polynomial(x, t1, t2, t3)
+        ctx.save_for_backward(x, t2, t3, slope)
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        x, t2, t3, slope = ctx.saved_tensors
+        return _FrozenSlope.apply(grad, x, t2, t3, slope), None, None, None  # type: ignore[no-untyped-call]
+
+
+class _FrozenSlope(torch.autograd.Function):
+    """``grad`` times ∇f, a function of ``grad`` and, through the slope handed to it, of x."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, grad: Tensor, x: Tensor, t2: Tensor, t3: Tensor | None, slope: Tensor
+    ) -> Tensor:
+        ctx.save_for_backward(grad, x, t2, t3, slope)
+        return (grad[..., None] * slope).permute(2, 0, 1)
+
+    @staticmethod
+    def backward(ctx: Any, step: Tensor) -> Any:
+        along, curve = _FrozenCurvature.apply(step, *ctx.saved_tensors)  # type: ignore[no-untyped-call]
+        return along, curve, None, None, None
+
+
+class _FrozenCurvature(torch.autograd.Function):
+    """What ``_FrozenSlope`` hands back; a function of its own so that its derivative can raise.
+
+    ``once_differentiable`` raises from ``backward`` only: ``torch.autograd.grad`` would pass by
+    the node that it hangs up and leave the term out.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,  # noqa: ARG004
+        step: Tensor,
+        grad: Tensor,
+        x: Tensor,
+        t2: Tensor,
+        t3: Tensor | None,
+        slope: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        along = (step.permute(1, 2, 0) * slope).sum(-1)
+        return along, apply_curvature(x, (grad * step).contiguous(), t2, t3)
+
+    @staticmethod
+    def backward(ctx: Any, *steps: Tensor) -> Any:  # noqa: ARG004
+        raise PotentialError(
+            "third derivatives of a MACE potential are not available while its weights are "
+            "constant; differentiate twice at most, or let the product weights require gradients"
+        )
