@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import permutations
 from typing import Any
 
 import torch
@@ -26,10 +25,14 @@ from labelwise.finetuning.lean_batch import LeanBatch, join
 from labelwise.finetuning.polynomial import Phase, Polynomial, silu
 from labelwise.potentials import Graph
 from labelwise.potentials.mace import MacePotential
+from labelwise.potentials.mace_polynomial import (
+    MAX_CORRELATION,
+    polynomial_coefficients,
+    symmetric_basis,
+)
 
 _RESIDUAL = "RealAgnosticResidualInteractionBlock"
 _INTERACTIONS = (_RESIDUAL, "RealAgnosticInteractionBlock")
-_MAX_CORRELATION = 3
 _MAX_EDGES = 6_000_000
 
 
@@ -164,7 +167,7 @@ class _Layer:
         self._contraction = product.symmetric_contractions.contractions[0]
         weight = product.linear.weight
         scale = product.linear.instructions[0].path_weight
-        self._basis = [b * scale for b in _symmetric_basis(self._contraction, weight.device)]
+        self._basis = [b * scale for b in symmetric_basis(self._contraction, weight.device)]
         orders = [int(ir.ir.l) for ir in block.conv_tp.irreps_in2]
         self._order = torch.tensor(
             [k for k, order in enumerate(orders) for _ in range(2 * order + 1)],
@@ -252,39 +255,13 @@ class _Layer:
     def _contract(self, batch: LeanBatch, x: Float[Tensor, "L ZC A"]) -> Float[Tensor, "ZC A"]:
         """Apply the symmetric contraction."""
         weights = (*reversed(self._contraction.weights), self._contraction.weights_max)
-        tables = []
-        for basis, weight in zip(self._basis, weights, strict=True):
-            rows = weight.index_select(0, batch.present).transpose(1, 2).reshape(x.shape[1], -1)
-            tables.append((rows @ basis.flatten(1)).view(-1, *basis.shape[1:]))
-        while len(tables) < _MAX_CORRELATION:
-            tables.append(None)
-        if tables[1] is None:
-            tables[1] = x.new_zeros(x.shape[1], len(x), len(x))
+        rows = [
+            weight.index_select(0, batch.present).transpose(1, 2).reshape(x.shape[1], -1)
+            for weight in weights
+        ]
+        tables = polynomial_coefficients(self._basis, rows)
         out: Tensor = Polynomial.apply(x, *tables, self._phase)  # type: ignore[no-untyped-call]
         return out
-
-
-def _symmetric_basis(contraction: Any, device: torch.device) -> list[Float[Tensor, "_ _ L"]]:
-    """Symmetrise the coupling coefficients, and keep one of each pair of orders.
-
-    Returns:
-        For each correlation ν = 1, 2, 3: (K_ν, 1, L), (K_2, L, L), (K_3, Q, L), Q the
-        pairs in the order of ``torch.triu_indices``.
-    """
-    n_components = contraction.U_tensors(1).shape[0]
-    rows, columns = torch.triu_indices(n_components, n_components)
-    basis = []
-    for order in range(1, contraction.correlation + 1):
-        coupling = contraction.U_tensors(order).double().movedim(-1, 0)
-        orders = list(permutations(range(1, order + 1)))
-        mean = torch.stack([coupling.permute(0, *each) for each in orders]).mean(0)
-        if order == 1:
-            mean = mean[:, None, :]
-        if order == _MAX_CORRELATION:
-            twice = torch.where(rows == columns, 1.0, 2.0).to(mean)
-            mean = mean[:, rows, columns] * twice[:, None]
-        basis.append(mean.to(contraction.weights_max.dtype).to(device).contiguous())
-    return basis
 
 
 def _read_out(readout: Any, features: Float[Tensor, "N C"], scale: float) -> Float[Tensor, "N 1"]:
@@ -347,7 +324,7 @@ def _supports_product(product: Any) -> bool:
     return (
         type(contraction).__name__ == "SymmetricContraction"
         and len(contraction.contractions) == 1
-        and contraction.contractions[0].correlation <= _MAX_CORRELATION
+        and contraction.contractions[0].correlation <= MAX_CORRELATION
         and _only_scalars(product.linear.irreps_in)
         and product.linear.irreps_in == product.linear.irreps_out
     )

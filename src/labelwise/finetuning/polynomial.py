@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
+
+from labelwise.potentials.mace_polynomial import apply_curvature, evaluate_polynomial
 
 
 @dataclass
@@ -29,47 +30,10 @@ class Phase:
     weights: bool = True
 
 
-# Below so many numbers picking the pairs is faster than a loop that makes no copies.
-_FEW = 65_536
-
-
-def pair_products(x: Float[Tensor, "L b n"]) -> Float[Tensor, "Q b n"]:
-    """Return x_i x_j for i <= j, in the order of ``torch.triu_indices``; Q = L (L + 1) / 2."""
-    size = len(x)
-    if x.numel() < _FEW:
-        i, j = torch.triu_indices(size, size, device=x.device)
-        return x.index_select(0, i).mul_(x.index_select(0, j))
-    out = x.new_empty(size * (size + 1) // 2, *x.shape[1:])
-    for i, rows in enumerate(torch.split(out, list(range(size, 0, -1)))):
-        torch.mul(x[i:], x[i], out=rows)
-    return out
-
-
-def mixed_products(x: Float[Tensor, "L b n"], w: Float[Tensor, "L b n"]) -> Float[Tensor, "Q b n"]:
-    """Return x_i w_j + x_j w_i for i <= j, in the order of ``torch.triu_indices``."""
-    size = len(x)
-    if x.numel() < _FEW:
-        i, j = torch.triu_indices(size, size, device=x.device)
-        out = x.index_select(0, i).mul_(w.index_select(0, j))
-        return out.addcmul_(x.index_select(0, j), w.index_select(0, i))
-    out = x.new_empty(size * (size + 1) // 2, *x.shape[1:])
-    for i, rows in enumerate(torch.split(out, list(range(size, 0, -1)))):
-        torch.mul(w[i:], x[i], out=rows)
-        rows.addcmul_(x[i:], w[i])
-    return out
-
-
 class Polynomial(torch.autograd.Function):
-    """f = Σ_i x_i (t1_i + Σ_j t2_ij x_j + Σ_{j<=k} t3_jk,i x_j x_k), coefficients symmetric.
+    """The polynomial of ``labelwise.potentials.mace_polynomial``, with gradients for coefficients.
 
-    Symmetric means that all orders of the indices give the same coefficient (in t3 an entry
-    j < k holds the sum of its two orders). Then ∇f = t1 + 2 t2·x + 3 t3·xx, whose parts f
-    already has: the forces' pass costs nothing. In the weights' pass
-    ∇²f·w = 2 t2·w + 3 t3·(xw + wx).
-
-    Shapes: x (L, b, n), t1 (b, 1, L), t2 (b, L, L), t3 (b, Q, L), f (b, n), where b runs over
-    elements and channels, n over atoms. Components come first, so that products of pairs of
-    them run over long rows.
+    The forces' pass has nothing left to compute; the weights' pass needs the curvature.
     """
 
     @staticmethod
@@ -82,19 +46,10 @@ class Polynomial(torch.autograd.Function):
         phase: Phase,
     ) -> Tensor:
         """Return f."""
-        rows = x.permute(1, 2, 0)
-        linear = torch.bmm(rows, t2)
-        value = t1 + linear
-        slope = t1 + 2 * linear
-        products = None
-        if t3 is not None:
-            products = pair_products(x)
-            square = torch.bmm(products.permute(1, 2, 0), t3)
-            value.add_(square)
-            slope.add_(square, alpha=3)
+        value, slope, products = evaluate_polynomial(x, t1, t2, t3)
         ctx.save_for_backward(x, t1, t2, t3, slope, products)
         ctx.phase = phase
-        return (rows * value).sum(-1)
+        return value
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
@@ -134,16 +89,11 @@ class _PolynomialSlope(torch.autograd.Function):
         grad, x, t2, t3, slope, products = ctx.saved_tensors
         towards = (grad * step).contiguous()
         w = towards.permute(1, 2, 0)
-        curve = 2 * torch.bmm(w, t2)
         d1 = w.sum(1, keepdim=True)
         d2 = 2 * torch.bmm(x.transpose(0, 1), w)
-        d3 = None
-        if t3 is not None:
-            mixed = mixed_products(x, towards)
-            curve.add_(torch.bmm(mixed.permute(1, 2, 0), t3), alpha=3)
-            d3 = 3 * torch.bmm(products.transpose(0, 1), w)
+        d3 = None if t3 is None else 3 * torch.bmm(products.transpose(0, 1), w)
         along = (step.permute(1, 2, 0) * slope).sum(-1)
-        return along, curve.permute(2, 0, 1), d1, d2, d3, None, None
+        return along, apply_curvature(x, towards, t2, t3), d1, d2, d3, None, None
 
 
 class Silu(torch.autograd.Function):

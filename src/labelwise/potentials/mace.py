@@ -13,6 +13,7 @@ from labelwise.errors import PotentialError
 from labelwise.potentials.base import Potential, check_parameter_block
 from labelwise.potentials.graphs import Batch, GraphBuilder
 from labelwise.potentials.mace_checkpoint import hash_model
+from labelwise.potentials.mace_convolution import NeighbourConvolution, has_scalar_convolution
 from labelwise.potentials.mace_products import ElementwiseContraction
 
 _BLOCK_PREFIXES = {
@@ -176,7 +177,9 @@ def choose_head(heads: tuple[str, ...], head: str | None) -> str:
 
 
 class _FeatureView:
-    """The model with its geometry, embedding and products replaced, sharing every weight.
+    """The model with some of its modules replaced, sharing every weight.
+
+    Geometry and embedding can be cut off or overridden, convolutions and products are faster.
 
     The original module stays as it is, for fine-tuning and saving.
     """
@@ -190,8 +193,15 @@ class _FeatureView:
         }
         self._geometry = tuple(geometry.values())
         products = torch.nn.ModuleList([_with_fast_contraction(p) for p in model.products])
+        blocks = torch.nn.ModuleList([_with_fast_convolution(b) for b in model.interactions])
         self._model = _with_modules(
-            model, {"node_embedding": self._embedding, "products": products, **geometry}
+            model,
+            {
+                "node_embedding": self._embedding,
+                "interactions": blocks,
+                "products": products,
+                **geometry,
+            },
         )
 
     def run(
@@ -242,6 +252,14 @@ def _with_modules(module: Any, replaced: dict[str, torch.nn.Module]) -> Any:
     """Copy a module shallowly, sharing parameters and buffers, with some children replaced."""
     view = copy.copy(module)
     view.__dict__["_modules"] = {**module._modules, **replaced}
+    return view
+
+
+def _with_fast_convolution(block: Any) -> Any:
+    if not has_scalar_convolution(block):
+        return block
+    view = _with_modules(block, {"conv_tp": NeighbourConvolution(block.conv_tp)})
+    view.conv_fusion = True  # mace-torch then hands over nodes and edges, and sums no messages
     return view
 
 

@@ -4,7 +4,8 @@ mace-torch contracts the coupling coefficients U with the weights W anew for eve
 2 L³ K C flops and an intermediate of L² C numbers each (L = 16 spherical components,
 K = 23 paths). W depends on the element alone, so here U·W is formed once for each element
 that is present and applied to all of its atoms: the same sums in another order, and three
-quarters of a forward pass saved.
+quarters of a forward pass saved. Where the output is a scalar and the weights are constant, it
+is a polynomial whose derivatives are known (``mace_polynomial``).
 
 Source: Batatia et al., *MACE*, NeurIPS 2022, equations 10 and 11.
 """
@@ -16,6 +17,13 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from labelwise.potentials.mace_polynomial import (
+    frozen_polynomial,
+    is_polynomial,
+    polynomial_coefficients,
+    symmetric_basis,
+)
 
 
 class ElementwiseContraction(torch.nn.Module):
@@ -29,6 +37,7 @@ class ElementwiseContraction(torch.nn.Module):
         """Wrap a ``SymmetricContraction``."""
         super().__init__()
         self.contractions: torch.nn.ModuleList = contraction.contractions
+        self._outputs = [_Output(each) for each in self.contractions]
 
     def forward(
         self, features: Float[Tensor, "N C L"], attributes: Float[Tensor, "N E"]
@@ -47,7 +56,7 @@ class ElementwiseContraction(torch.nn.Module):
         present, counts = torch.unique_consecutive(species[order], return_counts=True)
         groups = torch.split(features[order], counts.tolist())
         rows = [
-            torch.cat([_contract(c, group, z) for c in self.contractions], dim=-1)
+            torch.cat([output.contract(group, z) for output in self._outputs], dim=-1)
             for z, group in zip(present.tolist(), groups, strict=True)
         ]
         back = torch.empty_like(order)
@@ -55,10 +64,28 @@ class ElementwiseContraction(torch.nn.Module):
         return torch.cat(rows)[back]
 
 
-def _contract(
+class _Output:
+    """One output irrep of the contraction."""
+
+    def __init__(self, contraction: Any) -> None:
+        self._contraction = contraction
+        self._basis: list[Tensor] | None = None
+        if is_polynomial(contraction):
+            self._basis = symmetric_basis(contraction, contraction.weights_max.device)
+
+    def contract(self, features: Float[Tensor, "n C L"], element: int) -> Float[Tensor, "n out"]:
+        """Apply it to atoms of one element, by the polynomial unless weights need gradients."""
+        weights = (*reversed(self._contraction.weights), self._contraction.weights_max)
+        if self._basis is None or any(weight.requires_grad for weight in weights):
+            return _contract_by_horner(self._contraction, features, element)
+        tables = polynomial_coefficients(self._basis, [weight[element].T for weight in weights])
+        return frozen_polynomial(features.permute(2, 1, 0).contiguous(), *tables).T
+
+
+def _contract_by_horner(
     contraction: Any, features: Float[Tensor, "n C L"], element: int
 ) -> Float[Tensor, "n out"]:
-    """Apply one output irrep of the contraction to atoms (n_z, C, L) of one element.
+    """Apply one output irrep to atoms of one element, differentiable by the weights.
 
     Horner's scheme: ((T₃ x + T₂) x + T₁) x with T_ν = U_ν W_ν[element].
     """

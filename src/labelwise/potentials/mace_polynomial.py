@@ -1,0 +1,227 @@
+"""The symmetric contraction to scalars as a polynomial with known derivatives.
+
+To a scalar, MACE's contraction of correlation three or less is a polynomial in the L components
+of an atom's features,
+
+    f = Σ_i x_i (t1_i + Σ_j t2_ij x_j + Σ_{j<=k} t3_jk,i x_j x_k).
+
+Its value does not change when the coefficients are made symmetric in their indices (in t3 an entry
+j < k then holds the sum of its two orders), and then ∇f = t1 + 2 t2·x + 3 t3·xx, whose parts f
+already has, and ∇²f·w = 2 t2·w + 3 t3·(xw + wx). Autograd would differentiate what it recorded of
+the first derivative: many small steps, most of which only undo each other.
+
+Shapes: x (L, b, n), t1 (b, 1, L), t2 (b, L, L), t3 (b, Q, L) or None, f (b, n), where b runs over
+channels (and elements), n over atoms, Q = L (L + 1) / 2 over pairs. Components come first, so that
+products of pairs of them run over long rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import permutations
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from labelwise.errors import PotentialError
+
+MAX_CORRELATION = 3
+
+# Below so many numbers picking the pairs is faster than a loop that makes no copies.
+_FEW = 65_536
+
+
+def is_polynomial(contraction: Any) -> bool:
+    """Tell whether one output of mace-torch's symmetric contraction is such a polynomial."""
+    order = int(contraction.correlation)
+    # A contraction to vectors has their components as a further, first axis.
+    return order <= MAX_CORRELATION and contraction.U_tensors(order).dim() == order + 1
+
+
+def symmetric_basis(contraction: Any, device: torch.device) -> list[Float[Tensor, "_ _ L"]]:
+    """Symmetrise the coupling coefficients, and keep one of each pair of orders.
+
+    Args:
+        contraction: mace-torch's ``Contraction`` to a scalar, see ``is_polynomial``.
+        device: Where the basis is wanted.
+
+    Returns:
+        For each correlation ν = 1, 2, 3: (K_ν, 1, L), (K_2, L, L), (K_3, Q, L), Q the
+        pairs in the order of ``torch.triu_indices``.
+    """
+    n_components = contraction.U_tensors(1).shape[0]
+    rows, columns = torch.triu_indices(n_components, n_components)
+    basis = []
+    for order in range(1, contraction.correlation + 1):
+        coupling = contraction.U_tensors(order).double().movedim(-1, 0)
+        orders = list(permutations(range(1, order + 1)))
+        mean = torch.stack([coupling.permute(0, *each) for each in orders]).mean(0)
+        if order == 1:
+            mean = mean[:, None, :]
+        if order == MAX_CORRELATION:
+            twice = torch.where(rows == columns, 1.0, 2.0).to(mean)
+            mean = mean[:, rows, columns] * twice[:, None]
+        basis.append(mean.to(contraction.weights_max.dtype).to(device).contiguous())
+    return basis
+
+
+def polynomial_coefficients(
+    basis: Sequence[Float[Tensor, "_ _ L"]], weights: Sequence[Float[Tensor, "b _"]]
+) -> tuple[Float[Tensor, "b 1 L"], Float[Tensor, "b L L"], Float[Tensor, "b Q L"] | None]:
+    """Contract the basis with weights.
+
+    Args:
+        basis: What ``symmetric_basis`` returned.
+        weights: For each correlation ν = 1, 2, 3: (b, K_ν).
+
+    Returns:
+        t1, t2 (zeros if the correlation is one) and t3 (None unless it is three).
+    """
+    tables: list[Tensor] = [
+        (rows @ couplings.flatten(1)).view(-1, *couplings.shape[1:])
+        for couplings, rows in zip(basis, weights, strict=True)
+    ]
+    linear, n_components = tables[0], tables[0].shape[-1]
+    quadratic = (
+        tables[1] if len(tables) > 1 else linear.new_zeros(len(linear), n_components, n_components)
+    )
+    return linear, quadratic, tables[2] if len(tables) == MAX_CORRELATION else None
+
+
+def pair_products(x: Float[Tensor, "L b n"]) -> Float[Tensor, "Q b n"]:
+    """Return x_i x_j for i <= j, in the order of ``torch.triu_indices``; Q = L (L + 1) / 2."""
+    size = len(x)
+    if x.numel() < _FEW:
+        i, j = torch.triu_indices(size, size, device=x.device)
+        return x.index_select(0, i).mul_(x.index_select(0, j))
+    out = x.new_empty(size * (size + 1) // 2, *x.shape[1:])
+    for i, rows in enumerate(torch.split(out, list(range(size, 0, -1)))):
+        torch.mul(x[i:], x[i], out=rows)
+    return out
+
+
+def mixed_products(x: Float[Tensor, "L b n"], w: Float[Tensor, "L b n"]) -> Float[Tensor, "Q b n"]:
+    """Return x_i w_j + x_j w_i for i <= j, in the order of ``torch.triu_indices``."""
+    size = len(x)
+    if x.numel() < _FEW:
+        i, j = torch.triu_indices(size, size, device=x.device)
+        out = x.index_select(0, i).mul_(w.index_select(0, j))
+        return out.addcmul_(x.index_select(0, j), w.index_select(0, i))
+    out = x.new_empty(size * (size + 1) // 2, *x.shape[1:])
+    for i, rows in enumerate(torch.split(out, list(range(size, 0, -1)))):
+        torch.mul(w[i:], x[i], out=rows)
+        rows.addcmul_(x[i:], w[i])
+    return out
+
+
+def evaluate_polynomial(
+    x: Float[Tensor, "L b n"],
+    t1: Float[Tensor, "b 1 L"],
+    t2: Float[Tensor, "b L L"],
+    t3: Float[Tensor, "b Q L"] | None,
+) -> tuple[Float[Tensor, "b n"], Float[Tensor, "b n L"], Float[Tensor, "Q b n"] | None]:
+    """Return f, ∇f and the products of pairs (None without t3); not to be differentiated."""
+    rows = x.permute(1, 2, 0)
+    linear = torch.bmm(rows, t2)
+    value = t1 + linear
+    slope = t1 + 2 * linear
+    products = None
+    if t3 is not None:
+        products = pair_products(x)
+        square = torch.bmm(products.permute(1, 2, 0), t3)
+        value.add_(square)
+        slope.add_(square, alpha=3)
+    return (rows * value).sum(-1), slope, products
+
+
+def apply_curvature(
+    x: Float[Tensor, "L b n"],
+    w: Float[Tensor, "L b n"],
+    t2: Float[Tensor, "b L L"],
+    t3: Float[Tensor, "b Q L"] | None,
+) -> Float[Tensor, "L b n"]:
+    """Return ∇²f·w; not to be differentiated."""
+    curve = 2 * torch.bmm(w.permute(1, 2, 0), t2)
+    if t3 is not None:
+        curve.add_(torch.bmm(mixed_products(x, w).permute(1, 2, 0), t3), alpha=3)
+    return curve.permute(2, 0, 1)
+
+
+def frozen_polynomial(
+    x: Float[Tensor, "L b n"],
+    t1: Float[Tensor, "b 1 L"],
+    t2: Float[Tensor, "b L L"],
+    t3: Float[Tensor, "b Q L"] | None,
+) -> Float[Tensor, "b n"]:
+    """Return f for constant coefficients, twice differentiable by x.
+
+    Args:
+        x: (L, b, n), contiguous.
+        t1: (b, 1, L), symmetric like the others, not requiring gradients.
+        t2: (b, L, L).
+        t3: (b, Q, L) or None.
+
+    Returns:
+        (b, n). To differentiate it a third time raises ``PotentialError``.
+    """
+    out: Tensor = _FrozenPolynomial.apply(x, t1, t2, t3)  # type: ignore[no-untyped-call]
+    return out
+
+
+class _FrozenPolynomial(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, t1: Tensor, t2: Tensor, t3: Tensor | None) -> Tensor:
+        value, slope, _ = evaluate_polynomial(x, t1, t2, t3)
+        ctx.save_for_backward(x, t2, t3, slope)
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        x, t2, t3, slope = ctx.saved_tensors
+        return _FrozenSlope.apply(grad, x, t2, t3, slope), None, None, None  # type: ignore[no-untyped-call]
+
+
+class _FrozenSlope(torch.autograd.Function):
+    """``grad`` times ∇f, a function of ``grad`` and, through the slope handed to it, of x."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, grad: Tensor, x: Tensor, t2: Tensor, t3: Tensor | None, slope: Tensor
+    ) -> Tensor:
+        ctx.save_for_backward(grad, x, t2, t3, slope)
+        return (grad[..., None] * slope).permute(2, 0, 1)
+
+    @staticmethod
+    def backward(ctx: Any, step: Tensor) -> Any:
+        along, curve = _FrozenCurvature.apply(step, *ctx.saved_tensors)  # type: ignore[no-untyped-call]
+        return along, curve, None, None, None
+
+
+class _FrozenCurvature(torch.autograd.Function):
+    """What ``_FrozenSlope`` hands back; a function of its own so that its derivative can raise.
+
+    ``once_differentiable`` raises from ``backward`` only: ``torch.autograd.grad`` would pass by
+    the node that it hangs up and leave the term out.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,  # noqa: ARG004
+        step: Tensor,
+        grad: Tensor,
+        x: Tensor,
+        t2: Tensor,
+        t3: Tensor | None,
+        slope: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        along = (step.permute(1, 2, 0) * slope).sum(-1)
+        return along, apply_curvature(x, (grad * step).contiguous(), t2, t3)
+
+    @staticmethod
+    def backward(ctx: Any, *steps: Tensor) -> Any:  # noqa: ARG004
+        raise PotentialError(
+            "third derivatives of a MACE potential are not available while its weights are "
+            "constant; differentiate twice at most, or let the product weights require gradients"
+        )
