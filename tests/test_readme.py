@@ -29,13 +29,17 @@ def test_python_example(
     assert len(read_structures("batch.extxyz")) == 20
 
 
-def test_the_command_line_example_is_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "command", re.findall(r"^labelwise select (?:[^\n]*\\\n)*[^\n]*", README, flags=re.MULTILINE)
+)
+def test_the_command_line_examples_are_valid(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(["demo"]) == 0
-    (command,) = re.findall(r"^(labelwise select.*?)\n```", README, flags=re.DOTALL | re.MULTILINE)
     command = command.replace("\\\n", " ").replace(" [POOL ...]", "").replace("-n 100", "-n 5")
-    words = shlex.split(command)
-    values = {"MODEL": "demo", "TRAIN": "demo/train.extxyz", "POOL": "demo/pool.extxyz@::9"}
+    words = [*shlex.split(command, comments=True), "--out", "batch.extxyz"]
+    values = {"MODEL": "demo", "TRAIN": "demo/train.extxyz", "POOL": "demo/pool.extxyz@::40"}
     assert main([values.get(word, word) for word in words[1:]]) == 0
     assert len(read_structures("batch.extxyz")) == 5
 
