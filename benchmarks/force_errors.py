@@ -172,7 +172,6 @@ def check_intervals(
         [structures[i] for i in rest],
         potential,
         train=[structures[i] for i in labelled],
-        options=RepresentationOptions(energy_weight=0.0, n_probes=None),
         forces_key=args.forces_key,
     )
     rmse = [float(np.sqrt(np.mean(np.square(errors[i])))) for i in rest]

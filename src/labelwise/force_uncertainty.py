@@ -74,8 +74,9 @@ def predict_force_uncertainty(
             left out one at a time: right for a potential that was not fitted to ``train``, such
             as the pretrained one, too small for one that was.
         options: ``parameters``, ``sketch_dim``, ``seed``, ``n_probes`` and ``energy_weight``;
-            with ``n_probes=None``, the default here, variances are exact and there are
-            those of atoms.
+            with ``n_probes=None``, variances are exact and there are those of atoms. By
+            default exact and conditioned on forces alone (``energy_weight=0``), which ranked
+            errors best.
         regularisation: λ, the noise variance in units of the mean prior variance, > 0.
         forces_key: Array key of the forces, eV/Å.
         batch_atoms: Atoms evaluated at once.
@@ -97,7 +98,8 @@ def predict_force_uncertainty(
             f"there are {len(structures)} structures and {len(train)} labelled ones; "
             "at least 1 and 2 are needed"
         )
-    options = RepresentationOptions(n_probes=None) if options is None else options
+    if options is None:
+        options = RepresentationOptions(n_probes=None, energy_weight=0.0)
     labelled = calibration if len(calibration) else train
     errors = _force_errors(potential, labelled, forces_key, batch_atoms)
     train_rows = _rows(train, potential, options, batch_atoms)

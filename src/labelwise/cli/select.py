@@ -210,7 +210,7 @@ def _note_force_std(
         chosen,
         potential,
         train=[frame.atoms for frame in iter_frames(train)],
-        options=replace(settings.options, n_probes=None),
+        options=replace(settings.options, n_probes=None, energy_weight=0.0),
         forces_key=DEFAULT_FORCES_KEY if forces_key is None else forces_key,
         batch_atoms=settings.batch_atoms,
     )
