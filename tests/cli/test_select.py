@@ -106,6 +106,18 @@ def test_joint_posterior_and_force_errors(run, folder: Path) -> None:
     assert settings["rule"] == "joint-pv" and settings["regularisation"] == 0.3
 
 
+def test_force_errors_leave_out_what_the_selection_set_aside(run, folder: Path) -> None:
+    """An element that the model does not know must not cost the batch."""
+    train = read_structures("train.extxyz")
+    foreign = Atoms("XeH", [[0, 0, 0], [0, 0, 1.7]])
+    foreign.arrays["REF_forces"] = np.zeros((2, 3))
+    write_structures("mixed.extxyz", [foreign, *train])
+    words = ["--pool", "pool_a.extxyz", "-n", "2", "--force-std", "-q"]
+    assert run("--train", "mixed.extxyz", *words) == 0
+    for atoms in ase.io.read(folder / "batch.extxyz", ":"):
+        assert atoms.info["labelwise_force_std"] > 0
+
+
 def test_same_command_twice_gives_the_same_files(run, folder: Path) -> None:
     words = ("--train", "train.extxyz", "--pool", "pool_*.extxyz", "-n", "5", "--quiet")
     assert run(*words) == 0

@@ -11,13 +11,13 @@ from ase import Atoms
 from ase.build import bulk, molecule
 
 from labelwise.potentials import mace, mace_convolution
-from labelwise.potentials.linearisation import Linearisation
 from labelwise.potentials.mace_convolution import (
     NeighbourConvolution,
     has_scalar_convolution,
     place_neighbours,
 )
 from labelwise.potentials.mace_loading import make_potential
+from tests.potentials.comparing import assert_same_derivatives
 from tests.potentials.conftest import variant
 from tests.potentials.models import VARIANTS, make_mace
 
@@ -110,19 +110,7 @@ def test_potentials_agree_with_the_convolution_of_mace(
     with monkeypatch.context() as patch:
         patch.setattr(mace, "has_scalar_convolution", lambda block: False)
         plain: Any = make_potential(make_mace(**VARIANTS[kind]), name=kind)
-    batch = plain.collate([plain.prepare(atoms) for atoms in BATCHES[structures][:6]])
-    generator = torch.Generator().manual_seed(0)
-    directions = torch.randn(batch.n_atoms, 3, generator=generator, dtype=torch.float64)
-    for parameters in ("embedding", "all"):
-        ours, theirs = (Linearisation(p, batch, parameters=parameters) for p in (fused, plain))
-        for got, wanted in (
-            (ours.energies, theirs.energies),
-            (ours.forces, theirs.forces),
-            (ours.energy_rows(), theirs.energy_rows()),
-            (ours.force_rows(directions), theirs.force_rows(directions)),
-        ):
-            scale = float(wanted.abs().max().clamp(min=1.0))
-            torch.testing.assert_close(got, wanted, rtol=1e-10, atol=1e-10 * scale)
+    assert_same_derivatives(fused, plain, BATCHES[structures][:6], ("embedding", "all"))
 
 
 def test_uneven_batches_are_not_padded() -> None:

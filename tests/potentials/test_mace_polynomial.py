@@ -11,10 +11,10 @@ from ase.build import molecule
 
 from labelwise.errors import PotentialError
 from labelwise.potentials import mace_polynomial, mace_products
-from labelwise.potentials.linearisation import Linearisation
 from labelwise.potentials.mace_loading import make_potential
 from labelwise.potentials.mace_polynomial import is_polynomial
 from labelwise.potentials.mace_products import ElementwiseContraction, _contract_by_horner
+from tests.potentials.comparing import assert_same_derivatives
 from tests.potentials.conftest import variant
 from tests.potentials.models import VARIANTS, make_mace
 
@@ -73,19 +73,7 @@ def test_potentials_agree_with_horner(kind: str, monkeypatch: pytest.MonkeyPatch
     with monkeypatch.context() as patch:
         patch.setattr(mace_products, "is_polynomial", lambda contraction: False)
         slow: Any = make_potential(make_mace(**VARIANTS[kind]), name=kind)
-    batch = slow.collate([slow.prepare(atoms) for atoms in STRUCTURES])
-    generator = torch.Generator().manual_seed(0)
-    directions = torch.randn(batch.n_atoms, 3, generator=generator, dtype=torch.float64)
-    for parameters in ("embedding", "readout"):
-        ours, theirs = (Linearisation(p, batch, parameters=parameters) for p in (fast, slow))
-        for got, wanted in (
-            (ours.energies, theirs.energies),
-            (ours.forces, theirs.forces),
-            (ours.energy_rows(), theirs.energy_rows()),
-            (ours.force_rows(directions), theirs.force_rows(directions)),
-        ):
-            scale = float(wanted.abs().max().clamp(min=1.0))
-            torch.testing.assert_close(got, wanted, rtol=1e-10, atol=1e-10 * scale)
+    assert_same_derivatives(fast, slow, STRUCTURES, ("embedding", "readout"))
 
 
 def test_only_contractions_to_scalars_of_low_order_are_polynomials() -> None:

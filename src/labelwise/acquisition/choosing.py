@@ -1,4 +1,4 @@
-"""From streams of structures to a selection: by rows and kernels, by sets of rows, or blindly.
+"""From streams of structures to a selection: by rows and kernels, or by sets of rows.
 
 A chooser is fed chunk by chunk, first the labelled structures, then the pool, and keeps no
 more of them than its rule needs.
@@ -238,5 +238,6 @@ class RowSetChooser(Chooser):
         """Return the nearest labelled structures under the cosine of the energy rows."""
         if len(self._train) == 0 or self._settings.energy_weight == 0.0:
             return None
-        energies, labelled = (LinearKernel(sets.rows[sets.starts]) for sets in (pool, self._train))
-        return find_nearest(energies, labelled, picks)
+        picked = LinearKernel(pool.rows[pool.starts[torch.from_numpy(picks)]])
+        labelled = LinearKernel(self._train.rows[self._train.starts])
+        return find_nearest(picked, labelled, np.arange(len(picks)))

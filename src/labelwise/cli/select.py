@@ -19,7 +19,14 @@ from labelwise.cli.app import app
 from labelwise.errors import ArgumentError, ReadError, WriteError
 from labelwise.force_uncertainty import FORCE_STD_KEY, predict_force_uncertainty
 from labelwise.potentials import Potential, load_potential
-from labelwise.structures import Source, iter_frames, read_sources, write_structures, write_text
+from labelwise.structures import (
+    Screen,
+    Source,
+    iter_frames,
+    read_sources,
+    write_structures,
+    write_text,
+)
 from labelwise.structures.labels import DEFAULT_FORCES_KEY
 from labelwise.structures.reading import count_quickly, expand_specs
 from labelwise.summary import summarise_acquisition, to_json
@@ -173,10 +180,11 @@ def select(
         )
     chosen = read_sources([pick.source for pick in acquisition.picks])
     annotated = acquisition.annotate(chosen)
+    write_structures(out, annotated)  # before what may still fail: no selection is lost
     if force_std and potential is not None and train is not None:
         with console.show_status("predicting force errors", enabled=is_talkative):
             _note_force_std(annotated, potential, train, settings, forces_key)
-    write_structures(out, annotated)
+        write_structures(out, annotated)
     record = summarise_acquisition(
         acquisition,
         settings,
@@ -205,11 +213,16 @@ def _note_force_std(
     settings: AcquisitionSettings,
     forces_key: str | None,
 ) -> None:
-    """Write the predicted standard deviations into ``info`` and ``arrays``."""
+    """Write the predicted standard deviations into ``info`` and ``arrays``.
+
+    What the selection set aside of the labelled structures is left out here, too.
+    """
+    screen = Screen(potential.elements, potential.cutoff)
+    labelled = [frame.atoms for frame in iter_frames(train) if screen.check_train(frame) is None]
     found = predict_force_uncertainty(
         chosen,
         potential,
-        train=[frame.atoms for frame in iter_frames(train)],
+        train=labelled,
         options=replace(settings.options, n_probes=None, energy_weight=0.0),
         forces_key=DEFAULT_FORCES_KEY if forces_key is None else forces_key,
         batch_atoms=settings.batch_atoms,
