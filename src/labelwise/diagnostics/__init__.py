@@ -1,0 +1,1 @@
+"""Whether kernels know where a model errs, and what they tell apart."""

@@ -1,0 +1,1 @@
+"""Methods of acquisition against each other: a study of campaigns, its tables and curves."""
