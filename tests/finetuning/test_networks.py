@@ -133,9 +133,9 @@ def test_joining_keeps_every_neighbour() -> None:
     potential = trainable()
     frozen = freeze_geometry(potential.model, [potential.prepare(a) for a in structures()])
     batch = join(frozen)
-    assert int(batch.signs[:, 0].sum()) == sum(f.edges.shape[1] for f in frozen)
-    assert torch.equal(batch.species[batch.group[batch.back]], batch.species)
-    assert torch.equal(batch.group[batch.back], torch.arange(len(batch.species)))
+    assert int(batch.signs[..., 0].sum()) == sum(f.edges.shape[1] for f in frozen)
+    assert torch.equal(batch.species[batch.group.view(-1)[batch.back]], batch.species)
+    assert torch.equal(batch.group.view(-1)[batch.back], torch.arange(len(batch.species)))
 
 
 def test_too_many_edges_to_keep_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

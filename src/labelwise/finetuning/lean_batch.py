@@ -12,6 +12,9 @@ from torch import Tensor
 
 from labelwise.finetuning.frozen_geometry import FrozenGeometry
 
+#: A row of atoms costs as much as so many places in it: coefficients are made for each row.
+_ROW_COST = 10
+
 
 @dataclass(frozen=True)
 class LeanBatch:
@@ -29,13 +32,13 @@ class LeanBatch:
         radial_slope: (P, B) floating point, 1/Å.
         directions: (P, 3) floating point.
         ends: (2, P) int64, atoms of each pair.
-        neighbours: (N * W,) int64, the sender of each place (0 where there is none).
-        pairs: (N * W,) int64, the pair of each place (0 where there is none).
-        signs: (N * W, L) floating point, ±1, and 0 where there is none.
+        neighbours: (N, W) int64, the sender of each place (0 where there is none).
+        pairs: (N, W) int64, the pair of each place (0 where there is none).
+        signs: (N, W, L) floating point, ±1, and 0 where there is none.
         species: (N,) int64, places in ``Potential.elements``.
-        present: (Z,) int64, the elements that occur.
-        group: (Z * A,) int64, atoms.
-        back: (N,) int64, places in ``group``.
+        present: (Z,) int64, the element of each row; a frequent one has several rows.
+        group: (Z, A) int64, atoms.
+        back: (N,) int64, places in ``group``, row after row.
         structure_idx: (N,) int64.
         n_structures: n.
     """
@@ -46,15 +49,15 @@ class LeanBatch:
     radial_slope: Float[Tensor, "P B"]
     directions: Float[Tensor, "P 3"]
     ends: Int64[Tensor, "2 P"]
-    neighbours: Int64[Tensor, " places"]
-    pairs: Int64[Tensor, " places"]
-    signs: Float[Tensor, "places L"]
+    neighbours: Int64[Tensor, "N W"]
+    pairs: Int64[Tensor, "N W"]
+    signs: Float[Tensor, "N W L"]
     species: Int64[Tensor, " N"]
     present: Int64[Tensor, " Z"]
-    group: Int64[Tensor, " grouped"]
+    group: Int64[Tensor, "Z A"]
     back: Int64[Tensor, " N"]
     structure_idx: Int64[Tensor, " N"]
-    n_structures: int
+    n_structures: int | torch.SymInt
 
 
 def join(geometries: Sequence[FrozenGeometry]) -> LeanBatch:
@@ -74,7 +77,7 @@ def join(geometries: Sequence[FrozenGeometry]) -> LeanBatch:
     species = np.concatenate([g.species for g in geometries])
     present, group, back = _group_by_element(species)
     ends = np.concatenate([g.ends + a for g, a in zip(geometries, atom0, strict=True)], axis=1)
-    ends = ends if ends.shape[1] > 0 else np.zeros((2, 1), dtype=np.int64)
+    ends = np.ascontiguousarray(ends) if ends.shape[1] > 0 else np.zeros((2, 1), dtype=np.int64)
 
     def send(array: np.ndarray) -> Tensor:
         return torch.from_numpy(array).to(device)
@@ -112,9 +115,7 @@ def _lay_out(
     n_atoms: int,
     atom0: Int64[np.ndarray, " n"],
     pair0: Int64[np.ndarray, " n"],
-) -> tuple[
-    Int64[np.ndarray, " places"], Int64[np.ndarray, " places"], Float64[np.ndarray, "places L"]
-]:
+) -> tuple[Int64[np.ndarray, "N W"], Int64[np.ndarray, "N W"], Float64[np.ndarray, "N W L"]]:
     """Lay the neighbours of every atom out in rows of equal width."""
     shifts = [
         np.array([[a], [a], [p], [0]], dtype=np.int64) for a, p in zip(atom0, pair0, strict=True)
@@ -131,21 +132,34 @@ def _lay_out(
     against = np.concatenate([g.reversed_ for g in geometries])
     signs = np.zeros((n_atoms * width, n_components))
     signs[target] = np.where((against[:, None] * order) % 2 == 1, -1.0, 1.0)
-    return neighbours, pairs, signs
+    shape = (n_atoms, width)
+    return neighbours.reshape(shape), pairs.reshape(shape), signs.reshape(*shape, n_components)
 
 
 def _group_by_element(
     species: Int64[np.ndarray, " N"],
-) -> tuple[Int64[np.ndarray, " Z"], Int64[np.ndarray, " grouped"], Int64[np.ndarray, " N"]]:
-    """List the atoms of each element in rows of equal length, and where each atom went."""
-    present, element, counts = np.unique(species, return_inverse=True, return_counts=True)
-    length = int(counts.max())
+) -> tuple[Int64[np.ndarray, " Z"], Int64[np.ndarray, "Z A"], Int64[np.ndarray, " N"]]:
+    """List the atoms of each element in rows of equal length, and where each atom went.
+
+    Organic molecules are half hydrogen: rows as long as the most frequent element would be half
+    empty, so frequent elements take several rows.
+    """
+    elements, element, counts = np.unique(species, return_inverse=True, return_counts=True)
+    length = _row_length(counts)
+    n_rows = -(-counts // length)
     order = np.argsort(element, kind="stable")
-    starts = np.cumsum(counts) - counts
-    row = element[order]
-    place = row * length + np.arange(len(species)) - starts[row]
-    group = np.zeros(len(present) * length, dtype=np.int64)
+    starts, row0 = np.cumsum(counts) - counts, np.cumsum(n_rows) - n_rows
+    sorted_element = element[order]
+    place = row0[sorted_element] * length + np.arange(len(species)) - starts[sorted_element]
+    group = np.zeros(int(n_rows.sum()) * length, dtype=np.int64)
     group[place] = order
     back = np.empty(len(species), dtype=np.int64)
     back[order] = place
-    return present, group, back
+    return np.repeat(elements, n_rows), group.reshape(-1, length), back
+
+
+def _row_length(counts: Int64[np.ndarray, " elements"]) -> int:
+    """Return the length of rows at which computing is cheapest."""
+    lengths = np.arange(1, int(counts.max()) + 1)
+    n_rows = (-(-counts[:, None] // lengths)).sum(0)
+    return int(lengths[(n_rows * (lengths + _ROW_COST)).argmin()])

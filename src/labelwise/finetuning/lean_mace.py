@@ -69,8 +69,6 @@ class LeanMace:
             _Layer(block, product, self._phase)
             for block, product in zip(blocks, self._model.products, strict=True)
         ]
-        self._scale = float(self._model.scale_shift.scale.view(-1)[0])
-        self._shift = float(self._model.scale_shift.shift.view(-1)[0])
         self._networks = [list(block.conv_tp_weights.children()) for block in blocks]
 
     def prepare(self, graphs: Sequence[Graph]) -> Sequence[FrozenGeometry] | Sequence[Graph]:
@@ -116,7 +114,7 @@ class LeanMace:
             self._phase.weights = True
         along = (by_radial * batch.radial_slope).sum(1, keepdim=True) * batch.directions
         pull = (by_harmonics[:, None, :] @ batch.harmonics_slope).squeeze(1) + along
-        forces = pull.new_zeros(len(batch.species), 3)
+        forces = pull.new_zeros(batch.species.shape[0], 3)
         forces = forces.index_add(0, batch.ends[0], pull)
         return energies, forces.index_add(0, batch.ends[1], pull, alpha=-1)
 
@@ -124,22 +122,22 @@ class LeanMace:
         self, batch: LeanBatch, harmonics: Float[Tensor, "P L"], radial: Float[Tensor, "P B"]
     ) -> Float[Tensor, " n"]:
         model = self._model
-        n_atoms = len(batch.species)
-        around = harmonics.index_select(0, batch.pairs) * batch.signs
-        around = around.view(n_atoms, -1, harmonics.shape[1]).transpose(1, 2)
+        around = harmonics.index_select(0, batch.pairs.view(-1)).view_as(batch.signs)
+        around = (around * batch.signs).transpose(1, 2)
         filters = self._filters(radial)
         embedding = model.node_embedding.linear
         table = embedding.weight.view(-1, self._layers[0].n_channels)
         features = table.index_select(0, batch.species) * embedding.instructions[0].path_weight
+        scale, shift = model.scale_shift.scale.view(-1)[0], model.scale_shift.shift.view(-1)[0]
         total: Tensor | None = None
         for layer, weights, readout in zip(
             self._layers, filters.unbind(0), model.readouts, strict=True
         ):
             features = layer.run(batch, features, around, weights)
-            out = _read_out(readout, features, self._scale)
+            out = _read_out(readout, features, scale)
             total = out if total is None else total + out
         assert total is not None  # noqa: S101  # a model has layers
-        atoms: Tensor = total[:, 0] + self._shift
+        atoms: Tensor = total[:, 0] + shift
         return atoms.new_zeros(batch.n_structures).index_add(0, batch.structure_idx, atoms)
 
     def _filters(self, radial: Float[Tensor, "P B"]) -> Float[Tensor, "layers P KC"]:
@@ -193,16 +191,18 @@ class _Layer:
         filters: Float[Tensor, "P KC"],
     ) -> Float[Tensor, "N C"]:
         """Return the next layer's features."""
-        n_channels, n_present = self.n_channels, len(batch.present)
+        n_channels, n_present = self.n_channels, batch.present.shape[0]
         message = self._message(batch, features, around, filters)
-        grouped = message.index_select(1, batch.group).view(len(message), n_present, -1, n_channels)
+        grouped = message.index_select(1, batch.group.view(-1))
+        grouped = grouped.view(len(message), *batch.group.shape, n_channels)
         skip = None
         if self._residual:
             skip = self._skip_scalars(batch, features)
         else:
             grouped = self._skip_message(batch, grouped)
-        x = grouped.transpose(2, 3).reshape(len(message), n_present * n_channels, -1)
-        value = self._contract(batch, x).view(n_present, n_channels, -1).transpose(1, 2)
+        length = batch.group.shape[1]
+        x = grouped.transpose(2, 3).reshape(len(message), n_present * n_channels, length)
+        value = self._contract(batch, x).view(n_present, n_channels, length).transpose(1, 2)
         out: Tensor = value @ self._product.linear.weight.view(n_channels, n_channels)
         out = out if skip is None else out + skip
         return out.reshape(-1, n_channels).index_select(0, batch.back)
@@ -218,9 +218,10 @@ class _Layer:
         n_atoms, n_channels = features.shape
         n_components, n_orders = len(self._order), filters.shape[1] // n_channels
         lifted = features @ self._block.linear_up.weight.view(n_channels, n_channels)
-        senders = lifted.index_select(0, batch.neighbours).view(-1, 1, n_channels)
-        edges = filters.index_select(0, batch.pairs).view(-1, n_orders, n_channels) * senders
-        summed = torch.bmm(around, edges.view(n_atoms, -1, n_orders * n_channels))
+        senders = lifted.index_select(0, batch.neighbours.view(-1)).view(-1, 1, n_channels)
+        edges = filters.index_select(0, batch.pairs.view(-1)).view(-1, n_orders, n_channels)
+        edges = (edges * senders).view(*batch.pairs.shape, n_orders * n_channels)
+        summed = torch.bmm(around, edges)
         summed = summed.view(n_atoms, n_components, n_orders, n_channels) * self._reach
         weight = self._block.linear.weight.view(n_orders, n_channels, n_channels)
         return torch.bmm(summed.sum(2).transpose(0, 1), weight.index_select(0, self._order))
@@ -234,7 +235,8 @@ class _Layer:
             .transpose(0, 1)
             .index_select(0, batch.present)
         )
-        grouped = features.index_select(0, batch.group).view(len(batch.present), -1, n_channels)
+        grouped = features.index_select(0, batch.group.view(-1))
+        grouped = grouped.view(*batch.group.shape, n_channels)
         return torch.bmm(grouped, weight * skip.instructions[0].path_weight)
 
     def _skip_message(
@@ -264,7 +266,9 @@ class _Layer:
         return out
 
 
-def _read_out(readout: Any, features: Float[Tensor, "N C"], scale: float) -> Float[Tensor, "N 1"]:
+def _read_out(
+    readout: Any, features: Float[Tensor, "N C"], scale: Tensor | float
+) -> Float[Tensor, "N 1"]:
     if not hasattr(readout, "linear_1"):
         return _linear(readout.linear, features, scale)
     act = readout.non_linearity.acts[0]
@@ -272,7 +276,9 @@ def _read_out(readout: Any, features: Float[Tensor, "N C"], scale: float) -> Flo
     return _linear(readout.linear_2, hidden if act is None else act(hidden), scale)
 
 
-def _linear(linear: Any, features: Float[Tensor, "N c"], scale: float) -> Float[Tensor, "N d"]:
+def _linear(
+    linear: Any, features: Float[Tensor, "N c"], scale: Tensor | float
+) -> Float[Tensor, "N d"]:
     factor = scale * linear.instructions[0].path_weight
     weight = linear.weight.view(features.shape[1], -1) * factor
     out: Tensor = features @ weight

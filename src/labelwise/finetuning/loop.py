@@ -10,7 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float64
+from torch import Tensor
 
+from labelwise.finetuning.compiled import CompiledMace
 from labelwise.finetuning.evaluation import Evaluation, compare, reference_of
 from labelwise.finetuning.labelled import LabelledSet
 from labelwise.finetuning.loss import Targets, collate_targets, weighted_huber_loss
@@ -83,7 +85,7 @@ class Loop:
         self._progress = progress
         self._train_reference = reference_of(train.graphs, reference)
         self._valid_reference = reference_of(valid.graphs, reference)
-        self._network = training_network(potential)
+        self._network = training_network(potential, compiled=recipe.compiled)
         self._train_inputs = PreparedSet(self._network, train.graphs)
         self._valid_inputs = PreparedSet(self._network, valid.graphs)
         self._weights = trained_weights(potential)
@@ -130,13 +132,10 @@ class Loop:
     def _update(self, idx: list[int]) -> bool:
         """Take one step on some structures; return whether loss and gradient are finite."""
         self._optimiser.zero_grad(set_to_none=True)
-        batch = self._train_inputs.batch(idx)
-        energies, forces = self._network.energies_and_forces(batch, training=True)
-        loss = weighted_huber_loss(energies, forces, self._targets(idx), self._recipe)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss = self._differentiate(idx)
         limit = self._recipe.clip_norm if self._recipe.clip_norm is not None else math.inf
         norm = torch.nn.utils.clip_grad_norm_(self._weights, limit)
-        value = float(loss.detach())
+        value = float(loss)
         self.n_updates += 1
         if not math.isfinite(value + float(norm)):
             return False
@@ -146,6 +145,19 @@ class Loop:
         self._optimiser.step()
         self._follow()
         return True
+
+    def _differentiate(self, idx: list[int]) -> Tensor:
+        """Return the loss of some structures; its gradients are left with the weights."""
+        batch, targets = self._train_inputs.batch(idx), self._targets(idx)
+        if isinstance(self._network, CompiledMace):
+            loss, gradients = self._network.loss_and_gradients(batch, targets, self._recipe)
+            for weight, gradient in zip(self._weights, gradients, strict=True):
+                weight.grad = gradient
+            return loss
+        energies, forces = self._network.energies_and_forces(batch, training=True)
+        loss = weighted_huber_loss(energies, forces, targets, self._recipe)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
 
     @torch.no_grad()
     def _follow(self) -> None:

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
+from labelwise.finetuning.compiled import CompiledMace
 from labelwise.finetuning.lean_mace import LeanMace, supports
 from labelwise.potentials import Batch, Graph
 from labelwise.potentials.batching import DEFAULT_BATCH_ATOMS
@@ -37,8 +38,18 @@ class TrainingNetwork(Protocol):
         """
 
 
-def training_network(potential: MacePotential) -> TrainingNetwork:
-    """Return the lean evaluation of a model, or the module itself where that does not reach."""
+def training_network(potential: MacePotential, *, compiled: bool = False) -> TrainingNetwork:
+    """Return the lean evaluation of a model, or the module itself where that does not reach.
+
+    Args:
+        potential: The model.
+        compiled: Whether to compile the lean evaluation, see ``Recipe.compiled``.
+
+    Raises:
+        PotentialError: it is to be compiled and cannot be.
+    """
+    if compiled:
+        return CompiledMace(potential)
     return LeanMace(potential) if supports(potential) else PlainMace(potential)
 
 
@@ -82,6 +93,8 @@ class PreparedSet:
         self._counts = [graph.n_atoms for graph in graphs]
         self._prepared = network.prepare(graphs)
         self._singles: dict[int, Any] = {}
+        self._joined: dict[int, Any] = {}
+        self._is_kept = self._prepared is not graphs
 
     def batch(self, idx: Sequence[int]) -> Any:
         """Join some of the structures; single ones are kept for the next epoch."""
@@ -96,12 +109,19 @@ class PreparedSet:
         energies: list[np.ndarray] = [np.zeros(0)]
         forces: list[np.ndarray] = []
         for idx in self._groups():
-            batch = self._network.collate([self._prepared[i] for i in idx])
-            energy, force = self._network.energies_and_forces(batch, training=False)
+            energy, force = self._network.energies_and_forces(self._group(idx), training=False)
             energies.append(energy.detach().cpu().double().numpy())
             joined = force.detach().cpu().double().numpy()
             forces.extend(np.split(joined, np.cumsum([self._counts[i] for i in idx])[:-1]))
         return np.concatenate(energies), tuple(forces)
+
+    def _group(self, idx: list[int]) -> Any:
+        """Join a group, and keep it for the next validation where structures are kept too."""
+        if not self._is_kept:
+            return self._network.collate([self._prepared[i] for i in idx])
+        if idx[0] not in self._joined:
+            self._joined[idx[0]] = self._network.collate([self._prepared[i] for i in idx])
+        return self._joined[idx[0]]
 
     def _groups(self) -> list[list[int]]:
         """Fill groups with at most as many atoms as suit a CPU, in order."""
