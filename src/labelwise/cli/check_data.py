@@ -1,0 +1,260 @@
+"""``labelwise check-data``: duplicates, outliers and labels that do not fit."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from ase import Atoms
+from rich import box
+from rich.markup import escape
+from rich.table import Table
+
+from labelwise.cli import console, data_sets, options
+from labelwise.cli.app import app
+from labelwise.curation.checking import (
+    DEFAULT_NEAR,
+    DEFAULT_THRESHOLD,
+    CheckSettings,
+    DataReport,
+    Finding,
+    check_data,
+)
+from labelwise.curation.data_set import DataSet
+from labelwise.errors import WriteError
+from labelwise.selection.base import DEFAULT_REGULARISATION
+from labelwise.structures import write_structures, write_text
+from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
+from labelwise.summary import to_json
+
+_N_SHOWN = 8
+_KINDS = (
+    "near-duplicate", "label-conflict", "bad-label", "energy-outlier", "force-outlier",
+    "structure-outlier",
+)  # fmt: skip
+
+
+@app.command(name="check-data")
+def check_data_set(
+    pool: options.Pool,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="Write all structures but exact duplicates here."),
+    ] = None,
+    near: Annotated[
+        float,
+        typer.Option(
+            "--near",
+            help="Kernel distance below which two structures are near duplicates.",
+            rich_help_panel=options.CHOICE,
+        ),
+    ] = DEFAULT_NEAR,
+    threshold: Annotated[
+        float,
+        typer.Option(
+            "--threshold",
+            help="Robust standard deviations beyond which something is an outlier.",
+            rich_help_panel=options.CHOICE,
+        ),
+    ] = DEFAULT_THRESHOLD,
+    regularisation: Annotated[
+        float,
+        typer.Option(
+            "--regularisation",
+            help="λ of the posterior variance of each structure given all others.",
+            rich_help_panel=options.CHOICE,
+        ),
+    ] = DEFAULT_REGULARISATION,
+    energy_key: Annotated[
+        str, typer.Option("--energy-key", help="Info key of the energies, eV.")
+    ] = DEFAULT_ENERGY_KEY,
+    forces_key: Annotated[
+        str, typer.Option("--forces-key", help="Array key of the forces, eV/Å.")
+    ] = DEFAULT_FORCES_KEY,
+    group_by: Annotated[
+        str | None,
+        typer.Option(
+            "--group-by",
+            metavar="KEY",
+            help="Name the groups, by this info key, that share a structure.",
+            rich_help_panel=options.OUTPUT,
+        ),
+    ] = None,
+    model: options.Model = None,
+    head: options.Head = None,
+    trust_model: options.Trust = False,
+    representation: options.Representation = "ntk-e",
+    parameters: options.ParameterBlock = options.Parameters.embedding,
+    sketch_dim: options.SketchDim = None,
+    reduction: options.Reduction = "fields",
+    probes: options.Probes = options.DEFAULT_PROBES,
+    energy_weight: options.EnergyWeight = 0.5,
+    normalise: options.Normalise = None,
+    seed: options.Seed = 0,
+    device: options.OnDevice = "auto",
+    dtype: options.InPrecision = None,
+    batch_atoms: options.BatchAtoms = None,
+    summary: Annotated[
+        Path | None,
+        typer.Option("--summary", help="Where a JSON record goes.", rich_help_panel=options.OUTPUT),
+    ] = None,
+    quiet: options.Quiet = False,
+    as_json: options.AsJson = False,
+    force: options.Force = False,
+) -> None:
+    """Find duplicates, structures that stand alone, and labels that do not fit.
+
+    Without a model only exact duplicates and labels are looked at. With one, or a
+    representation that needs none, near duplicates (moved, rotated and re-ordered copies
+    among them) and structures that all others do not explain are found as well.
+    """
+    settings = CheckSettings(near, threshold, regularisation, energy_key, forces_key, group_by)
+    settings.check()
+    choice = data_sets.choose_kernel(
+        representation, parameters, sketch_dim, reduction, probes, energy_weight, normalise, seed,
+        model, batch_atoms,
+    )  # fmt: skip
+    data_sets.check_targets([path for path in (out, summary) if path is not None], pool)
+    for path in (out, summary):
+        if path is not None and path.exists() and not force:
+            raise WriteError(f"{path} exists; choose another place, or replace it with --force")
+    talkative = not (quiet or as_json)
+    data, kernel, potential = data_sets.load(
+        pool, choice, head=head, trust_model=trust_model, device=device, dtype=dtype,
+        strict=False, talkative=talkative,
+    )  # fmt: skip
+    with console.show_status("checking", enabled=talkative):
+        report = check_data(data, kernel, settings)
+    record = {
+        "format_version": 1,
+        "inputs": {"pool": pool, "model": model, "out": None if out is None else str(out)},
+        "settings": asdict(settings),
+        **data_sets.describe(data, choice, potential, with_kernel=kernel is not None),
+        **_describe(data, report, group_by),
+    }
+    if out is not None:
+        write_structures(out, _without_repeats(data))
+    if summary is not None:
+        write_text(summary, to_json(record))
+    if as_json:
+        typer.echo(to_json(record), nl=False)
+    elif talkative:
+        _show(data, report, record, out)
+
+
+def _without_repeats(data: DataSet) -> list[Atoms]:
+    """Return all structures as read, set aside or not, but the repeats."""
+    repeat = data.is_repeat
+    numbered = [
+        (int(data.indices[i]), atoms) for i, atoms in enumerate(data.structures) if not repeat[i]
+    ]
+    numbered += [(item.index, atoms) for item, atoms in zip(data.screened, data.aside, strict=True)]
+    return [atoms for _, atoms in sorted(numbered, key=lambda pair: pair[0])]
+
+
+def _describe(data: DataSet, report: DataReport, group_by: str | None) -> dict[str, Any]:
+    def place(position: int) -> dict[str, Any]:
+        atoms, source = data.structures[position], data.sources[position]
+        told: dict[str, Any] = {
+            "index": int(data.indices[position]),
+            "file": source.file,
+            "frame": source.frame,
+        }
+        if group_by is not None:
+            told["group"] = str(atoms.info.get(group_by, ""))
+        return told
+
+    return {
+        "labelled": report.n_labelled,
+        "compared_under_kernel": report.n_checked,
+        "exact_duplicates": [[place(i) for i in places] for places in report.equal_sets],
+        "groups_sharing_a_structure": [
+            {"groups": [a, b], "structures": n} for a, b, n in report.shared_groups
+        ],
+        "groups_nearly_sharing_a_structure": [
+            {"groups": [a, b], "distance": value} for a, b, value in report.nearest_groups
+        ],
+        "findings": [
+            {
+                "kind": found.kind,
+                **place(found.position),
+                "value": _number(found.value),
+                "score": _number(found.score),
+                "other": None if found.other is None else place(found.other),
+                "detail": found.detail,
+            }
+            for found in report.findings
+        ],
+    }
+
+
+def _number(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _show(data: DataSet, report: DataReport, record: dict[str, Any], out: Path | None) -> None:
+    counts = Table(box=box.SIMPLE_HEAD)
+    counts.add_column("found")
+    counts.add_column("structures", justify="right")
+    counts.add_row("exact duplicates", str(record["counts"]["exact_duplicates"]))
+    for kind in _KINDS:
+        n_found = len(report.of_kind(kind))
+        is_open = kind in ("near-duplicate", "structure-outlier") and report.n_checked == 0
+        counts.add_row(kind.replace("-", " ") + "s", "not looked for" if is_open else str(n_found))
+    console.output.print(counts)
+    if report.equal_sets or report.findings:
+        console.output.print(_worst(data, report))
+    lines = [
+        f"{data.n_read} structures, {report.n_labelled} of them labelled",
+        data_sets.say_set_aside(data),
+        None if report.n_checked else "give --model to compare structures under a kernel",
+    ]
+    lines += [
+        f"groups {a} and {b} share {n} structure{'s' if n > 1 else ''} exactly"
+        for a, b, n in report.shared_groups
+    ]
+    exact = {(a, b) for a, b, _ in report.shared_groups}
+    lines += [
+        f"groups {a} and {b} come within a kernel distance of {value:.2g}"
+        for a, b, value in report.nearest_groups
+        if (a, b) not in exact
+    ]
+    if out is not None:
+        lines.append(f"without exact duplicates: {out}")
+    for line in lines:
+        if line is not None:
+            console.output.print(line, markup=False, soft_wrap=True)
+
+
+def _worst(data: DataSet, report: DataReport) -> Table:
+    """Return a table of the first findings of each kind."""
+    table = Table(box=box.SIMPLE_HEAD)
+    for column in ("kind", "structure", "what"):
+        table.add_column(column)
+    left_out = 0
+    for places in report.equal_sets[:_N_SHOWN]:
+        others = ", ".join(_short(data, i) for i in places[1:])
+        table.add_row("exact duplicate", _short(data, places[0]), f"equals {others}")
+    left_out += max(0, len(report.equal_sets) - _N_SHOWN)
+    for kind in _KINDS:
+        found = report.of_kind(kind)
+        for item in found[:_N_SHOWN]:
+            table.add_row(kind.replace("-", " "), _short(data, item.position), _words(data, item))
+        left_out += max(0, len(found) - _N_SHOWN)
+    if left_out:
+        table.add_row("...", f"{left_out} more", "all are in the record: --json or --summary")
+    return table
+
+
+def _words(data: DataSet, found: Finding) -> str:
+    other = "" if found.other is None else f", of {_short(data, found.other)}"
+    score = f" ({found.score:+.1f} σ)" if math.isfinite(found.score) else ""
+    return escape(found.detail) + other + score
+
+
+def _short(data: DataSet, position: int) -> str:
+    source = data.sources[position]
+    return escape(f"{Path(source.file).name}@{source.frame}")

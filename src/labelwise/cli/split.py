@@ -1,0 +1,315 @@
+"""``labelwise split``: training, validation and test sets that do not leak into each other."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from ase import Atoms
+from rich import box
+from rich.table import Table
+
+from labelwise.cli import console, data_sets, options
+from labelwise.cli.app import app
+from labelwise.curation.data_set import DataSet
+from labelwise.curation.leakage import Leakage, measure_leakage
+from labelwise.curation.neighbours import renumber, single_linkage
+from labelwise.curation.split_files import MANIFEST, check_free, hash_file, write_split
+from labelwise.curation.splitting import (
+    PARTS,
+    TRAIN,
+    Split,
+    misfit,
+    split_by_distance,
+    split_to_cover,
+    split_units,
+    units_of_groups,
+    wanted_sizes,
+)
+from labelwise.curation.summarising import (
+    HERDING,
+    CoverageMeter,
+    assign_to,
+    average_coverage,
+    check_rule,
+)
+from labelwise.errors import ArgumentError, WriteError
+from labelwise.kernels import Kernel
+from labelwise.selection import Selection
+from labelwise.structures.reading import expand_specs
+from labelwise.summary import to_json
+
+RANDOM, KERNEL, COVER = "random", "kernel", "cover"
+_N_RANDOM = 3
+_QUANTILES = ("least", "5 %", "median", "95 %", "largest")
+
+
+@app.command()
+def split(
+    pool: options.Pool,
+    out_dir: Annotated[
+        Path,
+        typer.Option(
+            "--out-dir", "-o", help="Folder for train, valid and test.extxyz and split.json."
+        ),
+    ],
+    valid: Annotated[
+        float, typer.Option("--valid", help="Fraction for validation; 0 for none.")
+    ] = 0.1,
+    test: Annotated[float, typer.Option("--test", help="Fraction for testing; 0 for none.")] = 0.1,
+    by: Annotated[
+        str,
+        typer.Option(
+            "--by",
+            metavar="random|kernel|cover|KEY",
+            help="random: copies stay together. KEY, an info key: so do its groups, and groups "
+            "that share a structure. kernel: sets keep a distance under the kernel. cover: "
+            "test and validation sets that stand for the whole.",
+            rich_help_panel=options.CHOICE,
+        ),
+    ] = RANDOM,
+    distance: Annotated[
+        float | None,
+        typer.Option(
+            "--distance",
+            help="Kernel distance to keep with --by kernel; by default the largest that "
+            "leaves the sizes near those asked for.",
+            rich_help_panel=options.CHOICE,
+        ),
+    ] = None,
+    rule: Annotated[
+        str,
+        typer.Option(
+            "--rule",
+            help="Of --by cover: herding, lcmd, k-center, pv or random.",
+            rich_help_panel=options.CHOICE,
+        ),
+    ] = HERDING,
+    group_by: Annotated[
+        str | None,
+        typer.Option(
+            "--group-by",
+            metavar="KEY",
+            help="Report groups, by this info key, that are in two sets; with --by KEY its own.",
+            rich_help_panel=options.OUTPUT,
+        ),
+    ] = None,
+    model: options.Model = None,
+    head: options.Head = None,
+    trust_model: options.Trust = False,
+    representation: options.Representation = "ntk-e",
+    parameters: options.ParameterBlock = options.Parameters.embedding,
+    sketch_dim: options.SketchDim = None,
+    reduction: options.Reduction = "fields",
+    probes: options.Probes = options.DEFAULT_PROBES,
+    energy_weight: options.EnergyWeight = 0.5,
+    normalise: options.Normalise = None,
+    seed: options.Seed = 0,
+    strict: Annotated[
+        bool,
+        typer.Option(
+            "--strict",
+            help="Fail when a structure would be set aside.",
+            rich_help_panel=options.CHOICE,
+        ),
+    ] = False,
+    device: options.OnDevice = "auto",
+    dtype: options.InPrecision = None,
+    batch_atoms: options.BatchAtoms = None,
+    quiet: options.Quiet = False,
+    as_json: options.AsJson = False,
+    force: options.Force = False,
+) -> None:
+    """Split a data set into training, validation and test sets, and report what leaks.
+
+    With a model, or a representation that needs none, kernel distances from one set to the
+    nearest of another are reported however the split was made. Isolated atoms go into the
+    training set; broken structures are left out and listed in split.json.
+    """
+    wanted_sizes(10**6, valid, test)  # tells wrong fractions before anything is read
+    choice = data_sets.choose_kernel(
+        representation, parameters, sketch_dim, reduction, probes, energy_weight, normalise, seed,
+        model, batch_atoms,
+    )  # fmt: skip
+    if by in (KERNEL, COVER):
+        choice.require()
+    check_rule(rule)
+    if distance is not None and by != KERNEL:
+        raise ArgumentError(f"--distance is for --by kernel, not for --by {by}")
+    _check_folder(out_dir, pool, force=force)
+    talkative = not (quiet or as_json)
+    data, kernel, potential = data_sets.load(
+        pool, choice, head=head, trust_model=trust_model, device=device, dtype=dtype,
+        strict=strict, talkative=talkative,
+    )  # fmt: skip
+    key = group_by if group_by is not None or by in (RANDOM, KERNEL, COVER) else by
+    groups = None if key is None else data.groups(key)
+    with console.show_status("splitting", enabled=talkative):
+        made = _make(data, kernel, by, valid, test, distance, rule, seed)
+        leaks = measure_leakage(made, data.first_equal, groups=groups, kernel=kernel, seed=seed)
+    record = {
+        "inputs": [
+            {"spec": spec, "file": str(part.path), "sha256": hash_file(part.path)}
+            for spec in pool
+            for part in expand_specs(spec)
+            if part.path.is_file()
+        ],
+        "settings": {
+            "by": by,
+            "valid": valid,
+            "test": test,
+            "distance": distance,
+            "rule": rule if by == COVER else None,
+            "seed": seed,
+            "group_by": key,
+            "model": model,
+        },
+        **data_sets.describe(data, choice, potential, with_kernel=kernel is not None),
+        "split": {
+            "sizes": dict(zip(PARTS, made.sizes, strict=True)),
+            "wanted": dict(zip(PARTS, made.wanted, strict=True)),
+            "misplaced": misfit(made),
+            "units": int(made.unit.max()) + 1,
+            "largest_unit": int(np.bincount(made.unit).max()),
+            "kept_distance": made.distance,
+        },
+        "coverage": {} if kernel is None else _measure_coverage(made, kernel, seed),
+        "leakage": [_describe_leak(leak) for leak in leaks],
+        "indices": {
+            name: data.indices[made.members(part)].tolist() for part, name in enumerate(PARTS)
+        },
+    }
+    manifest = write_split(out_dir, _parts(data, made), record, force=force)
+    if as_json:
+        typer.echo(to_json(manifest), nl=False)
+    elif talkative:
+        _show(manifest, data, leaks, out_dir)
+
+
+def _make(
+    data: DataSet,
+    kernel: Kernel | None,
+    by: str,
+    valid: float,
+    test: float,
+    distance: float | None,
+    rule: str,
+    seed: int,
+) -> Split:
+    """Make the split that the flags ask for."""
+    wanted = wanted_sizes(len(data), valid, test)
+    if by == KERNEL and kernel is not None:
+        tree = single_linkage(kernel)
+        return split_by_distance(tree, data.first_equal, wanted, distance=distance, seed=seed)
+    if by == COVER and kernel is not None:
+        return split_to_cover(kernel, data.first_equal, wanted, rule=rule, seed=seed)
+    if by == RANDOM:
+        return split_units(renumber(data.first_equal), wanted, seed=seed)
+    groups = data.groups(by, required=True)
+    return split_units(units_of_groups(groups, data.first_equal), wanted, seed=seed)
+
+
+def _measure_coverage(made: Split, kernel: Kernel, seed: int) -> dict[str, Any]:
+    """Return how well test and validation sets stand for all structures, and random ones."""
+    meter = CoverageMeter(kernel)
+    found = {}
+    for part, name in enumerate(PARTS):
+        idx = made.members(part)
+        if part == TRAIN or len(idx) == 0:
+            continue
+        figures = meter.measure(assign_to(kernel, Selection(idx, np.zeros(len(idx)))))
+        random = meter.measure_random(len(idx), range(seed + 1, seed + 1 + _N_RANDOM))
+        found[name] = {"figures": asdict(figures), "random": asdict(average_coverage(random))}
+    return found
+
+
+def _check_folder(folder: Path, pool: list[str], *, force: bool) -> None:
+    """Refuse what cannot or must not be written, before anything is computed."""
+    if folder.exists() and not folder.is_dir():
+        raise WriteError(f"--out-dir {folder} is a file; give a folder")
+    sources = {part.path.resolve() for part in expand_specs(pool)}
+    for name in (*(f"{part}.extxyz" for part in PARTS), MANIFEST):
+        if (folder / name).resolve() in sources:
+            raise WriteError(f"{folder / name} is one of the inputs; choose another --out-dir")
+    if not force:
+        check_free(folder)
+
+
+def _parts(data: DataSet, made: Split) -> dict[str, list[Atoms]]:
+    """Return the structures of each part in the order of the pool, isolated atoms in train."""
+    numbered: dict[str, list[tuple[int, Atoms]]] = {
+        name: [(int(data.indices[i]), data.structures[i]) for i in made.members(part)]
+        for part, name in enumerate(PARTS)
+    }
+    for item, atoms in zip(data.screened, data.aside, strict=True):
+        if item.reason == "isolated-atom":
+            numbered[PARTS[TRAIN]].append((item.index, atoms))
+    return {
+        name: [atoms for _, atoms in sorted(members, key=lambda member: member[0])]
+        for name, members in numbered.items()
+    }
+
+
+def _describe_leak(leak: Leakage) -> dict[str, Any]:
+    content = asdict(leak)
+    for name in ("distance", "random_distance"):
+        if content[name] is not None:
+            content[name] = dict(zip(_QUANTILES, content[name], strict=True))
+    return content
+
+
+def _show(manifest: dict[str, Any], data: DataSet, leaks: tuple[Leakage, ...], out: Path) -> None:
+    found = manifest["split"]
+    table = Table(box=box.SIMPLE_HEAD)
+    for column in ("set", "structures", "asked for"):
+        table.add_column(column, justify="left" if column == "set" else "right")
+    for name in PARTS:
+        if found["wanted"][name] or found["sizes"][name]:
+            table.add_row(name, str(found["sizes"][name]), str(found["wanted"][name]))
+    console.output.print(table)
+    console.output.print(_leak_table(leaks))
+    lines = [
+        f"{found['units']} units that stay together, the largest of {found['largest_unit']}",
+        None
+        if found["kept_distance"] is None
+        else f"any two sets are more than {found['kept_distance']:.4g} apart under the kernel",
+        *(
+            f"{name}: {_compare(entry, 'moment_mmd')} the difference in moments from the whole "
+            f"set, and {_compare(entry, 'max_distance')} the covering radius, of random sets"
+            for name, entry in manifest["coverage"].items()
+        ),
+        data_sets.say_set_aside(data),
+        None
+        if manifest["kernel"] is not None
+        else "no kernel distances: give --model, or a representation that needs none",
+        f"files: {', '.join(str(out / name) for name in manifest['files'])}, {out / MANIFEST}",
+    ]
+    n_isolated = Counter(item.reason for item in data.screened)["isolated-atom"]
+    if n_isolated:
+        lines.insert(-1, f"{n_isolated} isolated atoms were added to the training set")
+    for line in lines:
+        if line is not None:
+            console.output.print(line, markup=False, soft_wrap=True)
+
+
+def _compare(entry: dict[str, Any], name: str) -> str:
+    """Return a figure as a multiple of that of random sets."""
+    usual = entry["random"][name]
+    return f"{entry['figures'][name] / usual:.2f} times" if usual > 0 else "(undefined)"
+
+
+def _leak_table(leaks: tuple[Leakage, ...]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD)
+    table.add_column("nearest in", no_wrap=True)
+    for column in ("equal", "shared groups", *_QUANTILES[:3], "random split"):
+        table.add_column(column, justify="right")
+    for leak in leaks:
+        cells = [f"{value:.3g}" for value in (leak.distance or ())[:3]] or ["-"] * 3
+        usual = "-" if leak.random_distance is None else f"{leak.random_distance[2]:.3g}"
+        shared = "-" if leak.shared_groups is None else str(len(leak.shared_groups))
+        table.add_row(f"{leak.held_out} → {leak.seen}", str(leak.n_equal), shared, *cells, usual)
+    return table

@@ -1,0 +1,257 @@
+"""Structures that the rest of their set does not explain, and labels that do not fit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from ase import Atoms
+from jaxtyping import Bool, Float, Float64, Int64
+from torch import Tensor
+
+from labelwise.curation.herding import second_moment
+from labelwise.errors import ArgumentError
+from labelwise.kernels import (
+    DEFAULT_CHUNK_SIZE,
+    Kernel,
+    LinearKernel,
+    block64,
+    chunks,
+    diagonal64,
+)
+from labelwise.selection.base import (
+    DEFAULT_REGULARISATION,
+    ROUNDING,
+    check_regularisation,
+    first_max,
+    positive_factor,
+)
+
+#: Columns at most that stand for a kernel without features.
+MAX_RANK = 1024
+_DETERMINED = 1e-6
+_MOST_ROUNDS = 20
+_REWEIGHTINGS = 30
+_NORMAL_MAD = 1.4826
+
+
+def leave_one_out_variance(
+    kernel: Kernel,
+    *,
+    regularisation: float = DEFAULT_REGULARISATION,
+    max_rank: int = MAX_RANK,
+    chunk_size: int = DEFAULT_CHUNK_SIZE,
+) -> Float64[np.ndarray, " n"]:
+    """Return the posterior variance of each structure given all the others.
+
+    With features Φ and A = ΦᵀΦ + λI, leaving x out takes φφᵀ from A, and by Sherman and
+    Morrison
+
+        σ²(x | others) = λ φᵀ(A − φφᵀ)⁻¹φ = λ s / (1 − s),   s = φᵀA⁻¹φ,
+
+    so that one d × d factor serves all. For n < d the same s is 1 − λ [(ΦΦᵀ + λI)⁻¹]_xx,
+    whose matrix is smaller than Φ. A kernel without features is replaced by at most
+    ``max_rank`` columns of its pivoted Cholesky factor, with what these leave of k(x, x)
+    added to the variance: exact where the rank suffices, else an approximation.
+
+    Args:
+        kernel: The set's kernel, (n,) structures, dimensionless.
+        regularisation: λ, in units of the kernel, > 0.
+        max_rank: Columns that stand for a kernel without features, >= 1.
+        chunk_size: Structures a block; no effect but rounding.
+
+    Returns:
+        (n,) float64, dimensionless, from 0 to k(x, x).
+
+    Raises:
+        SelectionError: λ is out of range or too small for float64, or a kernel value is not
+            finite.
+    """
+    check_regularisation(regularisation)
+    if isinstance(kernel, LinearKernel):
+        rows, rest = kernel, torch.zeros(len(kernel), dtype=torch.float64)
+    else:
+        factor, rest = _pivoted_factor(kernel, max_rank, chunk_size)
+        rows = LinearKernel(factor, normalise="none")
+    n, d = rows.features.shape
+    if n < d:
+        complement = _complement_from_gram(rows, regularisation)
+    else:
+        complement = _complement_from_moment(rows, regularisation, chunk_size)
+    variance = regularisation * (1.0 - complement) / complement
+    found: np.ndarray = (variance.cpu() + rest.cpu()).clamp_min_(0.0).numpy()
+    return found
+
+
+def composition_deviation(
+    structures: Sequence[Atoms],
+    energies: Float64[np.ndarray, " n"],
+    *,
+    threshold: float,
+) -> Float64[np.ndarray, " n"]:
+    """Return how far each energy is from what the compositions of the others let expect.
+
+    Energies per atom are fitted by one energy for each element, first to the least sum of
+    absolute deviations, which one wrong label does not bend, then by least squares without the
+    structures that are farther off than ``threshold`` robust standard deviations, until
+    nothing changes. Each deviation is from the fit without the structure itself,
+    r / (1 − leverage).
+
+    Args:
+        structures: (n,) structures.
+        energies: (n,) total energies, eV; NaN where there is none.
+        threshold: Robust standard deviations, > 0.
+
+    Returns:
+        (n,) float64, eV/atom; NaN where there is no energy, or where the other compositions
+        do not determine what to expect.
+    """
+    numbers = sorted({int(z) for atoms in structures for z in atoms.numbers})
+    parts = np.array(
+        [[np.mean(atoms.numbers == z) for z in numbers] for atoms in structures], dtype=np.float64
+    ).reshape(len(structures), len(numbers))
+    sizes = np.array([len(atoms) for atoms in structures], dtype=np.float64)
+    target = energies / sizes
+    usable = np.isfinite(target)
+    deviation = np.full(len(target), np.nan)
+    if not usable.any():
+        return deviation
+    used = usable & _near(_deviate_absolutely(parts, target, usable), threshold)
+    for _ in range(_MOST_ROUNDS):
+        deviation = _deviate(parts, target, used)
+        kept = usable & _near(deviation, threshold)
+        if not kept.any() or (kept == used).all():
+            break
+        used = kept
+    return deviation
+
+
+def robust_score(values: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
+    """Return how many robust standard deviations each value is from the median.
+
+    The standard deviation is 1.4826 times the median absolute deviation, which outliers do
+    not inflate.
+
+    Args:
+        values: (n,) in any unit; those that are not finite are left out.
+
+    Returns:
+        (n,) float64, dimensionless; 0 for values at the median, infinite off it where more
+        than half the values are equal, NaN where the value is not finite.
+
+    Source: Iglewicz and Hoaglin, *How to Detect and Handle Outliers* (ASQC 1993).
+    """
+    finite = values[np.isfinite(values)]
+    score = np.full(len(values), np.nan)
+    if len(finite) == 0:
+        return score
+    median = np.median(finite)
+    spread = _NORMAL_MAD * np.median(np.abs(finite - median))
+    offset = finite - median
+    floor = ROUNDING * max(1.0, abs(float(median)))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scaled = np.where(np.abs(offset) <= floor, 0.0, offset / spread)
+    score[np.isfinite(values)] = scaled
+    return score
+
+
+def _complement_from_moment(
+    rows: LinearKernel, regularisation: float, chunk_size: int
+) -> Float[Tensor, " n"]:
+    """Return 1 − s, (n,), through the d × d matrix A.
+
+    1 − s cannot be below λ / (k(x, x) + λ), its value with nobody else, which cancellation
+    is kept from undercutting.
+    """
+    lower = positive_factor(second_moment(rows, chunk_size), regularisation)
+    parts = []
+    for part in chunks(len(rows), chunk_size):
+        phi = rows.features[part].to(torch.float64)
+        white = torch.linalg.solve_triangular(lower, phi.T, upper=False)
+        least = regularisation / (phi.square().sum(dim=1) + regularisation)
+        parts.append(torch.maximum(1.0 - white.square().sum(dim=0), least))
+    return torch.cat(parts) if parts else torch.zeros(0, dtype=torch.float64)
+
+
+def _complement_from_gram(rows: LinearKernel, regularisation: float) -> Float[Tensor, " n"]:
+    """Return 1 − s = λ [(ΦΦᵀ + λI)⁻¹]_xx, (n,), where n < d."""
+    lower = positive_factor(block64(rows, slice(None), rows, slice(None)), regularisation)
+    diagonal: Tensor = torch.cholesky_inverse(lower).diagonal()
+    return regularisation * diagonal
+
+
+def _pivoted_factor(
+    kernel: Kernel, max_rank: int, chunk_size: int
+) -> tuple[Float[Tensor, "n r"], Float[Tensor, " n"]]:
+    """Return F with FFᵀ ≈ K, (n, r), and what is left of the diagonal, (n,), both float64."""
+    if max_rank < 1:
+        raise ArgumentError(f"max_rank is {max_rank}; it must be at least 1")
+    left = diagonal64(kernel)
+    floor = ROUNDING * float(left.max())
+    factor = left.new_zeros((len(kernel), min(max_rank, len(kernel))))
+    n_columns = 0
+    while n_columns < factor.shape[1] and float(left.max()) > floor:
+        pivot = first_max(left)
+        z = slice(pivot, pivot + 1)
+        values = [block64(kernel, p, kernel, z)[:, 0] for p in chunks(len(kernel), chunk_size)]
+        known = factor[:, :n_columns]
+        column = (torch.cat(values) - known @ known[pivot]) / left[pivot].sqrt()
+        factor[:, n_columns] = column
+        left = (left - column.square()).clamp_min_(0.0)
+        left[pivot] = 0.0
+        n_columns += 1
+    return factor[:, : max(n_columns, 1)], left
+
+
+def _near(deviation: Float64[np.ndarray, " n"], threshold: float) -> Bool[np.ndarray, " n"]:
+    """Tell which are not known to be far off, (n,); those that are not judged are near."""
+    near: np.ndarray = ~(np.abs(robust_score(deviation)) > threshold)
+    return near
+
+
+def _deviate_absolutely(
+    parts: Float64[np.ndarray, "n E"],
+    target: Float64[np.ndarray, " n"],
+    used: Bool[np.ndarray, " n"],
+) -> Float64[np.ndarray, " n"]:
+    """Return deviations from the fit of least absolute deviations, by reweighted squares."""
+    rows, values = parts[used], target[used]
+    weight = np.ones(len(values))
+    left = values
+    for _ in range(_REWEIGHTINGS):
+        root = np.sqrt(weight)
+        energies, *_ = np.linalg.lstsq(rows * root[:, None], values * root, rcond=None)
+        left = values - rows @ energies
+        size = np.abs(left)
+        weight = 1.0 / np.maximum(size, max(1e-6 * float(size.max()), 1e-12))
+    deviation = np.full(len(target), np.nan)
+    deviation[used] = left
+    return deviation
+
+
+def _deviate(
+    parts: Float64[np.ndarray, "n E"],
+    target: Float64[np.ndarray, " n"],
+    used: Bool[np.ndarray, " n"],
+) -> Float64[np.ndarray, " n"]:
+    """Return the deviations from the fit to the used rows, each without itself."""
+    inverse = np.linalg.pinv(parts[used])
+    energies = inverse @ target[used]
+    deviation = np.asarray(target - parts @ energies)
+    leverage = np.zeros(len(target))
+    leverage[used] = np.einsum("ne,en->n", parts[used], inverse)
+    outside = np.abs(parts @ inverse @ parts[used] - parts).max(axis=1, initial=0.0) > _DETERMINED
+    alone = 1.0 - leverage < _DETERMINED
+    deviation[alone | outside] = np.nan
+    deviation[~alone] /= (1.0 - leverage)[~alone]
+    return deviation
+
+
+def largest_first(
+    values: Float64[np.ndarray, " n"], flagged: Bool[np.ndarray, " n"]
+) -> Int64[np.ndarray, " k"]:
+    """Return the positions of the flagged structures, largest |value| first."""
+    places = np.flatnonzero(flagged)
+    order: np.ndarray = places[np.argsort(-np.abs(values[places]), kind="stable")]
+    return order
