@@ -12,12 +12,14 @@ from ase import Atoms
 import labelwise as lw
 from labelwise.acquisition import AcquisitionSettings, acquire
 from labelwise.errors import ArgumentError, LabelError, ScreeningError, SelectionError
+from labelwise.kernel_building import build_kernels
 from labelwise.kernels import LinearKernel
 from labelwise.potentials import Batch, Potential
 from labelwise.representations import RepresentationOptions
 from labelwise.representations.joint_rows import iter_row_sets
+from labelwise.representations.morgan import SINGLE_BONDS
 from labelwise.representations.row_sets import RowScales, RowSets, join_row_sets
-from labelwise.selection import JointPosterior, select_joint_posterior
+from labelwise.selection import JointPosterior, find_nearest, select_joint_posterior
 from labelwise.structures import Frame, Source, iter_frames, write_structures
 
 RULES = ["pv", "lcmd", "k-center", "top", "joint-pv", "random"]
@@ -371,3 +373,52 @@ def test_stages_account_for_every_structure(
     assert stages["screen"].n_structures == stages["represent"].n_structures == 30
     assert stages["select"].n_structures == len(pool)
     assert all(stage.seconds >= 0 for stage in stages.values())
+
+
+@pytest.mark.parametrize("representation", ["soap", "morgan"])
+@pytest.mark.parametrize(("rule", "shortlist"), [("pv", None), ("lcmd", 20), ("k-center", None)])
+@pytest.mark.parametrize("n_train", [0, 4])
+def test_kernels_are_those_of_the_representation(
+    representation: str,
+    rule: str,
+    shortlist: int | None,
+    n_train: int,
+    train: list[Atoms],
+    pool: list[Atoms],
+) -> None:
+    train = train[:n_train]
+    batch = lw.select(
+        pool, 4, train=train, representation=representation, rule=rule, shortlist=shortlist
+    )
+    kernels = build_kernels([pool, train], None, representation)
+    expected = lw.select_batch(rule, *kernels, 4, regularisation=1e-3, shortlist=shortlist)
+    assert batch.pool_idx == expected.pool_idx.tolist()
+    assert [pick.score for pick in batch.picks] == expected.score.tolist()
+    if n_train:
+        _, distance = find_nearest(*kernels, expected.pool_idx)
+        assert [pick.nearest_distance for pick in batch.picks] == distance.tolist()
+    assert batch.acquisition.n_features == {"soap": 3248, "morgan": 2048}[representation]
+
+
+def test_bonds_that_were_not_perceived_are_counted(pool: list[Atoms]) -> None:
+    methyl = Atoms("CH3", positions=[[0, 0, 0], [1.0, 0, 0], [0, 1.0, 0], [0, 0, 1.0]])
+    structures = [*pool, methyl, Atoms("Cu2", positions=[[0, 0, 0], [0, 0, 2.2]])]
+    batch = lw.select(structures, 3, representation="morgan")
+    assert batch.acquisition.remarks == {SINGLE_BONDS: 2}
+    assert lw.select(pool, 3, representation="soap").acquisition.remarks == {}
+
+
+def test_tanimoto_kernels_know_no_lengths(pool: list[Atoms]) -> None:
+    with pytest.raises(ArgumentError, match="compares sets and knows no lengths"):
+        lw.select(pool, 3, representation="morgan", normalise="none")
+
+
+def test_untrained_networks_need_the_model_for_its_architecture(
+    pool: list[Atoms], potential: Potential
+) -> None:
+    with pytest.raises(ArgumentError, match="needs a model"):
+        lw.select(pool, 3, representation="ntk-random")
+    batch = lw.select(pool, 3, potential=potential, representation="activation-random", seed=2)
+    built = potential.with_random_weights(2)
+    expected = lw.select(pool, 3, potential=built, representation="activation")
+    assert batch.pool_idx == expected.pool_idx

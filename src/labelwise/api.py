@@ -74,7 +74,9 @@ def select(
         n_select: How many to choose.
         train: Structures that are labelled already; not modified.
         potential: The pretrained model, from ``load_potential``.
-        representation: ``ntk-e``, ``ntk-f``, ``ntk-ef``, ``activation`` or ``random``.
+        representation: ``ntk-e``, ``ntk-f``, ``ntk-ef``, ``activation``, ``ntk-random``,
+            ``activation-random``, ``soap``, ``morgan`` or ``random``; the last three need no
+            model.
         parameters: Block of the tangent kernels: ``embedding``, ``readout``, ``products``
             or ``all``.
         sketch_dim: Length of the sketch of the larger blocks.
@@ -90,7 +92,7 @@ def select(
         shortlist: First keep the K structures of highest posterior variance.
         regularisation: λ of the posterior variance, dimensionless; by default 0.3 for
             ``joint-pv``, else 1e-3.
-        seed: Seeds sketches, probes and the random rule.
+        seed: Seeds sketches, probes, random weights and the random rule.
         batch_atoms: Atoms evaluated at once.
         strict: Raise when a structure would be set aside.
         progress: Called with stage, done, total.
@@ -150,19 +152,22 @@ def represent(
         structures: At least one; not modified. Structures that the model cannot take
             raise here: ``select`` screens, this does not.
         potential: The pretrained model; None if the representation needs none.
-        representation: ``ntk-e``, ``ntk-f``, ``ntk-ef``, ``activation`` or ``random``.
+        representation: ``ntk-e``, ``ntk-f``, ``ntk-ef``, ``activation``, ``ntk-random``,
+            ``activation-random``, ``soap``, ``morgan`` or ``random``; the last three need no
+            model.
         parameters: Block of the tangent kernels.
         sketch_dim: Length of the sketch of the larger blocks.
         reduction: How ``ntk-f`` and ``ntk-ef`` make one row of a structure's force tangents.
         n_probes: Random probes in place of all 3N force tangents; None for all.
         energy_weight: Checked for ``ntk-ef``, whose rows do not depend on it: it weights the
             kernel.
-        seed: Seeds sketches and probes.
+        seed: Seeds sketches, probes and random weights.
         batch_atoms: Atoms evaluated at once.
 
     Returns:
-        (n, d) float32, not normalised. Of ``ntk-e`` in eV per unit of weight, of ``ntk-f`` in
-        the unit of the reduction, else dimensionless.
+        (n, d) float32, not normalised. Of ``ntk-e`` and ``ntk-random`` in eV per unit of weight,
+        of ``ntk-f`` in the unit of the reduction, else dimensionless. Of ``soap`` the columns of
+        the pairs of elements that these structures hold.
 
     Raises:
         ArgumentError: No structures, an unknown name, or a model is needed.

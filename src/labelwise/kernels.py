@@ -6,7 +6,8 @@ selection rule asks for more than a diagonal, a few columns or a block of rows, 
 nothing of size n × n is ever held.
 
 ``LinearKernel`` holds explicit features. A kernel without features (Tanimoto on bit
-vectors, say) only has to offer the three methods of ``Kernel``; every rule takes it.
+vectors, see ``tanimoto``, or sparse rows, see ``sparse_kernel``) only has to offer the three
+methods of ``Kernel``; every rule takes it.
 
 Kernel values are dimensionless throughout.
 """
@@ -18,7 +19,7 @@ from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Int64
 from torch import Tensor
 
 from labelwise.errors import ArgumentError, SelectionError
@@ -210,9 +211,23 @@ class SubsetKernel:
         return self.block(slice(None), other, cols)
 
 
+@runtime_checkable
+class _Takes(Protocol):
+    """A kernel that can make a part of itself."""
+
+    def take(self, rows: Rows) -> Kernel: ...
+
+
 def take(kernel: Kernel, idx: Int[Tensor, " k"]) -> Kernel:
     """Return the kernel of the structures ``idx``, (k,), in that order."""
-    return kernel.take(idx) if isinstance(kernel, LinearKernel) else SubsetKernel(kernel, idx)
+    return kernel.take(idx) if isinstance(kernel, _Takes) else SubsetKernel(kernel, idx)
+
+
+def to_positions(rows: Rows, n: int) -> Int64[np.ndarray, " r"]:
+    """Return the numbers, 0 to n - 1, of the structures that ``rows`` means, (r,) int64."""
+    positions = np.arange(n, dtype=np.int64)
+    chosen: np.ndarray = positions[rows if isinstance(rows, slice) else rows.cpu().numpy()]
+    return chosen
 
 
 def device_of(kernel: Kernel) -> torch.device:

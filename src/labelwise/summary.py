@@ -13,7 +13,17 @@ from labelwise.acquisition import Acquisition, AcquisitionSettings, Pick
 from labelwise.potentials.base import Potential
 
 FORMAT_VERSION = 1
-_PACKAGES = ("labelwise", "torch", "numpy", "ase", "mace-torch", "e3nn", "matscipy")
+_PACKAGES = (
+    "labelwise",
+    "torch",
+    "numpy",
+    "ase",
+    "mace-torch",
+    "e3nn",
+    "matscipy",
+    "dscribe",
+    "rdkit",
+)
 
 
 def summarise_acquisition(
@@ -56,6 +66,7 @@ def summarise_acquisition(
             "screened": len(acquisition.screened),
             "screened_by_reason": reasons,
             "features": acquisition.n_features,
+            "remarks": dict(acquisition.remarks),
         },
         "stages": [
             {

@@ -16,6 +16,8 @@ from labelwise.cli import main
 from labelwise.cli.app import spread_many_valued
 from labelwise.feature_file import read_features, write_features
 from labelwise.potentials import Batch, Potential
+from labelwise.representations import SparseRows
+from labelwise.representations.morgan import SINGLE_BONDS
 from labelwise.structures import Frame, iter_frames, read_structures, write_structures
 
 
@@ -225,3 +227,36 @@ def test_doctor_checks_the_embedded_model(capsys: pytest.CaptureFixture[str]) ->
     ]
     assert all(check["passed"] for check in report["checks"])
     assert report["versions"]["torch"]
+
+
+def test_represent_names_the_columns_of_soap(
+    pool_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = pool_file.parent
+    words = ["represent", "--pool", "pool.extxyz", "-r", "soap", "-o", "soap.npz", "--force"]
+    assert main(words) == 0
+    found = read_features(folder / "soap.npz")
+    structures = labelwise.read_structures("pool.extxyz")
+    chosen = [structures[i] for i in found.index]
+    expected = labelwise.represent(chosen, None, "soap")
+    np.testing.assert_array_equal(found.features, expected)
+    assert found.column_names is not None and found.columns is not None
+    assert found.column_names[0] == "H-H 0"
+    assert found.column_names.shape == found.columns.shape == (expected.shape[1],)
+    monkeypatch.setattr("labelwise.feature_file.MOST_DENSE_COLUMNS", 10)
+    assert main(words) == 0
+    sparse = read_features(folder / "soap.npz").features
+    assert isinstance(sparse, SparseRows)
+    np.testing.assert_array_equal(sparse.to_dense(found.columns), expected)
+
+
+def test_represent_counts_bonds_that_were_not_perceived(
+    pool_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = pool_file.parent
+    write_structures(folder / "metal.extxyz", [Atoms("Cu2", positions=[[0, 0, 0], [0, 0, 2.2]])])
+    words = ["represent", "--pool", "pool.extxyz", "metal.extxyz", "-r", "morgan"]
+    assert main([*words, "-o", "bits.npz", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["remarks"] == {SINGLE_BONDS: 2}  # and an atom
+    bits = read_features(folder / "bits.npz").features
+    assert set(np.unique(bits)) == {0.0, 1.0}

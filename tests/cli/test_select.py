@@ -299,3 +299,23 @@ def test_interrupt_leaves_nothing_behind(folder: Path, model_path: Path) -> None
     assert sorted(path.name for path in folder.iterdir()) == [
         "pool_a.extxyz", "pool_b.extxyz", "slow.xyz", "train.extxyz",
     ]  # fmt: skip
+
+
+def test_bonds_that_were_not_perceived_are_told(
+    run, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_structures(folder / "metal.extxyz", [Atoms("Cu2", positions=[[0, 0, 0], [0, 0, 2.2]])])
+    words = ("--pool", "pool_a.extxyz", "metal.extxyz", "-n", "3", "-r", "morgan", "--rule", "pv")
+    assert run(*words, model=False) == 0
+    assert "1 structures: no bond orders found: single bonds taken" in capsys.readouterr().out
+    summary = json.loads((folder / "batch.json").read_text())
+    assert summary["counts"]["remarks"] == {"no bond orders found: single bonds taken": 1}
+
+
+def test_a_package_that_is_missing(
+    run, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for package, name in (("dscribe", "soap"), ("rdkit", "morgan")):
+        monkeypatch.setitem(sys.modules, package, None)
+        assert run("--pool", "pool_a.extxyz", "-n", "3", "-r", name, model=False) == 1
+        assert "pip install 'labelwise[descriptors]'" in capsys.readouterr().err

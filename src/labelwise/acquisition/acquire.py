@@ -16,6 +16,7 @@ from labelwise.acquisition.results import Acquisition, Pick
 from labelwise.acquisition.road import Kept, Road
 from labelwise.acquisition.settings import AcquisitionSettings
 from labelwise.errors import ArgumentError, SelectionError
+from labelwise.feature_memo import FeatureMemo
 from labelwise.potentials.base import Potential
 from labelwise.selection import Selection, select_random
 from labelwise.structures import Frame
@@ -28,6 +29,7 @@ def acquire(
     settings: AcquisitionSettings,
     *,
     potential: Potential | None,
+    memo: FeatureMemo | None = None,
     progress: ProgressCallback = ignore_progress,
 ) -> Acquisition:
     """Choose a batch from a stream of structures.
@@ -38,6 +40,7 @@ def acquire(
         settings: Representation, rule and the rest.
         potential: The pretrained model; None is allowed when neither the representation
             nor the rule needs one.
+        memo: Rows that are known already, for whoever asks again and again.
         progress: Called with stage, done, total.
 
     Returns:
@@ -58,7 +61,7 @@ def acquire(
             "name from 'labelwise models', or --model demo"
         )
     road = Road(settings, potential, progress)
-    chooser = make_chooser(settings, potential) if settings.needs_features else None
+    chooser = make_chooser(settings, potential, memo) if settings.needs_features else None
     train_kept = road.load("train", train, chooser)
     pool_kept = road.load("pool", pool, chooser)
     n_kept = len(pool_kept.sources)
@@ -77,6 +80,7 @@ def acquire(
         screened=(*train_kept.screened, *pool_kept.screened),
         stages=road.watch.stages(),
         groups=_count_groups(selection, pool_kept),
+        remarks={} if chooser is None else dict(chooser.remarks),
     )
 
 

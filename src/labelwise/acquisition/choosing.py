@@ -7,18 +7,21 @@ more of them than its rule needs.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from ase import Atoms
-from jaxtyping import Bool, Float32
+from jaxtyping import Bool
 
 from labelwise.acquisition.settings import JOINT_RULE, AcquisitionSettings
+from labelwise.feature_memo import FeatureMemo
+from labelwise.kernel_building import collect_rows
 from labelwise.kernels import LinearKernel
 from labelwise.potentials.base import Potential
-from labelwise.representations import feature_blocks, iter_features, normalise_rows
+from labelwise.representations import iter_remarked
 from labelwise.representations.joint_rows import iter_row_sets
 from labelwise.representations.row_sets import RowScales, RowSets, join_row_sets
 from labelwise.selection import (
@@ -30,12 +33,21 @@ from labelwise.selection import (
     select_joint_posterior,
 )
 
+_SETS = ("train", "pool")
+
 Nearest = tuple[np.ndarray, np.ndarray]
 Report = Callable[[int, int], None]
 
 
 class Chooser(ABC):
-    """A rule and what it needs to know of each structure."""
+    """A rule and what it needs to know of each structure.
+
+    Attributes:
+        remarks: What the representation remarked, to the number of structures.
+    """
+
+    def __init__(self) -> None:
+        self.remarks: Counter[str] = Counter()
 
     @abstractmethod
     def represent(self, structures: Iterable[Atoms]) -> Iterator[Any]:
@@ -58,53 +70,61 @@ class Chooser(ABC):
         """Length of a row."""
 
 
-def make_chooser(settings: AcquisitionSettings, potential: Potential | None) -> Chooser:
+def make_chooser(
+    settings: AcquisitionSettings, potential: Potential | None, memo: FeatureMemo | None = None
+) -> Chooser:
     """Return the chooser of a rule that looks at structures."""
     if settings.rule == JOINT_RULE:
         if potential is None:
             raise AssertionError("acquire() checks that there is a potential")
         return RowSetChooser(settings, potential)
-    return FeatureChooser(settings, potential)
+    return FeatureChooser(settings, potential, memo)
 
 
 class FeatureChooser(Chooser):
     """One row a structure, a kernel, and a rule on it."""
 
-    def __init__(self, settings: AcquisitionSettings, potential: Potential | None) -> None:
+    def __init__(
+        self,
+        settings: AcquisitionSettings,
+        potential: Potential | None,
+        memo: FeatureMemo | None = None,
+    ) -> None:
         """Make the representation.
 
         Raises:
             ArgumentError: Unknown representation, or an option out of range.
         """
+        super().__init__()
         self._settings, self._potential = settings, potential
+        self._memo = FeatureMemo(0) if memo is None else memo
         self._representation = settings.make_representation()
-        self._rows: dict[str, list[Float32[np.ndarray, "_ d"]]] = {"train": [], "pool": []}
-        self._n_features = 0
+        self._rows = collect_rows(
+            self._representation, potential, len(_SETS), normalise=settings.resolved_normalise
+        )
 
     @property
     def n_features(self) -> int:
-        """Length of a row."""
-        return self._n_features
+        """Length of a row; of sparse rows, the columns in use."""
+        return self._rows.n_features
 
     def represent(self, structures: Iterable[Atoms]) -> Iterator[Any]:
         """See ``Chooser.represent``."""
-        return iter_features(
-            structures,
+        return self._memo.iter_features(
+            iter_remarked(structures, self._representation, self.remarks),
             self._potential,
             self._representation,
+            self._settings.options,
             batch_atoms=self._settings.batch_atoms,
         )
 
     def keep(self, role: str, chunk: Any) -> Bool[np.ndarray, " b"]:
         """See ``Chooser.keep``."""
-        finite: np.ndarray = np.isfinite(chunk).all(axis=1)
-        self._rows[role].append(chunk[finite])
-        self._n_features = chunk.shape[1]
-        return finite
+        return self._rows.add(_SETS.index(role), chunk)
 
     def choose(self, report: Report) -> tuple[Selection, Nearest | None]:
         """See ``Chooser.choose``."""
-        pool, train = self._to_kernels()
+        train, pool = self._rows.to_kernels()
         selection = select_batch(
             self._settings.rule,
             pool,
@@ -118,20 +138,6 @@ class FeatureChooser(Chooser):
         nearest = find_nearest(pool, train, selection.pool_idx) if len(train) else None
         return selection, nearest
 
-    def _to_kernels(self) -> tuple[LinearKernel, LinearKernel]:
-        """Make kernels of normalised rows, of which no second copy is held."""
-        blocks = feature_blocks(self._representation, self._potential)
-        train, pool = (self._join(role) for role in ("train", "pool"))
-        normalise_rows(train, pool, blocks, normalise=self._settings.resolved_normalise)
-        return LinearKernel(pool, normalise="none"), LinearKernel(train, normalise="none")
-
-    def _join(self, role: str) -> Float32[np.ndarray, "n d"]:
-        """Join chunks, which are let go; no chunks make no rows."""
-        empty = np.zeros((0, self._n_features), dtype=np.float32)
-        joined = np.concatenate([empty, *self._rows[role]])
-        self._rows[role].clear()
-        return joined
-
 
 class RowSetChooser(Chooser):
     """Structures as sets of rows, and the joint energy-force posterior.
@@ -143,6 +149,7 @@ class RowSetChooser(Chooser):
 
     def __init__(self, settings: AcquisitionSettings, potential: Potential) -> None:
         """Set up empty sets."""
+        super().__init__()
         self._settings, self._potential = settings, potential
         self._raw: dict[str, list[RowSets]] = {"train": [], "pool": []}
         self._scales: RowScales | None = None

@@ -49,10 +49,13 @@ class Acquisition:
         picks: The batch in order of choice.
         n_pool: Structures of the pool as read.
         n_train: Labelled structures as read.
-        n_features: Length of a feature vector; 0 when none was computed.
+        n_features: Length of a feature vector, of sparse ones the columns in use; 0 when none
+            was computed.
         screened: Structures that were set aside.
         stages: Seconds by stage.
         groups: Value of the ``group_by`` key to (chosen, offered) structures.
+        remarks: In what respect structures could not be represented as they should (``morgan``:
+            bonds that could not be perceived), to their number, labelled ones and the pool's.
     """
 
     picks: tuple[Pick, ...]
@@ -62,6 +65,7 @@ class Acquisition:
     screened: tuple[Screened, ...]
     stages: tuple[Stage, ...]
     groups: dict[str, tuple[int, int]] = field(default_factory=dict)
+    remarks: dict[str, int] = field(default_factory=dict)
 
     def annotate(self, structures: Sequence[Atoms]) -> list[Atoms]:
         """Return copies of the chosen structures with ``labelwise_*`` info keys.

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from labelwise.errors import ArgumentError
+from labelwise.kernel_building import check_kernel
 from labelwise.representations import (
     ModelRepresentation,
     Representation,
     RepresentationOptions,
-    check_normalisation,
     make_representation,
 )
 from labelwise.representations.base import DEFAULT_PROBES
@@ -31,7 +31,8 @@ class AcquisitionSettings:
     Attributes:
         n_select: Structures to choose.
         representation: A registered representation: ``ntk-e``, ``ntk-f``, ``ntk-ef``,
-            ``activation``, ``random``.
+            ``activation``, ``ntk-random``, ``activation-random``, ``soap``, ``morgan``,
+            ``random``.
         parameters: Parameter block of a tangent kernel: ``embedding``, ``readout``,
             ``products`` or ``all``.
         sketch_dim: Dimension of the random sketch of the larger blocks; None for the
@@ -49,7 +50,7 @@ class AcquisitionSettings:
             rule is applied; None for the whole pool.
         regularisation: λ of the posterior variance, dimensionless; None for the rule's
             default.
-        seed: Seeds sketches, probes and the random rule.
+        seed: Seeds sketches, probes, random weights and the random rule.
         batch_atoms: Atoms evaluated at once; None for the potential's default.
         strict: Raise when a structure has to be set aside.
         required_labels: Info or array keys that every labelled structure must have.
@@ -89,8 +90,7 @@ class AcquisitionSettings:
         Raises:
             ArgumentError: A name is unknown or a number out of range.
         """
-        self.make_representation()
-        check_normalisation(self.resolved_normalise)
+        check_kernel(self.make_representation(), self.resolved_normalise)
         if self.rule not in list_rules():
             raise ArgumentError(f"rule is {self.rule!r}; allowed are {', '.join(list_rules())}")
         if self.rule == JOINT_RULE:

@@ -81,7 +81,8 @@ Representation = Annotated[
     typer.Option(
         "--representation",
         "-r",
-        help="activation, ntk-e, ntk-f, ntk-ef or random.",
+        help="ntk-e, ntk-f, ntk-ef, activation; ntk-random, activation-random: the same network "
+        "untrained; soap, morgan: no model; or random.",
         rich_help_panel=CHOICE,
     ),
 ]
@@ -141,7 +142,7 @@ Seed = Annotated[
     typer.Option(
         "--seed",
         min=0,
-        help="Seeds sketches, probes and the random rule.",
+        help="Seeds sketches, probes, random weights and the random rule.",
         rich_help_panel=CHOICE,
     ),
 ]

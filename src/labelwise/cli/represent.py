@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -50,7 +51,8 @@ def represent(
     """Compute the features of structures into a file; a killed run goes on where it was.
 
     The file holds features (n, d), not normalised, index, file and frame of each row, and
-    how they were made.
+    how they were made; of soap also the names of the columns, those of the pairs of elements
+    that were found.
     """
     if out.suffix != ".npz":
         raise ArgumentError(f"--out must end in .npz, got {out}")
@@ -84,6 +86,7 @@ def represent(
         "versions": package_versions(),
         "inputs": [_describe_input(part.path, part.frames) for part in expand_specs(pool)],
     }
+    remarks: Counter[str] = Counter()
     with console.show_progress(enabled=not (quiet or as_json)) as progress:
         n_rows, screened = write_features(
             out,
@@ -92,15 +95,24 @@ def represent(
             metadata=metadata,
             representation=chosen,
             batch_atoms=batch_atoms,
+            remarks=remarks,
             progress=progress,
         )
     if as_json:
         left_out = [f"{item.source}: {item.reason} ({item.detail})" for item in screened]
-        record = {**metadata, "out": str(out), "rows": n_rows, "screened": left_out}
+        record = {
+            **metadata,
+            "out": str(out),
+            "rows": n_rows,
+            "screened": left_out,
+            "remarks": dict(remarks),
+        }
         typer.echo(to_json(record), nl=False)
     elif not quiet:
         for item in screened:
             console.say(f"left out {item.source}: {item.reason} ({item.detail})")
+        for remark, n in remarks.items():
+            console.say(f"{n} structures: {remark}")
         console.output.print(f"{n_rows} rows in {out}", markup=False, soft_wrap=True)
 
 

@@ -312,6 +312,7 @@ def _show(acquisition: Acquisition, record: dict[str, Any], out: Path, summary: 
     if counts["screened"]:
         reasons = ", ".join(f"{n} {name}" for name, n in counts["screened_by_reason"].items())
         lines.append(f"set aside {counts['screened']}: {reasons} (listed in the summary)")
+    lines += [f"{n} structures: {remark}" for remark, n in counts["remarks"].items()]
     seconds = ", ".join(
         f"{stage.name} {stage.seconds:.1f} s" for stage in acquisition.stages if stage.n_structures
     )

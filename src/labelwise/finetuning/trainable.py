@@ -18,13 +18,7 @@ from torch import Tensor
 from labelwise.errors import PotentialError
 from labelwise.potentials import Potential
 from labelwise.potentials.mace import MacePotential, _absent_paths
-from labelwise.potentials.mace_checkpoint import (
-    _arguments,
-    _default_dtype,
-    import_mace_modules,
-    mace_warnings_silenced,
-    model_config,
-)
+from labelwise.potentials.mace_checkpoint import mace_warnings_silenced
 
 
 def require_trainable(potential: Potential) -> MacePotential:
@@ -66,23 +60,11 @@ def with_new_weights(potential: Potential, *, seed: int, scale: float | None) ->
     Raises:
         PotentialError: its family has no training here.
     """
-    source = require_trainable(potential)
-    config = model_config(source.model)
-    modules = import_mace_modules()
-    with (
-        torch.random.fork_rng(devices=[]),
-        _default_dtype(source.dtype),
-        mace_warnings_silenced(),
-    ):
-        torch.manual_seed(seed)
-        name = type(source.model).__name__
-        model = getattr(modules, name)(**_arguments(config, modules)).to(source.device)
-    if scale is not None and hasattr(model, "scale_shift"):
-        model.scale_shift.scale.fill_(scale)
-        model.scale_shift.shift.zero_()
-    for key in ("lammps_mliap",):
-        setattr(model, key, getattr(source.model, key))
-    return MacePotential(model, name=source.name, head=source.head)
+    drawn = require_trainable(potential).with_random_weights(seed)
+    if scale is not None and hasattr(drawn.model, "scale_shift"):
+        drawn.model.scale_shift.scale.fill_(scale)
+        drawn.model.scale_shift.shift.zero_()
+    return drawn
 
 
 def trained_weights(potential: MacePotential) -> list[Tensor]:

@@ -16,8 +16,9 @@ from ase import Atoms
 from jaxtyping import Float
 from torch import Tensor
 
-from labelwise.errors import ArgumentError
+from labelwise.errors import ArgumentError, PotentialError
 from labelwise.potentials.graphs import Batch, Graph, GraphBuilder, collate
+from labelwise.potentials.passes import note_backward
 
 ParameterBlock = Literal["embedding", "readout", "products", "all"]
 PARAMETER_BLOCKS: tuple[str, ...] = get_args(ParameterBlock)
@@ -167,6 +168,7 @@ class Potential(ABC):
         energies = self.energies(batch, positions=positions)
         if not energies.requires_grad:
             return Prediction(energies, torch.zeros_like(positions))
+        note_backward(batch.n_structures)
         (gradient,) = torch.autograd.grad(
             energies.sum(), positions, allow_unused=True, materialize_grads=True
         )
@@ -209,6 +211,7 @@ class Potential(ABC):
     def _embedding_tangent(self, batch: Batch) -> Float[Tensor, "n p"]:
         embedding = self.node_embedding(batch).requires_grad_()
         energies = self.energies(batch, embedding=embedding)
+        note_backward(batch.n_structures)
         (cotangent,) = torch.autograd.grad(energies.sum(), embedding)
         return self.embedding_pullback(batch, cotangent)
 
@@ -227,11 +230,29 @@ class Potential(ABC):
             ArgumentError: unknown block.
         """
         weights = self.block_weights(parameters)
+        note_backward(single.n_structures)
         with torch.enable_grad(), differentiable(weights):
             gradients = torch.autograd.grad(
                 self.energies(single).sum(), weights, allow_unused=True, materialize_grads=True
             )
         return torch.cat([gradient.reshape(-1) for gradient in gradients])[None]
+
+    def with_random_weights(self, seed: int) -> Potential:
+        """Return a potential of the same architecture with untrained weights drawn from a seed.
+
+        Elements, cutoff, reference energies, scale, type, device and head stay, so that the
+        new potential takes the same batches. Torch's global random state is left as it was.
+
+        Args:
+            seed: Any integer >= 0; the same seed gives the same weights.
+
+        Raises:
+            PotentialError: this family cannot be made anew.
+        """
+        raise PotentialError(
+            f"{self.name} is a {type(self).__name__}, of which no random copy can be made "
+            f"(seed {seed}); only MACE potentials can"
+        )
 
     def prepare(self, atoms: Atoms) -> Graph:
         """Build the graph of one structure; the input is not modified.

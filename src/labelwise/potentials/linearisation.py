@@ -18,6 +18,7 @@ from torch import Tensor
 from labelwise.errors import ArgumentError
 from labelwise.potentials.base import Potential, Projection, check_parameter_block, differentiable
 from labelwise.potentials.graphs import Batch
+from labelwise.potentials.passes import note_backward
 
 
 class Linearisation:
@@ -119,6 +120,7 @@ class _Part:
         """Differentiate a sum over structures; without edges there is nothing to differentiate."""
         cotangents = tuple(torch.zeros_like(each) for each in self._inputs)
         if scalar.requires_grad:
+            note_backward(len(self.energies))
             with differentiable(self._inputs):
                 cotangents = torch.autograd.grad(
                     scalar,
@@ -159,6 +161,7 @@ def _differentiate(
         energies = potential.energies(batch, positions=positions, embedding=embedding)
         if not energies.requires_grad:
             return energies, torch.zeros_like(positions)
+        note_backward(batch.n_structures)
         (gradient,) = torch.autograd.grad(
             energies.sum(), positions, create_graph=True, allow_unused=True, materialize_grads=True
         )

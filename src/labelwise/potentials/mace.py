@@ -12,9 +12,17 @@ from torch import Tensor
 from labelwise.errors import PotentialError
 from labelwise.potentials.base import Potential, check_parameter_block
 from labelwise.potentials.graphs import Batch, GraphBuilder
-from labelwise.potentials.mace_checkpoint import hash_model
+from labelwise.potentials.mace_checkpoint import (
+    _arguments,
+    _default_dtype,
+    hash_model,
+    import_mace_modules,
+    mace_warnings_silenced,
+    model_config,
+)
 from labelwise.potentials.mace_convolution import NeighbourConvolution, has_scalar_convolution
 from labelwise.potentials.mace_products import ElementwiseContraction
+from labelwise.potentials.passes import note_forward
 
 _BLOCK_PREFIXES = {
     "embedding": ("node_embedding.",),
@@ -71,6 +79,21 @@ class MacePotential(Potential):
         """See ``Potential.content_hash``."""
         return hash_model(self.model, head=self.head)
 
+    def with_random_weights(self, seed: int) -> MacePotential:
+        """See ``Potential.with_random_weights``."""
+        config = model_config(self.model)
+        modules = import_mace_modules()
+        with (
+            torch.random.fork_rng(devices=[]),
+            _default_dtype(self.dtype),
+            mace_warnings_silenced(),
+        ):
+            torch.manual_seed(seed)
+            build = getattr(modules, type(self.model).__name__)
+            model = build(**_arguments(config, modules)).to(self.device)
+            model.lammps_mliap = self.model.lammps_mliap
+            return MacePotential(model, name=self.name, head=self.head)
+
     def block_weights(self, parameters: str) -> list[Tensor]:
         """See ``Potential.block_weights``."""
         check_parameter_block(parameters)
@@ -89,6 +112,7 @@ class MacePotential(Potential):
         embedding: Float[Tensor, "N C"] | None = None,
     ) -> Float[Tensor, " n"]:
         """See ``Potential.energies``."""
+        note_forward(batch.n_structures)
         out = self._view.run(self._inputs(batch, positions), positions is not None, embedding)
         energies: Tensor = out["energy"]
         return energies
@@ -116,6 +140,7 @@ class MacePotential(Potential):
 
     def activations(self, batch: Batch) -> Float[Tensor, "n a"]:
         """See ``Potential.activations``."""
+        note_forward(batch.n_structures)
         with torch.no_grad():
             out = self._view.run(self._inputs(batch, None), False, None)
             sizes = [product.linear.irreps_out.dim for product in self.model.products]

@@ -12,15 +12,23 @@ from labelwise.representations.base import (
     register_representation,
 )
 from labelwise.representations.extract import (
+    Chunk,
     feature_blocks,
     feature_size,
+    is_finite,
     iter_features,
+    iter_remarked,
+    join_rows,
     represent,
 )
 from labelwise.representations.force_tangent import ForceTangent, JointTangent
+from labelwise.representations.morgan import Morgan
 from labelwise.representations.normalisation import check_normalisation, normalise_rows
 from labelwise.representations.random import RandomFeatures
+from labelwise.representations.random_weights import random_activation, random_tangent
+from labelwise.representations.rows import SparseRows, join_sparse
 from labelwise.representations.sketch import CountSketch
+from labelwise.representations.soap import Soap
 from labelwise.representations.tangent import EnergyTangent
 
 register_representation(Activation.name, lambda _: Activation())
@@ -28,23 +36,35 @@ register_representation(EnergyTangent.name, EnergyTangent)
 register_representation(ForceTangent.name, ForceTangent)
 register_representation(JointTangent.name, JointTangent)
 register_representation(RandomFeatures.name, RandomFeatures)
+register_representation("activation-random", random_activation)
+register_representation("ntk-random", random_tangent)
+register_representation(Soap.name, Soap)
+register_representation(Morgan.name, Morgan)
 
 __all__ = [
     "Activation",
+    "Chunk",
     "CountSketch",
     "EnergyTangent",
     "FeatureBlock",
     "ForceTangent",
     "JointTangent",
     "ModelRepresentation",
+    "Morgan",
     "RandomFeatures",
     "Representation",
     "RepresentationOptions",
+    "Soap",
+    "SparseRows",
     "StructureRepresentation",
     "check_normalisation",
     "feature_blocks",
     "feature_size",
+    "is_finite",
     "iter_features",
+    "iter_remarked",
+    "join_rows",
+    "join_sparse",
     "list_representations",
     "make_representation",
     "normalise_rows",

@@ -10,15 +10,20 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from ase import Atoms
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
 from labelwise.errors import ArgumentError
 from labelwise.potentials.base import Potential
 from labelwise.potentials.graphs import Batch
+from labelwise.representations.rows import SparseRows
+
+#: The kernel that is made of rows: φᵀφ', or of bits |a∩b| / |a∪b|.
+KernelKind = Literal["linear", "tanimoto"]
 
 #: Random probes that stand for all 3N force tangents of a structure, unless said otherwise.
 DEFAULT_PROBES = 8
@@ -69,9 +74,11 @@ class ModelRepresentation(ABC):
 
     Attributes:
         name: Its name in the registry.
+        kernel: What is made of its rows.
     """
 
     name: str
+    kernel: KernelKind = "linear"
 
     @abstractmethod
     def size(self, potential: Potential) -> int:
@@ -99,17 +106,33 @@ class StructureRepresentation(ABC):
 
     Attributes:
         name: Its name in the registry.
+        kernel: What is made of its rows; ``tanimoto`` takes zeros and ones.
+        column_block: None if rows are dense. Sparse rows come as ``SparseRows``, and structures
+            that have an entry in columns b · column_block up to (b + 1) · column_block have
+            most of them.
+        takes_options: Whether any of the options makes other rows.
     """
 
     name: str
+    kernel: KernelKind = "linear"
+    column_block: int | None = None
+    takes_options: bool = True
 
     @abstractmethod
     def size(self) -> int:
         """Return d, the length of a row."""
 
     @abstractmethod
-    def compute(self, structures: Sequence[Atoms]) -> Float32[np.ndarray, "n d"]:
+    def compute(self, structures: Sequence[Atoms]) -> Float32[np.ndarray, "n d"] | SparseRows:
         """Return the rows of n structures, which are left as they were: (n, d) float32."""
+
+    def name_columns(self, columns: Int64[np.ndarray, " u"]) -> list[str]:
+        """Name some columns of sparse rows, in words."""
+        return [str(column) for column in columns.tolist()]
+
+    def remark(self, atoms: Atoms) -> str | None:  # noqa: ARG002
+        """Say in what respect a structure could not be represented as it should; else None."""
+        return None
 
 
 Representation = ModelRepresentation | StructureRepresentation

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
 import numpy as np
 from ase import Atoms
-from jaxtyping import Float32
+from jaxtyping import Bool, Float32
 
 from labelwise.errors import ArgumentError, StructureError
 from labelwise.potentials.base import Potential
@@ -21,10 +22,12 @@ from labelwise.representations.base import (
     StructureRepresentation,
     make_representation,
 )
+from labelwise.representations.rows import SparseRows, join_sparse
 
 _CHUNK_STRUCTURES = 256
 
 Rows = Float32[np.ndarray, "n d"]
+Chunk = Float32[np.ndarray, "_ _"] | SparseRows
 
 
 def represent(
@@ -52,7 +55,7 @@ def represent(
 
     Returns:
         (n, d) float32, in the order of the structures, not normalised. No structures give
-        (0, d).
+        (0, d). Of sparse rows (``soap``), the columns in which some structure has an entry.
 
     Raises:
         ArgumentError: unknown representation or block, an option out of range, or no potential
@@ -70,9 +73,18 @@ def represent(
         workers=workers,
         progress=progress,
     )
-    chunks = _finite(chunks, chosen.name)
-    empty = np.empty((0, feature_size(chosen, potential)), dtype=np.float32)
-    return np.concatenate([empty, *chunks])
+    size = feature_size(chosen, potential)
+    return join_rows([np.empty((0, size), dtype=np.float32), *_finite(chunks, chosen.name)])
+
+
+def join_rows(chunks: Sequence[Float32[np.ndarray, "_ d"] | SparseRows]) -> Rows:
+    """Join chunks, at least one, into dense rows: (n, d), of sparse ones the columns in use."""
+    dense = [chunk for chunk in chunks if not isinstance(chunk, SparseRows)]
+    sparse = [chunk for chunk in chunks if isinstance(chunk, SparseRows)]
+    if not sparse:
+        return np.concatenate(dense)
+    joined = join_sparse(sparse, sparse[0].shape[1])
+    return joined.to_dense(joined.used_columns())
 
 
 def iter_features(
@@ -84,16 +96,18 @@ def iter_features(
     batch_atoms: int | None = None,
     workers: int = 0,
     progress: Callable[[int], None] | None = None,
-) -> Iterator[Rows]:
+) -> Iterator[Chunk]:
     """Compute the features of a stream of structures, a batch at a time in bounded memory.
 
     Arguments and errors are those of ``represent``, except that rows that are not finite are
     left for the caller to see; wrong arguments raise at once, not at the first chunk.
 
     Returns:
-        Chunks (b, d) float32 in the order of the structures.
+        Chunks (b, d) float32 in the order of the structures; ``SparseRows`` of a representation
+        with a ``column_block``.
     """
     chosen = _resolve(representation, options, potential)
+    chunks: Iterable[Chunk]
     if isinstance(chosen, StructureRepresentation):
         chunks = _structure_features(chosen, structures, progress)
     else:
@@ -126,6 +140,33 @@ def feature_size(representation: Representation, potential: Potential | None) ->
     return representation.size(potential)
 
 
+def is_finite(chunk: Chunk) -> Bool[np.ndarray, " n"]:
+    """Tell which rows of a chunk hold finite numbers only."""
+    if isinstance(chunk, SparseRows):
+        return chunk.is_finite()
+    return np.asarray(np.isfinite(chunk).all(axis=1))
+
+
+def iter_remarked(
+    structures: Iterable[Atoms], representation: Representation, remarks: Counter[str]
+) -> Iterator[Atoms]:
+    """Pass structures on and count what the representation remarks about them.
+
+    Args:
+        structures: A stream.
+        representation: What they will be represented by.
+        remarks: Remark to number of structures; written to.
+    """
+    if not isinstance(representation, StructureRepresentation):
+        yield from structures
+        return
+    for atoms in structures:
+        remark = representation.remark(atoms)
+        if remark is not None:
+            remarks[remark] += 1
+        yield atoms
+
+
 def feature_blocks(
     representation: Representation, potential: Potential | None
 ) -> tuple[FeatureBlock, ...]:
@@ -155,7 +196,7 @@ def _structure_features(
     representation: StructureRepresentation,
     structures: Iterable[Atoms],
     progress: Callable[[int], None] | None,
-) -> Iterator[Rows]:
+) -> Iterator[Chunk]:
     stream = iter(structures)
     n_done = 0
     while chunk := list(itertools.islice(stream, _CHUNK_STRUCTURES)):
@@ -165,10 +206,10 @@ def _structure_features(
             progress(n_done)
 
 
-def _finite(chunks: Iterable[Rows], name: str) -> Iterator[Rows]:
+def _finite(chunks: Iterable[Chunk], name: str) -> Iterator[Chunk]:
     place = 0
     for rows in chunks:
-        finite = np.isfinite(rows).all(axis=1)
+        finite = is_finite(rows)
         if not finite.all():
             raise StructureError(
                 f"structure {place + int(np.argmin(finite))} has {name} features that are not "

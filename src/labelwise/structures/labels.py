@@ -48,11 +48,27 @@ def get_labels(
     Raises:
         LabelError: A key is missing, not a number, of the wrong shape or not finite.
     """
-    energy = np.asarray(_find(atoms, energy_key, where), dtype=object)
+    return Labels(get_energy(atoms, where, energy_key), get_forces(atoms, where, forces_key))
+
+
+def get_energy(atoms: Atoms, where: str, key: str = DEFAULT_ENERGY_KEY) -> float:
+    """Read a structure's total energy alone, looked for as ``get_labels`` does.
+
+    Args:
+        atoms: The structure.
+        where: File and frame, for the error message.
+        key: Info key of the total energy, eV.
+
+    Returns:
+        The energy in eV.
+
+    Raises:
+        LabelError: The key is missing, not one number or not finite.
+    """
+    energy = np.asarray(_find(atoms, key, where), dtype=object)
     if energy.size != 1:
-        raise LabelError(f"{where}: label {energy_key!r} has {energy.size} values, not one")
-    value = _as_floats(energy.reshape(()), energy_key, where)
-    return Labels(float(value), get_forces(atoms, where, forces_key))
+        raise LabelError(f"{where}: label {key!r} has {energy.size} values, not one")
+    return float(_as_floats(energy.reshape(()), key, where))
 
 
 def get_forces(

@@ -11,16 +11,20 @@ from copy import deepcopy
 
 import numpy as np
 from ase import Atoms
+from jaxtyping import Int64
 
 from labelwise.potentials.base import Potential
 from labelwise.representations.base import Representation
 from labelwise.representations.extract import (
+    Chunk,
     Rows,
     feature_blocks,
     feature_size,
     iter_features,
+    join_rows,
     represent,
 )
+from labelwise.representations.rows import SparseRows, join_sparse
 from labelwise.testing.potentials import require, symmetry_copies
 
 
@@ -50,8 +54,11 @@ def check_representation(
     rows = represent(structures, potential, representation)
     for atoms, copy in zip(structures, before, strict=True):
         require(atoms == copy and atoms.info == copy.info, "the structure was changed")
-    shape = (len(structures), feature_size(representation, potential))
-    require(rows.shape == shape, f"features are {rows.shape}, size() says {shape}")
+    chunks = list(iter_features(structures, potential, representation))
+    shape = (sum(len(chunk) for chunk in chunks), chunks[0].shape[1])
+    wanted_shape = (len(structures), feature_size(representation, potential))
+    require(shape == wanted_shape, f"features are {shape}, size() says {wanted_shape}")
+    columns = _used_columns(chunks)
     blocks = feature_blocks(representation, potential)
     require(sum(block.size for block in blocks) == shape[1], "blocks do not make up the row")
     require(all(block.size >= 1 and block.weight >= 0 for block in blocks), "impossible blocks")
@@ -63,14 +70,31 @@ def check_representation(
         error = np.abs(got - wanted).max() / np.abs(rows).max()
         require(error <= tolerance, f"{law}: relative difference {error:.1e}")
 
-    check(represent(structures, potential, representation), rows, "reproducible")
-    check(represent(structures[::-1], potential, representation)[::-1], rows, "order")
-    _check_batches(representation, structures, potential, rows, tolerance)
+    def compute(which: Sequence[Atoms]) -> Rows:
+        return _dense(list(iter_features(which, potential, representation)), columns)
+
+    check(compute(structures), rows, "reproducible")
+    check(compute(structures[::-1])[::-1], rows, "order")
+    _check_batches(representation, structures, potential, rows, columns, tolerance)
     empty = represent([], potential, representation)
     require(empty.shape == (0, shape[1]), "no structures must give no rows")
     for atoms, row in zip(structures, rows, strict=True) if invariant else ():
         for law, (copy, _) in symmetry_copies(atoms).items():
-            check(represent([copy], potential, representation), row[None], law)
+            check(compute([copy]), row[None], law)
+
+
+def _used_columns(chunks: Sequence[Chunk]) -> Int64[np.ndarray, " u"]:
+    """Return the columns that sparse rows use; none if rows are dense."""
+    sparse = [chunk for chunk in chunks if isinstance(chunk, SparseRows)]
+    return join_sparse(sparse, chunks[0].shape[1]).used_columns()
+
+
+def _dense(chunks: Sequence[Chunk], columns: Int64[np.ndarray, " u"]) -> Rows:
+    """Join rows; of sparse ones the given columns."""
+    sparse = [chunk for chunk in chunks if isinstance(chunk, SparseRows)]
+    if sparse:
+        return join_sparse(sparse, sparse[0].shape[1]).to_dense(columns)
+    return join_rows(chunks)
 
 
 def _check_batches(
@@ -78,6 +102,7 @@ def _check_batches(
     structures: Sequence[Atoms],
     potential: Potential | None,
     rows: Rows,
+    columns: Int64[np.ndarray, " u"],
     tolerance: float,
 ) -> None:
     for batch_atoms in (1, 7, 10_000):
@@ -91,6 +116,6 @@ def _check_batches(
                 progress=done.append,
             )
         )
-        error = np.abs(np.concatenate(chunks) - rows).max() / np.abs(rows).max()
+        error = np.abs(_dense(chunks, columns) - rows).max() / np.abs(rows).max()
         require(error <= tolerance, f"batch_atoms={batch_atoms}: relative difference {error:.1e}")
         require(done[-1] == len(structures) and done == sorted(done), "progress is wrong")

@@ -1,0 +1,86 @@
+"""Kernels of sets of structures, by every representation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from ase import Atoms
+from jaxtyping import Float32
+
+from labelwise.errors import ArgumentError, StructureError
+from labelwise.feature_memo import FeatureMemo
+from labelwise.kernel_building import build_kernels, collect_rows
+from labelwise.kernels import LinearKernel
+from labelwise.potentials import Potential
+from labelwise.representations import (
+    RepresentationOptions,
+    StructureRepresentation,
+    make_representation,
+    represent,
+)
+from tests.selection.oracles import gram
+
+
+class Flawed(StructureRepresentation):
+    """The number of atoms; not a number for single atoms."""
+
+    name = "flawed"
+
+    def size(self) -> int:
+        return 1
+
+    def compute(self, structures: list[Atoms]) -> Float32[np.ndarray, "n d"]:
+        counts = [[len(atoms) if len(atoms) > 1 else np.nan] for atoms in structures]
+        return np.array(counts, dtype=np.float32)
+
+
+def test_sets_of_rows_are_cut_where_they_end(rattled_molecules: list[Atoms]) -> None:
+    many = rattled_molecules * 20  # more than a chunk
+    sets = [many[:7], [], many[7:300], many[300:]]
+    kernels = build_kernels(sets, None, "random")
+    assert [len(kernel) for kernel in kernels] == [7, 0, 293, 300]
+    whole = LinearKernel(represent(many, None, "random"))
+    np.testing.assert_allclose(
+        gram(kernels[2], kernels[3]), gram(whole, whole)[7:300, 300:], atol=1e-6
+    )
+
+
+def test_one_scale_for_all_sets(potential: Potential, rattled_molecules: list[Atoms]) -> None:
+    kernels = build_kernels(
+        [rattled_molecules[:10], rattled_molecules[10:]], potential, normalise="none"
+    )
+    assert np.concatenate([kernel.diagonal() for kernel in kernels]).mean() == pytest.approx(1.0)
+
+
+def test_no_structures_at_all() -> None:
+    for name in ("random", "soap", "morgan"):
+        assert [len(kernel) for kernel in build_kernels([[], []], None, name)] == [0, 0]
+
+
+def test_features_that_are_not_finite(water: Atoms) -> None:
+    with pytest.raises(StructureError, match="structure 1 of set 1 has flawed features"):
+        build_kernels([[water], [water, Atoms("H")]], None, Flawed())
+    rows = collect_rows(Flawed(), None, 1)
+    chunk = Flawed().compute([water, Atoms("H"), water])
+    assert rows.add(0, chunk).tolist() == [True, False, True]
+    assert len(rows.to_kernels()[0]) == 2
+
+
+def test_an_unknown_normalisation() -> None:
+    with pytest.raises(ArgumentError, match="normalise is 'half'"):
+        build_kernels([[]], None, "random", normalise="half")
+
+
+@pytest.mark.parametrize("name", ["soap", "morgan"])
+def test_remembered_rows_make_the_same_kernels(name: str, rattled_molecules: list[Atoms]) -> None:
+    representation, memo = make_representation(name), FeatureMemo()
+    (expected,) = build_kernels([rattled_molecules], None, name)
+    for structures in (rattled_molecules[:9], rattled_molecules, rattled_molecules):
+        rows = collect_rows(representation, None, 1)
+        for chunk in memo.iter_features(structures, None, representation, RepresentationOptions()):
+            rows.add(0, chunk)
+        (kernel,) = rows.to_kernels()
+        n = len(structures)
+        np.testing.assert_allclose(
+            gram(kernel, kernel), gram(expected, expected)[:n, :n], atol=1e-6
+        )
