@@ -11,10 +11,11 @@ from typing import Any
 
 from ase import Atoms
 
-from labelwise.campaign.datasets import GivenSets
+from labelwise.campaign.datasets import GivenSets, iter_pool
 from labelwise.campaign.durable import append_line
 from labelwise.campaign.inputs import find_model
 from labelwise.campaign.state import JOURNAL, MODEL, CampaignState
+from labelwise.campaign.workshop import Workshop
 from labelwise.labelling.encoding import decode_structure
 from labelwise.potentials import Potential, load_potential
 from labelwise.structures import DuplicateIndex, Frame, Source
@@ -23,6 +24,7 @@ from labelwise.timing import ProgressCallback, ignore_progress
 _STATUS = Path("/proc/self/status")
 _CLEAR = Path("/proc/self/clear_refs")
 _MIB = 1 / 1024
+_MAX_MODELS = 8
 
 
 def say_nothing(_message: str) -> None:
@@ -39,21 +41,20 @@ class Bench:
             the campaign had used when it was taken.
         progress: Called with stage, done, total.
         say: Called with lines for the user.
+        workshop: What may be shared with other campaigns.
     """
 
     given: GivenSets
     inventory: dict[str, Any]
     progress: ProgressCallback = ignore_progress
     say: Callable[[str], None] = say_nothing
-    _pretrained: Potential | None = field(default=None, repr=False)
-    _last: tuple[str, Potential] | None = field(default=None, repr=False)
+    workshop: Workshop = field(default_factory=Workshop)
+    _models: dict[str, Potential] = field(default_factory=dict, repr=False)
 
     def pretrained(self, state: CampaignState) -> Potential:
         """Load the model that the campaign begins with."""
-        if self._pretrained is None:
-            path = find_model(state.directory, state.config.model.path)
-            self._pretrained = self._load(state, path)
-        return self._pretrained
+        path = find_model(state.directory, state.config.model.path)
+        return self.workshop.load_pretrained(path, state.config.model)
 
     def current(self, state: CampaignState) -> Potential:
         """Load the model of the last finished round; before round 1, the pretrained one."""
@@ -64,9 +65,15 @@ class Bench:
     def model_of(self, state: CampaignState, n_round: int, file: str = MODEL) -> Potential:
         """Load a model of a round that has been fine-tuned."""
         path = str(state.round_folder(n_round) / file)
-        if self._last is None or self._last[0] != path:
-            self._last = (path, self._load(state, path))
-        return self._last[1]
+        if path not in self._models:
+            self._hold(path, self._load(state, path))
+        return self._models[path]
+
+    def iter_pool(
+        self, state: CampaignState, excluded: DuplicateIndex | None = None
+    ) -> Iterator[Frame]:
+        """Read the pool as a stream; see ``datasets.iter_pool``."""
+        return iter_pool(state.directory, state.config, excluded, read=self.workshop.iter_frames)
 
     def n_left(self, state: CampaignState) -> int:
         """Count the structures of the pool that can still be chosen."""
@@ -110,7 +117,14 @@ class Bench:
             path: Its file.
             potential: What the file holds.
         """
-        self._last = (str(path), potential)
+        self._hold(str(path), potential)
+
+    def _hold(self, path: str, potential: Potential) -> None:
+        """Keep the latest models: a round's members are asked for again in the next."""
+        self._models.pop(path, None)
+        self._models[path] = potential
+        while len(self._models) > _MAX_MODELS:
+            del self._models[next(iter(self._models))]
 
     def _load(self, state: CampaignState, path: str) -> Potential:
         model = state.config.model

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,8 @@ from labelwise.structures import (
     hash_structure,
     iter_frames,
 )
+
+ReadFrames = Callable[[Sequence[str]], Iterator[Frame]]
 
 _N_LISTED = 5
 
@@ -120,6 +122,8 @@ def take_inventory(
     given: GivenSets,
     potential: Potential,
     used: Iterable[Atoms],
+    *,
+    read: ReadFrames = iter_frames,
 ) -> dict[str, Any]:
     """Read everything once: count, screen, and see that the sets are disjoint.
 
@@ -129,6 +133,7 @@ def take_inventory(
         given: The labelled structures.
         potential: Decides which structures can be taken.
         used: Structures that the campaign has labelled or set aside; not counted.
+        read: Reads files, patterns and slices.
 
     Returns:
         ``n_pool`` (as read), ``n_usable`` (that can be chosen), ``screened`` (count by
@@ -154,7 +159,7 @@ def take_inventory(
     reasons: Counter[str] = Counter()
     n_pool = n_usable = 0
     leaks = []
-    for frame in iter_pool(directory, config):
+    for frame in iter_pool(directory, config, read=read):
         n_pool += 1
         found = screen.check_pool(frame)
         if found is not None:
@@ -177,7 +182,11 @@ def take_inventory(
 
 
 def iter_pool(
-    directory: Path, config: CampaignConfig, excluded: DuplicateIndex | None = None
+    directory: Path,
+    config: CampaignConfig,
+    excluded: DuplicateIndex | None = None,
+    *,
+    read: ReadFrames = iter_frames,
 ) -> Iterator[Frame]:
     """Read the pool as a stream, without structures that were used or set aside.
 
@@ -185,11 +194,12 @@ def iter_pool(
         directory: The campaign.
         config: Its configuration.
         excluded: Structures to pass over, copies of them too.
+        read: Reads files, patterns and slices.
 
     Raises:
         ReadError: A file cannot be read.
     """
-    for frame in _read(directory, config.data.pool):
+    for frame in read([locate(directory, spec) for spec in config.data.pool]):
         if excluded is None or not _is_in(excluded, frame.atoms):
             yield frame
 

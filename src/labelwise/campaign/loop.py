@@ -39,6 +39,7 @@ from labelwise.campaign.state import (
 )
 from labelwise.campaign.stopping import find_reason_to_stop
 from labelwise.campaign.training import run_finetune, run_measure
+from labelwise.campaign.workshop import Workshop
 from labelwise.summary import package_versions
 from labelwise.timing import ProgressCallback, ignore_progress
 
@@ -74,6 +75,7 @@ def run_campaign(
     *,
     progress: ProgressCallback = ignore_progress,
     say: Callable[[str], None] = say_nothing,
+    workshop: Workshop | None = None,
 ) -> str:
     """Go on with a campaign from wherever it stopped until there is a reason to stop.
 
@@ -84,6 +86,7 @@ def run_campaign(
         options: What this run may do.
         progress: Called with stage, done, total.
         say: Called with lines for the user.
+        workshop: What other campaigns of this process have made already; None for nothing.
 
     Returns:
         Why it stopped, in words.
@@ -110,7 +113,7 @@ def run_campaign(
         _check_inputs(state, accept=options.accept_changes, say=say)
         if options.retry_failed:
             state = _pardon(state)
-        bench = make_bench(state, progress=progress, say=say)
+        bench = make_bench(state, progress=progress, say=say, workshop=workshop)
         while True:
             reason = find_reason_to_stop(
                 state, n_left=bench.n_left(state), n_rounds=options.n_rounds
@@ -151,6 +154,7 @@ def make_bench(
     *,
     progress: ProgressCallback = ignore_progress,
     say: Callable[[str], None] = say_nothing,
+    workshop: Workshop | None = None,
 ) -> Bench:
     """Read what all stages need: the given structures and the pool's inventory.
 
@@ -160,6 +164,7 @@ def make_bench(
         state: The campaign, whose ``inputs.json`` is up to date.
         progress: Called with stage, done, total.
         say: Called with lines for the user.
+        workshop: What other campaigns of this process have made already.
 
     Raises:
         LeakageError: The sets have structures in common.
@@ -174,11 +179,14 @@ def make_bench(
     digest = digest_inputs(read_json(directory / INPUTS))
     path = directory / INVENTORY
     inventory = read_json(path) if path.exists() else {}
-    bench = Bench(given, inventory, progress, say)
+    shared = Workshop() if workshop is None else workshop
+    bench = Bench(given, inventory, progress, say, shared)
     if inventory.get("inputs") != digest:
         say("reading the pool")
         used = list(used_structures(state))
-        found = take_inventory(directory, config, given, bench.pretrained(state), used)
+        found = take_inventory(
+            directory, config, given, bench.pretrained(state), used, read=shared.iter_frames
+        )
         bench.inventory = {"inputs": digest, **found, "n_used": len(used)}
         write_json(path, bench.inventory)
     return bench

@@ -2,36 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
-
-import numpy as np
-from jaxtyping import Float64
 
 from labelwise.acquisition import acquire
 from labelwise.campaign.bench import Bench
-from labelwise.campaign.datasets import iter_pool
+from labelwise.campaign.committee_scores import score_by_committee
+from labelwise.campaign.config import COMMITTEE_RULES
 from labelwise.campaign.durable import write_json
 from labelwise.campaign.errors import CampaignError
 from labelwise.campaign.inputs import shorten
 from labelwise.campaign.seeds import derive_seed
 from labelwise.campaign.state import PICKS, CampaignState
-from labelwise.campaign.training import member_files
-from labelwise.committee import committee_energy_score, committee_force_score, predict_committee
-from labelwise.potentials import Potential
 from labelwise.selection.top import select_top
 from labelwise.structures import (
     DuplicateIndex,
-    Frame,
-    Screen,
     Source,
     hash_structure,
     read_sources,
 )
 
-_CHUNK = 256
+#: Keys of ``picks.json``.
+RANK_CORRELATION = "rank_correlation"
+REMARKS = "remarks"
 
 
 @dataclass(frozen=True)
@@ -78,11 +71,13 @@ def choose_candidates(
 
     Returns:
         What ``picks.json`` holds: under ``wanted`` the sizes, under ``candidates`` for each
-        role a list of pool index, file, frame, content hash and score.
+        role a list of pool index, file, frame, content hash and score; of a committee its
+        ``rank_correlation``, see ``CommitteeScores``; and ``remarks``, see ``Acquisition``.
     """
     excluded = bench.used_index(state)
     n_left = bench.n_left(state)
     candidates: dict[str, list[dict[str, Any]]] = {}
+    diagnosis: dict[str, Any] = {}
     for number, (role, n_wanted) in enumerate(wanted.items()):
         # What later roles need must not be taken for a reserve.
         n_later = sum(list(wanted.values())[number + 1 :])
@@ -90,7 +85,8 @@ def choose_candidates(
         if state.config.selection.shortlist is not None:
             n_most = min(n_most, max(n_wanted, state.config.selection.shortlist))
         n_select = min(n_wanted + state.config.selection.n_reserve, n_most)
-        chosen = _choose(state, bench, role, n_select, excluded, n_list)
+        chosen, found = _choose(state, bench, role, n_select, excluded, n_list)
+        diagnosis |= found
         frames = read_sources([each.source for each in chosen])
         for atoms in frames:
             excluded.add(atoms, 0)
@@ -105,7 +101,8 @@ def choose_candidates(
             }
             for each, atoms in zip(chosen, frames, strict=True)
         ]
-    return {"round": state.n_round, "wanted": wanted, "candidates": candidates}
+    picks = {"round": state.n_round, "wanted": wanted, "candidates": candidates}
+    return {**picks, **diagnosis}
 
 
 def _wanted(state: CampaignState, bench: Bench) -> dict[str, int]:
@@ -136,63 +133,41 @@ def _choose(
     n_select: int,
     excluded: DuplicateIndex,
     n_list: int,
-) -> list[_Chosen]:
+) -> tuple[list[_Chosen], dict[str, Any]]:
+    """Return the picks, and what else is to be written down about the choice."""
     selection = state.config.selection
-    purpose = f"select {role}" if n_list == 1 else f"select {role} {n_list}"
-    seed = derive_seed(state.config.seed, state.n_round, purpose)
     rule = "random" if role != "train" else selection.rule
     if role == "train" and state.n_round == 0:
         rule = selection.initial_rule
-    pretrained = selection.model == "pretrained"
-    potential = bench.pretrained(state) if pretrained else bench.current(state)
-    pool = iter_pool(state.directory, state.config, excluded)
+    pool = bench.iter_pool(state, excluded)
     train = bench.train_frames(state)
-    if rule in ("committee-e", "committee-f"):
-        return _choose_by_committee(state, bench, pool, train, n_select)
+    if rule in COMMITTEE_RULES:
+        scores = score_by_committee(state, bench, pool, train)
+        top = select_top(scores.score, n_select)
+        pairs = zip(top.pool_idx.tolist(), top.score.tolist(), strict=True)
+        found = {RANK_CORRELATION: scores.rank_correlation} if scores.rank_correlation else {}
+        return [_Chosen(*scores.kept[row], score) for row, score in pairs], found
+    pretrained = selection.model == "pretrained"
     acquisition = acquire(
         pool,
         train,
-        selection.settings(n_select, seed=seed, rule=rule),
-        potential=potential,
+        selection.settings(n_select, seed=_seed(state, role, rule, n_list), rule=rule),
+        potential=bench.pretrained(state) if pretrained else bench.current(state),
+        memo=bench.workshop.features,
         progress=bench.progress,
     )
-    return [_Chosen(pick.pool_index, pick.source, pick.score) for pick in acquisition.picks]
+    remarks = {REMARKS: acquisition.remarks} if acquisition.remarks else {}
+    chosen = [_Chosen(pick.pool_index, pick.source, pick.score) for pick in acquisition.picks]
+    return chosen, remarks
 
 
-def _choose_by_committee(
-    state: CampaignState,
-    bench: Bench,
-    pool: Iterator[Frame],
-    train: list[Frame],
-    n_select: int,
-) -> list[_Chosen]:
-    """Choose the structures on which the last round's models disagree most."""
-    last = state.n_round - 1
-    files = member_files(state.config)
-    members = [bench.model_of(state, last, file) for file in files]
-    screen = Screen(members[0].elements, members[0].cutoff)
-    for frame in train:
-        screen.check_train(frame)
-    kept: list[tuple[int, Source]] = []
-    scores = [np.zeros(0)]
-    passing = (frame for frame in pool if screen.check_pool(frame) is None)
-    while chunk := list(islice(passing, _CHUNK)):
-        scores.append(_score(state, members, chunk))
-        kept += [(frame.index, frame.source) for frame in chunk]
-        bench.progress("committee", len(kept), None)
-    selection = select_top(np.concatenate(scores), n_select)
-    return [
-        _Chosen(*kept[row], float(score))
-        for row, score in zip(selection.pool_idx.tolist(), selection.score, strict=True)
-    ]
+def _seed(state: CampaignState, role: str, rule: str, n_list: int) -> int:
+    """Return the seed of a selection.
 
-
-def _score(
-    state: CampaignState, members: list[Potential], chunk: list[Frame]
-) -> Float64[np.ndarray, " n"]:
-    selection = state.config.selection
-    structures = [frame.atoms for frame in chunk]
-    energies, forces = predict_committee(members, structures, batch_atoms=selection.batch_atoms)
-    if selection.rule == "committee-e":
-        return committee_energy_score(energies)
-    return committee_force_score(forces, aggregate=selection.aggregate)
+    Random choice draws anew each time. Sketches, probes and random weights stay the same
+    through the campaign, so that rows of one round can be compared with those of another.
+    """
+    if rule != "random":
+        return derive_seed(state.config.seed, 0, "representation")
+    purpose = f"select {role}" if n_list == 1 else f"select {role} {n_list}"
+    return derive_seed(state.config.seed, state.n_round, purpose)

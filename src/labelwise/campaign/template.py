@@ -36,7 +36,8 @@ data:
 
 selection:
   rule: lcmd                # pv, lcmd, k-center, top, joint-pv, random, committee-e/-f
-  representation: ntk-e     # ntk-e, ntk-f, ntk-ef, activation, random
+  representation: ntk-e     # ntk-e, ntk-f, ntk-ef, activation, ntk-random,
+                            # activation-random, soap, morgan, random
   parameters: embedding     # behind the ntk kernels: embedding, readout, products, all
   sketch_dim: null
   reduction: fields         # of ntk-f: rms, element-rms, force-norm, fields, moments

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any
 
 from ase import Atoms
@@ -14,8 +15,17 @@ from labelwise.campaign.durable import sync_folder, write_json
 from labelwise.campaign.errors import CampaignError
 from labelwise.campaign.seeds import derive_seed
 from labelwise.campaign.state import FINETUNE, MEASURE, MODEL, CampaignState
+from labelwise.campaign.workshop import describe_fit
 from labelwise.committee import draw_bootstrap, member_seeds
-from labelwise.finetuning import EpochRecord, FineTuned, evaluate, finetune, save_potential
+from labelwise.finetuning import (
+    EpochRecord,
+    FineTuned,
+    Recipe,
+    evaluate,
+    finetune,
+    save_potential,
+)
+from labelwise.potentials import Potential
 from labelwise.structures import Frame
 
 #: What an epoch's record keeps; its seconds would differ from run to run.
@@ -60,11 +70,9 @@ def run_finetune(state: CampaignState, bench: Bench) -> None:
     seed = derive_seed(config.seed, state.n_round, "finetune")
     folder = state.folder
     _finetune_members(state, bench, train, seed)
-    fitted = _fit(state, bench, train, seed=seed, label="fine-tune")
-    save_potential(fitted.potential, folder / MODEL)
-    bench.keep_model(folder / MODEL, fitted.potential)
+    record = _make_model(state, bench, train, folder / MODEL, seed=seed, label="fine-tune")
     sync_folder(folder)
-    write_json(folder / FINETUNE, _describe(fitted, len(train), seed))
+    write_json(folder / FINETUNE, record)
 
 
 def run_measure(state: CampaignState, bench: Bench) -> None:
@@ -110,34 +118,74 @@ def _finetune_members(state: CampaignState, bench: Bench, train: list[Frame], se
         frames = train
         if selection.diversity == "bootstrap":
             frames = [train[i] for i in draw_bootstrap(len(train), seed=seeds[number])]
-        fitted = _fit(
+        _make_model(
             state,
             bench,
             frames,
+            path,
             seed=seeds[number],
             label=f"member {number + 1} of {selection.members}",
             from_scratch=selection.diversity == "scratch",
         )
-        save_potential(fitted.potential, path)
+
+
+def _make_model(
+    state: CampaignState,
+    bench: Bench,
+    train: list[Frame],
+    path: Path,
+    *,
+    seed: int,
+    label: str,
+    from_scratch: bool = False,
+) -> dict[str, Any]:
+    """Fine-tune and write the model; return the record of it.
+
+    Campaigns that differ in their rule alone begin with the same fits in round 0.
+    """
+    config = state.config
+    recipe = config.finetune.recipe()
+    if from_scratch:
+        recipe = replace(recipe, start="scratch")
+    start = bench.current(state) if recipe.start == "last" else bench.pretrained(state)
+    valid = bench.held_out_frames(state, "valid")
+    key = None
+    if state.n_round == 0 and bench.workshop.folder is not None:
+        key = describe_fit(
+            start,
+            train,
+            valid,
+            recipe,
+            seed=seed,
+            isolated_atoms=bench.given.isolated_atoms,
+            label_keys=(config.data.energy_key, config.data.forces_key),
+        )
+        known = bench.workshop.find_fit(key, path)
+        if known is not None:
+            return known
+    fitted = _fit(state, bench, start, train, valid, recipe, seed=seed, label=label)
+    save_potential(fitted.potential, path)
+    bench.keep_model(path, fitted.potential)
+    record = _describe(fitted, len(train), seed)
+    if key is not None:
+        bench.workshop.keep_fit(key, fitted.potential, record)
+    return record
 
 
 def _fit(
     state: CampaignState,
     bench: Bench,
+    start: Potential,
     train: list[Frame],
+    valid: list[Frame],
+    recipe: Recipe,
     *,
     seed: int,
     label: str,
-    from_scratch: bool = False,
 ) -> FineTuned:
     config = state.config
-    recipe = config.finetune.recipe()
-    if from_scratch:
-        recipe = replace(recipe, start="scratch")
-    is_last = recipe.start == "last"
-    valid = bench.held_out_frames(state, "valid")
     return finetune(
-        bench.current(state) if is_last else bench.pretrained(state),
+        start,
         _structures(train),
         _structures(valid),
         recipe,

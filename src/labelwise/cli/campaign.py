@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import signal
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -22,6 +20,7 @@ from labelwise.campaign.stopping import get_curve
 from labelwise.campaign.template import write_template
 from labelwise.cli import console, options
 from labelwise.cli.app import app
+from labelwise.cli.signals import terminated_as_interrupted
 from labelwise.errors import ArgumentError, MissingDependencyError, WriteError
 from labelwise.labelling import LabelsPending
 from labelwise.summary import to_json
@@ -89,7 +88,7 @@ def run(
     chosen = RunOptions(rounds, accept_changes, retry_failed, break_lock)
     say = (lambda _message: None) if quiet else console.say
     try:
-        with _terminated_as_interrupted(), console.show_progress(enabled=not quiet) as progress:
+        with terminated_as_interrupted(), console.show_progress(enabled=not quiet) as progress:
             reason = run_campaign(directory, chosen, progress=progress, say=say)
     except LabelsPending as pending:
         console.say(str(pending))
@@ -133,20 +132,6 @@ def export(
     chosen = n_round if n_round is not None else find_best_round(state.rounds)
     folder = export_round(state, chosen, directory / "export" if out is None else out)
     console.output.print(f"round {chosen} in {folder}", markup=False, soft_wrap=True)
-
-
-@contextmanager
-def _terminated_as_interrupted() -> Iterator[None]:
-    """Let SIGTERM, a batch system's warning, end a run like Ctrl-C: the lock is given back."""
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    former = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, former)
 
 
 def _draw(directory: Path, *, quiet: bool) -> None:

@@ -1,0 +1,122 @@
+"""How far a campaign's committee disagrees about each structure, and whether that tells errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+from jaxtyping import Float64
+
+from labelwise.campaign.bench import Bench
+from labelwise.campaign.config import CampaignConfig
+from labelwise.campaign.state import CampaignState
+from labelwise.campaign.training import member_files
+from labelwise.committee import committee_energy_score, committee_force_score, predict_committee
+from labelwise.errors import LabelError
+from labelwise.metrics import spearman
+from labelwise.potentials import Potential
+from labelwise.structures import Frame, Screen, Source, get_labels
+
+_CHUNK = 256
+
+
+@dataclass(frozen=True)
+class CommitteeScores:
+    """The structures of a pool that can be chosen, and how the last round's models see them.
+
+    Attributes:
+        kept: Place in the pool, and file and frame, of each of the n structures.
+        score: (n,) deviation by which they are chosen, eV or eV/Å.
+        rank_correlation: Under ``energy`` and ``forces`` the Spearman correlation of the
+            deviation with the true absolute error of the members' mean, where the pool is
+            labelled already; None where it cannot be told. The forces' deviation and error
+            are means over components.
+    """
+
+    kept: list[tuple[int, Source]]
+    score: Float64[np.ndarray, " n"]
+    rank_correlation: dict[str, float | None]
+
+
+def score_by_committee(
+    state: CampaignState, bench: Bench, pool: Iterator[Frame], train: list[Frame]
+) -> CommitteeScores:
+    """Score a pool by the disagreement of the last round's models.
+
+    Args:
+        state: A campaign with a committee, in round 1 or later.
+        bench: Models.
+        pool: What can be chosen.
+        train: What is labelled, for the screen.
+
+    Raises:
+        PotentialError: A model fails on a structure.
+
+    Source: *Pretrained Model Representations as Acquisition Signals for Active Learning of
+    MLIPs*, sections 3.2.2 and C.1.
+    """
+    config, last = state.config, state.n_round - 1
+    members = [bench.model_of(state, last, file) for file in member_files(config)]
+    screen = Screen(members[0].elements, members[0].cutoff)
+    for frame in train:
+        screen.check_train(frame)
+    kept: list[tuple[int, Source]] = []
+    columns = [np.zeros((5, 0))]
+    passing = (frame for frame in pool if screen.check_pool(frame) is None)
+    while chunk := list(islice(passing, _CHUNK)):
+        columns.append(_score(config, members, chunk))
+        kept += [(frame.index, frame.source) for frame in chunk]
+        bench.progress("committee", len(kept), None)
+    score, *pairs = np.concatenate(columns, axis=1)
+    return CommitteeScores(
+        kept,
+        score,
+        {"energy": _correlate(*pairs[:2]), "forces": _correlate(*pairs[2:])},
+    )
+
+
+def _score(
+    config: CampaignConfig, members: list[Potential], chunk: list[Frame]
+) -> Float64[np.ndarray, "5 n"]:
+    """Return the score, then deviation and error of energies and of forces, NaN if unknown."""
+    selection = config.selection
+    structures = [frame.atoms for frame in chunk]
+    energies, forces = predict_committee(members, structures, batch_atoms=selection.batch_atoms)
+    energy_score = committee_energy_score(energies)
+    force_score = committee_force_score(forces, aggregate=selection.aggregate)
+    errors = np.array(
+        [_errors(config, *item) for item in zip(chunk, energies.T, forces, strict=True)]
+    )
+    score = energy_score if selection.rule == "committee-e" else force_score
+    spread = committee_force_score(forces)
+    return np.stack((score, energy_score, errors[:, 0], spread, errors[:, 1]))
+
+
+def _errors(
+    config: CampaignConfig,
+    frame: Frame,
+    energies: Float64[np.ndarray, " M"],
+    forces: Float64[np.ndarray, "M _ 3"],
+) -> tuple[float, float]:
+    """Return the absolute errors of the mean energy, eV, and the mean forces, eV/Å."""
+    if config.labeller.kind != "replay":
+        return np.nan, np.nan
+    keys = {"energy_key": config.data.energy_key, "forces_key": config.data.forces_key}
+    try:
+        labels = get_labels(frame.atoms, str(frame.source), **keys)
+    except LabelError:  # replaying it would fail, too, and be recorded as such
+        return np.nan, np.nan
+    energy_error = abs(float(energies.mean()) - labels.energy)
+    return energy_error, float(np.abs(forces.mean(axis=0) - labels.forces).mean())
+
+
+def _correlate(
+    deviation: Float64[np.ndarray, " n"], error: Float64[np.ndarray, " n"]
+) -> float | None:
+    known = np.isfinite(deviation) & np.isfinite(error)
+    if known.sum() < 2:
+        return None
+    found = spearman(deviation[known], error[known])
+    return None if np.isnan(found) else round(found, 6)

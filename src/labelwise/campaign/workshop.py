@@ -1,0 +1,175 @@
+"""What the campaigns of one process share, so that it is not made again for each of them.
+
+Everything in it can be made again: a campaign gives the same results with a workshop of its
+own, with one that others have used, and after any of it was lost.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from labelwise.campaign.config import ModelSection
+from labelwise.campaign.durable import read_json, write_file, write_json
+from labelwise.feature_memo import STATE_KEYS, FeatureMemo
+from labelwise.finetuning import Recipe, save_potential
+from labelwise.potentials import Potential, load_potential
+from labelwise.structures import Frame, get_labels, iter_frames
+from labelwise.structures.reading import expand_specs
+from labelwise.summary import package_versions
+
+#: Structures of a pool up to which they are kept in memory between rounds.
+MAX_FRAMES = 50_000
+
+
+class Workshop:
+    """Models, structures, features and fits that several campaigns begin with.
+
+    Args:
+        folder: Where fits of round 0 are kept for campaigns in other processes; None keeps
+            none.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder
+        self.features = FeatureMemo()
+        self._models: dict[tuple[str, ...], Potential] = {}
+        self._frames: dict[tuple[Any, ...], tuple[Frame, ...]] = {}
+
+    def load_pretrained(self, path: str, model: ModelSection) -> Potential:
+        """Load a model once; its features may be kept.
+
+        Args:
+            path: File or name.
+            model: The configuration's section.
+        """
+        key = (path, _stamp(Path(path)), model.model_dump_json())
+        if key not in self._models:
+            potential = load_potential(
+                path, device=model.device, dtype=model.dtype, head=model.head, trust=model.trust
+            )
+            self.features.keep(potential)
+            self._models[key] = potential
+        return self._models[key]
+
+    def iter_frames(self, specs: Sequence[str]) -> Iterator[Frame]:
+        """Read structures, from memory if the same files were read before and are not large.
+
+        Args:
+            specs: Files, patterns and slices.
+
+        Raises:
+            ReadError: A file cannot be read.
+        """
+        parts = expand_specs(list(specs))
+        key = (*specs, *((str(part.path), _stamp(part.path)) for part in parts))
+        if key in self._frames:
+            yield from self._frames[key]
+            return
+        kept: list[Frame] | None = []
+        for frame in iter_frames(list(specs)):
+            if kept is not None:
+                kept.append(frame)
+                if len(kept) > MAX_FRAMES:
+                    kept = None
+            yield frame
+        if kept is not None:
+            self._frames[key] = tuple(kept)
+
+    def find_fit(self, key: str, path: Path) -> dict[str, Any] | None:
+        """Copy a fitted model that is known already.
+
+        Args:
+            key: What ``describe_fit`` returned.
+            path: Where the model goes.
+
+        Returns:
+            The record that was kept with it; None if there is none.
+
+        Raises:
+            WriteError: The model cannot be written.
+        """
+        if self.folder is None or not (self.folder / f"{key}.json").exists():
+            return None
+        write_file(path, (self.folder / f"{key}.pt").read_bytes())
+        return read_json(self.folder / f"{key}.json")
+
+    def keep_fit(self, key: str, potential: Potential, record: Mapping[str, Any]) -> None:
+        """Keep a fitted model for other campaigns.
+
+        Args:
+            key: What ``describe_fit`` returned.
+            potential: The model.
+            record: Plain data to keep with it.
+
+        Raises:
+            WriteError: It cannot be written.
+        """
+        if self.folder is None:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        # Two processes may make the same fit at once: each writes a file of its own first.
+        own = self.folder / f"{key}.{hashlib.blake2b(str(id(self)).encode()).hexdigest()[:8]}.pt"
+        save_potential(potential, own)
+        own.replace(self.folder / f"{key}.pt")
+        write_json(self.folder / f"{key}.json", record)
+
+
+def describe_fit(
+    start: Potential,
+    train: Sequence[Frame],
+    valid: Sequence[Frame],
+    recipe: Recipe,
+    *,
+    seed: int,
+    isolated_atoms: Mapping[int, float] | None,
+    label_keys: tuple[str, str],
+) -> str:
+    """Return one word for all that decides what a fine-tuning gives.
+
+    Args:
+        start: The model that it begins with.
+        train: Labelled structures, in order.
+        valid: Labelled structures that choose the epoch.
+        recipe: The settings.
+        seed: Of the order of structures.
+        isolated_atoms: Atomic number to energy, eV.
+        label_keys: Of energies and forces.
+    """
+    content = {
+        "start": start.content_hash,
+        "device": str(start.device),
+        "train": [_digest(frame, label_keys) for frame in train],
+        "valid": [_digest(frame, label_keys) for frame in valid],
+        "recipe": asdict(recipe),
+        "seed": seed,
+        "isolated_atoms": isolated_atoms,
+        "versions": package_versions(),
+    }
+    text = json.dumps(content, sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def _digest(frame: Frame, label_keys: tuple[str, str]) -> str:
+    """Return a word for a structure and its labels, exact to the last bit."""
+    atoms = frame.atoms
+    energy_key, forces_key = label_keys
+    labels = get_labels(atoms, str(frame.source), energy_key=energy_key, forces_key=forces_key)
+    state = [str(atoms.info.get(key)) for key in STATE_KEYS]
+    digest = hashlib.blake2b(repr((labels.energy, state, atoms.pbc.tolist())).encode())
+    for array in (atoms.numbers, atoms.positions, atoms.cell.array, labels.forces):
+        digest.update(array.tobytes())
+    return digest.hexdigest()[:32]
+
+
+def _stamp(path: Path) -> str:
+    """Return size and time of a file; nothing for what is no file."""
+    try:
+        status = path.stat()
+    except OSError:
+        return ""
+    return f"{status.st_size} {status.st_mtime_ns}"
