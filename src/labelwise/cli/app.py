@@ -19,7 +19,7 @@ EXIT_SCREENED = 3
 EXIT_INTERRUPTED = 130
 
 #: Options that take every value up to the next option, as shells expand globs.
-_MANY_VALUED = ("--pool", "--train", "--valid", "--test")
+_MANY_VALUED = ("--pool", "--train", "--valid", "--test", "--data")
 
 app = typer.Typer(
     name="labelwise",
@@ -126,5 +126,18 @@ def _version(
         raise typer.Exit
 
 
-for _command in ("select", "represent", "finetune", "campaign", "inspect", "study"):
+for _command in (
+    "select",
+    "represent",
+    "finetune",
+    "campaign",
+    "inspect",
+    "study",
+    "geometry",
+    "calibrate",
+    "compare",
+    "summarise",
+    "split",
+    "check_data",
+):
     import_module(f"labelwise.cli.{_command}")  # registers itself with the application

@@ -1,0 +1,357 @@
+"""``labelwise geometry``: what kernels tell apart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich import box
+from rich.table import Table
+
+from labelwise.campaign.inputs import find_model
+from labelwise.campaign.state import MODEL, CampaignState, read_state
+from labelwise.cli import console, options
+from labelwise.cli.app import app
+from labelwise.diagnostics.geometry_pictures import draw_distances, draw_frames, draw_matrices
+from labelwise.diagnostics.geometry_report import (
+    DATA,
+    PAGE,
+    describe,
+    list_rows,
+    name_columns,
+    to_data,
+    write_page,
+    write_tables,
+)
+from labelwise.diagnostics.geometry_study import (
+    DEFAULT_MAX_STRUCTURES,
+    FamilySample,
+    GeometryStudy,
+    check_kernels,
+    needs_model,
+    read_families,
+    read_order,
+    sample_families,
+    study_geometry,
+)
+from labelwise.errors import ArgumentError, MissingDependencyError, ReadError, WriteError
+from labelwise.potentials import Potential, load_potential
+from labelwise.representations import RepresentationOptions
+from labelwise.structures import Frame, Screen, iter_frames, write_text
+from labelwise.summary import describe_potential, package_versions, to_json
+
+DEFAULT_KERNELS = "activation,ntk-e,activation-random,ntk-random,soap,morgan"
+_CAMPAIGN = "Campaign"
+
+
+@app.command()
+def geometry(
+    pool: Annotated[
+        list[str],
+        typer.Option("--pool", metavar="FILE...", help="Structures; labels are not needed."),
+    ],
+    group_by: Annotated[
+        str, typer.Option("--group-by", metavar="KEY", help="Info key of the families.")
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for tables and pictures.")],
+    order_by: Annotated[
+        str | None,
+        typer.Option("--order-by", metavar="KEY", help="Info key of the place along the path."),
+    ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model",
+            metavar="[NAME=]MODEL",
+            help="As for 'labelwise select'; several times for several. The others are compared "
+            "with the first.",
+            rich_help_panel=options.MODEL,
+        ),
+    ] = None,
+    head: options.Head = None,
+    trust_model: options.Trust = False,
+    campaign: Annotated[
+        Path | None,
+        typer.Option(
+            "--campaign",
+            metavar="DIR",
+            help="Also take the models of a campaign: before it, unless there is a --model, and "
+            "after its --rounds.",
+            rich_help_panel=_CAMPAIGN,
+        ),
+    ] = None,
+    rounds: Annotated[
+        str | None,
+        typer.Option(
+            "--rounds",
+            metavar="N,N...",
+            help="Rounds of the campaign; by default 1 and the last.",
+            rich_help_panel=_CAMPAIGN,
+        ),
+    ] = None,
+    kernels: Annotated[
+        str,
+        typer.Option(
+            "--kernels",
+            help="Representations, with commas between.",
+            rich_help_panel=options.CHOICE,
+        ),
+    ] = DEFAULT_KERNELS,
+    max_structures: Annotated[
+        int,
+        typer.Option(
+            "--max-structures",
+            help="Sample, even over families and along the order.",
+            rich_help_panel=options.CHOICE,
+        ),
+    ] = DEFAULT_MAX_STRUCTURES,
+    parameters: options.ParameterBlock = options.Parameters.embedding,
+    sketch_dim: options.SketchDim = None,
+    seed: options.Seed = 0,
+    device: options.OnDevice = "auto",
+    dtype: options.InPrecision = None,
+    batch_atoms: options.BatchAtoms = None,
+    quiet: options.Quiet = False,
+    as_json: options.AsJson = False,
+) -> None:
+    """Compare what kernels tell apart: families of structures, and places along a path.
+
+    Writes geometry.md, geometry.csv, families.csv, geometry.json, and heat maps as PNG and SVG.
+    """
+    names = tuple(word.strip() for word in kernels.split(",") if word.strip())
+    settings = RepresentationOptions(parameters=parameters.value, sketch_dim=sketch_dim, seed=seed)
+    check_kernels(names, settings)
+    if out.exists() and not out.is_dir():
+        raise WriteError(f"--out is {out}, which is a file; name a folder")
+    is_talkative = not (quiet or as_json)
+    asked = Loading(device, None if dtype is None else dtype.value, head, trust=trust_model)
+    models = _Models(_find_models(model or [], campaign, rounds, asked), enabled=is_talkative)
+    wants_model = any(needs_model(name, settings) for name in names)
+    if wants_model and not models.specs:
+        raise ArgumentError(f"--kernels {kernels} needs a model; give --model or --campaign")
+    frames = _screen(pool, models.load(0) if wants_model else None, say=is_talkative)
+    sample, order_by = _sample(frames, group_by, order_by, max_structures, say=not quiet)
+    with console.show_progress(enabled=is_talkative) as progress:
+        study = study_geometry(
+            [frame.atoms for frame in frames],
+            sample,
+            names,
+            potentials=models if wants_model else (),
+            options=settings,
+            batch_atoms=batch_atoms,
+            progress=progress,
+        )
+    words = describe(study, group_by=group_by, order_by=order_by)
+    _draw_and_write(out, study, words, quiet=quiet)
+    inputs = {"pool": pool, "group_by": group_by, "order_by": order_by}
+    chosen = {"kernels": names, "max_structures": max_structures, "parameters": parameters.value}
+    summary = {
+        "format_version": 1,
+        "inputs": {**inputs, "models": {item.name: item.path for item in models.specs}},
+        "settings": {**chosen, "sketch_dim": sketch_dim, "seed": seed},
+        "model_details": models.described,
+        "versions": package_versions(),
+        **to_data(study),
+        "sources": [str(frames[i].source) for i in sample.idx],
+    }
+    write_text(out / DATA, to_json(summary))
+    if as_json:
+        typer.echo(to_json(summary), nl=False)
+    elif is_talkative:
+        _show(study, words, out)
+
+
+@dataclass(frozen=True)
+class Loading:
+    """How models are loaded; see ``load_potential``."""
+
+    device: str
+    dtype: str | None
+    head: str | None
+    trust: bool
+
+
+@dataclass(frozen=True)
+class _Spec:
+    """A model that was asked for."""
+
+    name: str
+    path: str
+    loading: Loading
+
+
+class _Models:
+    """Models one after another, one in memory at a time."""
+
+    def __init__(self, specs: Sequence[_Spec], *, enabled: bool) -> None:
+        self.specs = specs
+        self.described: dict[str, Any] = {}
+        self._enabled = enabled
+        self._kept: tuple[int, Potential] | None = None
+
+    def load(self, place: int) -> Potential:
+        if self._kept is None or self._kept[0] != place:
+            self._kept = None
+            spec, how = self.specs[place], self.specs[place].loading
+            with console.show_status(f"loading {spec.name}", enabled=self._enabled):
+                potential = load_potential(
+                    spec.path, device=how.device, dtype=how.dtype, head=how.head, trust=how.trust
+                )
+            self.described[spec.name] = describe_potential(potential)
+            self._kept = (place, potential)
+        return self._kept[1]
+
+    def __iter__(self) -> Iterator[tuple[str, Potential]]:
+        for place, spec in enumerate(self.specs):
+            yield spec.name, self.load(place)
+
+
+def _find_models(
+    given: Sequence[str], campaign: Path | None, rounds: str | None, how: Loading
+) -> list[_Spec]:
+    """List the models in the order in which they are compared, each with its own name."""
+    specs = [_Spec(*_split_name(word), how) for word in given]
+    if campaign is not None:
+        specs += _find_rounds(campaign, rounds, how, with_first=not specs)
+    elif rounds is not None:
+        raise ArgumentError("--rounds needs --campaign, whose rounds they are")
+    names = [spec.name for spec in specs]
+    for name in names:
+        if names.count(name) > 1:
+            raise ArgumentError(
+                f"two models are called {name!r}; name them: --model first={specs[0].path}"
+            )
+    return specs
+
+
+def _split_name(word: str) -> tuple[str, str]:
+    """Split ``name=path``; a path may have an equals sign in it."""
+    name, equals, path = word.partition("=")
+    if equals and not Path(word).exists():
+        if not (name and path):
+            raise ArgumentError(f"--model is {word!r}; give a model, or name=model")
+        return name, path
+    return Path(word).stem, word
+
+
+def _find_rounds(
+    directory: Path, rounds: str | None, how: Loading, *, with_first: bool
+) -> list[_Spec]:
+    state = read_state(directory)
+    settings = state.config.model
+    loading = Loading(
+        how.device,
+        settings.dtype if how.dtype is None else how.dtype,
+        settings.head if how.head is None else how.head,
+        trust=settings.trust or how.trust,
+    )
+    specs = []
+    if with_first:
+        specs.append(_Spec("pretrained", find_model(directory, settings.path), loading))
+    for n_round in _parse_rounds(rounds, state):
+        path = state.round_folder(n_round) / MODEL
+        if not path.exists():
+            raise ReadError(f"{path} is missing; choose other --rounds")
+        specs.append(_Spec(f"round {n_round}", str(path), loading))
+    return specs
+
+
+def _parse_rounds(words: str | None, state: CampaignState) -> list[int]:
+    last = state.n_round - 1
+    if last < 0:
+        raise ArgumentError(f"{state.directory} has finished no round yet; run it first")
+    if words is None:
+        return sorted({min(1, last), last})
+    found = []
+    for word in words.split(","):
+        if not word.strip().isdecimal() or int(word) > last:
+            raise ArgumentError(
+                f"--rounds is {words!r}; give finished rounds, 0 to {last}, with commas between"
+            )
+        found.append(int(word))
+    return list(dict.fromkeys(found))
+
+
+def _screen(pool: Sequence[str], potential: Potential | None, *, say: bool) -> list[Frame]:
+    """Return the structures that can be compared, and say what was set aside."""
+    elements = None if potential is None else potential.elements
+    screen = Screen(elements, None if potential is None else potential.cutoff)
+    kept, reasons = [], []
+    for frame in iter_frames(pool):
+        found = screen.check_content(frame)
+        if found is None:
+            kept.append(frame)
+        else:
+            reasons.append(found.reason)
+    if not kept:
+        raise ArgumentError(
+            "--pool has no structure that can be compared"
+            + (f"; set aside: {_count(reasons)}" if reasons else "")
+        )
+    if reasons and say:
+        console.say(f"set aside: {_count(reasons)}")
+    return kept
+
+
+def _count(words: Sequence[str]) -> str:
+    return ", ".join(f"{word} {words.count(word)}" for word in sorted(set(words)))
+
+
+def _sample(
+    frames: Sequence[Frame],
+    group_by: str,
+    order_by: str | None,
+    max_structures: int,
+    *,
+    say: bool,
+) -> tuple[FamilySample, str | None]:
+    """Choose the structures; an order that cannot be used is left out, with a warning."""
+    families = read_families(frames, group_by)
+    warn: Callable[[str], None] = console.warn if say else lambda _: None
+    order = None
+    if order_by is not None:
+        try:
+            order = read_order(frames, order_by)
+        except ArgumentError as error:
+            warn(f"{error}; no numbers of the path, structures as they come")
+            order_by = None
+    sample = sample_families(families, order, max_structures=max_structures)
+    if len(sample.names) == 1:
+        warn(
+            f"all structures have {group_by} = {sample.names[0]}: with one family there are no "
+            "numbers between families"
+        )
+    return sample, order_by
+
+
+def _draw_and_write(out: Path, study: GeometryStudy, words: Sequence[str], *, quiet: bool) -> None:
+    pictures: list[str] = []
+    try:
+        for draw in (draw_matrices, draw_distances, draw_frames):
+            pictures += draw(out, study)
+    except MissingDependencyError as error:
+        if not quiet:
+            console.say(f"no pictures: {error}")
+    shown = [name for name in pictures if name.endswith(".png")]
+    write_page(out / PAGE, study, words=words, pictures=shown)
+    write_tables(out, study)
+
+
+def _show(study: GeometryStudy, words: Sequence[str], out: Path) -> None:
+    table = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
+    for place, name in enumerate(name_columns(study)):
+        table.add_column(
+            name,
+            justify="right" if place else "left",
+            no_wrap=True,
+            overflow="ellipsis",
+            max_width=None if place else 18,
+        )
+    for row in list_rows(study):
+        table.add_row(*row)
+    console.output.print(table)
+    for line in (*words, f"tables and pictures: {out}"):
+        console.output.print(line, markup=False, soft_wrap=True)
