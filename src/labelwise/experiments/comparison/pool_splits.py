@@ -1,0 +1,186 @@
+"""Which structures of labelled reactions become pool, validation and test set, as indices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int64
+
+from labelwise.errors import ArgumentError
+
+#: P1, section 4.1: three pools of five reactions, 35 test structures of each.
+N_POOLS, N_REACTIONS, N_TEST = 3, 5, 35
+N_VALID = 50
+#: P1, section 5: the mixed set.
+N_MIXED, MIXED_TEST, MIXED_VALID = 100, 0.2, 0.1
+#: At most these parts of a small reaction, and of what is left, are held out.
+_MOST_TEST, _MOST_VALID = 3, 5
+
+
+@dataclass(frozen=True)
+class PoolSplit:
+    """One pool and its held-out sets, as rows of the structures they were made from.
+
+    Attributes:
+        pool, valid, test: (n,) int64, ascending; they have nothing in common.
+        n_left_out: Copies of held-out structures, which are in none of the three.
+        changes: What had to differ from the protocol, in words.
+    """
+
+    pool: Int64[np.ndarray, " n_pool"]
+    valid: Int64[np.ndarray, " n_valid"]
+    test: Int64[np.ndarray, " n_test"]
+    n_left_out: int
+    changes: tuple[str, ...]
+
+
+def split_natural(
+    families: Sequence[str],
+    copy_of: Sequence[int],
+    *,
+    seed: int,
+    n_pools: int = N_POOLS,
+    n_reactions: int = N_REACTIONS,
+) -> list[PoolSplit]:
+    """Make pools of a few reactions each, with a balanced test set.
+
+    Reactions are drawn at random, none twice. Of each, 35 structures are the test set, or a
+    third of a reaction of fewer than 105; 50 of the rest are the validation set, or a fifth of
+    a smaller rest; all others are the pool, which so keeps the natural imbalance.
+
+    Args:
+        families: Reaction of each structure, (n,).
+        copy_of: First structure that each is an exact copy of, itself if there is none
+            before, (n,). A copy of a held-out structure is left out.
+        seed: Decides everything, >= 0.
+        n_pools: Pools wanted.
+        n_reactions: Reactions in each.
+
+    Returns:
+        As many pools as there are reactions for, at least one.
+
+    Raises:
+        ArgumentError: Too few structures to fill the three sets.
+
+    Source: *Pretrained Model Representations as Acquisition Signals for Active Learning of
+    MLIPs*, section 4.1.
+    """
+    names = list(dict.fromkeys(families))
+    order = [names[i] for i in np.random.default_rng(seed).permutation(len(names)).tolist()]
+    n_made = max(1, min(n_pools, len(names) // n_reactions))
+    n_each = min(n_reactions, len(names))
+    shortage = []
+    if n_made < n_pools or n_each < n_reactions:
+        shortage.append(
+            f"pools: {n_pools} of {n_reactions} reactions → {n_made} of {n_each}, because there "
+            f"are {len(names)} reactions"
+        )
+    splits = []
+    for number in range(n_made):
+        chosen = order[number * n_each : (number + 1) * n_each]
+        rng = np.random.default_rng([seed, number])
+        notes = shortage if number == 0 else []
+        splits.append(_split_pool(families, copy_of, chosen, rng, notes))
+    return splits
+
+
+def split_mixed(families: Sequence[str], copy_of: Sequence[int], *, seed: int) -> PoolSplit:
+    """Make one pool of all reactions, up to 100, with held-out sets at random over structures.
+
+    Args:
+        families: Reaction of each structure, (n,).
+        copy_of: As in ``split_natural``.
+        seed: Decides everything, >= 0.
+
+    Returns:
+        The pool; a fifth of the different structures is the test set, a tenth the validation
+        set.
+
+    Raises:
+        ArgumentError: Too few structures to fill the three sets.
+
+    Source: *Pretrained Model Representations as Acquisition Signals for Active Learning of
+    MLIPs*, section 5.
+    """
+    rng = np.random.default_rng(seed)
+    names = list(dict.fromkeys(families))
+    changes = []
+    if len(names) < N_MIXED:
+        changes.append(f"reactions: {N_MIXED} → {len(names)}, which is all there are")
+    chosen = {names[i] for i in rng.permutation(len(names))[:N_MIXED].tolist()}
+    first = _first_of(families, copy_of, chosen)
+    shuffled = rng.permutation(first)
+    n_test, n_valid = round(MIXED_TEST * len(first)), round(MIXED_VALID * len(first))
+    test, valid = shuffled[:n_test], shuffled[n_test : n_test + n_valid]
+    return _fill(families, copy_of, chosen, valid, test, changes)
+
+
+def _split_pool(
+    families: Sequence[str],
+    copy_of: Sequence[int],
+    chosen: list[str],
+    rng: np.random.Generator,
+    notes: list[str],
+) -> PoolSplit:
+    changes = list(notes)
+    first = _first_of(families, copy_of, set(chosen))
+    test: list[int] = []
+    for name in chosen:
+        members = np.array([i for i in first.tolist() if families[i] == name], dtype=np.int64)
+        n_test = min(N_TEST, len(members) // _MOST_TEST)
+        if n_test < N_TEST:
+            changes.append(
+                f"test structures of reaction {name}: {N_TEST} → {n_test}, a third of "
+                f"{len(members)}"
+            )
+        test += rng.permutation(members)[:n_test].tolist()
+    held = set(test)
+    rest = [i for i in first.tolist() if i not in held]
+    n_valid = min(N_VALID, len(rest) // _MOST_VALID)
+    if n_valid < N_VALID:
+        changes.append(f"validation structures: {N_VALID} → {n_valid}, a fifth of {len(rest)}")
+    valid = rng.permutation(np.array(rest, dtype=np.int64))[:n_valid]
+    return _fill(families, copy_of, set(chosen), valid, np.array(test, dtype=np.int64), changes)
+
+
+def _first_of(
+    families: Sequence[str], copy_of: Sequence[int], chosen: set[str]
+) -> Int64[np.ndarray, " n"]:
+    """Return the structures of some reactions that are no copy of an earlier one of them."""
+    seen: set[int] = set()
+    first = []
+    for i, (family, original) in enumerate(zip(families, copy_of, strict=True)):
+        if family in chosen and original not in seen:
+            seen.add(original)
+            first.append(i)
+    return np.array(first, dtype=np.int64)
+
+
+def _fill(
+    families: Sequence[str],
+    copy_of: Sequence[int],
+    chosen: set[str],
+    valid: Int64[np.ndarray, " n_valid"],
+    test: Int64[np.ndarray, " n_test"],
+    changes: list[str],
+) -> PoolSplit:
+    """Give everything that equals no held-out structure to the pool."""
+    members = [i for i, family in enumerate(families) if family in chosen]
+    held = {copy_of[i] for i in (*valid.tolist(), *test.tolist())}
+    pool = [i for i in members if copy_of[i] not in held]
+    if not pool or not len(valid) or not len(test):
+        raise ArgumentError(
+            f"the {len(members)} structures of {len(chosen)} reactions make a pool of "
+            f"{len(pool)}, {len(valid)} to validate and {len(test)} to test; allowed is at least "
+            "one of each: give more structures, or folders with pool.extxyz, valid.extxyz and "
+            "test.extxyz"
+        )
+    return PoolSplit(
+        np.array(pool, dtype=np.int64),
+        np.sort(valid),
+        np.sort(test),
+        len(members) - len(pool) - len(valid) - len(test),
+        tuple(changes),
+    )

@@ -1,0 +1,269 @@
+"""The papers' protocols as studies: ``labelwise compare --preset``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from labelwise.campaign.config import ModelSection
+from labelwise.errors import ArgumentError
+from labelwise.experiments.comparison.methods import SCRATCH
+from labelwise.experiments.comparison.pool_bias import SHIFTS, write_biased_pools
+from labelwise.experiments.comparison.pools import DataKeys, Layout, PoolFiles, prepare_pools
+from labelwise.experiments.comparison.study import PoolSection, StudyConfig, check_study
+from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
+from labelwise.structures.reading import count_frames, expand_specs
+
+_FAMILIES = ("activation", "ntk", "soap", "tanimoto")
+_TABLE_4 = (
+    "random",
+    "committee-e",
+    "committee-f",
+    *(f"{family}-{rule}" for family in _FAMILIES for rule in ("k-center", "lcmd", "pv")),
+)
+_SCRATCH_METHODS = ("random", "committee-e", *(f"{family}-lcmd" for family in _FAMILIES))
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A protocol.
+
+    Attributes:
+        title: Heading of the results.
+        summary: What it is, in a sentence.
+        methods: Their names, the reference first.
+        batch_size: Structures a round.
+        initial_size: Labelled structures to begin with.
+        rounds: Rounds after round 0.
+        layout: How pools are made of labelled files.
+        n_pools: Pools to make of labelled files; None for the layout's number.
+        seeds: A campaign of each method and pool is run with each.
+        finetune: Settings of fine-tuning.
+        is_biased: Whether pools are thinned against the test set.
+    """
+
+    title: str
+    summary: str
+    methods: tuple[str, ...]
+    batch_size: int = 5
+    initial_size: int = 10
+    rounds: int = 40
+    layout: Layout = "natural"
+    n_pools: int | None = None
+    seeds: tuple[int, ...] = (0, 1)
+    finetune: Mapping[str, Any] = field(default_factory=lambda: {"schedule": "reaction-paths"})
+    is_biased: bool = False
+
+
+#: Forty rounds, because P1 shows its kernels at iterations 1, 20 and 40 and says no other
+#: number. ``pool-bias`` has three seeds, since P2's claim is about the variance over them.
+PRESETS: Mapping[str, Preset] = MappingProxyType(
+    {
+        "reaction-natural": Preset(
+            title="Reaction paths, natural pools",
+            summary="Three pools of five reactions, +5 a round, balanced test (P1, table 4).",
+            methods=(*_TABLE_4, "ntk-ef-lcmd", "ntk-ef-pv", "joint-pv"),
+        ),
+        "reaction-mixed": Preset(
+            title="Reaction paths, mixed pool",
+            summary="100 reactions in one pool, 50 labels at first, +150 a round (P1, table 3).",
+            methods=("random", "committee-e", "activation-lcmd", "ntk-lcmd", "ntk-ef-lcmd"),
+            batch_size=150,
+            initial_size=50,
+            rounds=20,
+            layout="mixed",
+            finetune={"schedule": "fixed"},
+        ),
+        "pool-bias": Preset(
+            title="Pools shifted against the test set",
+            summary="Pools shifted by family, path and energy, and an unshifted control (P2).",
+            methods=(
+                "random",
+                "committee-e",
+                "committee-f",
+                *(f"{family}-{rule}" for family in _FAMILIES[:2] for rule in ("lcmd", "pv")),
+            ),
+            n_pools=1,
+            seeds=(0, 1, 2),
+            is_biased=True,
+        ),
+        "scratch": Preset(
+            title="From scratch against pretrained",
+            summary="Natural pools, each method pretrained and from random weights (P1, table 6).",
+            methods=(*_SCRATCH_METHODS, *(f"{name}{SCRATCH}" for name in _SCRATCH_METHODS)),
+        ),
+    }
+)
+
+
+def make_preset(
+    name: str,
+    folder: Path,
+    *,
+    model: ModelSection | Mapping[str, Any],
+    data: Sequence[str] = (),
+    seed: int = 0,
+    methods: Sequence[str] | None = None,
+    seeds: Sequence[int] | None = None,
+    rounds: int | None = None,
+    family_key: str = "reaction",
+    order_key: str = "frame",
+    energy_key: str = DEFAULT_ENERGY_KEY,
+    forces_key: str = DEFAULT_FORCES_KEY,
+    shift: str | Sequence[str] = SHIFTS,
+    strength: float | Sequence[float] = 3.0,
+) -> StudyConfig:
+    """Make a study of a protocol and of labelled structures, and write its data files.
+
+    Args:
+        name: A key of ``PRESETS``.
+        folder: The study's folder, where relative paths of the study begin; data files go to
+            ``data`` in it.
+        model: The pretrained model. A file's path, as seen from the working directory, is
+            made absolute; other names stay.
+        data: Folders or files of labelled structures, see ``prepare_pools``; none for the
+            embedded reactions.
+        seed: Of the splits and of the bias, >= 0; not of the campaigns.
+        methods: Names in place of the preset's.
+        seeds: Of the campaigns, in place of the preset's.
+        rounds: In place of the preset's.
+        family_key: Info key of the reaction.
+        order_key: Info key of the place along the path.
+        energy_key: Info key of the total energy, eV.
+        forces_key: Array key of the forces, eV/Å.
+        shift: For ``pool-bias``, which of ``family``, ``path`` and ``energy``.
+        strength: For ``pool-bias``, s > 0, one or several.
+
+    Returns:
+        The study; ``changes`` says where it departs from the protocol.
+
+    Raises:
+        ArgumentError: An unknown preset, or a value out of range.
+        StudyError: A method that is unknown or cannot be configured.
+        LabelError: A structure without labels.
+        ReadError: A file that cannot be read.
+        WriteError: The folder cannot be written to.
+    """
+    if name not in PRESETS:
+        raise ArgumentError(f"preset is {name!r}; allowed are {', '.join(PRESETS)}")
+    if seed < 0:
+        raise ArgumentError(f"seed is {seed}; allowed are integers >= 0")
+    preset = PRESETS[name]
+    keys = DataKeys(family_key, order_key, energy_key, forces_key)
+    files = prepare_pools(
+        data, folder, layout=preset.layout, seed=seed, keys=keys, n_pools=preset.n_pools
+    )
+    shifts = [shift] if isinstance(shift, str) else list(shift)
+    given = [strength] if isinstance(strength, int | float) else strength
+    strengths = [float(each) for each in given]
+    if preset.is_biased:
+        files = write_biased_pools(
+            files, folder, shifts=shifts, strengths=strengths, seed=seed, keys=keys
+        )
+    origin: dict[str, Any] = {
+        "preset": name,
+        "data": [str(Path(spec).absolute()) for spec in data] or "embedded reactions",
+        "seed": seed,
+    }
+    if preset.is_biased:
+        origin |= {"shift": shifts, "strength": strengths}
+    content = _compose(preset, files, folder, methods, seeds, rounds)
+    content |= {"model": _describe_model(model), "origin": origin}
+    content |= {"energy_key": energy_key, "forces_key": forces_key}
+    return check_study(content, where=f"preset {name}")
+
+
+def _compose(
+    preset: Preset,
+    files: PoolFiles,
+    folder: Path,
+    methods: Sequence[str] | None,
+    seeds: Sequence[int] | None,
+    rounds: int | None,
+) -> dict[str, Any]:
+    chosen = list(preset.methods if methods is None else methods)
+    if not chosen:
+        raise ArgumentError("methods is empty; name at least one, or leave it to the preset")
+    changes = list(files.changes)
+    initial = _initial_size(preset, files.pools, changes)
+    n_rounds = preset.rounds if rounds is None else rounds
+    n_rounds = _limit_rounds(preset, files.pools, folder, initial, n_rounds, changes)
+    reference = preset.methods[0]
+    return {
+        "title": preset.title,
+        "pools": {name: section.model_dump() for name, section in files.pools.items()},
+        "methods": chosen,
+        "seeds": list(preset.seeds if seeds is None else seeds),
+        "reference": reference if reference in chosen else chosen[0],
+        "selection": {"batch_size": preset.batch_size, "initial_size": initial},
+        "finetune": dict(preset.finetune),
+        "rounds": n_rounds,
+        "changes": changes,
+    }
+
+
+def _initial_size(preset: Preset, pools: Mapping[str, PoolSection], changes: list[str]) -> int:
+    """Return how many structures round 0 chooses; none if all pools give some to begin with."""
+    given = [bool(section.train) for section in pools.values()]
+    if not any(given):
+        return preset.initial_size
+    if not all(given):
+        lacking = next(name for name, section in pools.items() if not section.train)
+        raise ArgumentError(
+            f"data: the pool {lacking} has no train.extxyz, but others have; allowed are all or "
+            "none: add or remove the file"
+        )
+    changes.append(
+        f"labels to begin with: {preset.initial_size} at random → those of train.extxyz, the "
+        "same for all seeds"
+    )
+    return 0
+
+
+def _limit_rounds(
+    preset: Preset,
+    pools: Mapping[str, PoolSection],
+    folder: Path,
+    initial: int,
+    rounds: int,
+    changes: list[str],
+) -> int:
+    """Return the rounds that the smallest pool suffices for, at most those wanted."""
+    sizes = {name: count_structures(section.pool, folder) for name, section in pools.items()}
+    smallest = min(sizes, key=lambda name: sizes[name])
+    most = (sizes[smallest] - initial) // preset.batch_size
+    if rounds <= most:
+        return rounds
+    if most < 1:
+        raise ArgumentError(
+            f"data: the pool {smallest} has {sizes[smallest]} structures; the preset takes "
+            f"{initial} to begin with and {preset.batch_size} a round: give a larger one"
+        )
+    changes.append(f"rounds: {rounds} → {most}, then {smallest} is used up")
+    return most
+
+
+def count_structures(specs: Sequence[str], base: Path) -> int:
+    """Count the structures of a study's files.
+
+    Args:
+        specs: Files, patterns, or either with ``@slice``; there may be none.
+        base: Where relative paths begin.
+
+    Raises:
+        ReadError: A file that cannot be read.
+    """
+    if not specs:
+        return 0
+    parts = expand_specs([str(base / spec) for spec in specs])
+    return sum(len(range(*part.frames.indices(count_frames(part.path)))) for part in parts)
+
+
+def _describe_model(model: ModelSection | Mapping[str, Any]) -> dict[str, Any]:
+    section = model.model_dump() if isinstance(model, ModelSection) else dict(model)
+    path = section.get("path")
+    is_file = isinstance(path, str) and Path(path).exists()
+    return {**section, "path": str(Path(str(path)).absolute())} if is_file else section
