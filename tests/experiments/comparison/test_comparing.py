@@ -1,0 +1,83 @@
+"""Whole comparisons: every preset on a small pool, from its study to its tables."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from labelwise.experiments.comparison.adjusting import adjust_study
+from labelwise.experiments.comparison.comparing import COSTS, report_study, run_study
+from labelwise.experiments.comparison.presets import PRESETS, make_preset
+from labelwise.experiments.comparison.study import list_cells
+from tests.experiments.comparison.pool_building import write_folder
+from tests.potentials.models import make_mace
+
+TABLES = {
+    "reaction-natural": ("errors", "round_gain", "cost", "committees", "curves"),
+    "reaction-mixed": ("errors", "round_gain", "cost", "committees", "curves"),
+    "pool-bias": ("errors", "round_gain", "cost", "committees", "errors_by_pool"),
+    "scratch": ("errors", "scratch", "cost"),
+}
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("files")
+    write_folder(folder / "small", n_pool=48)
+    write_folder(folder / "large", n_pool=204)
+    torch.save(make_mace(), folder / "small.model")
+    return folder
+
+
+def read_table(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_runs_to_its_tables(name: str, files: Path, tmp_path: Path) -> None:
+    model = {"path": str(files / "small.model"), "trust": True, "device": "cpu"}
+    data = [str(files / ("large" if name == "reaction-mixed" else "small"))]
+    study = make_preset(name, tmp_path, model=model, data=data, seeds=[0], rounds=1, shift="path")
+    content = adjust_study(study, n_updates=2)
+    run = run_study(content, tmp_path, tmp_path, n_processes=1)
+    assert run.failures == {}
+    assert run.n_cells == len(content.methods) * len(content.pools)
+    written = report_study(content, tmp_path, tmp_path)
+    assert written[0] == tmp_path / "results.md"
+    for table in TABLES[name]:
+        assert tmp_path / f"{table}.csv" in written, table
+    rows = read_table(tmp_path / "errors.csv")
+    assert {row["method"] for row in rows} == {*content.methods}
+    page = written[0].read_text(encoding="utf-8")
+    assert "updates a round: 2 at most" in page
+    costs = json.loads((tmp_path / COSTS).read_text())
+    assert {*costs} == {cell.key.method for cell in list_cells(content, tmp_path, tmp_path)}
+    assert all(path.stat().st_size > 0 for path in written)
+
+
+def test_costs_are_measured_once(files: Path, tmp_path: Path) -> None:
+    model = {"path": str(files / "small.model"), "trust": True, "device": "cpu"}
+    study = make_preset(
+        "reaction-natural",
+        tmp_path,
+        model=model,
+        data=[str(files / "small")],
+        methods=["random", "ntk-pv"],
+        seeds=[0],
+        rounds=1,
+    )
+    study = adjust_study(study, n_updates=1)
+    run_study(study, tmp_path, tmp_path, n_processes=1)
+    said: list[str] = []
+    report_study(study, tmp_path, tmp_path, say=said.append)
+    before = (tmp_path / COSTS).read_bytes()
+    report_study(study, tmp_path, tmp_path, say=said.append)
+    assert said == ["measuring what each method costs"]
+    assert (tmp_path / COSTS).read_bytes() == before
+    cost = json.loads(before)["ntk-pv"]["cost"]
+    assert (cost["n_forward"], cost["n_backward"]) == (1.0, 1.0)
