@@ -245,8 +245,9 @@ def compare(
     for change in place.study.changes:
         say(f"scaled: {change}")
     say(
-        f"{len(cells)} campaigns of {cells[0].n_rounds} rounds: {len(place.study.methods)} "
-        f"methods, {len(place.study.pools)} pools, seeds {', '.join(map(str, place.study.seeds))}"
+        f"{len(cells)} campaigns of {cells[0].n_rounds} rounds: methods "
+        f"{', '.join(place.study.methods)}; pools {', '.join(place.study.pools)}; seeds "
+        f"{', '.join(map(str, place.study.seeds))}"
     )
     if dry_run:
         return

@@ -56,8 +56,15 @@ def finetune_command(
     start: Annotated[str, typer.Option("--start", help="pretrained or scratch.")] = "pretrained",
     reference_energies: Annotated[
         str,
-        typer.Option("--reference-energies", help="auto, refit, isolated or checkpoint."),
+        typer.Option("--reference-energies", help="auto, refit, labelled, isolated or checkpoint."),
     ] = "auto",
+    compiled: Annotated[
+        bool,
+        typer.Option(
+            "--compile",
+            help="Compile updates for this machine, once; needs the CPU and a C++ compiler.",
+        ),
+    ] = False,
     isolated_atoms: Annotated[
         str | None,
         typer.Option("--isolated-atoms", metavar="FILE", help="One labelled atom a frame."),
@@ -89,6 +96,7 @@ def finetune_command(
         learning_rate=learning_rate,
         start=start,
         reference_energies=reference_energies,
+        compiled=compiled,
     )
     frames, held_out = list(iter_frames(train)), list(iter_frames(valid)) if valid else []
     potential = load_potential(

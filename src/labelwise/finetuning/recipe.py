@@ -11,7 +11,7 @@ from labelwise.errors import ArgumentError
 
 ScheduleName = Literal["reaction-paths", "fixed"]
 Start = Literal["pretrained", "last", "scratch"]
-ReferenceEnergies = Literal["auto", "refit", "isolated", "given", "checkpoint"]
+ReferenceEnergies = Literal["auto", "refit", "labelled", "isolated", "given", "checkpoint"]
 Annealing = Literal["none", "linear"]
 
 # Batch size and learning rate up to so many training structures.
@@ -57,7 +57,9 @@ class Recipe:
             many (the start not counted): with ten structures an epoch is ten updates, and
             validating on fifty structures after each would cost more than the training.
         reference_energies: ``refit`` fits atomic energies to the training set, regularised
-            towards ``isolated_atoms`` or, without them, the checkpoint's; ``isolated`` takes
+            towards ``isolated_atoms`` or, without them, the checkpoint's; ``labelled`` fits them
+            to the validation set, too, for few training structures of few compositions, which
+            leave atomic energies undetermined; ``isolated`` takes
             the isolated atoms, ``given`` takes ``given_energies``, ``checkpoint`` changes
             nothing; ``auto`` is ``refit``, but ``isolated`` from scratch if there are any.
         given_energies: Energies in eV by atomic number, for ``given``.

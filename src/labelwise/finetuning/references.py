@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from ase.data import chemical_symbols
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64
 
 from labelwise.finetuning.evaluation import predict_graphs
 from labelwise.finetuning.labelled import LabelledSet
@@ -53,7 +53,7 @@ def choose_references(
     Args:
         potential: The potential as it starts.
         train: The training set.
-        valid: The validation set, for the report.
+        valid: The validation set, for the report and for ``labelled``.
         recipe: ``reference_energies`` and its companions.
         isolated_atoms: eV by atomic number, or None.
 
@@ -66,14 +66,15 @@ def choose_references(
     checkpoint = get_reference_energies(potential)
     elements = potential.elements
     mode = _resolve(recipe, isolated_atoms)
-    counts = count_elements(train.graphs, len(elements))
+    counts = _count(potential, [train])
     present = [z for z, n in zip(elements, counts.sum(axis=0), strict=True) if n > 0]
     messages: tuple[str, ...] = ()
-    if mode == "refit":
+    if mode in ("refit", "labelled"):
         prior = prior_energies(elements, checkpoint, isolated_atoms)
-        fit = _refit(potential, train, prior, recipe)
+        sets = [train, valid] if mode == "labelled" and valid.n_structures > 0 else [train]
+        fit = _refit(potential, sets, prior, recipe)
         energies = fit.energies
-        messages = _report(fit, potential, train, valid, isolated_atoms, checkpoint)
+        messages = _report(fit, potential, sets, valid, isolated_atoms, checkpoint)
     elif mode == "checkpoint":
         energies = checkpoint
     else:
@@ -94,33 +95,40 @@ def _resolve(recipe: Recipe, isolated_atoms: Mapping[int, float] | None) -> str:
 
 def _refit(
     potential: MacePotential,
-    train: LabelledSet,
+    sets: Sequence[LabelledSet],
     prior: Float64[np.ndarray, " E"],
     recipe: Recipe,
 ) -> ReferenceFit:
     """Fit to label minus interaction energy; new weights know nothing, so theirs counts as 0."""
-    interaction = np.zeros(train.n_structures)
+    energies = np.concatenate([each.energies for each in sets])
     if recipe.start != "scratch":
-        interaction, _ = predict_graphs(interaction_view(potential), train.graphs)
+        view = interaction_view(potential)
+        energies = energies - np.concatenate([predict_graphs(view, s.graphs)[0] for s in sets])
     return fit_reference_energies(
-        count_elements(train.graphs, len(potential.elements)),
-        train.energies - interaction,
+        _count(potential, sets),
+        energies,
         elements=potential.elements,
         prior=prior,
         regularisation=recipe.reference_regularisation,
     )
 
 
+def _count(potential: MacePotential, sets: Sequence[LabelledSet]) -> Int64[np.ndarray, "n E"]:
+    """Count the atoms of each element in each structure of some sets."""
+    n_elements = len(potential.elements)
+    return np.concatenate([count_elements(each.graphs, n_elements) for each in sets])
+
+
 def _report(
     fit: ReferenceFit,
     potential: MacePotential,
-    train: LabelledSet,
+    sets: Sequence[LabelledSet],
     valid: LabelledSet,
     isolated_atoms: Mapping[int, float] | None,
     checkpoint: Float64[np.ndarray, " E"],
 ) -> tuple[str, ...]:
     name = "the isolated atoms" if isolated_atoms else "the checkpoint"
-    counts = count_elements(train.graphs, len(potential.elements))
+    counts = _count(potential, sets)
     composition = counts / counts.sum(axis=1, keepdims=True)
     n_compositions = len(np.unique(composition.round(9), axis=0))
     messages = (
@@ -129,7 +137,7 @@ def _report(
     )
     if valid.n_structures == 0:
         return messages
-    others = count_elements(valid.graphs, len(potential.elements))
+    others = _count(potential, [valid])
     unreached = explain_unreached(counts, others, elements=potential.elements, prior_name=name)
     return (*messages, *unreached)
 

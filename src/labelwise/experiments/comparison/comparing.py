@@ -93,8 +93,8 @@ def report_study(
     """
     cells = list_cells(study, folder, base)
     results = read_results(cells)
-    begun = {result.key.method for result in results}
-    costs = _measure_all(cells, folder, begun, say)
+    measured = {result.key for result in results}
+    costs = _measure_all([cell for cell in cells if cell.key in measured], folder, say)
     changes = tuple(f"Scaled: {change}" for change in study.changes)
     return write_report(
         folder,
@@ -107,13 +107,11 @@ def report_study(
     )
 
 
-def _measure_all(
-    cells: list[Cell], folder: Path, begun: set[str], say: Callable[[str], None]
-) -> list[MethodCost]:
-    """Return the costs of methods, measured once on the first pool and kept in a file."""
+def _measure_all(cells: list[Cell], folder: Path, say: Callable[[str], None]) -> list[MethodCost]:
+    """Return the costs of methods, measured once on their first pool and kept in a file."""
     path = folder / COSTS
     known: dict[str, Any] = read_json(path) if path.exists() else {}
-    first = {cell.key.method: cell for cell in reversed(cells) if cell.key.method in begun}
+    first = {cell.key.method: cell for cell in reversed(cells)}
     settings = {name: _settings(cell) for name, cell in first.items()}
     missing = [name for name in first if known.get(name, {}).get("settings") != settings[name]]
     if missing:
@@ -124,7 +122,7 @@ def _measure_all(
             known[name] = {"settings": settings[name], "cost": asdict(cost)}
         write_json(path, known)
     order = dict.fromkeys(cell.key.method for cell in cells)
-    return [MethodCost(**known[name]["cost"]) for name in order if name in first]
+    return [MethodCost(**known[name]["cost"]) for name in order]
 
 
 class _Sample:
