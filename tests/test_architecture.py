@@ -32,6 +32,7 @@ ROOMS = [
     "curation",
     "feature_file",
     "summary",
+    "part_store",
     "finetuning",
     "committee",
     "diagnostics",

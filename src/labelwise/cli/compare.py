@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from labelwise.campaign import CampaignError
 from labelwise.cli import console, options
 from labelwise.cli.app import app
 from labelwise.cli.signals import terminated_as_interrupted
@@ -26,6 +27,7 @@ from labelwise.experiments.comparison.study import (
     list_cells,
     read_study,
 )
+from labelwise.potentials.loading import resolve_device
 from labelwise.structures import write_text
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
 
@@ -157,7 +159,7 @@ def compare(
             "--processes",
             "-j",
             min=1,
-            help="Campaigns at once; by default one a core.",
+            help="Campaigns at once; by default one a core, and one on a GPU.",
             rich_help_panel=options.MACHINE,
         ),
     ] = None,
@@ -238,7 +240,7 @@ def compare(
         place = _make_preset(str(preset), arguments, out, force=force)
     adjusted = adjust_study(place.study, n_updates=updates, stride=thin, compiled=compiled)
     place = replace(place, study=adjusted)
-    n_processes = processes if processes is not None else _count_cores()
+    n_processes = processes if processes is not None else _count_devices(place.study)
     if budget is not None:
         place = _scale(place, budget, n_processes, force=force, quiet=not is_talkative)
     cells = list_cells(place.study, place.folder, place.base)
@@ -278,7 +280,7 @@ def compare(
             f"  {key.pool} / {key.method} / seed {key.seed}: {words}"
             for key, words in failures.items()
         )
-        raise ArgumentError(f"{len(failures)} of {len(cells)} campaigns failed:\n{listed}")
+        raise CampaignError(f"{len(failures)} of {len(cells)} campaigns failed:\n{listed}")
 
 
 def _find_study(study: Path, out: Path | None) -> _Place:
@@ -370,8 +372,10 @@ def _numbers(words: str, option: str) -> list[float]:
         raise ArgumentError(f"{option} is {words!r}; give numbers such as 1,3") from error
 
 
-def _count_cores() -> int:
-    """Return the cores that this process may use."""
+def _count_devices(study: StudyConfig) -> int:
+    """Return how many campaigns may run at once: one a core, but only one on a GPU."""
+    if resolve_device(study.model.device).type != "cpu":
+        return 1
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -27,7 +27,7 @@ from labelwise.experiments.weight_report import (
     write_table,
 )
 from labelwise.experiments.weight_results import DEFAULT_WEIGHTS
-from labelwise.experiments.weight_store import without_nan
+from labelwise.part_store import without_nan
 from labelwise.potentials import PARAMETER_BLOCKS, Potential, load_potential
 from labelwise.selection.joint_posterior import DEFAULT_JOINT_REGULARISATION
 from labelwise.structures import iter_frames, read_structures

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -21,14 +20,11 @@ from labelwise.diagnostics.calibration_results import (
     PrefixRecord,
     Replay,
 )
-from labelwise.errors import ArgumentError, ReadError, WriteError
+from labelwise.part_store import PartStore
 from labelwise.potentials import Potential
-from labelwise.structures import write_text
-from labelwise.summary import to_json
 
 FORMAT_VERSION = 1
 KERNELS = "kernels"
-_HASHED = ("model", "pool", "train", "valid", "test")
 
 
 def describe_inputs(
@@ -72,11 +68,8 @@ class CalibrationStore:
     """
 
     def __init__(self, folder: Path | None, settings: Mapping[str, Any], *, force: bool) -> None:
-        if folder is not None and folder.exists() and not folder.is_dir():
-            raise WriteError(f"{folder} is a file; a calibration needs a folder")
-        self._folder = None if folder is None else folder / KERNELS
-        self._settings: dict[str, Any] = json.loads(json.dumps(settings))
-        self._force = force
+        place = None if folder is None else folder / KERNELS
+        self._parts = PartStore(place, settings, kind="a kernel of a calibration", force=force)
 
     def read(self, kernel: str) -> KernelCalibration | None:
         """Return a kernel's result if it is there.
@@ -85,49 +78,12 @@ class CalibrationStore:
             ArgumentError: It was made with other settings.
             ReadError: It is damaged.
         """
-        if self._folder is None or not (path := self._folder / f"{kernel}.json").exists():
-            return None
-        try:
-            content = json.loads(path.read_text())
-            settings, result = dict(content["settings"]), _as_result(content["result"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ReadError(
-                f"{path} is not a kernel of a calibration ({error}); delete it, or choose another "
-                "folder"
-            ) from error
-        if settings == self._settings:
-            return result
-        if self._force:
-            return None
-        raise ArgumentError(
-            f"{path} was made with other settings: {_explain(settings, self._settings)}; choose "
-            "another folder, or compute it anew with --force"
-        )
+        found = self._parts.read(kernel)
+        return None if found is None else _as_result(found)
 
     def write(self, result: KernelCalibration) -> None:
         """Keep a kernel that is done."""
-        if self._folder is not None:
-            content = {"settings": self._settings, "result": without_nan(asdict(result))}
-            write_text(self._folder / f"{result.kernel}.json", to_json(content))
-
-
-def without_nan(value: Any) -> Any:
-    """Return plain data with None in place of NaN, which JSON does not have."""
-    if isinstance(value, dict):
-        return {key: without_nan(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [without_nan(item) for item in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
-
-
-def _explain(former: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Name the settings that differ, contents of files and models without their hashes."""
-    differing = [key for key in {**former, **now} if former.get(key) != now.get(key)]
-    words = [
-        f"another {key}" if key in _HASHED else f"{key} was {former.get(key)} and is {now.get(key)}"
-        for key in differing
-    ]
-    return ", ".join(words)
+        self._parts.write(result.kernel, asdict(result))
 
 
 def _as_result(found: Mapping[str, Any]) -> KernelCalibration:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,7 +11,6 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from labelwise.errors import ArgumentError, ReadError, WriteError
 from labelwise.experiments.weight_results import (
     BatchErrors,
     BlockStudy,
@@ -22,9 +19,8 @@ from labelwise.experiments.weight_results import (
     WeightScore,
     WeightStudySettings,
 )
+from labelwise.part_store import PartStore
 from labelwise.potentials import Potential
-from labelwise.structures import write_text
-from labelwise.summary import to_json
 
 FORMAT_VERSION = 1
 _REFERENCE = "reference"
@@ -62,9 +58,7 @@ class StudyStore:
     """
 
     def __init__(self, folder: Path | None, settings: Mapping[str, Any], *, force: bool) -> None:
-        if folder is not None and folder.exists() and not folder.is_dir():
-            raise WriteError(f"{folder} is a file; a study needs a folder")
-        self._folder, self._settings, self._force = folder, dict(settings), force
+        self._parts = PartStore(folder, settings, kind="a block of a study", force=force)
 
     def check(self, blocks: Sequence[str]) -> None:
         """Look at all files before anything is computed.
@@ -74,11 +68,11 @@ class StudyStore:
             ReadError: One is damaged.
         """
         for name in (_REFERENCE, *blocks):
-            self._read(name)
+            self._parts.read(name)
 
     def read_reference(self) -> StudyReference | None:
         """Return what all blocks are held against, if it is known."""
-        found = self._read(_REFERENCE)
+        found = self._parts.read(_REFERENCE)
         if found is None:
             return None
         return StudyReference(
@@ -90,11 +84,11 @@ class StudyStore:
 
     def write_reference(self, reference: StudyReference) -> None:
         """Keep what all blocks are held against."""
-        self._write(_REFERENCE, asdict(reference))
+        self._parts.write(_REFERENCE, asdict(reference))
 
     def read_block(self, parameters: str) -> BlockStudy | None:
         """Return a block if it is done."""
-        found = self._read(parameters)
+        found = self._parts.read(parameters)
         if found is None:
             return None
         scores = [
@@ -118,51 +112,7 @@ class StudyStore:
 
     def write_block(self, block: BlockStudy) -> None:
         """Keep a block that is done."""
-        self._write(block.parameters, asdict(block))
-
-    def _write(self, name: str, result: dict[str, Any]) -> None:
-        if self._folder is not None:
-            content = {"settings": self._settings, "result": without_nan(result)}
-            write_text(self._folder / f"{name}.json", to_json(content))
-
-    def _read(self, name: str) -> dict[str, Any] | None:
-        if self._folder is None or not (path := self._folder / f"{name}.json").exists():
-            return None
-        try:
-            content = json.loads(path.read_text())
-            settings, result = dict(content["settings"]), dict(content["result"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise ReadError(
-                f"{path} is not a block of a study ({error}); delete it, or choose another folder"
-            ) from error
-        if settings == self._settings:
-            return result
-        if self._force:
-            return None
-        raise ArgumentError(
-            f"{path} was made with other settings: {_explain(settings, self._settings)}; choose "
-            "another folder, or compute it anew with --force"
-        )
-
-
-def without_nan(value: Any) -> Any:
-    """Return plain data with None in place of NaN, which JSON does not have."""
-    if isinstance(value, dict):
-        return {key: without_nan(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [without_nan(item) for item in value]
-    return None if isinstance(value, float) and math.isnan(value) else value
-
-
-def _explain(former: Mapping[str, Any], now: Mapping[str, Any]) -> str:
-    """Name the settings that differ, contents of files and models without their hashes."""
-    hashed = {"model", "pool", "train", "valid", "test"}
-    differing = [key for key in {**former, **now} if former.get(key) != now.get(key)]
-    words = [
-        f"another {key}" if key in hashed else f"{key} was {former.get(key)} and is {now.get(key)}"
-        for key in differing
-    ]
-    return ", ".join(words)
+        self._parts.write(block.parameters, asdict(block))
 
 
 def _as_floats(values: Sequence[float | None]) -> tuple[float, ...]:
