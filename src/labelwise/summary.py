@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 from labelwise.acquisition import Acquisition, AcquisitionSettings, Pick
@@ -122,6 +125,18 @@ def package_versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def describe_machine() -> str:
+    """Return the processor, its cores and the versions that shape a result, in a line."""
+    name = platform.processor() or platform.machine()
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                name = line.partition(":")[2].strip()
+                break
+    versions = ", ".join(f"{package} {number}" for package, number in package_versions().items())
+    return f"{name}, {os.cpu_count()} cores; {versions}"
 
 
 def to_json(summary: Mapping[str, Any]) -> str:

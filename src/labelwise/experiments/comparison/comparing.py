@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
@@ -18,11 +18,12 @@ from labelwise.experiments.comparison.cells import read_results
 from labelwise.experiments.comparison.costs import JOINT_ROWS, measure_costs
 from labelwise.experiments.comparison.presets import count_structures
 from labelwise.experiments.comparison.report import write_report
-from labelwise.experiments.comparison.results import MethodCost
+from labelwise.experiments.comparison.results import CellResult, MethodCost
 from labelwise.experiments.comparison.running import StudyRun, run_cells
 from labelwise.experiments.comparison.study import Cell, StudyConfig, list_cells
 from labelwise.potentials import Potential, load_potential
 from labelwise.structures import Screen, iter_frames
+from labelwise.summary import describe_machine
 from labelwise.timing import ProgressCallback, ignore_progress
 
 COSTS = "costs.json"
@@ -95,15 +96,28 @@ def report_study(
     results = read_results(cells)
     measured = {result.key for result in results}
     costs = _measure_all([cell for cell in cells if cell.key in measured], folder, say)
-    changes = tuple(f"Scaled: {change}" for change in study.changes)
+    changes = tuple(f"Changed: {change}." for change in study.changes)
     return write_report(
         folder,
         results,
         costs,
         reference=study.reference,
         title=study.title,
-        notes=(*notes, *changes),
+        notes=(*notes, *_describe_study(study, results), *changes),
         planned=[cell.key for cell in cells],
+    )
+
+
+def _describe_study(study: StudyConfig, results: Sequence[CellResult]) -> tuple[str, ...]:
+    """Say how the campaigns were run, and what they took."""
+    shared = {**study.selection, **study.finetune}
+    settings = ", ".join(f"{key} {value}" for key, value in shared.items())
+    seconds = sum(sum(cost.seconds.values()) for result in results for cost in result.costs)
+    seeds = ", ".join(map(str, study.seeds))
+    run = f"{study.rounds} rounds after round 0; {settings or 'default settings'}"
+    return (
+        f"Model {Path(study.model.path).name}; seeds {seeds}; {run}.",
+        f"The campaigns took {seconds / 3600:.2f} hours together. {describe_machine()}.",
     )
 
 
