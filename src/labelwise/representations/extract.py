@@ -77,7 +77,9 @@ def represent(
     return join_rows([np.empty((0, size), dtype=np.float32), *_finite(chunks, chosen.name)])
 
 
-def join_rows(chunks: Sequence[Float32[np.ndarray, "_ d"] | SparseRows]) -> Rows:
+def join_rows(
+    chunks: Sequence[Float32[np.ndarray, "_ d"] | SparseRows],
+) -> Float32[np.ndarray, "n columns"]:
     """Join chunks, at least one, into dense rows: (n, d), of sparse ones the columns in use."""
     dense = [chunk for chunk in chunks if not isinstance(chunk, SparseRows)]
     sparse = [chunk for chunk in chunks if isinstance(chunk, SparseRows)]
