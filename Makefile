@@ -10,11 +10,11 @@ TEST_ENV := OMP_NUM_THREADS=1
 
 install: $(VENV)/.installed
 
-# bmdal-reg's other requirements serve its own experiments; the selection rules need none.
+# What both of these require besides serves their own experiments and pictures.
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[mace,dev]'
-	$(BIN)/python -m pip install --quiet --no-deps bmdal-reg==3.0.2
+	$(BIN)/python -m pip install --quiet --no-deps bmdal-reg==3.0.2 uncertainty-toolbox==0.1.1
 	@touch $@
 
 lint: install
