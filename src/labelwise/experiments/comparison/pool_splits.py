@@ -10,10 +10,10 @@ from jaxtyping import Int64
 
 from labelwise.errors import ArgumentError
 
-#: P1, section 4.1: three pools of five reactions, 35 test structures of each.
+#: Section 4.1 of *Pretrained Model Representations as Acquisition Signals*: three pools of five reactions, 35 test structures of each.
 N_POOLS, N_REACTIONS, N_TEST = 3, 5, 35
 N_VALID = 50
-#: P1, section 5: the mixed set.
+#: Its section 5: the mixed set.
 N_MIXED, MIXED_TEST, MIXED_VALID = 100, 0.2, 0.1
 #: At most these parts of a small reaction, and of what is left, are held out.
 _MOST_TEST, _MOST_VALID = 3, 5

@@ -61,18 +61,20 @@ class Preset:
     is_biased: bool = False
 
 
-#: Forty rounds, because P1 shows its kernels at iterations 1, 20 and 40 and says no other
-#: number. ``pool-bias`` has three seeds, since P2's claim is about the variance over them.
+#: Tables are those of *Pretrained Model Representations as Acquisition Signals for Active Learning
+#: of MLIPs*. Forty rounds, because it shows its kernels at iterations 1, 20 and 40 and says no
+#: other number. ``pool-bias`` has three seeds, since the claim of *Force-Aware Neural Tangent
+#: Kernels* (arXiv:2605.13788) is about the variance over them.
 PRESETS: Mapping[str, Preset] = MappingProxyType(
     {
         "reaction-natural": Preset(
             title="Reaction paths, natural pools",
-            summary="Three pools of five reactions, +5 a round, balanced test (P1, table 4).",
+            summary="Three pools of five reactions, +5 a round, balanced test (table 4).",
             methods=(*_TABLE_4, "ntk-ef-lcmd", "ntk-ef-pv", "joint-pv"),
         ),
         "reaction-mixed": Preset(
             title="Reaction paths, mixed pool",
-            summary="100 reactions in one pool, 50 labels at first, +150 a round (P1, table 3).",
+            summary="100 reactions in one pool, 50 labels at first, +150 a round (table 3).",
             methods=("random", "committee-e", "activation-lcmd", "ntk-lcmd", "ntk-ef-lcmd"),
             batch_size=150,
             initial_size=50,
@@ -82,7 +84,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
         ),
         "pool-bias": Preset(
             title="Pools shifted against the test set",
-            summary="Pools shifted by family, path and energy, and an unshifted control (P2).",
+            summary="Pools shifted by family, path and energy, and an unshifted control.",
             methods=(
                 "random",
                 "committee-e",
@@ -95,7 +97,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
         ),
         "scratch": Preset(
             title="From scratch against pretrained",
-            summary="Natural pools, each method pretrained and from random weights (P1, table 6).",
+            summary="Natural pools, each method pretrained and from random weights (table 6).",
             methods=(*_SCRATCH_METHODS, *(f"{name}{SCRATCH}" for name in _SCRATCH_METHODS)),
         ),
     }

@@ -67,7 +67,7 @@ class CellResult:
 
 @dataclass(frozen=True)
 class MethodCost:
-    """What scoring a pool with a method's representation takes (P1, table 5).
+    """What scoring a pool with a method's representation takes (table 5).
 
     Attributes:
         method: Its name.

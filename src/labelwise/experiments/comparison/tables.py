@@ -75,7 +75,7 @@ class Table:
 
 
 def make_errors_table(comparison: Comparison) -> Table:
-    """Make P1's Table 4: sums over rounds and last errors, and their ratio to the reference.
+    """Make the paper's table 4: sums over rounds and last errors, and their ratio to the reference.
 
     One row a method; ``mean`` columns are meV and meV/Å, ``ratio`` columns dimensionless and
     paired by pool and seed.
@@ -129,7 +129,7 @@ def ratio_of(comparison: Comparison, series: Series, quantity: str, error: str) 
 
 
 def make_gain_table(comparison: Comparison) -> Table:
-    """Make P1's Table 3: which part of the rounds a method saves, by pool and over all.
+    """Make the paper's table 3: which part of the rounds a method saves, by pool and over all.
 
     One row for each method, error and pool; dimensionless, positive where the method is
     earlier. Round 0, which is common to all, is left out and round 1 counts as the first.
@@ -171,7 +171,7 @@ def _gain(cell: CellResult, reference: CellResult, error: str) -> float:
 
 
 def make_scratch_table(comparison: Comparison) -> Table:
-    """Make P1's Table 6: the same method from scratch and from the pretrained model.
+    """Make the paper's table 6: the same method from scratch and from the pretrained model.
 
     Two rows a method that ran both ways, with ratios to the reference of the same start, and
     the paired ratio of scratch to pretrained in the row of scratch. No rows if none did.
@@ -216,7 +216,7 @@ def _scratch_row(
 
 
 def make_cost_table(comparison: Comparison, costs: Sequence[MethodCost]) -> Table:
-    """Make P1's Table 5, with seconds and memory as measured in place of words.
+    """Make the paper's table 5, with seconds and memory as measured in place of words.
 
     Seconds are wall time a round, averaged over the rounds of all finished campaigns that had
     the stage; the peak is the largest of all.
