@@ -10,7 +10,8 @@ from jaxtyping import Int64
 
 from labelwise.errors import ArgumentError
 
-#: Section 4.1 of *Pretrained Model Representations as Acquisition Signals*: three pools of five reactions, 35 test structures of each.
+#: Section 4.1 of *Pretrained Model Representations as Acquisition Signals for Active Learning of
+#: MLIPs*: three pools of five reactions, 35 test structures of each.
 N_POOLS, N_REACTIONS, N_TEST = 3, 5, 35
 N_VALID = 50
 #: Its section 5: the mixed set.
