@@ -39,7 +39,7 @@ def describe_inputs(
             name = f"{role}: {shorten(directory, part.path)}"
             files[name] = _describe_file(part.path, former.get(name))
     model = find_model(directory, config.model.path)
-    if Path(model).exists():
+    if Path(model).is_file():
         name = f"model: {shorten(directory, Path(model))}"
         files[name] = _describe_file(Path(model), former.get(name))
     return {"settings": config.result_keys(), "files": files}
@@ -85,7 +85,7 @@ def locate(directory: Path, spec: str) -> str:
 def find_model(directory: Path, name: str) -> str:
     """Return the model's file where there is one, else its name as given."""
     path = directory / name
-    return str(path) if path.exists() else name
+    return str(path) if path.is_file() else name
 
 
 def shorten(directory: Path, path: str | os.PathLike[str]) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from labelwise.campaign.inputs import describe_inputs, find_model
 from labelwise.errors import ArgumentError
 from labelwise.experiments.comparison.presets import PRESETS, make_preset
 from labelwise.experiments.comparison.study import (
@@ -127,3 +128,18 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
         make_preset("reaction-mixed", tmp_path, data=[source], model=DEMO)
     with pytest.raises(ArgumentError, match="methods is empty"):
         make_preset("scratch", tmp_path, data=[source], model=DEMO, methods=[])
+
+
+def test_a_folder_of_a_models_name_is_no_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``labelwise demo`` makes a folder called demo, and the model is called so, too."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "demo").mkdir()
+    study = make_preset("reaction-natural", tmp_path, model=DEMO, methods=["random"])
+    assert study.model.path == "demo"
+    cell = list_cells(study, tmp_path, tmp_path)[0]
+    assert cell.config.model.path == "demo"
+    assert find_model(tmp_path, "demo") == "demo"
+    cell.directory.mkdir(parents=True)
+    assert "model: demo" not in describe_inputs(cell.directory, cell.config)["files"]

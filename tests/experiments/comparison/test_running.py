@@ -179,11 +179,13 @@ def test_wrong_numbers_of_processes_are_refused(data: Path, tmp_path: Path) -> N
 
 
 _SCRIPT = """
+import signal
 import sys
 from pathlib import Path
 from labelwise.experiments.comparison.study import read_study
 from labelwise.experiments.comparison.comparing import run_study
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored below a background job
     folder = Path(sys.argv[1])
     run_study(read_study(folder / "study.yaml"), folder, folder, n_processes=1)
 """

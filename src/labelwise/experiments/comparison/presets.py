@@ -270,5 +270,5 @@ def count_structures(specs: Sequence[str], base: Path) -> int:
 def _describe_model(model: ModelSection | Mapping[str, Any]) -> dict[str, Any]:
     section = model.model_dump() if isinstance(model, ModelSection) else dict(model)
     path = section.get("path")
-    is_file = isinstance(path, str) and Path(path).exists()
+    is_file = isinstance(path, str) and Path(path).is_file()
     return {**section, "path": str(Path(str(path)).absolute())} if is_file else section

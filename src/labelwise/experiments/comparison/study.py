@@ -205,7 +205,7 @@ def _configure(study: StudyConfig, key: CellKey, directory: Path, base: Path) ->
     selection = {name: value for name, value in method.items() if name not in _NOT_SELECTION}
     data = _move_paths(study.pools[key.pool].model_dump(), base, directory)
     model = study.model.model_dump()
-    if (base / study.model.path).exists():
+    if (base / study.model.path).is_file():
         model["path"] = _move(study.model.path, base, directory)
     content = {
         "seed": key.seed,
