@@ -21,7 +21,7 @@ from labelwise.representations import (
 )
 from labelwise.structures import hash_structure
 
-DEFAULT_MAX_BYTES = 2**31
+DEFAULT_MAX_BYTES = 2**29
 _CHUNK = 256
 #: Info keys that a representation may read beside elements, positions and cell.
 STATE_KEYS = ("charge", "total_charge", "spin", "total_spin")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -24,6 +25,7 @@ from labelwise.summary import package_versions
 
 #: Structures of a pool up to which they are kept in memory between rounds.
 MAX_FRAMES = 50_000
+_MAX_POOLS = 4
 
 
 class Workshop:
@@ -79,6 +81,8 @@ class Workshop:
             yield frame
         if kept is not None:
             self._frames[key] = tuple(kept)
+            while len(self._frames) > _MAX_POOLS:
+                del self._frames[next(iter(self._frames))]
 
     def find_fit(self, key: str, path: Path) -> dict[str, Any] | None:
         """Copy a fitted model that is known already.
@@ -113,7 +117,7 @@ class Workshop:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         # Two processes may make the same fit at once: each writes a file of its own first.
-        own = self.folder / f"{key}.{hashlib.blake2b(str(id(self)).encode()).hexdigest()[:8]}.pt"
+        own = self.folder / f"{key}.{os.getpid()}.pt"
         save_potential(potential, own)
         own.replace(self.folder / f"{key}.pt")
         write_json(self.folder / f"{key}.json", record)
