@@ -152,7 +152,8 @@ class Loop:
         if isinstance(self._network, CompiledMace):
             loss, gradients = self._network.loss_and_gradients(batch, targets, self._recipe)
             for weight, gradient in zip(self._weights, gradients, strict=True):
-                weight.grad = gradient
+                # The fused optimiser takes both as memory, in whatever order the entries lie.
+                weight.grad = torch.empty_like(weight).copy_(gradient)
             return loss
         energies, forces = self._network.energies_and_forces(batch, training=True)
         loss = weighted_huber_loss(energies, forces, targets, self._recipe)
