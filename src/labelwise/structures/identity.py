@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -13,6 +14,7 @@ from jaxtyping import Float64
 #: Coordinates that differ by less than this are the same, Å.
 TOLERANCE = 1e-6
 _N_PROJECTIONS = 8
+_N_CELL = 9
 _BIN_WIDTH = 1e-2
 
 
@@ -37,6 +39,32 @@ def hash_structure(atoms: Atoms) -> str:
     return digest.hexdigest()
 
 
+@dataclass(frozen=True)
+class Fingerprint:
+    """What tells whether two structures are the same, without the structures.
+
+    Attributes:
+        species: Hash of the elements in their order and of the periodic directions, 16 bytes.
+        n_atoms: Number of atoms.
+        projections: (8,) float64, Å: fixed random projections of cell and positions.
+    """
+
+    species: bytes
+    n_atoms: int
+    projections: Float64[np.ndarray, " 8"]
+
+
+def make_fingerprint(atoms: Atoms) -> Fingerprint:
+    """Return a structure's fingerprint.
+
+    Args:
+        atoms: The structure, with finite positions and cell in Å.
+    """
+    coordinates = _coordinates(atoms)
+    species = hashlib.blake2b(_species_key(atoms), digest_size=16).digest()
+    return Fingerprint(species, len(atoms), coordinates @ _weights(len(coordinates)))
+
+
 class DuplicateIndex:
     """The structures seen so far, for finding repeats.
 
@@ -58,42 +86,50 @@ class DuplicateIndex:
     def __len__(self) -> int:
         return self._n_seen
 
-    def find(self, atoms: Atoms) -> int | None:
+    def find(self, structure: Atoms | Fingerprint) -> int | None:
         """Return the number given to an equal structure by ``add``, or None.
 
         Args:
-            atoms: The structure, with finite positions and cell in Å.
+            structure: The structure, with finite positions and cell in Å, or its fingerprint.
         """
-        key, values, tolerance = _project(atoms)
-        home = math.floor(values[0] / _BIN_WIDTH)
+        known = _as_fingerprint(structure)
+        tolerance = _tolerance(known.n_atoms)
+        home = math.floor(known.projections[0] / _BIN_WIDTH)
         for place in (home - 1, home, home + 1):
-            for other, number in self._bins.get((key, place), ()):
-                if (np.abs(other - values) <= tolerance).all():
+            for other, number in self._bins.get((known.species, place), ()):
+                if (np.abs(other - known.projections) <= tolerance).all():
                     return number
         return None
 
-    def add(self, atoms: Atoms, number: int) -> None:
+    def add(self, structure: Atoms | Fingerprint, number: int) -> None:
         """Remember a structure under a number of the caller's choice.
 
         Args:
-            atoms: The structure, with finite positions and cell in Å.
+            structure: The structure, with finite positions and cell in Å, or its fingerprint.
             number: What ``find`` returns for its copies.
         """
-        key, values, _ = _project(atoms)
-        home = math.floor(values[0] / _BIN_WIDTH)
-        self._bins.setdefault((key, home), []).append((values, number))
+        known = _as_fingerprint(structure)
+        home = math.floor(known.projections[0] / _BIN_WIDTH)
+        self._bins.setdefault((known.species, home), []).append((known.projections, number))
         self._n_seen += 1
 
 
-def _project(
-    atoms: Atoms,
-) -> tuple[bytes, Float64[np.ndarray, " 8"], Float64[np.ndarray, " 8"]]:
-    """Return the species key, the projections and the tolerance of each, Å."""
-    coordinates = _coordinates(atoms)
-    weights = _weights(len(coordinates))
+def _as_fingerprint(structure: Atoms | Fingerprint) -> Fingerprint:
+    return structure if isinstance(structure, Fingerprint) else make_fingerprint(structure)
+
+
+def largest_tolerance(n_atoms: int) -> float:
+    """Return the most by which a projection of equal structures may differ, Å."""
+    return float(_tolerance(n_atoms).max())
+
+
+@lru_cache(maxsize=256)
+def _tolerance(n_atoms: int) -> Float64[np.ndarray, " 8"]:
+    """Return by how much the projections of equal structures may differ, Å."""
     # Rounding grows with the magnitude of the coordinates; 1e-6 Å is the meaning.
-    tolerance = 1.001 * TOLERANCE * np.abs(weights).sum(axis=0)
-    return _species_key(atoms), coordinates @ weights, tolerance
+    weights = np.abs(_weights(_N_CELL + 3 * n_atoms))
+    tolerance: Float64[np.ndarray, " 8"] = 1.001 * TOLERANCE * weights.sum(axis=0)
+    return tolerance
 
 
 def _coordinates(atoms: Atoms) -> Float64[np.ndarray, " n_coordinates"]:

@@ -52,6 +52,31 @@ class Frame:
 
 
 @dataclass(frozen=True)
+class RawFrame:
+    """A frame that is read and perhaps not parsed yet, so that other processes can do that.
+
+    Attributes:
+        content: The text of an extended XYZ frame, or the structure.
+        source: File and frame.
+        index: Place among all frames read.
+    """
+
+    content: str | Atoms
+    source: Source
+    index: int
+
+    def parse(self) -> Frame:
+        """Return the frame with its structure.
+
+        Raises:
+            ReadError: The text is not a valid frame.
+        """
+        if isinstance(self.content, str):
+            return Frame(parse_frame(self.content, str(self.source)), self.source, self.index)
+        return Frame(self.content, self.source, self.index)
+
+
+@dataclass(frozen=True)
 class FileSlice:
     """One file and the frames wanted from it."""
 
@@ -97,11 +122,28 @@ def iter_frames(specs: Spec | Iterable[Spec]) -> Iterator[Frame]:
         ReadError: A file is missing, damaged or in no format that ASE knows; names the
             file and the frame.
     """
+    for frame in iter_raw_frames(specs):
+        yield frame.parse()
+
+
+def iter_raw_frames(specs: Spec | Iterable[Spec]) -> Iterator[RawFrame]:
+    """Read frames one by one without parsing those of extended XYZ, which is most of the work.
+
+    Args:
+        specs: One spec or several, see ``expand_specs``.
+
+    Yields:
+        Frames in the order of the specs; ``index`` counts over all files from 0.
+
+    Raises:
+        ArgumentError: A slice that cannot be read.
+        ReadError: As ``iter_frames``, except for the content of extended XYZ frames.
+    """
     index = 0
     for part in expand_specs(specs):
         n_before = index
-        for number, atoms in _iter_slice(part):
-            yield Frame(atoms, Source(str(part.path), number), index)
+        for number, content in _iter_slice(part):
+            yield RawFrame(content, Source(str(part.path), number), index)
             index += 1
         if part.is_single and index == n_before:
             raise ReadError(
@@ -143,8 +185,9 @@ def read_sources(sources: Sequence[Source]) -> list[Atoms]:
     found: dict[Source, Atoms] = {}
     for file, numbers in wanted.items():
         last = max(numbers)
-        for number, atoms in _iter_file(Path(file), numbers.__contains__, last):
-            found[Source(file, number)] = atoms
+        for number, content in _iter_file(Path(file), numbers.__contains__, last):
+            source = Source(file, number)
+            found[source] = RawFrame(content, source, 0).parse().atoms
     for source in sources:
         if source not in found:
             raise ReadError(f"{source}: the frame is no longer there; did the file change?")
@@ -230,8 +273,8 @@ def _parse_slice(text: str) -> slice:
     return frames
 
 
-def _iter_slice(part: FileSlice) -> Iterator[tuple[int, Atoms]]:
-    """Yield (frame number, structure) of the frames wanted from one file."""
+def _iter_slice(part: FileSlice) -> Iterator[tuple[int, str | Atoms]]:
+    """Yield (frame number, content) of the frames wanted from one file."""
     numbers = (part.frames.start, part.frames.stop, part.frames.step)
     if any(number is not None and number < 0 for number in numbers):
         chosen = range(*part.frames.indices(count_frames(part.path)))
@@ -251,12 +294,12 @@ def _iter_slice(part: FileSlice) -> Iterator[tuple[int, Atoms]]:
 
 def _iter_file(
     path: Path, wanted: Callable[[int], bool], last: int | None
-) -> Iterator[tuple[int, Atoms]]:
-    """Yield (frame number, structure) of the frames wanted, up to and with ``last``."""
+) -> Iterator[tuple[int, str | Atoms]]:
+    """Yield (frame number, content) of the frames wanted, up to and with ``last``."""
     if _is_extxyz(path):
         for number, text in enumerate(iter_frame_texts(path)):
             if wanted(number):
-                yield number, parse_frame(text, f"{path}@{number}")
+                yield number, text
             if last is not None and number >= last:
                 return
         return
