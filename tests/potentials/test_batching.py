@@ -138,7 +138,7 @@ def test_workers_give_the_same_graphs_in_order() -> None:
 
 @pytest.mark.parametrize("options", [{"batch_atoms": 0}, {"workers": -1}])
 def test_impossible_options_are_refused(vectors: Any, options: dict[str, int]) -> None:
-    with pytest.raises(ArgumentError, match="batch_atoms"):
+    with pytest.raises(ArgumentError, match=next(iter(options))):
         list(map_batches(vectors, pool(), vectors.activations, **options))
 
 

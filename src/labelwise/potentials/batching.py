@@ -9,9 +9,10 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
+from typing import TypeVar
 
 import torch
 from ase import Atoms
@@ -24,6 +25,9 @@ from labelwise.potentials.graphs import Batch, Graph, GraphBuilder
 DEFAULT_BATCH_ATOMS = {"cpu": 256, "cuda": 8192, "mps": 2048}
 _EDGES_PER_ATOM = 40
 _PREFETCH_STRUCTURES = 64
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 _MEMORY_MESSAGES = ("can't allocate memory", "not enough memory", "out of memory")
 
@@ -50,7 +54,7 @@ def map_batches(
             spawned, so a script needs its ``if __name__ == "__main__":``.
         progress: Called with the number of structures finished so far, after each batch.
 
-    Yields:
+    Returns:
         Results in the order of the structures, one tensor per batch, on the CPU.
 
     Raises:
@@ -58,20 +62,53 @@ def map_batches(
         StructureError: a structure that the potential cannot take, with its place.
         OutOfMemoryError: one structure alone does not fit, with its place.
     """
+    if workers < 0:
+        raise ArgumentError(f"workers is {workers}; allowed are whole numbers from 0")
+    check_batch_atoms(batch_atoms)
+    graphs = build_graphs(potential.graph_builder, structures, workers=workers)
+    return map_graphs(potential, graphs, function, batch_atoms=batch_atoms, progress=progress)
+
+
+def map_graphs(
+    potential: Potential,
+    graphs: Iterable[Graph],
+    function: Callable[[Batch], torch.Tensor],
+    *,
+    batch_atoms: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Iterator[torch.Tensor]:
+    """Apply a function to batches of a stream of graphs; see ``map_batches``.
+
+    Args:
+        potential: Makes batches.
+        graphs: What its ``graph_builder`` made.
+        function: Maps a batch of n structures to a tensor whose first axis is n long.
+        batch_atoms: Atoms per batch.
+        progress: Called with the number of structures finished so far, after each batch.
+
+    Yields:
+        Results in the order of the graphs, one tensor per batch, on the CPU.
+
+    Raises:
+        ArgumentError: batch_atoms < 1.
+        OutOfMemoryError: one structure alone does not fit, with its place.
+    """
+    check_batch_atoms(batch_atoms)
     if batch_atoms is None:
         batch_atoms = DEFAULT_BATCH_ATOMS.get(potential.device.type, 256)
-    if batch_atoms < 1 or workers < 0:
-        raise ArgumentError(
-            f"batch_atoms is {batch_atoms} and workers {workers}; allowed are >= 1 and >= 0"
-        )
     n_done = 0
-    graphs = build_graphs(potential.graph_builder, structures, workers=workers)
     for group in fill_batches(graphs, batch_atoms, batch_atoms * _EDGES_PER_ATOM):
         for result in _halving(potential, group, function, n_done):
             n_done += len(result)
             yield result
             if progress is not None:
                 progress(n_done)
+
+
+def check_batch_atoms(batch_atoms: int | None) -> None:
+    """Raise ``ArgumentError`` unless it is None or at least 1."""
+    if batch_atoms is not None and batch_atoms < 1:
+        raise ArgumentError(f"batch_atoms is {batch_atoms}; allowed are whole numbers from 1")
 
 
 def fill_batches(graphs: Iterable[Graph], max_atoms: int, max_edges: int) -> Iterator[list[Graph]]:
@@ -107,13 +144,35 @@ def build_graphs(
             yield from _build_chunk(builder, place, chunk)
         return
     with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        pending: deque[Future[list[Graph]]] = deque()
-        for place, chunk in chunks:
-            pending.append(pool.submit(_build_chunk, builder, place, chunk))
-            if len(pending) > 2 * workers:
-                yield from pending.popleft().result()
-        while pending:
-            yield from pending.popleft().result()
+        for graphs in map_ahead(pool, partial(_build_place, builder), chunks, 2 * workers):
+            yield from graphs
+
+
+def map_ahead(
+    pool: Executor, function: Callable[[Item], Result], items: Iterable[Item], n_ahead: int
+) -> Iterator[Result]:
+    """Apply a function in other processes, a bounded number of items ahead.
+
+    Args:
+        pool: Runs it.
+        function: Picklable.
+        items: Read as they are needed.
+        n_ahead: Items begun beyond the one whose result is asked for.
+
+    Yields:
+        Results in the order of the items.
+    """
+    pending: deque[Future[Result]] = deque()
+    for item in items:
+        pending.append(pool.submit(function, item))
+        if len(pending) > n_ahead:
+            yield pending.popleft().result()
+    while pending:
+        yield pending.popleft().result()
+
+
+def _build_place(builder: GraphBuilder, chunk: tuple[int, list[Atoms]]) -> list[Graph]:
+    return _build_chunk(builder, *chunk)
 
 
 def _chunks(structures: Iterable[Atoms], size: int) -> Iterator[tuple[int, list[Atoms]]]:
