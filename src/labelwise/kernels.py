@@ -5,16 +5,18 @@ structures there are and what k(x, x') is between them and those of another set.
 selection rule asks for more than a diagonal, a few columns or a block of rows, so
 nothing of size n × n is ever held.
 
-``LinearKernel`` holds explicit features. A kernel without features (Tanimoto on bit
-vectors, see ``tanimoto``, or sparse rows, see ``sparse_kernel``) only has to offer the three
-methods of ``Kernel``; every rule takes it.
+A ``FeatureKernel`` has explicit features, which it gives some rows at a time: from memory
+(``LinearKernel``) or from disk (``stored_kernel.StoredKernel``). A kernel without features
+(Tanimoto on bit vectors, see ``tanimoto``, or sparse rows, see ``sparse_kernel``) only has
+to offer the three methods of ``Kernel``; every rule takes it.
 
 Kernel values are dimensionless throughout.
 """
 
 from __future__ import annotations
 
-import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from typing import Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
@@ -23,11 +25,19 @@ from jaxtyping import Float, Int, Int64
 from torch import Tensor
 
 from labelwise.errors import ArgumentError, SelectionError
+from labelwise.feature_rows import (
+    checked_features,
+    rounding_of_width,
+    small_parts,
+    squared_norms,
+    unit_rows,
+)
+from labelwise.feature_rows import chunks as chunks
 
 Rows: TypeAlias = Int[Tensor, " _"] | slice
 
-NORM_FLOOR = 1e-12
 DEFAULT_CHUNK_SIZE = 4096
+_PART_BYTES = 2**25
 
 
 @runtime_checkable
@@ -55,7 +65,142 @@ class Kernel(Protocol):
         ...
 
 
-class LinearKernel:
+class FeatureKernel(ABC):
+    """k(x, x') = φ̃(x)ᵀφ̃(x') on explicit rows φ̃, wherever they are kept.
+
+    ``block`` and the other methods hold a few pieces of the rows and the result, never all
+    rows of a kernel that is not in memory.
+
+    Attributes:
+        normalise: How the rows were normalised, ``"cosine"`` or ``"none"``.
+        column_bytes: How much the whole columns that a rule keeps may take, bytes; None
+            leaves it to the rule.
+    """
+
+    normalise: str
+    column_bytes: int | None = None
+
+    @property
+    @abstractmethod
+    def width(self) -> int:
+        """Length d of a row."""
+
+    @property
+    @abstractmethod
+    def dtype(self) -> torch.dtype:
+        """Precision of the rows."""
+
+    @property
+    @abstractmethod
+    def device(self) -> torch.device:
+        """Device on which rows and products come."""
+
+    @property
+    @abstractmethod
+    def in_memory(self) -> bool:
+        """Whether no row has to be read from disk."""
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Count the structures."""
+
+    @abstractmethod
+    def rows(self, rows: Rows) -> Float[Tensor, "r d"]:
+        """Return φ̃ of some structures, (r, d). Do not write to it: it may be a view."""
+
+    @abstractmethod
+    def pieces(self) -> list[slice]:
+        """Cut 0..n into slices of which each is cheap to have at once; at least one."""
+
+    @abstractmethod
+    def parts(self, rows: Rows) -> list[tuple[Rows, Rows]]:
+        """Cut ``rows`` into parts that can be held at once.
+
+        Returns:
+            Pairs: the places of a part within ``rows``, and its structures.
+        """
+
+    @abstractmethod
+    def take(self, rows: Rows) -> LinearKernel:
+        """Return the kernel of a part of the structures, (k,), with rows copied."""
+
+    @abstractmethod
+    def share_to_read(self, idx: Int[Tensor, " k"]) -> float:
+        """Return the share of all rows, 0 to 1, to be read from disk to have those of ``idx``."""
+
+    def chunks(self, chunk_size: int) -> list[slice]:
+        """Cut 0..n into slices of at most ``chunk_size``, none across two pieces."""
+        return [
+            slice(piece.start + part.start, piece.start + part.stop)
+            for piece in self.pieces()
+            for part in chunks(piece.stop - piece.start, chunk_size)
+        ]
+
+    def diagonal(self) -> Float[Tensor, " n"]:
+        """Return ‖φ̃(x)‖², (n,) float64, fresh."""
+        return torch.cat([squared_norms(self.rows(piece)) for piece in self.pieces()])
+
+    def block(self, rows: Rows, other: Kernel, cols: Rows) -> Float[Tensor, "r c"]:
+        """Return φ̃(x)ᵀφ̃(z) in the features' precision, (r, c).
+
+        Raises:
+            ArgumentError: ``other`` is of another kind, width, precision, device or
+                normalisation.
+        """
+        return self._product(rows, other, cols, self.dtype)
+
+    def columns(self, other: Kernel, cols: Rows) -> Float[Tensor, "n c"]:
+        """Return ``block(slice(None), other, cols)``, (n, c)."""
+        return self.block(slice(None), other, cols)
+
+    def block64(self, rows: Rows, other: Kernel, cols: Rows) -> Float[Tensor, "r c"]:
+        """Return the same as ``block``, multiplied and summed in float64."""
+        return self._product(rows, other, cols, torch.float64)
+
+    def _product(
+        self, rows: Rows, other: Kernel, cols: Rows, dtype: torch.dtype
+    ) -> Float[Tensor, "r c"]:
+        """Multiply part by part."""
+        partner = self.checked_partner(other)
+        left, right = self.parts(rows), partner.parts(cols)
+        if len(left) == len(right) == 1:
+            return self.rows(left[0][1]).to(dtype) @ partner.rows(right[0][1]).to(dtype).T
+        shape = (_count(rows, len(self)), _count(cols, len(partner)))
+        out = torch.empty(shape, dtype=dtype, device=self.device)
+        same = partner.rows(right[0][1]).to(dtype) if len(right) == 1 else None
+        for places, part in left:
+            mine = self.rows(part).to(dtype)
+            for onto, their_part in right:
+                theirs = partner.rows(their_part).to(dtype) if same is None else same
+                into: Rows | Tensor = places
+                if isinstance(places, Tensor) and isinstance(onto, Tensor):
+                    into = places.unsqueeze(1)
+                out[into, onto] = mine @ theirs.T
+        return out
+
+    def checked_partner(self, other: Kernel) -> FeatureKernel:
+        """Return ``other`` if its features can be multiplied with these.
+
+        Raises:
+            ArgumentError: It is of another kind, width, precision, device or
+                normalisation.
+        """
+        if not isinstance(other, FeatureKernel):
+            raise ArgumentError(
+                f"a {type(self).__name__} cannot be paired with a {type(other).__name__}: "
+                "make both from the same representation"
+            )
+        for name in ("width", "normalise", "dtype", "device"):
+            mine, theirs = getattr(self, name), getattr(other, name)
+            if mine != theirs:
+                raise ArgumentError(
+                    f"two kernels differ in {name}: {mine} and {theirs}; "
+                    "make both from the same representation, with the same settings"
+                )
+        return other
+
+
+class LinearKernel(FeatureKernel):
     """k(x, x') = φ̃(x)ᵀφ̃(x') on explicit features.
 
     With ``normalise="cosine"``, φ̃ = φ / max(‖φ‖, 1e-12), so that k(x, x) = 1 except
@@ -88,12 +233,12 @@ class LinearKernel:
     ) -> None:
         if normalise not in ("cosine", "none"):
             raise ArgumentError(f"normalise={normalise!r}: allowed are 'cosine' and 'none'")
-        tensor = _checked_features(features, device, dtype)
+        tensor = checked_features(features, device, dtype)
         self.normalise = normalise
-        self._features = _unit_rows(tensor) if normalise == "cosine" else tensor
+        self._features = unit_rows(tensor) if normalise == "cosine" else tensor
 
     @classmethod
-    def _from_rows(cls, rows: Float[Tensor, "n d"], normalise: str) -> LinearKernel:
+    def from_rows(cls, rows: Float[Tensor, "n d"], normalise: str) -> LinearKernel:
         """Wrap rows that are checked and normalised already."""
         kernel = cls.__new__(cls)
         kernel.normalise = normalise
@@ -115,6 +260,16 @@ class LinearKernel:
         """Device on which the features are stored."""
         return self._features.device
 
+    @property
+    def width(self) -> int:
+        """Length d of a row."""
+        return self._features.shape[1]
+
+    @property
+    def in_memory(self) -> bool:
+        """True: no row has to be read from disk."""
+        return True
+
     def __len__(self) -> int:
         """Count the structures."""
         return self._features.shape[0]
@@ -123,61 +278,39 @@ class LinearKernel:
         n, d = self._features.shape
         return f"LinearKernel(n={n}, d={d}, normalise={self.normalise!r}, dtype={self.dtype})"
 
-    def diagonal(self) -> Float[Tensor, " n"]:
-        """Return ‖φ̃(x)‖², (n,) float64, fresh."""
-        parts = _row_chunks(self._features)
-        return torch.cat([part.to(torch.float64, copy=True).square_().sum(dim=1) for part in parts])
+    def rows(self, rows: Rows) -> Float[Tensor, "r d"]:
+        """Return φ̃ of some structures, (r, d), a view for a slice. Do not write to it."""
+        return _at(self._features, rows)
 
-    def block(self, rows: Rows, other: Kernel, cols: Rows) -> Float[Tensor, "r c"]:
-        """Return φ̃(x)ᵀφ̃(z) in the features' precision, (r, c).
+    def pieces(self) -> list[slice]:
+        """Return one slice of all structures."""
+        return [slice(0, len(self))]
 
-        Raises:
-            ArgumentError: ``other`` is of another kind, width, precision, device or
-                normalisation.
+    def parts(self, rows: Rows) -> list[tuple[Rows, Rows]]:
+        """Cut ``rows`` into parts of at most 32 MiB.
+
+        A matrix library copies the larger factor of a product as a whole, which for all rows
+        of a pool would double what they take.
         """
-        linear = self.checked_partner(other)
-        return _at(self._features, rows) @ _at(linear.features, cols).T
-
-    def columns(self, other: Kernel, cols: Rows) -> Float[Tensor, "n c"]:
-        """Return ``block(slice(None), other, cols)``, (n, c)."""
-        return self.block(slice(None), other, cols)
-
-    def block64(self, rows: Rows, other: Kernel, cols: Rows) -> Float[Tensor, "r c"]:
-        """Return the same as ``block``, multiplied and summed in float64."""
-        linear = self.checked_partner(other)
-        return (
-            _at(self._features, rows).to(torch.float64)
-            @ _at(linear.features, cols).to(torch.float64).T
-        )
+        size = max(1, _PART_BYTES // (self.width * self.dtype.itemsize))
+        n = _count(rows, len(self))
+        if n <= size:
+            return [(slice(None), rows)]
+        if isinstance(rows, slice):
+            positions = range(*rows.indices(len(self)))
+            return [
+                (p, slice(positions[p.start], positions[p.stop - 1] + 1, positions.step))
+                for p in chunks(n, size)
+            ]
+        return [(part, rows[part]) for part in chunks(n, size)]
 
     def take(self, rows: Rows) -> LinearKernel:
         """Return the kernel of a part of the structures, (k,), with rows copied."""
-        return LinearKernel._from_rows(_at(self._features, rows), self.normalise)
+        return LinearKernel.from_rows(_at(self._features, rows), self.normalise)
 
-    def checked_partner(self, other: Kernel) -> LinearKernel:
-        """Return ``other`` if its features can be multiplied with these.
-
-        Raises:
-            ArgumentError: It is of another kind, width, precision, device or
-                normalisation.
-        """
-        if not isinstance(other, LinearKernel):
-            raise ArgumentError(
-                f"a LinearKernel cannot be paired with a {type(other).__name__}: "
-                "make both from the same representation"
-            )
-        for name, mine, theirs in (
-            ("width", self._features.shape[1], other.features.shape[1]),
-            ("normalise", self.normalise, other.normalise),
-            ("dtype", self.dtype, other.dtype),
-            ("device", self.device, other.device),
-        ):
-            if mine != theirs:
-                raise ArgumentError(
-                    f"two kernels differ in {name}: {mine} and {theirs}; "
-                    "make both from the same representation, with the same settings"
-                )
-        return other
+    def share_to_read(self, idx: Int[Tensor, " k"]) -> float:  # noqa: ARG002
+        """Return 0: all rows are in memory."""
+        return 0.0
 
 
 class SubsetKernel:
@@ -232,7 +365,7 @@ def to_positions(rows: Rows, n: int) -> Int64[np.ndarray, " r"]:
 
 def device_of(kernel: Kernel) -> torch.device:
     """Return the device on which a kernel's values come."""
-    return kernel.device if isinstance(kernel, LinearKernel) else kernel.diagonal().device
+    return kernel.device if isinstance(kernel, FeatureKernel) else kernel.diagonal().device
 
 
 def block64(kernel: Kernel, rows: Rows, other: Kernel, cols: Rows) -> Float[Tensor, "r c"]:
@@ -242,7 +375,7 @@ def block64(kernel: Kernel, rows: Rows, other: Kernel, cols: Rows) -> Float[Tens
         SelectionError: A value is not finite.
         ArgumentError: The kernels do not belong together.
     """
-    if isinstance(kernel, LinearKernel):
+    if isinstance(kernel, FeatureKernel):
         return kernel.block64(rows, other, cols)
     return checked_block(kernel, rows, other, cols)
 
@@ -255,8 +388,8 @@ def checked_block(kernel: Kernel, rows: Rows, other: Kernel, cols: Rows) -> Floa
         ArgumentError: The kernels do not belong together.
     """
     values = kernel.block(rows, other, cols).to(torch.float64)
-    finite = isinstance(kernel, LinearKernel) or bool(torch.isfinite(values).all())
-    if not finite:  # a LinearKernel is checked on construction
+    finite = isinstance(kernel, FeatureKernel) or bool(torch.isfinite(values).all())
+    if not finite:  # features are checked when they come in
         raise SelectionError(
             f"{type(kernel).__name__}.block returned a value that is not finite: "
             "a kernel must be finite for every pair; mend the representation"
@@ -286,16 +419,14 @@ def mean_similarity(kernel: Kernel, chunk_size: int = DEFAULT_CHUNK_SIZE) -> Flo
     block: O(n²) time, O(n · chunk_size) memory.
     """
     n = len(kernel)
-    if isinstance(kernel, LinearKernel):
-        parts = _row_chunks(kernel.features)
-        total = torch.stack([part.to(torch.float64).sum(dim=0) for part in parts]).sum(dim=0)
-        return torch.cat([part.to(torch.float64) @ (total / n) for part in parts])
+    if isinstance(kernel, FeatureKernel):
+        return _mean_product(kernel)
     return torch.cat(
         [block64(kernel, rows, kernel, slice(None)).mean(dim=1) for rows in chunks(n, chunk_size)]
     )
 
 
-def rounding_of_products(kernel: LinearKernel) -> float:
+def rounding_of_products(kernel: FeatureKernel) -> float:
     """Bound |k̂ − k| / (‖φ̃(x)‖‖φ̃(z)‖) for products in the features' precision.
 
     The worst case grows as d, the practice as √d (Higham and Mary, SIAM J. Sci.
@@ -303,76 +434,41 @@ def rounding_of_products(kernel: LinearKernel) -> float:
     far above what is seen. Where the user allows reduced-precision products, it is
     theirs that count.
     """
-    d = kernel.features.shape[1]
-    eps = torch.finfo(kernel.dtype).eps
-    if kernel.dtype == torch.float32 and torch.get_float32_matmul_precision() != "highest":
-        eps = 2.0**-7  # bfloat16, the coarsest that torch may choose
-    return min(d, 16 + 4 * math.sqrt(d)) * eps
+    return rounding_of_width(kernel.width, kernel.dtype)
 
 
-def chunks(n: int, chunk_size: int) -> list[slice]:
-    """Cut range(n) into slices of at most ``chunk_size``."""
-    return [slice(start, min(start + chunk_size, n)) for start in range(0, n, chunk_size)]
+def row_chunks(kernel: Kernel, chunk_size: int) -> list[slice]:
+    """Cut a kernel's structures into slices of at most ``chunk_size`` that are cheap to have."""
+    if isinstance(kernel, FeatureKernel):
+        return kernel.chunks(chunk_size)
+    return chunks(len(kernel), chunk_size)
+
+
+def _count(rows: Rows, n: int) -> int:
+    """Count the structures that ``rows`` means, out of n."""
+    return len(range(*rows.indices(n))) if isinstance(rows, slice) else len(rows)
+
+
+def _mean_product(kernel: FeatureKernel) -> Float[Tensor, " n"]:
+    """Return φᵀ(Σ φ)/n of every structure, (n,) float64."""
+    total = torch.zeros(kernel.width, dtype=torch.float64, device=kernel.device)
+    for part in _all_parts(kernel):
+        total += part.to(torch.float64).sum(dim=0)
+    total /= max(len(kernel), 1)
+    means = torch.empty(len(kernel), dtype=torch.float64, device=kernel.device)
+    start = 0
+    for part in _all_parts(kernel):
+        means[start : start + len(part)] = part.to(torch.float64) @ total
+        start += len(part)
+    return means
+
+
+def _all_parts(kernel: FeatureKernel) -> Iterator[Float[Tensor, "_ d"]]:
+    """Go through all rows by parts whose float64 copy stays in the cache."""
+    for piece in kernel.pieces():
+        yield from small_parts(kernel.rows(piece))
 
 
 def _at(features: Float[Tensor, "n d"], rows: Rows) -> Float[Tensor, "r d"]:
     """Return some rows; ``index_select`` gathers three times as fast as indexing does."""
     return features[rows] if isinstance(rows, slice) else features.index_select(0, rows)
-
-
-def _row_chunks(features: Float[Tensor, "n d"]) -> list[Float[Tensor, "_ d"]]:
-    """Cut rows into views whose float64 copy stays in the cache; at least one."""
-    return list(torch.split(features, max(16, 2**16 // features.shape[1])))
-
-
-def _checked_features(
-    features: Tensor | np.ndarray,
-    device: torch.device | str | None,
-    dtype: torch.dtype | None,
-) -> Float[Tensor, "n d"]:
-    """Return the features as a detached tensor that is fit for products."""
-    if isinstance(features, np.ndarray) and not features.flags.writeable:
-        features = features.copy()  # torch wants memory that it may write to
-    tensor = torch.as_tensor(features).detach()
-    if tensor.ndim != 2 or tensor.shape[1] == 0:
-        raise ArgumentError(
-            f"features have shape {tuple(tensor.shape)}: allowed is (n, d) with d >= 1, "
-            "one row per structure"
-        )
-    if not tensor.is_floating_point():
-        raise ArgumentError(f"features are {tensor.dtype}: convert them to float32 or float64")
-    target = torch.device("cpu") if tensor.device.type == "mps" else tensor.device
-    tensor = tensor.to(device=target if device is None else device, dtype=dtype)
-    if tensor.dtype not in (torch.float32, torch.float64):
-        raise ArgumentError(f"features are {tensor.dtype}: allowed are float32 and float64")
-    _check_range(tensor)
-    return tensor
-
-
-def _check_range(features: Float[Tensor, "n d"]) -> None:
-    """Raise unless every value is finite and every product of two rows is."""
-    limit = math.sqrt(torch.finfo(features.dtype).max / (4.0 * features.shape[1]))
-    start = 0
-    for part in _row_chunks(features):
-        if part.numel() and not bool(part.abs().amax() <= limit):
-            row = int(torch.nonzero(~(part.abs().amax(dim=1) <= limit))[0])
-            if bool(torch.isfinite(part[row]).all()):
-                raise ArgumentError(
-                    f"features of structure {start + row} exceed {limit:.1e}, beyond which "
-                    f"{features.dtype} cannot square them: rescale, or use float64"
-                )
-            raise ArgumentError(
-                f"features of structure {start + row} are not finite (NaN or infinite): "
-                "screen the structure out, or mend the representation"
-            )
-        start += part.shape[0]
-
-
-def _unit_rows(features: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
-    """Divide each row by its norm, taken in float64, into a new tensor."""
-    unit = torch.empty_like(features)
-    for part, out in zip(_row_chunks(features), _row_chunks(unit), strict=True):
-        wide = part.to(torch.float64)
-        norm = torch.linalg.vector_norm(wide, dim=1, keepdim=True)
-        out.copy_(wide / norm.clamp_min(NORM_FLOOR))
-    return unit

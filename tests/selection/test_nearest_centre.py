@@ -45,9 +45,9 @@ def test_the_triangle_inequality_spares_most_structures(monkeypatch):
     looked_at = []
     original = nearest_centre.NearestCentre._move
 
-    def counting(self, near, pick):
+    def counting(self, near, pick, products):
         looked_at.append(len(near))
-        original(self, near, pick)
+        original(self, near, pick, products)
 
     monkeypatch.setattr(nearest_centre.NearestCentre, "_move", counting)
     select_lcmd(pool, train, 100)

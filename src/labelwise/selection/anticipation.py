@@ -4,6 +4,10 @@ One column of features is a product that reads all n rows and computes little: t
 sets its time, and sixteen columns cost about two. So when a pick needs its column, those
 of the picks that will probably follow are made along with it. A guess that proves wrong
 costs time, never a result; where guesses keep failing, columns are made singly again.
+
+Where the rows are on disk, reading sets the time. Then as many columns are made in a pass as
+there is memory for, and in float64: what is decided about a structure is decided from its
+entry, and its row need not be read again.
 """
 
 from __future__ import annotations
@@ -16,36 +20,52 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from labelwise.kernels import Kernel, LinearKernel, device_of
+from labelwise.kernels import FeatureKernel, Kernel, block64, device_of
 
 GuessPicks: TypeAlias = Callable[[int], list[int]]
 
 _COLUMNS_AT_ONCE = 16
+_COLUMNS_A_PASS = 64
 _MOST_BLOCKS = 8
 _BLOCKS_JUDGED = 3
 _LEAST_HITS = 3  # of that many blocks together: one block costs about two columns
 _SINGLY_AFTER_MISSES = 8
+_PICKS_SERVED_AT_FIRST = 8
 
 
 class AnticipatedColumns:
     """Columns k(·, z) of a pool with its own picks z.
 
-    The last few blocks are kept, since a guess often comes true later: at most an eighth
-    of the size of the features, or one block.
+    The last few blocks are kept, since a guess often comes true later: as much as the kernel's
+    ``column_bytes`` allow, else an eighth of the size of the features; at least one column.
 
     Args:
         pool: The pool's kernel, (n,) structures.
+
+    Attributes:
+        exact: Whether columns come in float64, multiplied in float64.
     """
 
     def __init__(self, pool: Kernel) -> None:
         self._pool = pool
         self._device = device_of(pool)
-        width = pool.features.shape[1] if isinstance(pool, LinearKernel) else 0
-        self._n_blocks = max(1, min(_MOST_BLOCKS, width // (8 * _COLUMNS_AT_ONCE)))
-        self._several = isinstance(pool, LinearKernel)
+        self.exact = isinstance(pool, FeatureKernel) and not pool.in_memory
+        self._at_once, self._n_blocks = _columns_and_blocks(pool, self.exact)
+        self._several = isinstance(pool, FeatureKernel)
         self._blocks: deque[dict[int, Float[Tensor, " n"]]] = deque(maxlen=self._n_blocks)
         self._hits: deque[int] = deque(maxlen=_BLOCKS_JUDGED)
         self._singly = 0
+
+    def holds(self, pick: int) -> bool:
+        """Tell whether the column of ``pick`` is made already."""
+        return any(pick in block for block in self._blocks)
+
+    @property
+    def picks_served(self) -> float:
+        """How many picks one block of columns has served of late."""
+        if len(self._hits) < _BLOCKS_JUDGED:
+            return float(min(_PICKS_SERVED_AT_FIRST, self._at_once))
+        return 1.0 + sum(self._hits) / len(self._hits)
 
     def column(self, pick: int, guess: GuessPicks) -> Float[Tensor, " n"]:
         """Return k(·, pick), (n,).
@@ -60,15 +80,18 @@ class AnticipatedColumns:
                 if self._hits:
                     self._hits[-1] += 1
                 return block[pick]
-        if len(self._hits) == _BLOCKS_JUDGED and sum(self._hits) < _LEAST_HITS:
+        keeps_failing = len(self._hits) == _BLOCKS_JUDGED and sum(self._hits) < _LEAST_HITS
+        if keeps_failing and not self.exact:
             self._hits.clear()
             self._singly = _SINGLY_AFTER_MISSES
         if not self._several or self._singly > 0:
             self._singly = max(self._singly - 1, 0)
             return self._made([pick])[pick]
         known = set().union(*self._blocks)
-        likely = [z for z in guess(_COLUMNS_AT_ONCE * self._n_blocks) if z not in known]
-        block = self._made([pick, *likely[: _COLUMNS_AT_ONCE - 1]])
+        likely = [z for z in guess(self._at_once * self._n_blocks) if z not in known]
+        if len(self._blocks) == self._n_blocks:
+            self._blocks.popleft()
+        block = self._made([pick, *likely[: self._at_once - 1]])
         self._blocks.append(block)
         self._hits.append(0)
         return block[pick]
@@ -76,5 +99,22 @@ class AnticipatedColumns:
     def _made(self, picks: list[int]) -> dict[int, Float[Tensor, " n"]]:
         """Return the columns of ``picks``, each (n,), from one product."""
         z = torch.tensor(picks, dtype=torch.int64, device=self._device)
-        rows = self._pool.block(z, self._pool, slice(None))
+        if self.exact:
+            rows = block64(self._pool, z, self._pool, slice(None))
+        else:
+            rows = self._pool.block(z, self._pool, slice(None))
         return dict(zip(picks, rows, strict=True))
+
+
+def _columns_and_blocks(pool: Kernel, exact: bool) -> tuple[int, int]:
+    """Return how many columns to make at once, and how many such blocks to keep."""
+    at_once = _COLUMNS_A_PASS if exact else _COLUMNS_AT_ONCE
+    if not isinstance(pool, FeatureKernel):
+        return 1, 1
+    if pool.column_bytes is None:
+        blocks = pool.width // (8 * _COLUMNS_AT_ONCE)
+    else:
+        column_bytes = (8 if exact else pool.dtype.itemsize) * max(len(pool), 1)
+        at_once = max(1, min(at_once, pool.column_bytes // column_bytes))
+        blocks = pool.column_bytes // (column_bytes * at_once)
+    return at_once, max(1, min(_MOST_BLOCKS, blocks))

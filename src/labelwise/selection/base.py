@@ -25,7 +25,7 @@ from torch import Tensor
 
 from labelwise.errors import SelectionError
 from labelwise.kernels import DEFAULT_CHUNK_SIZE as DEFAULT_CHUNK_SIZE
-from labelwise.kernels import Kernel
+from labelwise.kernels import FeatureKernel, Kernel
 
 ProgressCallback: TypeAlias = Callable[[int, int], None]
 
@@ -145,7 +145,10 @@ def check_pair(pool: Kernel, train: Kernel) -> None:
     Raises:
         ArgumentError: The kernels do not belong together.
     """
-    pool.block(slice(0, 1), train, slice(0, 1))
+    if isinstance(pool, FeatureKernel):
+        pool.checked_partner(train)
+    else:
+        pool.block(slice(0, 1), train, slice(0, 1))
 
 
 def first_max(values: Float[Tensor, " n"], margin: float = 0.0) -> int:

@@ -47,11 +47,11 @@ def select_lcmd(
     Source: Holzmüller et al., JMLR 24 (2023) 164, section 4.
     """
     return select_by_distance(
-        pool, train, n_select, _LargestCluster(), chunk_size=chunk_size, progress=progress
+        pool, train, n_select, LargestCluster(), chunk_size=chunk_size, progress=progress
     )
 
 
-class _LargestCluster:
+class LargestCluster:
     """The farthest member of the heaviest cluster."""
 
     def choose(self, state: NearestCentre) -> int:

@@ -20,14 +20,15 @@ from torch import Tensor
 from labelwise.errors import SelectionError
 from labelwise.kernels import (
     DEFAULT_CHUNK_SIZE,
+    FeatureKernel,
     Kernel,
-    LinearKernel,
     Rows,
     block64,
     chunks,
     device_of,
     diagonal64,
     rounding_of_products,
+    row_chunks,
     take,
 )
 from labelwise.selection.base import ROUNDING, Ticker, check_chunk_size
@@ -59,7 +60,7 @@ class NearestInTrain:
         self._train = train
         self._train_diagonal = train_diagonal
         self._filters = False
-        if isinstance(pool, LinearKernel) and pool.dtype == torch.float32:
+        if isinstance(pool, FeatureKernel) and pool.dtype == torch.float32:
             self._filters = True
             self._rounding = rounding_of_products(pool) + 4 * torch.finfo(torch.float32).eps
 
@@ -92,9 +93,9 @@ class NearestInTrain:
 
     def _to_one_each(self, rows: slice, nearest: Int[Tensor, " r"]) -> Float[Tensor, " r"]:
         """Return d² of each row to the one labelled structure named for it, (r,) float64."""
-        assert isinstance(self._pool, LinearKernel)  # noqa: S101  (only these are filtered)
-        theirs = self._pool.checked_partner(self._train).features[nearest].to(torch.float64)
-        products = theirs.mul_(self._pool.features[rows]).sum(dim=1)
+        assert isinstance(self._pool, FeatureKernel)  # noqa: S101  (only these are filtered)
+        theirs = self._pool.checked_partner(self._train).rows(nearest).to(torch.float64)
+        products = theirs.mul_(self._pool.rows(rows)).sum(dim=1)
         scale = self._diagonal[rows] + self._train_diagonal[nearest]
         sq_dist = scale - 2.0 * products
         return sq_dist.masked_fill_(sq_dist <= ROUNDING * scale, 0.0)
@@ -125,7 +126,7 @@ def assign_nearest(
     sq_dist = torch.full_like(pool_diagonal, torch.inf)
     nearest = torch.zeros_like(pool_diagonal, dtype=torch.int64)
     blocks = NearestInTrain(pool, pool_diagonal, train, train_diagonal)
-    for chunk in chunks(len(pool), chunk_size):
+    for chunk in row_chunks(pool, chunk_size):
         for rows in _cache_sized(chunk, pool_diagonal.device):
             for cols in chunks(len(train), _CENTRES_PER_BLOCK):
                 least, number = blocks.least(rows, cols)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
-from labelwise.kernels import DEFAULT_CHUNK_SIZE, Kernel, LinearKernel, chunks, diagonal64
+from labelwise.kernels import DEFAULT_CHUNK_SIZE, FeatureKernel, Kernel, diagonal64, row_chunks
 from labelwise.selection.base import (
     DEFAULT_REGULARISATION,
     ProgressCallback,
@@ -60,10 +60,10 @@ def select_posterior_variance(
     Holzmüller et al., JMLR 24 (2023) 164, section 4.
     """
     check_n_select(n_select, len(pool))
-    _check(pool, train, regularisation, chunk_size)
-    ticker = Ticker(progress, len(chunks(len(pool), chunk_size)) + n_select)
+    check_variance_arguments(pool, train, regularisation, chunk_size)
+    ticker = Ticker(progress, len(row_chunks(pool, chunk_size)) + n_select)
     state: LazyVariances | CholeskyVariances
-    if isinstance(pool, LinearKernel):
+    if isinstance(pool, FeatureKernel):
         prior = LinearPrior(pool.checked_partner(train), regularisation)
         state = LazyVariances(pool, prior, regularisation, n_select, chunk_size, ticker)
     else:
@@ -112,16 +112,23 @@ def posterior_variance(
 
     Source: Rasmussen and Williams 2006, equation 2.26.
     """
-    _check(pool, train, regularisation, chunk_size)
-    ticker = Ticker(progress, len(chunks(len(pool), chunk_size)))
-    if isinstance(pool, LinearKernel):
+    check_variance_arguments(pool, train, regularisation, chunk_size)
+    ticker = Ticker(progress, len(row_chunks(pool, chunk_size)))
+    if isinstance(pool, FeatureKernel):
         prior = LinearPrior(pool.checked_partner(train), regularisation)
         return linear_variances(pool, prior, chunk_size, ticker)
     return cholesky_variances(pool, train, regularisation, chunk_size, ticker)
 
 
-def _check(pool: Kernel, train: Kernel, regularisation: float, chunk_size: int) -> None:
-    """Check what both functions take."""
+def check_variance_arguments(
+    pool: Kernel, train: Kernel, regularisation: float, chunk_size: int
+) -> None:
+    """Check what all functions of posterior variances take.
+
+    Raises:
+        SelectionError: regularisation or chunk_size out of range.
+        ArgumentError: The kernels do not belong together.
+    """
     check_regularisation(regularisation)
     check_chunk_size(chunk_size)
     check_pair(pool, train)

@@ -102,5 +102,15 @@ def variance_order(
     diagonal = diagonal64(pool)
     if len(train) == 0:
         return prior_order(pool, diagonal, chunk_size)
-    quantum = TIE * max(float(diagonal.max()), torch.finfo(torch.float64).tiny / TIE)
+    return fall_in_order(variance, float(diagonal.max()))
+
+
+def fall_in_order(variance: Float[Tensor, " k"], largest_diagonal: float) -> Int[Tensor, " k"]:
+    """Return places by falling variance, (k,) int64, equals in the order given.
+
+    Args:
+        variance: (k,) float64, in units of the kernel.
+        largest_diagonal: The largest k(x, x) of the whole pool; ``TIE`` of it is rounding.
+    """
+    quantum = TIE * max(largest_diagonal, torch.finfo(torch.float64).tiny / TIE)
     return torch.argsort(torch.round(variance / quantum), descending=True, stable=True)

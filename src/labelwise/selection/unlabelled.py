@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from labelwise.kernels import Kernel, LinearKernel, mean_similarity
+from labelwise.kernels import FeatureKernel, Kernel, mean_similarity
 from labelwise.selection.base import TIE, first_max
 
 _TIE_FLOAT32 = 1e-6
@@ -42,6 +42,7 @@ def prior_order(pool: Kernel, diagonal: Float[Tensor, " n"], chunk_size: int) ->
     """Return all pool indices, (n,) int64, best first, when nothing is labelled.
 
     First those of largest k(x, x), the most typical ahead; then the others by k(x, x).
+    What is equal within rounding stays in pool order.
     """
     tied = _largest(pool, diagonal)
     key = diagonal
@@ -49,10 +50,11 @@ def prior_order(pool: Kernel, diagonal: Float[Tensor, " n"], chunk_size: int) ->
         typical = mean_similarity(pool, chunk_size)
         lift = 1.0 + float(typical.abs().max()) + float(diagonal.max())
         key = torch.where(tied, typical + lift, diagonal)
-    return torch.argsort(key, descending=True, stable=True)
+    quantum = TIE * max(float(key.max()), torch.finfo(torch.float64).tiny / TIE)
+    return torch.argsort(torch.round(key / quantum), descending=True, stable=True)
 
 
 def _largest(pool: Kernel, diagonal: Float[Tensor, " n"]) -> Bool[Tensor, " n"]:
     """Mark the structures whose k(x, x) is the largest within rounding, (n,) bool."""
-    float32 = isinstance(pool, LinearKernel) and pool.dtype == torch.float32
+    float32 = isinstance(pool, FeatureKernel) and pool.dtype == torch.float32
     return diagonal >= (1.0 - (_TIE_FLOAT32 if float32 else TIE)) * diagonal.max()
