@@ -14,8 +14,9 @@ Each is a ``LabelwiseError`` and also the builtin that a caller would expect::
     │   └── OutOfMemoryError    (MemoryError)    one structure alone does not fit the device
     └── MissingDependencyError  (ImportError)    an extra that is not installed
 
-Two rooms add branches of their own, drawn where they are defined: ``labelling/base.py``
-(``LabellingError``, ``LabelsPending``) and ``campaign/errors.py`` (``CampaignError``).
+Four rooms add branches of their own, drawn where they are defined: ``labelling/base.py``
+(``LabellingError``, ``LabelsPending``), ``campaign/errors.py`` (``CampaignError``),
+``cluster/base.py`` (``ClusterError``) and ``feature_store/errors.py`` (``DamagedChunkError``).
 
 A message says which argument, what came, what is allowed and what to do next.
 """
