@@ -1,0 +1,19 @@
+"""Where does a map over chunks run: in this process, or on Ray?
+
+An engine knows nothing of features. It maps a function over a lazy stream of items and hands
+the results back in the order of the items, so a sum over them is the same, bit for bit, on
+every engine::
+
+    with RayEngine("auto") as engine:
+        for partial in engine.map(load_model, describe_chunk, chunks):
+            total += partial
+
+``load_model()`` runs once in each worker process, ``describe_chunk(model, chunk)`` once for
+each chunk. A worker that dies costs the item it was on and no other.
+"""
+
+from labelwise.cluster.base import ClusterError, Engine
+from labelwise.cluster.local import LocalEngine
+from labelwise.cluster.ray_engine import RayEngine
+
+__all__ = ["ClusterError", "Engine", "LocalEngine", "RayEngine"]
