@@ -1,0 +1,178 @@
+"""From a pool and a model to a plan: look, try, and reckon."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from labelwise.acquisition import AcquisitionSettings
+from labelwise.errors import ArgumentError
+from labelwise.planning.estimate import (
+    Estimate,
+    Rates,
+    RunSettings,
+    StageEstimate,
+    Workload,
+    estimate_run,
+)
+from labelwise.planning.machine import probe_machine
+from labelwise.planning.road_probe import check_plannable, probe_road
+from labelwise.planning.rule_probe import probe_rule
+from labelwise.planning.survey import Survey, survey_files
+from labelwise.potentials.base import Potential
+
+#: Parts of the time that the steps of a trial get.
+_SURVEY, _TRAIN, _ROAD, _RULE, _MACHINE = 0.15, 0.05, 0.4, 0.25, 0.15
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a selection will need, and what it was reckoned from.
+
+    Attributes:
+        estimate: Times, sizes and the largest pools.
+        rates: What was measured.
+        survey: What the pool looks like.
+        probe_s: What the trial took, s.
+    """
+
+    estimate: Estimate
+    rates: Rates
+    survey: Survey
+    probe_s: float
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the plan as plain data, with the unit in the name of every number that has one."""
+        found, road = self.estimate, self.rates.road
+        return {
+            "pool_structures": found.workload.n_structures,
+            "atoms_per_structure": found.workload.atoms_per_structure,
+            "pool_count_relative_error": found.workload.count_error,
+            "train_structures": found.workload.n_train,
+            "stages": [_describe(stage) for stage in found.stages],
+            "total": _describe(found.total),
+            "peak_memory_bytes": found.peak_memory_bytes,
+            "least_memory_bytes": found.least_memory_bytes,
+            "memory_bound_bytes": found.memory_bound_bytes,
+            "store_bytes": found.store_bytes,
+            "free_bytes": found.free_bytes,
+            "fits": found.fits,
+            "cost": found.cost,
+            "largest_pool_structures": asdict(found.largest),
+            "workload": asdict(found.workload),
+            "run": asdict(found.run),
+            "probe": {
+                "seconds": self.probe_s,
+                "structures_read": len(self.survey.frames),
+                "is_spread_over_the_pool": self.survey.is_spread,
+                "structures_represented": road.n_structures,
+                "represent_structures_per_second": road.structures_per_second,
+                "read_s_per_atom": self.rates.read_s_per_atom,
+                "split_s_per_structure": self.rates.split_s_per_structure,
+                **asdict(road),
+                **asdict(self.rates.rule),
+                **asdict(self.rates.machine),
+            },
+        }
+
+
+def make_plan(
+    pool: Sequence[str],
+    settings: AcquisitionSettings,
+    *,
+    train: Sequence[str] = (),
+    potential: Potential | None,
+    run: RunSettings,
+    folder: Path,
+    load_s: float = 0.0,
+    seconds: float = 10.0,
+    n_structures: int | None = None,
+) -> Plan:
+    """Try a selection for some seconds and reckon what all of it will need.
+
+    Args:
+        pool: Files of the pool.
+        settings: As for the selection.
+        train: Files of labelled structures.
+        potential: The model, or None where none is needed.
+        run: Where and how the selection will run.
+        folder: Where the feature store will be.
+        load_s: What loading the model took, s.
+        seconds: How long to try, s.
+        n_structures: Plan for a pool of so many structures like those of ``pool``; None for
+            the pool itself.
+
+    Raises:
+        ArgumentError: An argument is out of range, the rows are not dense, the speed of the
+            GPUs is not known, or the pool can neither be counted in the time nor was its size
+            given.
+        ReadError: A file is missing or damaged where it was looked at.
+        WriteError: The folder cannot be written to.
+        PotentialError: The model fails.
+    """
+    check_plannable(settings)
+    run.check("cpu" if potential is None else str(potential.device))
+    if not seconds > 0.0:
+        raise ArgumentError(f"seconds is {seconds}; it must be above 0")
+    began = time.perf_counter()
+    survey = survey_files(pool, seconds=_SURVEY * seconds, seed=settings.seed)
+    labelled = survey_files(train, seconds=_TRAIN * seconds) if train else None
+    work = _workload(survey, labelled, settings, n_structures)
+    work.check()
+    road, rows = probe_road(survey.frames, settings, potential, seconds=_ROAD * seconds)
+    n_pool = min(work.n_structures, settings.shortlist or work.n_structures)
+    rule = probe_rule(
+        settings.rule, rows, n_pool=n_pool, n_train=work.n_train, seconds=_RULE * seconds
+    )
+    machine = probe_machine(folder, max(1, road.width), seconds=_MACHINE * seconds)
+    rates = Rates(
+        read_s_per_atom=survey.read_s_per_atom,
+        split_s_per_structure=survey.split_s_per_structure,
+        load_s=load_s,
+        road=road,
+        rule=rule,
+        machine=machine,
+    )
+    return Plan(estimate_run(work, run, rates), rates, survey, time.perf_counter() - began)
+
+
+def _workload(
+    survey: Survey,
+    labelled: Survey | None,
+    settings: AcquisitionSettings,
+    n_structures: int | None,
+) -> Workload:
+    n_found = survey.n_structures if n_structures is None else n_structures
+    if n_found is None:
+        raise ArgumentError(
+            "the pool could not be counted in the time there is, as its format cannot be "
+            "entered in the middle: say how many structures it holds by --structures"
+        )
+    n_train = 0 if labelled is None else labelled.n_structures
+    if n_train is None:
+        raise ArgumentError(
+            "the labelled structures could not be counted in the time there is: give a longer "
+            "--seconds"
+        )
+    return Workload(
+        n_structures=n_found,
+        atoms_per_structure=survey.atoms_per_structure,
+        n_select=settings.n_select,
+        rule=settings.rule,
+        shortlist=settings.shortlist,
+        n_train=n_train,
+        train_atoms_per_structure=0.0 if labelled is None else labelled.atoms_per_structure,
+        count_error=survey.count_error if n_structures is None else 0.0,
+    )
+
+
+def _describe(stage: StageEstimate) -> dict[str, Any]:
+    return {
+        "name": stage.name,
+        "seconds": stage.seconds,
+        "low_seconds": stage.low_s,
+        "high_seconds": stage.high_s,
+    }
