@@ -46,7 +46,8 @@ def summarise_acquisition(
 
     Returns:
         Keys ``format_version``, ``inputs``, ``settings``, ``model``, ``versions``,
-        ``counts``, ``stages`` (seconds, structures, structures per second), ``groups``,
+        ``counts``, ``stages`` (seconds, structures, structures per second), ``extraction``
+        (what was done to fill a feature store, or None), ``groups``,
         ``picks`` and ``screened``. Scores and distances are dimensionless.
     """
     reasons: dict[str, int] = {}
@@ -80,6 +81,16 @@ def summarise_acquisition(
             }
             for stage in acquisition.stages
         ],
+        "extraction": None
+        if acquisition.extraction is None
+        else {
+            "frames_read": acquisition.extraction.n_read,
+            "rows_computed": acquisition.extraction.n_computed,
+            "lots_sent_again": acquisition.extraction.n_lost,
+            "worker_seconds": {
+                name: round(seconds, 4) for name, seconds in acquisition.extraction.seconds.items()
+            },
+        },
         "groups": {
             name: {"selected": selected, "pool": offered}
             for name, (selected, offered) in acquisition.groups.items()

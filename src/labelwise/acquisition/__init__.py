@@ -11,3 +11,6 @@ from labelwise.acquisition.results import Pick as Pick
 from labelwise.acquisition.settings import JOINT_RULE as JOINT_RULE
 from labelwise.acquisition.settings import AcquisitionSettings as AcquisitionSettings
 from labelwise.acquisition.settings import list_rules as list_rules
+from labelwise.acquisition.stored import StoreSettings as StoreSettings
+from labelwise.acquisition.stored import acquire_stored as acquire_stored
+from labelwise.acquisition.stored import fill_store as fill_store

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from ase import Atoms
 
+from labelwise.extraction import ExtractionCounts
 from labelwise.structures import Screened, Source
 from labelwise.timing import Stage
 
@@ -56,6 +57,7 @@ class Acquisition:
         groups: Value of the ``group_by`` key to (chosen, offered) structures.
         remarks: In what respect structures could not be represented as they should (``morgan``:
             bonds that could not be perceived), to their number, labelled ones and the pool's.
+        extraction: What was done to fill a feature store; None without one.
     """
 
     picks: tuple[Pick, ...]
@@ -66,6 +68,7 @@ class Acquisition:
     stages: tuple[Stage, ...]
     groups: dict[str, tuple[int, int]] = field(default_factory=dict)
     remarks: dict[str, int] = field(default_factory=dict)
+    extraction: ExtractionCounts | None = None
 
     def annotate(self, structures: Sequence[Atoms]) -> list[Atoms]:
         """Return copies of the chosen structures with ``labelwise_*`` info keys.

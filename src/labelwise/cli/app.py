@@ -18,6 +18,8 @@ EXIT_ERROR = 1
 EXIT_SCREENED = 3
 EXIT_INTERRUPTED = 130
 
+#: Options whose value may be left out, and what that means.
+_OPTIONAL_VALUED = {"--ray": "local"}
 #: Options that take every value up to the next option, as shells expand globs.
 _MANY_VALUED = ("--pool", "--train", "--valid", "--test", "--data")
 
@@ -43,7 +45,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
             warnings.simplefilter("always", LabelwiseWarning)
-            result = app(spread_many_valued(given), standalone_mode=False)
+            words = spread_many_valued(fill_in_values(given))
+            result = app(words, standalone_mode=False)
     except ScreeningError as error:
         console.fail(str(error))
         return EXIT_SCREENED
@@ -85,6 +88,20 @@ def spread_many_valued(arguments: Sequence[str]) -> list[str]:
                 spread.append(option)
         spread.append(word)
     return spread
+
+
+def fill_in_values(arguments: Sequence[str]) -> list[str]:
+    """Rewrite ``--ray`` without an address as ``--ray local``.
+
+    Args:
+        arguments: The command line's words.
+    """
+    filled: list[str] = []
+    for word, following in zip(arguments, [*arguments[1:], "-"], strict=True):
+        filled.append(word)
+        if word in _OPTIONAL_VALUED and following.startswith("-"):
+            filled.append(_OPTIONAL_VALUED[word])
+    return filled
 
 
 def _interrupted() -> int:
@@ -139,5 +156,7 @@ for _command in (
     "summarise",
     "split",
     "check_data",
+    "plan",
+    "store",
 ):
     import_module(f"labelwise.cli.{_command}")  # registers itself with the application

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -35,10 +36,19 @@ class Normalisation(StrEnum):
     none = "none"
 
 
+class StorageType(StrEnum):
+    """How a feature store keeps numbers."""
+
+    float32 = "float32"
+    float16 = "float16"
+    bfloat16 = "bfloat16"
+
+
 MODEL = "Model"
 CHOICE = "Choice"
 MACHINE = "Machine"
 OUTPUT = "Output"
+SCALE = "Large pools"
 
 Model = Annotated[
     str | None,
@@ -168,6 +178,64 @@ BatchAtoms = Annotated[
         min=1,
         help="Atoms evaluated at once; halved when memory runs out.",
         rich_help_panel=MACHINE,
+    ),
+]
+Store = Annotated[
+    Path | None,
+    typer.Option(
+        "--store",
+        metavar="DIR",
+        help="Keep features in this folder: a pool may be larger than memory, a killed run goes "
+        "on, and what is there is not computed again.",
+        rich_help_panel=SCALE,
+    ),
+]
+Memory = Annotated[
+    str | None,
+    typer.Option(
+        "--memory",
+        metavar="SIZE",
+        help="What the process may occupy while it chooses, such as 4GB; by default half of the "
+        "machine's memory. Needs --store.",
+        rich_help_panel=SCALE,
+    ),
+]
+StoreDtype = Annotated[
+    StorageType,
+    typer.Option(
+        "--store-dtype",
+        help="How --store keeps numbers; half precision takes half the disk.",
+        rich_help_panel=SCALE,
+    ),
+]
+Workers = Annotated[
+    int,
+    typer.Option(
+        "--workers",
+        min=0,
+        help="Processes that read structures and build neighbour lists ahead of the model. "
+        "Needs --store.",
+        rich_help_panel=SCALE,
+    ),
+]
+Ray = Annotated[
+    str | None,
+    typer.Option(
+        "--ray",
+        metavar="[ADDRESS]",
+        help="Compute features and score the pool on Ray: on this machine without an address, "
+        "else on the cluster at it ('auto' for the one that this node belongs to). Needs --store, "
+        "in a folder that all workers see.",
+        rich_help_panel=SCALE,
+    ),
+]
+RayWorkers = Annotated[
+    int | None,
+    typer.Option(
+        "--ray-workers",
+        min=1,
+        help="Workers on Ray; by default one for each core, or each GPU with --device cuda.",
+        rich_help_panel=SCALE,
     ),
 ]
 Quiet = Annotated[

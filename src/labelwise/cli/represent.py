@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from labelwise.acquisition import AcquisitionSettings, fill_store
 from labelwise.cli import console, options
 from labelwise.cli.app import app
+from labelwise.cli.scale import device_here, load_if_given, open_engine, read_store_settings
 from labelwise.errors import ArgumentError, WriteError
+from labelwise.extraction import ExtractionCounts, Offered
 from labelwise.feature_file import write_features
-from labelwise.potentials import load_potential
+from labelwise.feature_store import FeatureStore
 from labelwise.representations import (
     ModelRepresentation,
     RepresentationOptions,
@@ -29,8 +33,14 @@ from labelwise.summary import describe_potential, package_versions, to_json
 def represent(
     pool: options.Pool,
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="Where the features go, as NumPy .npz.")
-    ] = Path("features.npz"),
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            help="Where the features go, as NumPy .npz; by default features.npz, unless there is "
+            "a --store.",
+        ),
+    ] = None,
     model: options.Model = None,
     head: options.Head = None,
     trust_model: options.Trust = False,
@@ -44,19 +54,29 @@ def represent(
     device: options.OnDevice = "auto",
     dtype: options.InPrecision = None,
     batch_atoms: options.BatchAtoms = None,
+    store: options.Store = None,
+    store_dtype: options.StoreDtype = options.StorageType.float32,
+    workers: options.Workers = 0,
+    ray: options.Ray = None,
+    ray_workers: options.RayWorkers = None,
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
     force: options.Force = False,
 ) -> None:
-    """Compute the features of structures into a file; a killed run goes on where it was.
+    """Compute the features of structures; a killed run goes on where it was.
 
-    The file holds features (n, d), not normalised, index, file and frame of each row, and
-    how they were made; of soap also the names of the columns, those of the pairs of elements
-    that were found.
+    With --store they go into a folder from which 'labelwise select --store' chooses, and what is
+    there is not computed again. Else into a file, which holds features (n, d), not normalised,
+    index, file and frame of each row, and how they were made; of soap also the names of the
+    columns, those of the pairs of elements that were found.
     """
+    keeping = read_store_settings(store, None, store_dtype, workers, ray)
+    if keeping is not None and out is not None:
+        raise ArgumentError("features go to --store or to --out: leave one of them out")
+    out = Path("features.npz") if out is None else out
     if out.suffix != ".npz":
         raise ArgumentError(f"--out must end in .npz, got {out}")
-    if out.exists() and not force:
+    if keeping is None and out.exists() and not force:
         raise WriteError(f"{out} exists; choose another --out, or replace it with --force")
     representation_options = RepresentationOptions(
         parameters=parameters.value,
@@ -69,15 +89,38 @@ def represent(
     chosen = make_representation(representation, representation_options)
     if model is None and isinstance(chosen, ModelRepresentation):
         raise ArgumentError(f"representation {representation!r} needs a model: give --model")
-    potential = None
-    if model is not None:
-        potential = load_potential(
-            model,
-            device=device,
-            dtype=None if dtype is None else dtype.value,
-            head=head,
-            trust=trust_model,
+    load = partial(
+        load_if_given,
+        model,
+        device=device,
+        dtype=None if dtype is None else dtype.value,
+        head=head,
+        trust=trust_model,
+    )
+    potential = load(device=device_here(device, ray))
+    if keeping is not None:
+        settings = AcquisitionSettings(
+            n_select=1,
+            representation=representation,
+            **asdict(representation_options),
+            batch_atoms=batch_atoms,
         )
+        with (
+            open_engine(ray, ray_workers, device) as engine,
+            console.show_progress(enabled=not (quiet or as_json)) as progress,
+        ):
+            features, offered, counts = fill_store(
+                pool,
+                settings,
+                keeping,
+                potential=potential,
+                engine=engine,
+                load=load,
+                progress=progress,
+                say=console.warn,
+            )
+        _report_store(features, offered, counts, quiet=quiet, as_json=as_json)
+        return
     metadata = {
         "representation": representation,
         **asdict(representation_options),
@@ -114,6 +157,31 @@ def represent(
         for remark, n in remarks.items():
             console.say(f"{n} structures: {remark}")
         console.output.print(f"{n_rows} rows in {out}", markup=False, soft_wrap=True)
+
+
+def _report_store(
+    features: FeatureStore,
+    offered: Offered,
+    counts: ExtractionCounts,
+    *,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    if as_json:
+        reasons = {place: f"{why[0]} ({why[1]})" for place, why in offered.set_aside.items()}
+        left_out = [f"{offered.source(p)}: {reason}" for p, reason in reasons.items()]
+        record = {
+            **features.describe(),
+            "frames": len(offered),
+            "rows_computed": counts.n_computed,
+            "screened": left_out,
+        }
+        typer.echo(to_json(record), nl=False)
+    elif not quiet:
+        for place, (reason, detail) in offered.set_aside.items():
+            console.say(f"left out {offered.source(place)}: {reason} ({detail})")
+        line = f"{len(features)} rows in {features.path}, {counts.n_computed} of them computed now"
+        console.output.print(line, markup=False, soft_wrap=True)
 
 
 def _describe_input(path: Path, frames: slice) -> list[object]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,12 +14,19 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from labelwise.acquisition import Acquisition, AcquisitionSettings, acquire
+from labelwise.acquisition import Acquisition, AcquisitionSettings, acquire, acquire_stored
 from labelwise.cli import console, options
 from labelwise.cli.app import app
+from labelwise.cli.scale import (
+    describe_extraction,
+    device_here,
+    load_if_given,
+    open_engine,
+    read_store_settings,
+)
 from labelwise.errors import ArgumentError, ReadError, WriteError
 from labelwise.force_uncertainty import FORCE_STD_KEY, predict_force_uncertainty
-from labelwise.potentials import Potential, load_potential
+from labelwise.potentials import Potential
 from labelwise.structures import (
     Screen,
     Source,
@@ -108,6 +116,12 @@ def select(
     device: options.OnDevice = "auto",
     dtype: options.InPrecision = None,
     batch_atoms: options.BatchAtoms = None,
+    store: options.Store = None,
+    memory: options.Memory = None,
+    store_dtype: options.StoreDtype = options.StorageType.float32,
+    workers: options.Workers = 0,
+    ray: options.Ray = None,
+    ray_workers: options.RayWorkers = None,
     summary: Annotated[
         Path | None,
         typer.Option(
@@ -152,6 +166,7 @@ def select(
         group_by=group_by,
     )
     settings.check()
+    keeping = read_store_settings(store, memory, store_dtype, workers, ray)
     if force_std and (model is None or not train):
         raise ArgumentError(
             "--force-std compares the model with labelled forces: give --model and --train"
@@ -168,16 +183,38 @@ def select(
     _check_outputs(out, summary, [*pool, *(train or [])], force=force)
     is_talkative = not (quiet or as_json)
     with console.show_status("loading the model", enabled=is_talkative and model is not None):
-        potential = _load(model, device, dtype, head, trust_model)
+        load = partial(
+            load_if_given,
+            model,
+            device=device,
+            dtype=None if dtype is None else dtype.value,
+            head=head,
+            trust=trust_model,
+        )
+        potential = load(device=device_here(device, ray))
     totals = _count(pool, train) if is_talkative else {}
     with console.show_progress(enabled=is_talkative, totals=totals) as progress:
-        acquisition = acquire(
-            iter_frames(pool),
-            iter_frames(train) if train else (),
-            settings,
-            potential=potential,
-            progress=progress,
-        )
+        if keeping is None:
+            acquisition = acquire(
+                iter_frames(pool),
+                iter_frames(train) if train else (),
+                settings,
+                potential=potential,
+                progress=progress,
+            )
+        else:
+            with open_engine(ray, ray_workers, device) as engine:
+                acquisition = acquire_stored(
+                    pool,
+                    train or [],
+                    settings,
+                    keeping,
+                    potential=potential,
+                    engine=engine,
+                    load=load,
+                    progress=progress,
+                    say=console.warn,
+                )
     chosen = read_sources([pick.source for pick in acquisition.picks])
     annotated = acquisition.annotate(chosen)
     write_structures(out, annotated)  # before what may still fail: no selection is lost
@@ -195,7 +232,7 @@ def select(
     if as_json:
         typer.echo(to_json(record), nl=False)
     elif is_talkative:
-        _show(acquisition, record, out, summary)
+        _show(acquisition, record, out, summary, store)
 
 
 def _required_labels(
@@ -231,24 +268,6 @@ def _note_force_std(
         atoms.info[FORCE_STD_KEY] = float(found.structure_std[i])
         if found.atom_std is not None:
             atoms.arrays[FORCE_STD_KEY] = found.atom_std[i]
-
-
-def _load(
-    model: str | None,
-    device: str,
-    dtype: options.Precision | None,
-    head: str | None,
-    trust_model: bool,
-) -> Potential | None:
-    if model is None:
-        return None
-    return load_potential(
-        model,
-        device=device,
-        dtype=None if dtype is None else dtype.value,
-        head=head,
-        trust=trust_model,
-    )
 
 
 def _count(pool: list[str], train: list[str] | None) -> dict[str, int]:
@@ -293,7 +312,13 @@ def _is_own_batch(path: Path) -> bool:
         return b"labelwise_rank=" in stream.read(1 << 16)
 
 
-def _show(acquisition: Acquisition, record: dict[str, Any], out: Path, summary: Path) -> None:
+def _show(
+    acquisition: Acquisition,
+    record: dict[str, Any],
+    out: Path,
+    summary: Path,
+    store: Path | None,
+) -> None:
     table = Table(box=box.SIMPLE_HEAD, title=None)
     for name, side in (("rank", "right"), ("source", "left"), ("score", "right")):
         table.add_column(name, justify="right" if side == "right" else "left")
@@ -317,6 +342,8 @@ def _show(acquisition: Acquisition, record: dict[str, Any], out: Path, summary: 
         f"{stage.name} {stage.seconds:.1f} s" for stage in acquisition.stages if stage.n_structures
     )
     lines += [f"time: {seconds}", f"batch:   {out}", f"summary: {summary}"]
+    if acquisition.extraction is not None and store is not None:
+        lines.append(describe_extraction(acquisition.extraction, store))
     for line in lines:
         console.output.print(line, markup=False, soft_wrap=True)
 

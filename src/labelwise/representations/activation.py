@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from jaxtyping import Float
 from torch import Tensor
 
 from labelwise.potentials.base import Potential
 from labelwise.potentials.graphs import Batch
-from labelwise.representations.base import ModelRepresentation
+from labelwise.representations.base import ModelRepresentation, RepresentationOptions
 
 
 class Activation(ModelRepresentation):
@@ -28,3 +30,7 @@ class Activation(ModelRepresentation):
     def compute(self, potential: Potential, batch: Batch) -> Float[Tensor, "n d"]:
         """Return (n, d); see ``Potential.activations``."""
         return potential.activations(batch)
+
+    def relevant_options(self, options: RepresentationOptions) -> dict[str, Any]:  # noqa: ARG002
+        """Return nothing: there are no settings."""
+        return {}

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 import numpy as np
 from ase import Atoms
@@ -99,6 +99,14 @@ class ModelRepresentation(ABC):
     def blocks(self, potential: Potential) -> tuple[FeatureBlock, ...]:
         """Return the parts of a row that are normalised on their own; by default one."""
         return (FeatureBlock(self.size(potential)),)
+
+    def relevant_options(self, options: RepresentationOptions) -> dict[str, Any]:
+        """Return those options on which the numbers of a row depend; by default all.
+
+        Args:
+            options: What the representation was made with.
+        """
+        return asdict(options)
 
 
 class StructureRepresentation(ABC):

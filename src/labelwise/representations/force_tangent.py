@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -53,6 +55,12 @@ class ForceTangent(ModelRepresentation):
         """Return (n, d) in the unit of the reduction."""
         return self.reduction(potential)(self._energy.linearise(potential, batch))
 
+    def relevant_options(self, options: RepresentationOptions) -> dict[str, Any]:
+        """Return what the energy's rows depend on, the reduction and the probes."""
+        found = self._energy.relevant_options(options)
+        found |= {"reduction": options.reduction, "n_probes": options.n_probes}
+        return found | {"sketch_dim": options.sketch_dim, "seed": options.seed}
+
     def reduction(self, potential: Potential) -> Reduction:
         """Return what makes rows of this potential's linearised forces."""
         n_weights = self._energy.size(potential)
@@ -92,6 +100,10 @@ class JointTangent(ModelRepresentation):
             FeatureBlock(self._energy.size(potential), self._energy_weight),
             FeatureBlock(self._forces.size(potential), 1.0 - self._energy_weight),
         )
+
+    def relevant_options(self, options: RepresentationOptions) -> dict[str, Any]:
+        """Return those of ``ntk-f``; the weight is that of the blocks."""
+        return self._forces.relevant_options(options)
 
     def compute(self, potential: Potential, batch: Batch) -> Float[Tensor, "n d"]:
         """Return (n, d): eV per unit of weight, then the unit of the reduction."""

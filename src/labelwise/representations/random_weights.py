@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from typing import Any
 
 from jaxtyping import Float
 from torch import Tensor
@@ -55,6 +56,10 @@ class RandomWeights(ModelRepresentation):
             PotentialError: the potential's family cannot be made anew.
         """
         return self._inner.compute(self._network(potential), batch)
+
+    def relevant_options(self, options: RepresentationOptions) -> dict[str, Any]:
+        """Return those of the inner representation, and the seed of the weights."""
+        return self._inner.relevant_options(options) | {"seed": options.seed}
 
     def _network(self, potential: Potential) -> Potential:
         network = self._networks.get(potential)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from jaxtyping import Float
 from torch import Tensor
 
@@ -64,6 +66,13 @@ class EnergyTangent(ModelRepresentation):
         return Linearisation(
             potential, batch, parameters=self.parameters, project=self.sketch_for(potential)
         )
+
+    def relevant_options(self, options: RepresentationOptions) -> dict[str, Any]:
+        """Return the block, and the sketch if there may be one."""
+        found: dict[str, Any] = {"parameters": self.parameters}
+        if self._sketch_dim is not None:
+            found |= {"sketch_dim": self._sketch_dim, "seed": options.seed}
+        return found
 
     def sketch_for(self, potential: Potential) -> CountSketch | None:
         """Return the sketch of rows over the block; None where they are short enough."""

@@ -139,8 +139,13 @@ def iter_raw_frames(specs: Spec | Iterable[Spec]) -> Iterator[RawFrame]:
         ArgumentError: A slice that cannot be read.
         ReadError: As ``iter_frames``, except for the content of extended XYZ frames.
     """
+    yield from iter_raw_parts(expand_specs(specs))
+
+
+def iter_raw_parts(parts: Iterable[FileSlice]) -> Iterator[RawFrame]:
+    """Do the same for specs that were expanded already."""
     index = 0
-    for part in expand_specs(specs):
+    for part in parts:
         n_before = index
         for number, content in _iter_slice(part):
             yield RawFrame(content, Source(str(part.path), number), index)

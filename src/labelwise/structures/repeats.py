@@ -34,10 +34,14 @@ class Fingerprints:
     def __len__(self) -> int:
         return len(self.species)
 
-    def __getitem__(self, place: int) -> Fingerprint:
+    def at(self, place: int) -> Fingerprint:
+        """Return one of them."""
         return Fingerprint(
             self.species[place].tobytes(), int(self.n_atoms[place]), self.projections[place]
         )
+
+    def __getitem__(self, rows: slice | Int64[np.ndarray, " k"]) -> Fingerprints:
+        return Fingerprints(self.species[rows], self.n_atoms[rows], self.projections[rows])
 
     @classmethod
     def of(cls, prints: list[Fingerprint]) -> Fingerprints:
@@ -72,9 +76,9 @@ def find_repeats(
     crowded = _crowded(pool, train)
     labelled, offered = DuplicateIndex(), DuplicateIndex()
     for place in np.flatnonzero(crowded[: len(train)]).tolist():
-        labelled.add(train[place], place)
+        labelled.add(train.at(place), place)
     for place in np.flatnonzero(crowded[len(train) :]).tolist():
-        known = pool[place]
+        known = pool.at(place)
         number = labelled.find(known)
         if number is not None:
             of_train[place] = number
