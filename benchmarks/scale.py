@@ -5,12 +5,12 @@
     python benchmarks/scale.py selection --n 1000000 --d 512
     python benchmarks/scale.py scaling              # n = 1k ... 1M, with a picture
 
-Features are synthetic frames along paths (``selection.make_paths``), made on disk once. Every
-measurement runs in a process of its own that may hold ``--memory`` in all; its peak is what the
-system counted (VmHWM). The yardstick is a plain pass: read the same file piece by piece and
-multiply each piece (r, d) with a (d, d) matrix in float32, in a process of its own with the
-same settings. bmdal_reg selects from as many of the structures as are given by ``--theirs``,
-all in memory, with no bound on it.
+Features are synthetic frames along paths (``selection.make_paths``) in a feature store, made
+once. Every measurement runs in a process of its own that may hold ``--memory`` in all; its peak
+is what the system counted (VmHWM). The yardstick is a plain pass: read the files of the same
+chunks one by one, without checks, and multiply each (r, d) with a (d, d) matrix in float32, in
+a process of its own with the same settings. bmdal_reg selects from as many of the structures as
+are given by ``--theirs``, all in memory, with no bound on it.
 
 Results are written after every measurement; what is there already is not measured again.
 """
@@ -20,6 +20,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import shutil
 import subprocess
 import sys
 from itertools import pairwise
@@ -30,6 +31,7 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
+from labelwise.feature_store import ChunkWriter, FeatureStore, Identity, RowColumns
 from scale_measurements import MEASUREMENTS, Setting
 from selection import describe_machine, make_paths
 
@@ -39,30 +41,41 @@ ROWS_AT_ONCE = 20_000
 
 
 def make_features(folder: Path, n: int, d: int, n_train: int) -> Path:
-    """Make unit rows of pool and labelled structures on disk, unless they are there."""
-    path = folder / f"paths-{n}-{d}-{n_train}.npy"
+    """Make a feature store of labelled structures and a pool, unless it is there."""
+    path = folder / f"paths-{n}-{d}-{n_train}"
     if path.exists():
         return path
-    folder.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(".partial")
-    train = []
-    with partial.open("wb") as file:
-        header = {"descr": "<f4", "fortran_order": False, "shape": (n_train + n, d)}
-        np.lib.format.write_array_header_1_0(file, header)
-        start = file.tell()
-        file.seek(start + 4 * d * n_train)
-        cuts = np.linspace(0, n, 1 + math.ceil(n / ROWS_AT_ONCE)).astype(int)
+    shutil.rmtree(partial, ignore_errors=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    store = FeatureStore.open(partial, Identity("synthetic", ((d, 1.0),)), create=True)
+    cuts = np.linspace(0, n, 1 + math.ceil(n / ROWS_AT_ONCE)).astype(int)
+    train: list[torch.Tensor] = []
+    with store.make_writer() as writer:
         for number, (first, last) in enumerate(pairwise(cuts.tolist())):
             share = n_train * last // n - n_train * first // n
             rows = make_paths(last - first + share, d, seed=number)
-            rows /= torch.linalg.vector_norm(rows, dim=1, keepdim=True)
             train.append(rows[:share])
             pool = rows[share:]  # frames of a path lie together in a file
-            file.write(pool[torch.argsort(pool[:, 0])].numpy().tobytes())
-        file.seek(start)
-        file.write(torch.cat(train).numpy().tobytes())
+            append(writer, pool[torch.argsort(pool[:, 0])].numpy(), first)
+        append(writer, torch.cat(train).numpy(), n)
     partial.rename(path)
     return path
+
+
+def append(writer: ChunkWriter, rows: np.ndarray, first: int) -> None:
+    """Append rows whose keys are numbers from ``first`` on."""
+    k = len(rows)
+    numbers = np.arange(first, first + k, dtype="<u8")
+    keys = np.stack([numbers * np.uint64(0x9E3779B97F4A7C15), numbers], axis=1)
+    columns = RowColumns(
+        keys=keys.view(np.uint8).reshape(k, 16),
+        source_file=["synthetic"] * k,
+        source_frame=numbers.astype(np.int64),
+        projections=np.zeros((k, 8)),
+        species=np.zeros((k, 16), np.uint8),
+    )
+    writer.append(rows, columns)
 
 
 class Results:
@@ -132,7 +145,7 @@ def write_selection_table(results: Results, args: argparse.Namespace) -> None:
         "",
         describe_machine(args.threads) + ".",
         "",
-        *(line for line in __doc__.splitlines()[8:15]),
+        *(line for line in __doc__.splitlines()[7:13]),
         "",
         *rows,
         "",

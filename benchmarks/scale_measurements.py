@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from labelwise.feature_store import FeatureStore, StoreView
 from labelwise.kernels import FeatureKernel, LinearKernel
 from labelwise.memory import peak_resident_bytes, resident_bytes
-from labelwise.row_source import NpyRows, RowSource
 from labelwise.selection import select_batch, select_lcmd, shortlist_by_variance
 from labelwise.selection.base import Ticker
 from labelwise.selection.lcmd import LargestCluster
@@ -28,7 +28,7 @@ PIECE_BYTES = 2**25
 
 @dataclass(frozen=True)
 class Setting:
-    """n structures of d features, of a file that begins with the labelled ones."""
+    """n structures of d features, of a feature store that ends with the labelled ones."""
 
     path: str
     n: int
@@ -40,35 +40,11 @@ class Setting:
     threads: int
 
     def key(self) -> str:
-        """Name the setting, without the place of the file."""
+        """Name the setting, without the place of the store."""
         return (
             f"{self.n:,}, {self.d:,}, {self.n_train:,}, {self.n_select:,}, {self.shortlist:,}, "
             f"{self.memory / 1e9:g} GB"
         )
-
-
-class PoolRows:
-    """The rows of a source from some row on, n of them."""
-
-    def __init__(self, source: RowSource, first: int, n: int) -> None:
-        self._source, self._first, self._n = source, first, n
-        self.width = source.width
-
-    def __len__(self) -> int:
-        return self._n
-
-    def pieces(self) -> list[slice]:
-        """Cut 0..n into slices of the usual size."""
-        size = max(1, PIECE_BYTES // (4 * self.width))
-        return [slice(a, min(a + size, self._n)) for a in range(0, self._n, size)]
-
-    def read(self, rows: slice) -> np.ndarray:
-        """Return consecutive rows."""
-        return self._source.read(slice(rows.start + self._first, rows.stop + self._first))
-
-    def gather(self, idx: np.ndarray) -> np.ndarray:
-        """Return rows in any order."""
-        return self._source.gather(idx + self._first)
 
 
 class Stopwatch:
@@ -85,13 +61,23 @@ class Stopwatch:
         self.seconds[name] = time.perf_counter() - start_s
 
 
-def open_pool(setting: Setting) -> tuple[PoolRows, LinearKernel]:
+def open_pool(setting: Setting) -> tuple[StoreView, LinearKernel]:
     """Return the rows of the pool, and the labelled kernel."""
-    source = NpyRows(Path(setting.path), piece_bytes=PIECE_BYTES)
-    train = LinearKernel.from_rows(
-        torch.from_numpy(source.read(slice(0, setting.n_train))), "cosine"
-    )
-    return PoolRows(source, setting.n_train, setting.n), train
+    store = FeatureStore.open(Path(setting.path))
+    labelled = store.view(np.arange(len(store) - setting.n_train, len(store)))
+    train = LinearKernel.from_rows(torch.from_numpy(labelled.read(slice(None))), "cosine")
+    return store.view(np.arange(setting.n), piece_bytes=PIECE_BYTES), train
+
+
+def iter_plainly(setting: Setting) -> Iterator[np.ndarray]:
+    """Read the files of the pool's chunks as they are, without checks."""
+    n_left = setting.n
+    for folder in sorted(Path(setting.path).glob("c[0-9]*")):
+        values = np.fromfile(folder / "features" / "c" / "0" / "0", dtype="<f4")
+        rows = values[: len(values) // setting.d * setting.d].reshape(-1, setting.d)[:n_left]
+        n_left -= len(rows)
+        if len(rows):
+            yield rows
 
 
 def plan(setting: Setting, rule: str, shortlist: int | None) -> SelectionMemory:
@@ -104,20 +90,18 @@ def plan(setting: Setting, rule: str, shortlist: int | None) -> SelectionMemory:
 
 def plain_pass(setting: Setting, watch: Stopwatch) -> dict[str, Any]:
     """Read once and multiply with a (d, d) matrix."""
-    rows, _ = open_pool(setting)
     matrix = torch.randn(setting.d, setting.d)
     total = 0.0
     with watch.stage("read and multiply"):
-        for piece in rows.pieces():
-            total += float((torch.from_numpy(rows.read(piece)) @ matrix)[0, 0])
+        for rows in iter_plainly(setting):
+            total += float((torch.from_numpy(rows) @ matrix)[0, 0])
     return {"sum": total}
 
 
 def read_only(setting: Setting, watch: Stopwatch) -> dict[str, Any]:
     """Read once."""
-    rows, _ = open_pool(setting)
     with watch.stage("read"):
-        n_read = sum(len(rows.read(piece)) for piece in rows.pieces())
+        n_read = sum(len(rows) for rows in iter_plainly(setting))
     return {"rows": n_read}
 
 
