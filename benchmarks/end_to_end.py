@@ -27,6 +27,7 @@ from perturbed_features import perturbed
 from selection import describe_machine
 
 RESULTS = Path(__file__).parent / "results"
+COMPARED = ("again", "on Ray, a worker a core", "float16", "bfloat16")
 COLUMNS = (
     "run",
     "rows computed",
@@ -72,8 +73,11 @@ def describe(name: str, record: dict[str, Any], picks: list[int]) -> str:
     seconds = {stage["name"]: stage["seconds"] for stage in record["stages"]}
     rates = {stage["name"]: stage["structures_per_second"] for stage in record["stages"]}
     mine = [pick["pool_index"] for pick in record["picks"]]
-    common = len(set(mine) & set(picks)) / len(mine)
-    first = next((i for i, (a, b) in enumerate(zip(mine, picks, strict=True)) if a != b), len(mine))
+    agreement = ""
+    if picks:
+        differ = [i for i, (a, b) in enumerate(zip(mine, picks, strict=True)) if a != b]
+        common = len(set(mine) & set(picks)) / len(mine)
+        agreement = f"{common:.1%}, the first {min(differ, default=len(mine))} in the same order"
     cells = [
         name,
         f"{record['extraction']['rows_computed']:,}",
@@ -83,7 +87,7 @@ def describe(name: str, record: dict[str, Any], picks: list[int]) -> str:
         f"{seconds['select']:.1f}",
         f"{record['wall_s']:.1f}",
         f"{record['peak_mb']:,.0f}",
-        f"{common:.1%}, the first {first} in the same order" if picks else "",
+        agreement,
     ]
     return f"| {' | '.join(cells)} |"
 
@@ -112,6 +116,7 @@ def main() -> None:
         "again": [*chosen, *plain],
         "pv on the whole pool": [*shared, *plain, "--rule", "pv"],
         "lcmd on the whole pool": [*shared, *plain],
+        "on Ray, a worker a core": [*chosen, "--store", str(args.folder / "ray"), "--ray"],
         **{
             dtype: [*chosen, "--store", str(args.folder / dtype), "--store-dtype", dtype]
             for dtype in ("float16", "bfloat16")
@@ -125,7 +130,7 @@ def main() -> None:
     record: dict[str, Any] = {}
     for name, words in runs.items():
         record = run(args, name.replace(" ", "_").replace(",", ""), *words)
-        compared = picks if name in ("again", "float16", "bfloat16") else []
+        compared = picks if name in COMPARED else []
         rows.append(describe(name, record, compared))
         print(rows[-1], flush=True)
         picks = picks or [pick["pool_index"] for pick in record["picks"]]

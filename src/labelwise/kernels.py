@@ -140,6 +140,11 @@ class FeatureKernel(ABC):
         """Return ‖φ̃(x)‖², (n,) float64, fresh."""
         return torch.cat([squared_norms(self.rows(piece)) for piece in self.pieces()])
 
+    def rows_and_norms(self, part: slice) -> tuple[Float[Tensor, "r d"], Float[Tensor, " r"]]:
+        """Return φ̃ and ‖φ̃‖² of consecutive structures, (r, d) and (r,) float64."""
+        rows = self.rows(part)
+        return rows, squared_norms(rows)
+
     def block(self, rows: Rows, other: Kernel, cols: Rows) -> Float[Tensor, "r c"]:
         """Return φ̃(x)ᵀφ̃(z) in the features' precision, (r, c).
 

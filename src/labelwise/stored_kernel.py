@@ -12,6 +12,7 @@ rules decide the same.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -43,7 +44,8 @@ class StoredKernel(FeatureKernel):
         cache_bytes: Pieces to keep, at most so many bytes, on ``device``.
         column_bytes: Whole columns that a rule may keep, at most so many bytes.
         device: Where to multiply.
-        reads_ahead: Read the next piece in a thread while this one is used.
+        reads_ahead: Read the next piece in a thread while this one is used; by default where
+            there is a core that products leave free (else they wait for each other).
 
     Raises:
         ArgumentError: An unknown ``normalise``, a negative size, or pieces that do not make
@@ -58,7 +60,7 @@ class StoredKernel(FeatureKernel):
         cache_bytes: int = 0,
         column_bytes: int | None = None,
         device: torch.device | str = "cpu",
-        reads_ahead: bool = True,
+        reads_ahead: bool | None = None,
     ) -> None:
         if normalise not in ("cosine", "none"):
             raise ArgumentError(f"normalise={normalise!r}: allowed are 'cosine' and 'none'")
@@ -78,6 +80,9 @@ class StoredKernel(FeatureKernel):
         self._kept: dict[int, Tensor] = {}
         self._current: tuple[int, Tensor] | None = None
         self._coming: tuple[int, Future[Float32[np.ndarray, "r d"]]] | None = None
+        if reads_ahead is None:
+            has_gpu = self._device.type != "cpu"
+            reads_ahead = has_gpu or torch.get_num_threads() < (os.cpu_count() or 1)
         self._reader = ThreadPoolExecutor(1, "read-ahead") if reads_ahead else None
         self._diagonal = torch.full((self._n,), torch.nan, dtype=torch.float64, device=self._device)
         self._is_checked = np.zeros(len(self._pieces), dtype=bool)
@@ -119,6 +124,10 @@ class StoredKernel(FeatureKernel):
         for number in np.flatnonzero(~self._is_checked).tolist():
             self._piece(number)
         return self._diagonal.clone()
+
+    def rows_and_norms(self, part: slice) -> tuple[Float[Tensor, "r d"], Float[Tensor, " r"]]:
+        """Return φ̃ and ‖φ̃‖², which was noted when the rows were read."""
+        return self.rows(part), self._diagonal[part]
 
     def pieces(self) -> list[slice]:
         """Return the pieces in which the rows are read."""

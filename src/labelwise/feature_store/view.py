@@ -181,7 +181,10 @@ class StoreView:
             return self._read_part(int(chunk_of[0]), row_of)
         rows = np.empty((len(row_of), self.width), np.float32)
         for part in parts:
-            rows[part] = self._read_part(int(chunk_of[part[0]]), row_of[part])
+            first, last = int(part[0]), int(part[-1])
+            # A slice is copied at the memory's speed, an array of places is not.
+            where = slice(first, last + 1) if last - first + 1 == len(part) else part
+            rows[where] = self._read_part(int(chunk_of[first]), row_of[where])
         return rows
 
     def _read_part(self, place: int, rows: Int32[np.ndarray, " r"]) -> Float32[np.ndarray, "r d"]:

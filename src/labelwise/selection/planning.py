@@ -121,12 +121,14 @@ def plan_selection(
         chunk_size *= 2
     left -= _chunk_bytes(chunk_size, d, n_train) - _chunk_bytes(_LEAST_CHUNK, d, n_train)
     all_rows = 4 * n * d
+    # A shortlist is one pass: new memory for its rows would cost more than reading some again.
+    cache_bytes = min(left, all_rows) if shortlist is None else 0
     return SelectionMemory(
         in_memory=shortlist is None and all_rows <= left,
-        cache_bytes=min(left, all_rows),
+        cache_bytes=cache_bytes,
         column_bytes=column_bytes,
         chunk_size=chunk_size,
-        peak_bytes=budget_bytes - left + min(left, all_rows),
+        peak_bytes=budget_bytes - left + cache_bytes,
     )
 
 

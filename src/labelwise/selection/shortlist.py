@@ -124,6 +124,7 @@ def _shortlist_filtered(
     parts = pool.chunks(chunk_size)
     ticker = Ticker(progress, len(parts))
     for part in parts:
-        top.add(scores.score(pool.rows(part), part.start))
+        rows, sq_norms = pool.rows_and_norms(part)
+        top.add(scores.score(rows, part.start, sq_norms))
         ticker.advance()
     return decide_shortlist(top, prior, n_shortlist, pool.rows, chunk_size=chunk_size)

@@ -80,22 +80,30 @@ class VarianceFilter:
             sq_norms: ‖φ‖², (r,), if it is known.
         """
         own = squared_norms(rows) if sq_norms is None else sq_norms
-        explained = torch.cat(
-            [self._squared_lengths(part) for part in torch.split(rows, _ROWS_AT_ONCE)]
-        )
+        explained = self._squared_lengths(rows)
         margin = self._margin(explained, own)
         value = own - explained if self._subtracts else explained
         return ScoredRows(start, (value - margin).clamp_min_(0.0), value + margin, float(own.max()))
 
     def _squared_lengths(self, rows: Float[Tensor, "r d"]) -> Float64[Tensor, " r"]:
-        """Return ‖Bφ‖², (r,); where B is triangular, only its filled blocks are multiplied."""
-        n = len(self._factor)
+        """Return ‖Bφ‖², (r,); where B is triangular, only its filled blocks are multiplied.
+
+        Products go to one place again and again: fresh memory would cost more than they do.
+        """
+        n, width = self._factor.shape
         total = torch.zeros(len(rows), dtype=torch.float64, device=rows.device)
         size = n if self._subtracts else max(_LEAST_BLOCK, -(-n // _FACTOR_BLOCKS))
-        for part in chunks(n, max(size, 1)):
-            stop = rows.shape[1] if self._subtracts else part.stop
-            product = rows[:, :stop] @ self._factor[part, :stop].T
-            total += product.square_().sum(dim=1)
+        buffer = torch.empty(
+            min(len(rows), _ROWS_AT_ONCE) * size, dtype=torch.float32, device=rows.device
+        )
+        few = zip(torch.split(rows, _ROWS_AT_ONCE), torch.split(total, _ROWS_AT_ONCE), strict=True)
+        for some, lengths in few:
+            for part in chunks(n, max(size, 1)):
+                stop = width if self._subtracts else part.stop
+                factor = self._factor[part, :stop]
+                product = buffer[: len(some) * len(factor)].view(len(some), len(factor))
+                torch.mm(some[:, :stop], factor.T, out=product)
+                lengths += product.square_().sum(dim=1)
         return total
 
     def _margin(
