@@ -82,7 +82,7 @@ def describe(name: str, record: dict[str, Any], picks: list[int]) -> str:
         name,
         f"{record['extraction']['rows_computed']:,}",
         f"{seconds['represent pool']:.1f}",
-        f"{rates['represent pool']:,.0f}",
+        f"{rates['represent pool']:,.0f}" if record["extraction"]["rows_computed"] else "",
         f"{seconds['screen']:.2f}",
         f"{seconds['select']:.1f}",
         f"{record['wall_s']:.1f}",
@@ -90,6 +90,16 @@ def describe(name: str, record: dict[str, Any], picks: list[int]) -> str:
         agreement,
     ]
     return f"| {' | '.join(cells)} |"
+
+
+def describe_command(args: argparse.Namespace) -> str:
+    """Return the command without places of this machine."""
+    pool = " ".join(args.pool)
+    return (
+        f"python benchmarks/end_to_end.py --model {Path(args.model).name} --pool {pool} "
+        f"--train {args.train} --n-total {args.n_total} --shortlist {args.shortlist} "
+        f"--select {args.select} --memory {args.memory}"
+    )
 
 
 def main() -> None:
@@ -138,7 +148,7 @@ def main() -> None:
         text = [
             "# From structures to picks by way of a feature store",
             "",
-            f"`python benchmarks/end_to_end.py {' '.join(sys.argv[1:])}`",
+            f"`{describe_command(args)}`",
             "",
             describe_machine(int(os.environ.get("OMP_NUM_THREADS", "2"))) + ".",
             "",
