@@ -97,7 +97,7 @@ def test_represent_fills_and_store_shows_and_repairs(
     assert "25 rows in rows, 25 of them computed now" in capsys.readouterr().out
     assert main(["store", "rows", "--verify"]) == 0
     shown = capsys.readouterr().out
-    assert "25 of 512 features, float32" in shown
+    assert "25 of 256 features, float32" in shown
     assert "ntk-e (parameters embedding)" in shown
     damage(folder / "rows")
     assert main(["store", "rows"]) == 0

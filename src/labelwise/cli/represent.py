@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +12,7 @@ import typer
 from labelwise.acquisition import AcquisitionSettings, fill_store
 from labelwise.cli import console, options
 from labelwise.cli.app import app
-from labelwise.cli.scale import device_here, load_if_given, open_engine, read_store_settings
+from labelwise.cli.scale import ModelOptions, device_here, open_engine, read_store_settings
 from labelwise.errors import ArgumentError, WriteError
 from labelwise.extraction import ExtractionCounts, Offered
 from labelwise.feature_file import write_features
@@ -89,15 +88,8 @@ def represent(
     chosen = make_representation(representation, representation_options)
     if model is None and isinstance(chosen, ModelRepresentation):
         raise ArgumentError(f"representation {representation!r} needs a model: give --model")
-    load = partial(
-        load_if_given,
-        model,
-        device=device,
-        dtype=None if dtype is None else dtype.value,
-        head=head,
-        trust=trust_model,
-    )
-    potential = load(device=device_here(device, ray))
+    chosen_model = ModelOptions(model, device, dtype, head, trust_model)
+    potential = chosen_model.load(device_here(device, ray))
     if keeping is not None:
         settings = AcquisitionSettings(
             n_select=1,
@@ -115,7 +107,7 @@ def represent(
                 keeping,
                 potential=potential,
                 engine=engine,
-                load=load,
+                load=chosen_model.load,
                 progress=progress,
                 say=console.warn,
             )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -82,13 +83,31 @@ def device_here(device: str, ray: str | None) -> str:
     return device
 
 
-def load_if_given(
-    model: str | None, *, device: str, dtype: str | None, head: str | None, trust: bool
-) -> Potential | None:
-    """Load a model, in this process or in a worker; None for no model."""
-    if model is None:
-        return None
-    return load_potential(model, device=device, dtype=dtype, head=head, trust=trust)
+@dataclass(frozen=True)
+class ModelOptions:
+    """Which model, as the command line says it; loads it in this process or in a worker."""
+
+    model: str | None
+    device: str
+    dtype: options.Precision | None
+    head: str | None
+    trust: bool
+
+    def load(self, device: str | None = None) -> Potential | None:
+        """Load the model; None for no model.
+
+        Args:
+            device: In place of the one that was given.
+        """
+        if self.model is None:
+            return None
+        return load_potential(
+            self.model,
+            device=self.device if device is None else device,
+            dtype=None if self.dtype is None else self.dtype.value,
+            head=self.head,
+            trust=self.trust,
+        )
 
 
 def describe_extraction(counts: ExtractionCounts, store: Path) -> str:

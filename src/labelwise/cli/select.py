@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,9 +17,9 @@ from labelwise.acquisition import Acquisition, AcquisitionSettings, acquire, acq
 from labelwise.cli import console, options
 from labelwise.cli.app import app
 from labelwise.cli.scale import (
+    ModelOptions,
     describe_extraction,
     device_here,
-    load_if_given,
     open_engine,
     read_store_settings,
 )
@@ -183,15 +182,8 @@ def select(
     _check_outputs(out, summary, [*pool, *(train or [])], force=force)
     is_talkative = not (quiet or as_json)
     with console.show_status("loading the model", enabled=is_talkative and model is not None):
-        load = partial(
-            load_if_given,
-            model,
-            device=device,
-            dtype=None if dtype is None else dtype.value,
-            head=head,
-            trust=trust_model,
-        )
-        potential = load(device=device_here(device, ray))
+        chosen_model = ModelOptions(model, device, dtype, head, trust_model)
+        potential = chosen_model.load(device_here(device, ray))
     totals = _count(pool, train) if is_talkative else {}
     with console.show_progress(enabled=is_talkative, totals=totals) as progress:
         if keeping is None:
@@ -211,7 +203,7 @@ def select(
                     keeping,
                     potential=potential,
                     engine=engine,
-                    load=load,
+                    load=chosen_model.load,
                     progress=progress,
                     say=console.warn,
                 )
