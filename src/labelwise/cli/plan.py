@@ -269,10 +269,9 @@ def _describe_run(found: Plan, currency: str) -> list[str]:
 
 def _describe_largest(found: Plan) -> list[str]:
     largest = found.estimate.largest
-    fits = [
-        f"{largest.in_memory_bound:,} in memory",
-        f"{largest.rows_in_memory:,} with all rows in it",
-    ]
+    fits = [f"{largest.in_memory_bound:,} in memory"]
+    if largest.rows_in_memory > 0:  # with a shortlist no rows are kept
+        fits.append(f"{largest.rows_in_memory:,} with all rows in it")
     if found.rates.road.width > 0:
         fits.append(f"{largest.on_disk:,} on the disk")
     if largest.in_hours is not None:
