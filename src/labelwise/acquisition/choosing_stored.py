@@ -63,7 +63,7 @@ def choose_stored(
         train_keys: Of the labelled ones, (m, 16), m >= 0.
         settings: Rule, batch, normalisation and the rest.
         memory_bytes: What the process may occupy; None for half of the machine's memory.
-        device: Where to multiply.
+        device: Where to multiply; on a GPU it is its own free memory that is divided.
         engine: Where a shortlist is scored; None for here.
         report: Called with units of work done and their total.
 
@@ -72,12 +72,16 @@ def choose_stored(
         ReadError: Rows have gone from the store, or it cannot be read.
         SelectionError: The memory does not suffice, or the selection cannot be made.
     """
+    if device.type == "mps":  # has no float64, in which the rules decide
+        device = torch.device("cpu")
     pool_rows, train_rows = _open_views(features, pool_keys, train_keys, settings)
     labelled = torch.from_numpy(train_rows.read(slice(0, len(train_rows)))).to(device)
     train = LinearKernel.from_rows(labelled, settings.resolved_normalise)
     longest = max(piece.stop - piece.start for piece in pool_rows.pieces())
+    budget, resident = _find_budget(memory_bytes, device)
     memory = plan_selection(
-        half_of_memory() if memory_bytes is None else memory_bytes,
+        budget,
+        resident=resident,
         n=len(pool_rows),
         d=pool_rows.width,
         n_train=len(train),
@@ -106,6 +110,18 @@ def choose_stored(
         selection = Selection(kept[within.pool_idx], within.score)
     nearest = find_nearest(pool, train, selection.pool_idx) if len(train) else None
     return StoredChoice(selection, nearest)
+
+
+def _find_budget(memory_bytes: int | None, device: torch.device) -> tuple[int, int | None]:
+    """Return what a selection may hold where it multiplies, and what is held there already.
+
+    On a GPU the rows, the state of the rule and all products are in its memory, of which a
+    fifth is left free; this process then holds little more than the pieces that pass by.
+    """
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return int(0.8 * free), 0
+    return (half_of_memory() if memory_bytes is None else memory_bytes), None
 
 
 def half_of_memory() -> int:
