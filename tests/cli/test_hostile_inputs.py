@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from labelwise.cli import main
-from labelwise.cli import select as select_module
+from labelwise.cli import scale as scale_module
 from labelwise.potentials import Potential
 from labelwise.structures import read_structures
 
@@ -45,10 +45,10 @@ hostile = settings(
 @pytest.fixture(scope="module", autouse=True)
 def _loaded_once(potential: Potential) -> object:
     """Give every run of the command the same model, loaded once."""
-    original = select_module.load_potential
-    select_module.load_potential = lambda *_, **__: potential
+    original = scale_module.load_potential
+    scale_module.load_potential = lambda *_, **__: potential
     yield
-    select_module.load_potential = original
+    scale_module.load_potential = original
 
 
 def choose(path: Path, *more: str) -> tuple[int, str]:

@@ -90,7 +90,7 @@ def test_nothing_runs_on_after_the_driver(
                 os.killpg(driver.pid, sent)  # a terminal sends it to the whole group
             elif sent is not None:
                 driver.send_signal(sent)
-            out, err = driver.communicate("go on\n" if sent is None else None, timeout=60)
+            out, err = driver.communicate("go on\n" if sent is None else None, timeout=180)
         finally:
             driver.kill()
     # Two of Ray's agents look for a minute for the server that was killed with them.

@@ -97,9 +97,10 @@ def fill_in_values(arguments: Sequence[str]) -> list[str]:
         arguments: The command line's words.
     """
     filled: list[str] = []
-    for word, following in zip(arguments, [*arguments[1:], "-"], strict=True):
+    for place, word in enumerate(arguments):
         filled.append(word)
-        if word in _OPTIONAL_VALUED and following.startswith("-"):
+        is_last = place + 1 == len(arguments)
+        if word in _OPTIONAL_VALUED and (is_last or arguments[place + 1].startswith("-")):
             filled.append(_OPTIONAL_VALUED[word])
     return filled
 
