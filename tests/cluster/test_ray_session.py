@@ -17,6 +17,8 @@ DRIVER = """
 import os
 import sys
 import time
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
 import ray  # as a user's script may have done before
 from labelwise.cluster import RayEngine
 
