@@ -35,7 +35,7 @@ class RaySession:
             does not fit goes to temporary files.
 
     Attributes:
-        is_local: Whether the daemons are this session's own.
+        is_local: Whether the daemons are started by this engine's process.
 
     Raises:
         ClusterError: No Ray answers at the address, or none can be started.
@@ -60,7 +60,7 @@ class RaySession:
             self._end = weakref.finalize(self, _stop, None)
 
     def close(self) -> None:
-        """Leave Ray, and end it if this session started it; harmless when repeated."""
+        """Leave Ray, and end it if it was started here; harmless when repeated."""
         if self._end is not None:
             self._end()
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ase import Atoms
-from ase.io.extxyz import read_xyz
+from ase.io.extxyz import key_val_str_to_dict, read_xyz
 
 from labelwise.errors import ReadError
 from labelwise.structures.compression import DECODING_ERRORS, open_binary
@@ -63,12 +63,26 @@ def parse_frame(text: str, where: str) -> Atoms:
     Raises:
         ReadError: The text is not a valid frame; names the place and ASE's reason.
     """
+
+    def parse_comment(line: str) -> dict[str, object]:
+        keys: dict[str, object] = key_val_str_to_dict(line)
+        _check_columns(str(keys.get("Properties", "")), len(text))
+        return keys
+
     try:
-        atoms: Atoms = next(iter(read_xyz(io.StringIO(text), index=0)))
+        frames = read_xyz(io.StringIO(text), index=0, properties_parser=parse_comment)
+        atoms: Atoms = next(iter(frames))
     except Exception as error:  # ASE raises whatever its parser stumbles on
         reason = str(error) or type(error).__name__
         raise ReadError(f"{where}: not a valid extended XYZ frame ({reason})") from error
     return atoms
+
+
+def _check_columns(properties: str, n_characters: int) -> None:
+    """Refuse more columns than a frame has characters: ASE makes room for all of them."""
+    n_columns = sum(max(0, int(n)) for n in properties.split(":")[2::3])
+    if n_columns > n_characters:
+        raise ValueError(f"{n_columns} columns announced, more than an atom's line can hold")
 
 
 def _next_filled(lines: Iterator[str]) -> str:
