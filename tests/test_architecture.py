@@ -20,6 +20,7 @@ ROOMS = [
     "cluster",
     "structures",
     "demo_data",
+    "datasets",
     "potentials",
     "representations",
     "feature_memo",
