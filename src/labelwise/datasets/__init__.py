@@ -1,0 +1,1 @@
+"""Published data sets: read as a stream, checked, and made into pools."""

@@ -7,19 +7,20 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from ase import Atoms
 from ase.constraints import FixAtoms
-from numpy.typing import ArrayLike
 
 from labelwise.errors import ReadError
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
+from labelwise.timing import ProgressCallback
 
 #: Largest force component that a data set may hold, eV/Å: more is a wrong unit or a crash.
 LARGEST_FORCE = 2000.0
 _HEAVIEST = 118
+_EVERY = 100
 
 
 class DataSetError(ReadError):
@@ -77,7 +78,7 @@ class DataFile(ABC):
     Nothing of the size of the file is ever in memory.
     """
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> DataFile:
         """Return the reader itself."""
         return self
 
@@ -116,6 +117,10 @@ class DataFile(ABC):
         """
 
 
+#: Takes a path and structures, and returns how many it wrote.
+Writer = Callable[[Path, Iterable[LabelledStructure]], int]
+
+
 @dataclass(frozen=True)
 class Format:
     """A published format.
@@ -133,8 +138,6 @@ class Format:
         open: Opens a path.
         write: Writes structures to a new file and returns how many; None for formats that are
             read only.
-        reference: Unit system that wrong units are found with: ``all-electron`` for total
-            energies of all electrons, ``none`` where they cannot be told from the numbers.
     """
 
     name: str
@@ -147,7 +150,7 @@ class Format:
     layout: str
     recognise: Callable[[Path], bool]
     open: Callable[[Path], DataFile]
-    write: Callable[[Path, Iterable[LabelledStructure]], int] | None = None
+    write: Writer | None = None
     suffixes: tuple[str, ...] = field(default=())
 
 
@@ -155,14 +158,14 @@ def make_structure(
     entry: Entry,
     where: str,
     *,
-    numbers: ArrayLike,
-    positions: ArrayLike,
+    numbers: Any,
+    positions: Any,
     energy: float,
-    forces: ArrayLike,
-    cell: ArrayLike | None = None,
+    forces: Any,
+    cell: Any = None,
     pbc: bool | tuple[bool, bool, bool] = False,
-    tags: ArrayLike | None = None,
-    fixed: ArrayLike | None = None,
+    tags: Any = None,
+    fixed: Any = None,
     info: dict[str, Any] | None = None,
 ) -> LabelledStructure:
     """Check what was read and make a structure of it.
@@ -242,9 +245,7 @@ def _info_of(entry: Entry) -> dict[str, Any]:
     return {key: value for key, value in named.items() if value is not None}
 
 
-def _floats(
-    values: ArrayLike, shape: tuple[int, ...], what: str, where: str
-) -> np.ndarray[Any, np.dtype[np.float64]]:
+def _floats(values: Any, shape: tuple[int, ...], what: str, where: str) -> np.ndarray:
     try:
         array = np.asarray(values, dtype=np.float64)
     except (TypeError, ValueError) as error:
@@ -256,8 +257,23 @@ def _floats(
     return array
 
 
-def _of_atoms(values: ArrayLike, n_atoms: int, what: str, where: str) -> np.ndarray[Any, Any]:
+def _of_atoms(values: Any, n_atoms: int, what: str, where: str) -> np.ndarray:
     array = np.asarray(values)
     if array.shape != (n_atoms,):
         raise DataSetError(f"{where}: {what}: shape {array.shape}; expected ({n_atoms},)")
     return array
+
+
+def count(
+    structures: Iterable[LabelledStructure],
+    stage: str,
+    total: int | None,
+    progress: ProgressCallback,
+) -> Iterator[LabelledStructure]:
+    """Yield structures and report every hundredth."""
+    n_done = 0
+    for n_done, structure in enumerate(structures, start=1):
+        yield structure
+        if n_done % _EVERY == 0:
+            progress(stage, n_done, total)
+    progress(stage, n_done, total)

@@ -14,7 +14,7 @@ from labelwise.datasets.base import DataSetError
 _SERIES = ((-0.768745, 7 / 3), (0.5, 2.0), (-0.2699, 5 / 3))
 #: Up to krypton, where effective core potentials begin in the usual basis sets.
 _LAST_WITHOUT_CORE = 36
-#: Right units lie within this factor of the estimate; hartree is 27 and kcal/mol 23 times off, and molecules differ by a percent.
+#: Molecules differ from neutral atoms by a percent; hartree is 27 and kcal/mol 23 times off.
 _FACTOR = 2.0
 
 
