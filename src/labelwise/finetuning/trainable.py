@@ -45,7 +45,7 @@ def copy_potential(potential: Potential) -> MacePotential:
     with mace_warnings_silenced():
         # Not a deep copy: mace-torch's EmptyParam cannot be copied, but it can be pickled.
         model = pickle.loads(pickle.dumps(source.model))  # noqa: S301  # our own bytes
-    return MacePotential(model, name=source.name, head=source.head)
+    return MacePotential(model, name=source.name, head=source.head, cueq=source.cueq)
 
 
 def with_new_weights(potential: Potential, *, seed: int, scale: float | None) -> MacePotential:

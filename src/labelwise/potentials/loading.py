@@ -63,6 +63,14 @@ class PotentialFamily(Protocol):
         """Load it; see ``load_potential``."""
 
 
+@runtime_checkable
+class HasKernels(Protocol):
+    """A potential that can be evaluated by more than one implementation."""
+
+    def with_kernels(self, cueq: bool | None) -> Potential:
+        """Return the potential with or without cuEquivariance; see ``load_potential``."""
+
+
 _FAMILIES: dict[str, PotentialFamily] = {}
 
 
@@ -89,6 +97,7 @@ def load_potential(
     dtype: str | torch.dtype | None = None,
     head: str | None = None,
     trust: bool = False,
+    cueq: bool | None = None,
 ) -> Potential:
     """Load a pretrained potential.
 
@@ -104,30 +113,47 @@ def load_potential(
         head: Head of a multi-head model; may be omitted if there is one head, or one that is
             called ``default``.
         trust: Unpickle without a warning.
+        cueq: Evaluate a MACE model's convolutions and contractions with NVIDIA's
+            cuEquivariance (True) or without (False). Rows, weights and hashes mean the same
+            either way. By default the environment variable ``LABELWISE_CUEQ`` decides, which
+            is ``on``, ``off`` or, where it is not set, ``auto``: on a CUDA device where
+            cuequivariance-torch and cuequivariance-ops-torch are installed. Energies, forces,
+            tangents and activations of five atoms are compared before it is used.
 
     Returns:
         The potential, its weights frozen.
 
     Raises:
         PotentialError: no such file or name, not a model, a damaged file, a failed download,
-            an unknown head.
+            an unknown head; cuEquivariance was asked for and cannot evaluate the model.
         ArgumentError: unknown device or type, or a device that is not there.
-        MissingDependencyError: the package that the model needs is not installed.
+        MissingDependencyError: the package that the model needs is not installed, or
+            cuEquivariance was asked for and is not.
 
     Warns:
         UntrustedModelWarning: a file of unknown origin is unpickled.
+        KernelWarning: cuEquivariance was chosen automatically and fails, or gives other
+            results; the model is evaluated without it.
     """
     spec = str(spec)
     family = next((each for each in _FAMILIES.values() if each.recognises(spec)), None)
     if family is None:
         raise PotentialError(_unknown(spec))
-    return family.load(
+    potential = family.load(
         spec,
         device=resolve_device(device),
         dtype=resolve_dtype(dtype),
         head=head,
         trust=trust,
     )
+    if isinstance(potential, HasKernels):
+        return potential.with_kernels(cueq)
+    if cueq:
+        raise PotentialError(
+            f"{potential.name} is a {type(potential).__name__}, which cuEquivariance cannot "
+            "evaluate; only MACE potentials can use it: leave cueq out"
+        )
+    return potential
 
 
 def resolve_device(device: str) -> torch.device:

@@ -21,6 +21,14 @@ from labelwise.potentials.mace_checkpoint import (
     model_config,
 )
 from labelwise.potentials.mace_convolution import NeighbourConvolution, has_scalar_convolution
+from labelwise.potentials.mace_cueq import (
+    CueqContraction,
+    CueqConvolution,
+    can_convolve,
+    choose_kernels,
+    choose_method,
+    is_available,
+)
 from labelwise.potentials.mace_products import ElementwiseContraction
 from labelwise.potentials.passes import note_forward
 
@@ -39,9 +47,12 @@ class MacePotential(Potential):
         model: The mace-torch module as it was loaded, its parameters frozen
             (``requires_grad`` False). Its weights may be changed in place; everything
             here follows.
+        cueq: Whether convolutions and contractions run through cuEquivariance.
     """
 
-    def __init__(self, model: Any, *, name: str, head: str | None = None) -> None:
+    def __init__(
+        self, model: Any, *, name: str, head: str | None = None, cueq: bool = False
+    ) -> None:
         """Wrap a complete model; ``load_potential`` is the usual way to one.
 
         Args:
@@ -49,9 +60,13 @@ class MacePotential(Potential):
                 mace-torch, on its device and in its type; its parameters are frozen.
             name: What to call it.
             head: Head to use; may be None if there is one, or one called ``default``.
+            cueq: Run convolutions and contractions through cuEquivariance, where it has what
+                they need.
 
         Raises:
-            PotentialError: unknown head, or a head is needed.
+            PotentialError: unknown head, a head is needed, or nothing that cuEquivariance
+                could run.
+            MissingDependencyError: cuEquivariance is not installed.
         """
         model.eval().requires_grad_(False)
         self.model = model
@@ -72,7 +87,14 @@ class MacePotential(Potential):
             charge_range=_known_range(specs.get("total_charge")),
             spin_range=_known_range(specs.get("total_spin")),
         )
-        self._view = _FeatureView(model)
+        self.cueq = cueq
+        kernels = _CueqKernels(self.dtype, self.device) if cueq else _Kernels()
+        self._view = _FeatureView(model, kernels)
+        if isinstance(kernels, _CueqKernels) and kernels.n_placed == 0:
+            raise PotentialError(
+                f"{name} has no convolution or contraction that cuEquivariance could run; "
+                "use cueq=False"
+            )
 
     @property
     def content_hash(self) -> str:
@@ -92,7 +114,31 @@ class MacePotential(Potential):
             build = getattr(modules, type(self.model).__name__)
             model = build(**_arguments(config, modules)).to(self.device)
             model.lammps_mliap = self.model.lammps_mliap
-            return MacePotential(model, name=self.name, head=self.head)
+            return MacePotential(model, name=self.name, head=self.head, cueq=self.cueq)
+
+    def with_kernels(self, cueq: bool | None) -> MacePotential:
+        """Return the potential on the kernels asked for, sharing every weight.
+
+        Args:
+            cueq: See ``load_potential``.
+
+        Raises:
+            PotentialError: cuEquivariance was asked for and has nothing for this model, fails,
+                or gives other results.
+            MissingDependencyError: it was asked for and is not installed.
+            ArgumentError: the environment variable has an unknown value.
+
+        Warns:
+            KernelWarning: cuEquivariance was chosen automatically, and fails or gives other
+                results; the potential goes without.
+        """
+
+        def build(with_cueq: bool) -> MacePotential:
+            if with_cueq == self.cueq:
+                return self
+            return MacePotential(self.model, name=self.name, head=self.head, cueq=with_cueq)
+
+        return choose_kernels(build, cueq, available=is_available(self.device))
 
     def block_weights(self, parameters: str) -> list[Tensor]:
         """See ``Potential.block_weights``."""
@@ -209,7 +255,7 @@ class _FeatureView:
     The original module stays as it is, for fine-tuning and saving.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, kernels: _Kernels) -> None:
         self._embedding = _Embedding(model.node_embedding)
         geometry = {
             name: _Geometry(getattr(model, name))
@@ -217,8 +263,8 @@ class _FeatureView:
             if hasattr(model, name)
         }
         self._geometry = tuple(geometry.values())
-        products = torch.nn.ModuleList([_with_fast_contraction(p) for p in model.products])
-        blocks = torch.nn.ModuleList([_with_fast_convolution(b) for b in model.interactions])
+        products = torch.nn.ModuleList([_with_contraction(p, kernels) for p in model.products])
+        blocks = torch.nn.ModuleList([_with_convolution(b, kernels) for b in model.interactions])
         self._model = _with_modules(
             model,
             {
@@ -280,19 +326,54 @@ def _with_modules(module: Any, replaced: dict[str, torch.nn.Module]) -> Any:
     return view
 
 
-def _with_fast_convolution(block: Any) -> Any:
-    if not has_scalar_convolution(block):
+class _Kernels:
+    """What stands in for mace-torch's convolutions and contractions: Labelwise's own."""
+
+    def convolution(self, block: Any) -> torch.nn.Module | None:
+        """Return what to put in place of a block's ``conv_tp``; None to leave it."""
+        return NeighbourConvolution(block.conv_tp) if has_scalar_convolution(block) else None
+
+    def contraction(self, contraction: Any) -> torch.nn.Module:
+        """Return what to put in place of a ``SymmetricContraction``."""
+        return ElementwiseContraction(contraction)
+
+
+class _CueqKernels(_Kernels):
+    """CuEquivariance's where it has them.
+
+    Attributes:
+        n_placed: How many modules it has stood in for.
+    """
+
+    def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
+        self._dtype, self._method = dtype, choose_method(device)
+        self.n_placed = 0
+
+    def convolution(self, block: Any) -> torch.nn.Module | None:
+        if not can_convolve(block):
+            return super().convolution(block)
+        self.n_placed += 1
+        return CueqConvolution(block.conv_tp, method=self._method, dtype=self._dtype)
+
+    def contraction(self, contraction: Any) -> torch.nn.Module:
+        self.n_placed += 1
+        return CueqContraction(contraction, method=self._method, dtype=self._dtype)
+
+
+def _with_convolution(block: Any, kernels: _Kernels) -> Any:
+    convolution = kernels.convolution(block)
+    if convolution is None:
         return block
-    view = _with_modules(block, {"conv_tp": NeighbourConvolution(block.conv_tp)})
+    view = _with_modules(block, {"conv_tp": convolution})
     view.conv_fusion = True  # mace-torch then hands over nodes and edges, and sums no messages
     return view
 
 
-def _with_fast_contraction(product: Any) -> Any:
+def _with_contraction(product: Any, kernels: _Kernels) -> Any:
     contraction = product.symmetric_contractions
     if type(contraction).__name__ != "SymmetricContraction":
         return product
-    return _with_modules(product, {"symmetric_contractions": ElementwiseContraction(contraction)})
+    return _with_modules(product, {"symmetric_contractions": kernels.contraction(contraction)})
 
 
 def _scalar_channels(product: Any) -> torch.Tensor:
