@@ -54,6 +54,26 @@ def test_forces_are_pooled_over_components_not_structures() -> None:
     assert table.forces_rmse == pytest.approx(np.sqrt(12.0))
 
 
+def test_only_the_forces_of_named_atoms_are_compared() -> None:
+    forces = np.zeros((4, 3))
+    forces[0], forces[2, 1] = 0.9, 0.006
+    arguments: dict[str, Any] = {
+        "true_energies": np.zeros(2),
+        "true_forces": np.zeros((4, 3)),
+        "atom_counts": np.array([1, 3]),
+    }
+    kept = np.array([False, True, True, False])
+    table = error_table(np.array([0.001, 0.003]), forces, **arguments, force_atoms=kept)
+    assert (table.n_atoms, table.n_force_atoms) == (4, 2)
+    assert table.forces_mae == pytest.approx(1.0)
+    assert table.forces_rmse == pytest.approx(np.sqrt(6.0))
+    everything = error_table(np.array([0.001, 0.003]), forces, **arguments)
+    assert everything.n_force_atoms == 4
+    assert table.energy_rmse_per_atom == everything.energy_rmse_per_atom
+    with pytest.raises(ArgumentError, match="names 0 atoms"):
+        error_table(np.zeros(2), forces, **arguments, force_atoms=np.zeros(4, dtype=bool))
+
+
 @given(st.integers(1, 6), st.integers(0, 99))
 def test_rmse_is_at_least_mae(n: int, seed: int) -> None:
     rng = np.random.default_rng(seed)

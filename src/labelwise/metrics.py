@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Bool, Float64, Int64
 from numpy.typing import ArrayLike
 
 from labelwise.errors import ArgumentError
@@ -23,6 +23,7 @@ class ErrorTable:
     Attributes:
         n_structures: Structures.
         n_atoms: Atoms in all structures.
+        n_force_atoms: Atoms whose forces are compared: fewer where fixed atoms are left out.
         energy_mae: Mean absolute error of the total energy, meV.
         energy_rmse: Root mean square error of the total energy, meV.
         energy_mae_per_atom: Mean absolute error of the energy per atom, meV/atom.
@@ -33,6 +34,7 @@ class ErrorTable:
 
     n_structures: int
     n_atoms: int
+    n_force_atoms: int
     energy_mae: float
     energy_rmse: float
     energy_mae_per_atom: float
@@ -48,6 +50,7 @@ def error_table(
     true_energies: Float64[np.ndarray, " n"],
     true_forces: Float64[np.ndarray, "N 3"],
     atom_counts: Int64[np.ndarray, " n"],
+    force_atoms: Bool[np.ndarray, " N"] | None = None,
 ) -> ErrorTable:
     """Compare predictions with labels.
 
@@ -57,12 +60,14 @@ def error_table(
         true_energies: (n,) float64, eV.
         true_forces: (N, 3) float64, eV/Å.
         atom_counts: (n,) int64, atoms of each structure, N in all.
+        force_atoms: (N,) bool, the atoms whose forces are compared; None for all.
 
     Returns:
         The errors in meV and meV/Å.
 
     Raises:
-        ArgumentError: no structures, or shapes that do not belong together.
+        ArgumentError: no structures, shapes that do not belong together, or no atom whose
+            forces are compared.
     """
     n, n_atoms = len(atom_counts), int(np.sum(atom_counts))
     shapes_fit = energies.shape == true_energies.shape == (n,)
@@ -75,9 +80,12 @@ def error_table(
         )
     energy = (energies - true_energies) * _MEV
     force = (forces - true_forces) * _MEV
+    if force_atoms is not None:
+        force = _take_atoms(force, force_atoms)
     return ErrorTable(
         n_structures=n,
         n_atoms=n_atoms,
+        n_force_atoms=len(force),
         energy_mae=mean_absolute(energy),
         energy_rmse=root_mean_square(energy),
         energy_mae_per_atom=mean_absolute(energy / atom_counts),
@@ -85,6 +93,19 @@ def error_table(
         forces_mae=mean_absolute(force),
         forces_rmse=root_mean_square(force),
     )
+
+
+def _take_atoms(
+    force: Float64[np.ndarray, "N 3"], force_atoms: Bool[np.ndarray, " m"]
+) -> Float64[np.ndarray, "k 3"]:
+    if force_atoms.shape != (len(force),) or not force_atoms.any():
+        raise ArgumentError(
+            f"force_atoms has shape {force_atoms.shape} and names {int(force_atoms.sum())} atoms; "
+            f"allowed is the shape ({len(force)},) with at least one atom whose forces are "
+            "compared: where all atoms are fixed, let their forces count"
+        )
+    taken: Float64[np.ndarray, "k 3"] = force[force_atoms]
+    return taken
 
 
 def mean_absolute(values: ArrayLike) -> float:

@@ -10,6 +10,7 @@ import numpy as np
 from ase import Atoms
 
 from labelwise.campaign.bench import Bench
+from labelwise.campaign.carried import encode_carried
 from labelwise.campaign.config import CalculatorSection, CampaignConfig, FilesSection
 from labelwise.campaign.durable import (
     SpareSpace,
@@ -214,7 +215,7 @@ class _Collection:
             record |= {"energy": outcome.energy, "forces": outcome.forces.tolist()}
         else:
             record |= {"failed": outcome.reason, "detail": outcome.detail}
-        record["structure"] = encode_structure(task.atoms)
+        record["structure"] = {**encode_structure(task.atoms), **self._encode_carried(task.atoms)}
         self._spare.append_line(directory / LABELS, record)
         cost = {
             "event": "calculation",
@@ -232,6 +233,12 @@ class _Collection:
         else:
             self._n_open[role] -= 1
             self._n_failed_in_a_row = 0
+
+    def _encode_carried(self, atoms: Atoms) -> dict[str, Any]:
+        config = self._state.config
+        keys = (config.data.energy_key, config.data.forces_key)
+        is_replay = config.labeller.kind == "replay"
+        return encode_carried(atoms, left_out=keys, with_results=is_replay)
 
     def _count_failure(self, task: Task, outcome: Failure) -> None:
         """Stop when nothing but failures comes: then the calculation as such is wrong."""

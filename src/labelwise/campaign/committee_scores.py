@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Bool, Float64
 
 from labelwise.campaign.bench import Bench
 from labelwise.campaign.config import CampaignConfig
@@ -18,6 +18,7 @@ from labelwise.errors import LabelError
 from labelwise.metrics import spearman
 from labelwise.potentials import Potential
 from labelwise.structures import Frame, Screen, Source, get_labels
+from labelwise.structures.fixed_atoms import free_atoms
 
 _CHUNK = 256
 
@@ -32,7 +33,8 @@ class CommitteeScores:
         rank_correlation: Under ``energy`` and ``forces`` the Spearman correlation of the
             deviation with the true absolute error of the members' mean, where the pool is
             labelled already; None where it cannot be told. The forces' deviation and error
-            are means over components.
+            are means over components, without those of fixed atoms where
+            ``measure.fixed_forces`` excludes them.
     """
 
     kept: list[tuple[int, Source]]
@@ -90,8 +92,17 @@ def _score(
         [_errors(config, *item) for item in zip(chunk, energies.T, forces, strict=True)]
     )
     score = energy_score if selection.rule == "committee-e" else force_score
-    spread = committee_force_score(forces)
+    spread = committee_force_score(
+        [f[:, _counted(config, frame)] for f, frame in zip(forces, chunk, strict=True)]
+    )
     return np.stack((score, energy_score, errors[:, 0], spread, errors[:, 1]))
+
+
+def _counted(config: CampaignConfig, frame: Frame) -> Bool[np.ndarray, " n_atoms"]:
+    """Return the atoms whose forces count; all of them where all are fixed."""
+    free = free_atoms(frame.atoms)
+    is_left_out = config.measure.fixed_forces == "exclude" and free.any()
+    return free if is_left_out else np.ones(len(free), dtype=bool)
 
 
 def _errors(
@@ -109,7 +120,8 @@ def _errors(
     except LabelError:  # replaying it would fail, too, and be recorded as such
         return np.nan, np.nan
     energy_error = abs(float(energies.mean()) - labels.energy)
-    return energy_error, float(np.abs(forces.mean(axis=0) - labels.forces).mean())
+    force_errors = np.abs(forces.mean(axis=0) - labels.forces)[_counted(config, frame)]
+    return energy_error, float(force_errors.mean())
 
 
 def _correlate(

@@ -20,6 +20,7 @@ from pydantic import (
 from labelwise.acquisition import AcquisitionSettings, list_rules
 from labelwise.campaign.errors import ConfigError
 from labelwise.finetuning import Recipe
+from labelwise.finetuning.recipe import FixedForces
 from labelwise.labelling.checks import MAX_ENERGY_DEVIATION, MAX_FORCE
 from labelwise.labelling.files import MATCH_TOLERANCE
 from labelwise.representations.base import DEFAULT_PROBES
@@ -29,7 +30,20 @@ CONFIG_FILE = "campaign.yaml"
 #: Rules that look at the disagreement of fine-tuned models, not at a representation.
 COMMITTEE_RULES = ("committee-e", "committee-f")
 #: What may change without another result: when to stop, and the machine's side of it.
-FREE_KEYS = ("stop", "labeller.n_workers", "labeller.n_threads", "labeller.time_limit_s")
+FREE_KEYS = (
+    "stop",
+    "labeller.n_workers",
+    "labeller.n_threads",
+    "labeller.time_limit_s",
+    "measure.energy_errors",
+)
+#: Younger settings: a campaign that was begun before them did what these values say.
+_FORMER = {
+    "data.test.split_key": None,
+    "measure.fixed_forces": "count",
+    "finetune.loss_fixed_forces": "count",
+}
+EnergyErrors = Literal["total", "per-atom"]
 ErrorName = Literal[
     "energy_mae",
     "energy_rmse",
@@ -76,13 +90,24 @@ class HeldOut(_Section):
         return self
 
 
+class TestSet(HeldOut):
+    """The test set, and the splits that it is made of.
+
+    Attributes:
+        split_key: Info key that names the split of each test structure, such as ``val_id`` and
+            ``val_ood_ads``; errors are then recorded of each split as well. None for one set.
+    """
+
+    split_key: str | None = None
+
+
 class DataSection(_Section):
     """Structures and the keys of their labels."""
 
     pool: list[str] = Field(min_length=1)
     train: list[str] = []
     valid: HeldOut = HeldOut()
-    test: HeldOut = HeldOut()
+    test: TestSet = TestSet()
     isolated_atoms: str | None = None
     energy_key: str = DEFAULT_ENERGY_KEY
     forces_key: str = DEFAULT_FORCES_KEY
@@ -241,6 +266,31 @@ def _recipe_fields() -> dict[str, Any]:
 FinetuneSection: Any = create_model("FinetuneSection", __base__=_FinetuneBase, **_recipe_fields())
 
 
+class MeasureSection(_Section):
+    """How errors are counted and shown.
+
+    Attributes:
+        fixed_forces: ``exclude`` leaves the forces of fixed atoms (``FixAtoms``, ``move_mask``)
+            out of the errors on the validation and test sets and of what a committee's
+            deviation is held against; ``finetune.loss_fixed_forces`` is the loss's own setting.
+        energy_errors: ``per-atom`` shows energy errors in meV/atom, for sets of structures of
+            different sizes. Both are in ``rounds.jsonl`` whatever is shown.
+    """
+
+    fixed_forces: FixedForces = "count"
+    energy_errors: EnergyErrors = "total"
+
+    @property
+    def energy_error(self) -> ErrorName:
+        """The energy error that is shown."""
+        return "energy_rmse" if self.energy_errors == "total" else "energy_rmse_per_atom"
+
+    @property
+    def energy_unit(self) -> str:
+        """Its unit."""
+        return "meV" if self.energy_errors == "total" else "meV/atom"
+
+
 class Plateau(_Section):
     """Stop when an error has not fallen by a part of itself in so many rounds.
 
@@ -283,6 +333,7 @@ class CampaignConfig(_Section):
     selection: SelectionSection = SelectionSection()
     labeller: LabellerSection
     finetune: FinetuneSection = FinetuneSection()
+    measure: MeasureSection = MeasureSection()
     stop: StopSection = StopSection()
 
     @model_validator(mode="after")
@@ -297,12 +348,17 @@ class CampaignConfig(_Section):
         return self
 
     def result_keys(self) -> dict[str, Any]:
-        """Return the settings that shape the result, flat: dotted key to value."""
+        """Return the settings that shape the result, flat: dotted key to value.
+
+        Settings that were added later are left out where they say what was done before, so that
+        a campaign of an earlier version goes on.
+        """
         flat = _flatten(self.model_dump(mode="json"))
         return {
             key: value
             for key, value in flat.items()
             if not any(key == free or key.startswith(f"{free}.") for free in FREE_KEYS)
+            and not (key in _FORMER and value == _FORMER[key])
         }
 
 

@@ -7,24 +7,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from labelwise.campaign.config import MeasureSection
 from labelwise.campaign.durable import write_file
 from labelwise.campaign.errors import CampaignError
 from labelwise.campaign.stopping import get_curve
 from labelwise.errors import MissingDependencyError
 
 CURVES = "curves.png"
-_PANELS = (
-    ("energy_rmse", "RMSE of the energy, meV"),
-    ("forces_rmse", "RMSE of the forces, meV/Å"),
-)
+_FORCES = ("forces_rmse", "RMSE of the forces, meV/Å")
 
 
-def write_curves(path: Path, rounds: Sequence[dict[str, Any]]) -> None:
+def write_curves(
+    path: Path, rounds: Sequence[dict[str, Any]], measure: MeasureSection | None = None
+) -> None:
     """Draw energy and force errors against the number of labels, as PNG.
 
     Args:
         path: Where to write.
         rounds: Lines of ``rounds.jsonl``.
+        measure: Which energy errors to show; None for those of total energies.
 
     Raises:
         MissingDependencyError: Matplotlib is not installed.
@@ -38,8 +39,10 @@ def write_curves(path: Path, rounds: Sequence[dict[str, Any]]) -> None:
         raise MissingDependencyError("matplotlib", "report", "drawing learning curves") from error
     if not get_curve(rounds, "forces_rmse"):
         raise CampaignError("no round was measured yet: there is no curve to draw")
+    shown = MeasureSection() if measure is None else measure
+    panels = ((shown.energy_error, f"RMSE of the energy, {shown.energy_unit}"), _FORCES)
     figure = Figure(figsize=(8.0, 3.4), layout="constrained")
-    for axes, (name, label) in zip(figure.subplots(1, 2), _PANELS, strict=True):
+    for axes, (name, label) in zip(figure.subplots(1, 2), panels, strict=True):
         n_labels, values = zip(*get_curve(rounds, name), strict=True)
         axes.plot(n_labels, values, "o-", color="#1f4e79", markersize=4)
         axes.set_xlabel("labelled structures")

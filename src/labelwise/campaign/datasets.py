@@ -25,6 +25,7 @@ from labelwise.structures import (
     hash_structure,
     iter_frames,
 )
+from labelwise.structures.split_names import get_split
 
 ReadFrames = Callable[[Sequence[str]], Iterator[Frame]]
 
@@ -60,7 +61,8 @@ def read_given_sets(
             under ``valid`` and ``test``.
 
     Raises:
-        LabelError: A label is missing or not finite; names file and frame.
+        LabelError: A label is missing or not finite, or a test structure does not name its
+            split; names file and frame.
         ReadError: A file cannot be read.
     """
     data = config.data
@@ -72,6 +74,9 @@ def read_given_sets(
         sets[role].append(frame)
     for role, section in (("valid", data.valid), ("test", data.test)):
         sets[role] += _read_labelled(directory, section.files, config)
+    if data.test.split_key is not None:
+        for frame in sets["test"]:
+            get_split(frame.atoms, str(frame.source), data.test.split_key)
     return GivenSets(
         tuple(sets["train"]),
         tuple(sets["valid"]),

@@ -33,6 +33,7 @@ from labelwise.campaign.state import (
     MEASURE,
     ROUNDS,
     SPLIT,
+    SPLITS,
     CampaignState,
     read_state,
     verify_files,
@@ -253,6 +254,7 @@ def _commit(state: CampaignState) -> None:
         "n_labels": len(state.labels),
         "n_failed": len(state.failures),
         "errors": measured["errors"],
+        **({SPLITS: measured[SPLITS]} if SPLITS in measured else {}),
         "weights": measured["weights"],
         "best_epoch": read_json(folder / FINETUNE)["best_epoch"],
         "stages": _sum_stages(state),
@@ -306,6 +308,8 @@ def _describe_round(state: CampaignState) -> str:
     errors = record["errors"].get("test", record["errors"].get("valid"))
     measured = ""
     if errors is not None:
-        measured = f", RMSE {errors['energy_rmse']:.1f} meV and {errors['forces_rmse']:.1f} meV/Å"
+        measure = state.config.measure
+        energy = f"{errors[measure.energy_error]:.1f} {measure.energy_unit}"
+        measured = f", RMSE {energy} and {errors['forces_rmse']:.1f} meV/Å"
     seconds = sum(stage["seconds"] for stage in record["stages"].values())
     return f"round {record['round']}: {record['n_train']} labelled{measured}, {seconds:.0f} s"

@@ -13,7 +13,7 @@ from labelwise.campaign.durable import read_log, sync_folder, write_json
 from labelwise.campaign.errors import CampaignError
 from labelwise.campaign.lock import is_stale, read_holder
 from labelwise.campaign.loop import make_bench
-from labelwise.campaign.state import JOURNAL, CampaignState
+from labelwise.campaign.state import JOURNAL, SPLITS, CampaignState
 from labelwise.campaign.stopping import Forecast, forecast, get_curve, sum_hours
 from labelwise.finetuning import save_potential
 from labelwise.labelling.files import TO_LABEL
@@ -38,7 +38,8 @@ class Status:
         waiting_file: That file; empty if none waits.
         holder: Who runs it; empty if nobody does.
         rounds: The lines of ``rounds.jsonl``.
-        auc: Error to the sum over the rounds, meV and meV/Å.
+        energy_errors: ``total`` or ``per-atom``: which energy errors are shown.
+        auc: Error to the sum over the rounds, meV, meV/atom and meV/Å.
         calculation_hours: Wall time of all calculations, hours.
         hours: Wall time of all stages of finished rounds, hours.
         forecast: What one more batch would bring; None when that cannot be told.
@@ -51,6 +52,7 @@ class Status:
     waiting_file: str
     holder: str
     rounds: tuple[dict[str, Any], ...]
+    energy_errors: str
     auc: dict[str, float]
     calculation_hours: float
     hours: float
@@ -83,7 +85,8 @@ def get_status(state: CampaignState) -> Status:
         waiting_file=str(waiting) if is_waiting else "",
         holder=_describe_holder(state.directory),
         rounds=state.rounds,
-        auc=_sum_curves(state.rounds),
+        energy_errors=state.config.measure.energy_errors,
+        auc=_sum_curves(state.rounds, state.config.measure.energy_error),
         calculation_hours=sum(seconds) / 3600.0,
         hours=sum_hours(state.rounds),
         forecast=forecast(state.rounds, state.config.selection.batch_size),
@@ -143,6 +146,7 @@ def export_round(state: CampaignState, n_round: int, folder: Path) -> Path:
         "round": n_round,
         "n_train": record["n_train"],
         "errors": record["errors"],
+        **({SPLITS: record[SPLITS]} if SPLITS in record else {}),
         "units": "meV, meV/atom, meV/Å",
         "pretrained": state.config.model.path,
         "versions": record["versions"],
@@ -151,9 +155,9 @@ def export_round(state: CampaignState, n_round: int, folder: Path) -> Path:
     return folder
 
 
-def _sum_curves(rounds: Sequence[dict[str, Any]]) -> dict[str, float]:
+def _sum_curves(rounds: Sequence[dict[str, Any]], energy_error: str) -> dict[str, float]:
     sums = {}
-    for error in ("energy_rmse", "forces_rmse"):
+    for error in (energy_error, "forces_rmse"):
         curve = [value for _, value in get_curve(rounds, error)]
         if curve:
             sums[error] = auc_of_curve(curve)

@@ -21,6 +21,7 @@ from labelwise.structures import (
     hash_structure,
     read_sources,
 )
+from labelwise.structures.split_names import get_split
 
 #: Keys of ``picks.json``.
 RANK_CORRELATION = "rank_correlation"
@@ -52,6 +53,7 @@ def run_select(state: CampaignState, bench: Bench) -> None:
         CampaignError: The pool is too small for what round 0 has to choose.
         SelectionError: The rule cannot choose.
         PotentialError: The model fails on a structure.
+        LabelError: A structure of the pool that is to be tested on does not name its split.
     """
     wanted = _wanted(state, bench)
     write_json(state.folder / PICKS, choose_candidates(state, bench, wanted, n_list=1))
@@ -88,8 +90,11 @@ def choose_candidates(
         chosen, found = _choose(state, bench, role, n_select, excluded, n_list)
         diagnosis |= found
         frames = read_sources([each.source for each in chosen])
-        for atoms in frames:
+        split_key = state.config.data.test.split_key if role == "test" else None
+        for each, atoms in zip(chosen, frames, strict=True):
             excluded.add(atoms, 0)
+            if split_key is not None:  # before anything is spent on its label
+                get_split(atoms, str(each.source), split_key)
         n_left -= len(chosen)
         candidates[role] = [
             {

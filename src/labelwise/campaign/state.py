@@ -18,7 +18,7 @@
         batch.extxyz        the same, labelled, for people and other programs
         model.pt            stage finetune: weights
         finetune.json       its history
-        measure.json        stage measure: errors
+        measure.json        stage measure: errors, those of each split among them
 
 A stage is done when its file is there, and files are there whole or not at all. A round is
 done when its line is in ``rounds.jsonl``. So any moment at which a process is killed is one
@@ -36,6 +36,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
+from labelwise.campaign.carried import restore_carried
 from labelwise.campaign.config import CampaignConfig, read_config
 from labelwise.campaign.durable import hash_file, read_json, read_log
 from labelwise.campaign.errors import DamagedStateError
@@ -55,6 +56,9 @@ BATCH_STRUCTURES = "batch.extxyz"
 MODEL = "model.pt"
 FINETUNE = "finetune.json"
 MEASURE = "measure.json"
+
+#: Key of the errors of each split of the test set, in ``measure.json`` and ``rounds.jsonl``.
+SPLITS = "split_errors"
 
 #: The stages of a round and the file that says that it is done.
 STAGES = {"select": PICKS, "label": BATCH, "finetune": FINETUNE, "measure": MEASURE}
@@ -132,6 +136,7 @@ class CampaignState:
             raise DamagedStateError(f"{self.directory / LABELS} has lost the label of {key}")
         record = self.labels[key]
         atoms = decode_structure(record["structure"])
+        restore_carried(atoms, record["structure"])
         atoms.info[self.config.data.energy_key] = record["energy"]
         forces = np.array(record["forces"], dtype=np.float64).reshape(-1, 3)
         atoms.set_array(self.config.data.forces_key, forces)

@@ -30,6 +30,8 @@ data:
     # from_pool: 50         # labelled in round 0
   test:                     # what the learning curves show; likewise
     files: [test.extxyz]
+    split_key: null         # info key of each test structure's split, such as val_id: errors of
+                            # each split on its own, too
   isolated_atoms: null      # a file of single atoms at the labels' level of theory
   energy_key: REF_energy
   forces_key: REF_forces
@@ -85,11 +87,16 @@ finetune:
   max_updates: null
   energy_weight: 10.0
   forces_weight: 10.0
+  loss_fixed_forces: count  # exclude leaves the forces of fixed atoms out of the loss
   ema_decay: 0.99
   clip_norm: 10.0
   early_stop_patience: null
   reference_energies: auto  # refit, labelled, isolated, given, checkpoint
   compiled: false           # updates as machine code, 2 x as fast: CPU and a C++ compiler
+
+measure:
+  fixed_forces: count       # exclude leaves forces of fixed atoms (move_mask) out of all errors
+  energy_errors: total      # or per-atom: what tables and curves show, for sets of many sizes
 
 stop:                       # whichever comes first
   rounds: 10                # after round 0

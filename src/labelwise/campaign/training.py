@@ -14,7 +14,7 @@ from labelwise.campaign.config import CampaignConfig
 from labelwise.campaign.durable import sync_folder, write_json
 from labelwise.campaign.errors import CampaignError
 from labelwise.campaign.seeds import derive_seed
-from labelwise.campaign.state import FINETUNE, MEASURE, MODEL, CampaignState
+from labelwise.campaign.state import FINETUNE, MEASURE, MODEL, SPLITS, CampaignState
 from labelwise.campaign.workshop import describe_fit
 from labelwise.committee import draw_bootstrap, member_seeds
 from labelwise.finetuning import (
@@ -27,6 +27,7 @@ from labelwise.finetuning import (
 )
 from labelwise.potentials import Potential
 from labelwise.structures import Frame
+from labelwise.structures.split_names import get_split
 
 #: What an epoch's record keeps; its seconds would differ from run to run.
 _HISTORY_KEYS = ("epoch", "updates", "learning_rate", "train_loss", "valid_loss", "valid")
@@ -78,7 +79,8 @@ def run_finetune(state: CampaignState, bench: Bench) -> None:
 def run_measure(state: CampaignState, bench: Bench) -> None:
     """Measure the round's model on the validation and the test set.
 
-    A resumed run reads the model from its file, which gives the same numbers.
+    A resumed run reads the model from its file, which gives the same numbers. With
+    ``data.test.split_key`` the errors of each split of the test set are recorded, too.
 
     Args:
         state: A campaign whose next stage is ``measure``.
@@ -90,22 +92,28 @@ def run_measure(state: CampaignState, bench: Bench) -> None:
     """
     potential = bench.model_of(state, state.n_round)
     data = state.config.data
-    errors: dict[str, Any] = {}
+    record: dict[str, Any] = {"round": state.n_round, "weights": potential.content_hash}
+    record["errors"] = {}
     for role in ("valid", "test"):
-        structures = [frame.atoms for frame in bench.held_out_frames(state, role)]
-        if structures:
-            found = evaluate(
-                potential,
-                structures,
-                energy_key=data.energy_key,
-                forces_key=data.forces_key,
-                batch_atoms=state.config.selection.batch_atoms,
-            )
-            errors[role] = asdict(found.errors)
-    write_json(
-        state.folder / MEASURE,
-        {"round": state.n_round, "weights": potential.content_hash, "errors": errors},
-    )
+        frames = bench.held_out_frames(state, role)
+        if not frames:
+            continue
+        key = data.test.split_key if role == "test" else None
+        found = evaluate(
+            potential,
+            _structures(frames),
+            energy_key=data.energy_key,
+            forces_key=data.forces_key,
+            fixed_forces=state.config.measure.fixed_forces,
+            splits=None
+            if key is None
+            else [get_split(f.atoms, str(f.source), key) for f in frames],
+            batch_atoms=state.config.selection.batch_atoms,
+        )
+        record["errors"][role] = asdict(found.errors)
+        if found.split_errors:
+            record[SPLITS] = {name: asdict(table) for name, table in found.split_errors.items()}
+    write_json(state.folder / MEASURE, record)
 
 
 def _finetune_members(state: CampaignState, bench: Bench, train: list[Frame], seed: int) -> None:
@@ -159,6 +167,7 @@ def _make_model(
             seed=seed,
             isolated_atoms=bench.given.isolated_atoms,
             label_keys=(config.data.energy_key, config.data.forces_key),
+            fixed_forces=config.measure.fixed_forces,
         )
         known = bench.workshop.find_fit(key, path)
         if known is not None:
@@ -195,6 +204,7 @@ def _fit(
         forces_key=config.data.forces_key,
         train_sources=[frame.source for frame in train],
         valid_sources=[frame.source for frame in valid],
+        fixed_forces=config.measure.fixed_forces,
         progress=_reporter(bench, label),
     )
 

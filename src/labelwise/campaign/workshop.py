@@ -20,6 +20,7 @@ from labelwise.feature_memo import STATE_KEYS, FeatureMemo
 from labelwise.finetuning import Recipe, save_potential
 from labelwise.potentials import Potential, load_potential
 from labelwise.structures import Frame, get_labels, iter_frames
+from labelwise.structures.fixed_atoms import free_atoms
 from labelwise.structures.reading import expand_specs
 from labelwise.summary import package_versions
 
@@ -132,6 +133,7 @@ def describe_fit(
     seed: int,
     isolated_atoms: Mapping[int, float] | None,
     label_keys: tuple[str, str],
+    fixed_forces: str = "count",
 ) -> str:
     """Return one word for all that decides what a fine-tuning gives.
 
@@ -143,6 +145,7 @@ def describe_fit(
         seed: Of the order of structures.
         isolated_atoms: Atomic number to energy, eV.
         label_keys: Of energies and forces.
+        fixed_forces: Whether validation errors count the forces of fixed atoms.
     """
     content = {
         "start": start.content_hash,
@@ -154,6 +157,9 @@ def describe_fit(
         "isolated_atoms": isolated_atoms,
         "versions": package_versions(),
     }
+    if fixed_forces == "exclude" or recipe.loss_fixed_forces == "exclude":
+        masks = [free_atoms(frame.atoms).tolist() for frame in (*train, *valid)]
+        content |= {"fixed_forces": fixed_forces, "free": masks}
     text = json.dumps(content, sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 

@@ -11,11 +11,11 @@ import typer
 from rich import box
 from rich.table import Table
 
-from labelwise.campaign.config import read_config
+from labelwise.campaign.config import MeasureSection, read_config
 from labelwise.campaign.curves import CURVES, write_curves
 from labelwise.campaign.loop import RunOptions, run_campaign
 from labelwise.campaign.report import Status, export_round, find_best_round, get_status
-from labelwise.campaign.state import read_state
+from labelwise.campaign.state import SPLITS, read_state
 from labelwise.campaign.stopping import get_curve
 from labelwise.campaign.template import write_template
 from labelwise.cli import console, options
@@ -136,11 +136,11 @@ def export(
 
 def _draw(directory: Path, *, quiet: bool) -> None:
     """Draw the learning curves if there are any and matplotlib is installed."""
-    rounds = read_state(directory).rounds
-    if not get_curve(rounds, "forces_rmse"):
+    state = read_state(directory)
+    if not get_curve(state.rounds, "forces_rmse"):
         return
     try:
-        write_curves(directory / CURVES, rounds)
+        write_curves(directory / CURVES, state.rounds, state.config.measure)
     except MissingDependencyError as error:
         if not quiet:
             console.say(str(error))
@@ -152,16 +152,21 @@ def _show(found: Status) -> None:
     for name in columns:
         table.add_column(name, justify="right", no_wrap=True)
     for record in found.rounds:
-        table.add_row(*_row(record))
+        table.add_row(*_row(record, _shown(found).energy_error))
     console.output.print(table)
     for line in _lines(found):
         console.output.print(line, markup=False, soft_wrap=True)
 
 
-def _row(record: dict[str, Any]) -> list[str]:
+def _shown(found: Status) -> MeasureSection:
+    """Return which errors are shown, with their units."""
+    return MeasureSection.model_validate({"energy_errors": found.energy_errors})
+
+
+def _row(record: dict[str, Any], energy_error: str) -> list[str]:
     on = "test" if "test" in record["errors"] else "valid"
     errors = record["errors"].get(on)
-    names = ("energy_rmse", "forces_mae", "forces_rmse")
+    names = (energy_error, "forces_mae", "forces_rmse")
     measured = ["-"] * len(names) if errors is None else [f"{errors[name]:.1f}" for name in names]
     stages = record["stages"]
     seconds = sum(stage["seconds"] for stage in stages.values())
@@ -180,14 +185,29 @@ def _stage_totals(rounds: Sequence[dict[str, Any]]) -> str:
     return ", ".join(f"{name} {seconds:.0f} s" for name, seconds in totals.items())
 
 
+def _split_lines(record: dict[str, Any], shown: MeasureSection) -> list[str]:
+    """Return a line for each split of the test set after a round."""
+    return [
+        f"{name}: {errors['n_structures']} structures, "
+        f"energy RMSE {errors[shown.energy_error]:.1f} {shown.energy_unit}, "
+        f"forces RMSE {errors['forces_rmse']:.1f} meV/Å"
+        for name, errors in record.get(SPLITS, {}).items()
+    ]
+
+
 def _lines(found: Status) -> list[str]:
-    lines = ["errors in meV and meV/Å; all of them are in rounds.jsonl"] if found.rounds else []
+    lines = []
+    shown = _shown(found)
     if found.rounds:
+        unit = shown.energy_unit
+        lines.append(f"errors in {unit} and meV/Å; all of them are in rounds.jsonl")
+        lines += _split_lines(found.rounds[-1], shown)
         lines.append(f"stages: {_stage_totals(found.rounds)}")
     if found.auc:
-        energy, forces = found.auc["energy_rmse"], found.auc["forces_rmse"]
+        energy, forces = found.auc[shown.energy_error], found.auc["forces_rmse"]
         lines.append(
-            f"sum over rounds: energy RMSE {energy:.1f} meV, forces RMSE {forces:.1f} meV/Å"
+            f"sum over rounds: energy RMSE {energy:.1f} {shown.energy_unit}, "
+            f"forces RMSE {forces:.1f} meV/Å"
         )
     failed = ", ".join(f"{n} {reason}" for reason, n in found.failures.items())
     lines.append(f"labels: {found.n_labels}" + (f"; set aside: {failed}" if failed else ""))

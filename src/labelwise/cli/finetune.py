@@ -21,7 +21,8 @@ from labelwise.finetuning import (
     save_potential,
 )
 from labelwise.potentials import Potential, load_potential
-from labelwise.structures import Frame, iter_frames, read_structures, write_text
+from labelwise.structures import Frame, iter_frames, write_text
+from labelwise.structures.split_names import get_split
 from labelwise.summary import describe_potential, package_versions, to_json
 
 
@@ -65,6 +66,24 @@ def finetune_command(
             help="Compile updates for this machine, once; needs the CPU and a C++ compiler.",
         ),
     ] = False,
+    exclude_fixed: Annotated[
+        bool,
+        typer.Option(
+            "--exclude-fixed", help="Errors without the forces of fixed atoms (move_mask)."
+        ),
+    ] = False,
+    exclude_fixed_from_loss: Annotated[
+        bool,
+        typer.Option("--exclude-fixed-from-loss", help="The loss without those forces, too."),
+    ] = False,
+    split_key: Annotated[
+        str | None,
+        typer.Option(
+            "--split-key",
+            metavar="KEY",
+            help="Info key of each test structure's split: errors of each split as well.",
+        ),
+    ] = None,
     isolated_atoms: Annotated[
         str | None,
         typer.Option("--isolated-atoms", metavar="FILE", help="One labelled atom a frame."),
@@ -97,7 +116,11 @@ def finetune_command(
         start=start,
         reference_energies=reference_energies,
         compiled=compiled,
+        loss_fixed_forces="exclude" if exclude_fixed_from_loss else "count",
     )
+    fixed_forces = "exclude" if exclude_fixed else "count"
+    tested = list(iter_frames(test)) if test else []
+    splits = None if split_key is None else _splits(tested, split_key)
     frames, held_out = list(iter_frames(train)), list(iter_frames(valid)) if valid else []
     potential = load_potential(
         model,
@@ -117,20 +140,26 @@ def finetune_command(
             isolated_atoms=_isolated(isolated_atoms, energy_key),
             train_sources=_sources(frames),
             valid_sources=_sources(held_out),
+            fixed_forces=fixed_forces,
             progress=lambda record: progress("fine-tune", record.updates, plan.n_updates),
             energy_key=energy_key,
             forces_key=forces_key,
         )
     save_potential(fitted.potential, out)
-    record = _describe(fitted, potential, recipe, out)
-    if test:
+    record = _describe(fitted, potential, recipe, fixed_forces, out)
+    if tested:
         measured = evaluate(
             fitted.potential,
-            read_structures(test),
+            [frame.atoms for frame in tested],
             energy_key=energy_key,
             forces_key=forces_key,
+            fixed_forces=fixed_forces,
+            splits=splits,
         )
         record["test"] = asdict(measured.errors)
+        if splits is not None:
+            tables = measured.split_errors.items()
+            record["split_errors"] = {name: asdict(errors) for name, errors in tables}
     write_text(out.with_suffix(".json"), to_json(record))
     if as_json:
         typer.echo(to_json(record), nl=False)
@@ -140,6 +169,10 @@ def finetune_command(
 
 def _sources(frames: list[Frame]) -> list[object]:
     return [frame.source for frame in frames]
+
+
+def _splits(frames: list[Frame], key: str) -> list[str]:
+    return [get_split(frame.atoms, str(frame.source), key) for frame in frames]
 
 
 def _isolated(path: str | None, energy_key: str) -> dict[int, float] | None:
@@ -154,11 +187,14 @@ def _isolated(path: str | None, energy_key: str) -> dict[int, float] | None:
     return found
 
 
-def _describe(fitted: FineTuned, potential: Potential, recipe: Recipe, out: Path) -> dict[str, Any]:
+def _describe(
+    fitted: FineTuned, potential: Potential, recipe: Recipe, fixed_forces: str, out: Path
+) -> dict[str, Any]:
     return {
         "format_version": 1,
         "out": str(out),
         "recipe": asdict(recipe),
+        "fixed_forces": fixed_forces,
         "start": describe_potential(potential),
         "model": describe_potential(fitted.potential),
         "versions": package_versions(),
@@ -182,6 +218,7 @@ def _show(fitted: FineTuned, record: dict[str, Any], out: Path) -> None:
     lines = [f"{fitted.n_updates} updates in {fitted.seconds:.1f} s, best epoch {best.epoch}"]
     errors = {"valid": None if best.valid is None else asdict(best.valid)}
     errors["test"] = record.get("test")
+    errors |= {f"test, {name}": each for name, each in record.get("split_errors", {}).items()}
     for name, table in errors.items():
         if table is not None:
             shown = ", ".join(f"{key} {value:.1f}" for key, value in table.items())

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import get_args
 
 import numpy as np
 from ase import Atoms
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64
 
-from labelwise.finetuning.labelled import LabelledSet, prepare_labelled
+from labelwise.errors import ArgumentError
+from labelwise.finetuning.labelled import LabelledSet, prepare_labelled, require_free_atoms
+from labelwise.finetuning.recipe import FixedForces
 from labelwise.finetuning.trainable import (
     get_reference_energies,
     interaction_view,
@@ -31,11 +34,13 @@ class Evaluation:
         energies: (n,) float64, eV, total energies.
         forces: (n_atoms_i, 3) float64 each, eV/Å.
         errors: Against the labels.
+        split_errors: The errors of each split on its own, by its name; empty if none were given.
     """
 
     energies: Float64[np.ndarray, " n"]
     forces: tuple[Float64[np.ndarray, "_ 3"], ...]
     errors: ErrorTable
+    split_errors: Mapping[str, ErrorTable] = field(default_factory=dict)
 
 
 def evaluate(
@@ -44,6 +49,8 @@ def evaluate(
     *,
     energy_key: str = DEFAULT_ENERGY_KEY,
     forces_key: str = DEFAULT_FORCES_KEY,
+    fixed_forces: str = "count",
+    splits: Sequence[str] | None = None,
     batch_atoms: int | None = None,
 ) -> Evaluation:
     """Predict energies and forces and compare them with the labels.
@@ -56,6 +63,9 @@ def evaluate(
         structures: n labelled structures, n >= 1; they are not modified.
         energy_key: Info key of the total energy, eV.
         forces_key: Array key of the forces, eV/Å.
+        fixed_forces: ``exclude`` leaves the forces of fixed atoms (see ``free_atoms``) out of
+            the errors; ``count`` does not look at constraints. Predictions have all atoms.
+        splits: The split that each structure belongs to, (n,); each gets errors of its own.
         batch_atoms: Atoms per batch; by default what suits the device.
 
     Returns:
@@ -64,9 +74,11 @@ def evaluate(
     Raises:
         LabelError: a label that is missing, not finite, or a zero in place of a missing one.
         StructureError: a structure that the potential cannot take.
-        ArgumentError: no structures.
+        ArgumentError: no structures, not as many splits as structures, an unknown word for
+            fixed_forces, or forces of fixed atoms left out where all atoms are fixed.
         PotentialError: a potential of a family that cannot be trained here.
     """
+    check_fixed_forces(fixed_forces)
     labelled = prepare_labelled(
         potential.graph_builder,
         structures,
@@ -75,12 +87,16 @@ def evaluate(
         forces_key=forces_key,
     )
     source = require_trainable(potential)
-    return evaluate_labelled(
+    found = evaluate_labelled(
         interaction_view(source),
         labelled,
         reference_of(labelled.graphs, get_reference_energies(source)),
+        fixed_forces=fixed_forces,
         batch_atoms=batch_atoms,
     )
+    if splits is None:
+        return found
+    return replace(found, split_errors=_compare_splits(found, labelled, splits, fixed_forces))
 
 
 def evaluate_labelled(
@@ -88,6 +104,7 @@ def evaluate_labelled(
     labelled: LabelledSet,
     reference: Float64[np.ndarray, " n"],
     *,
+    fixed_forces: str = "count",
     batch_atoms: int | None = None,
 ) -> Evaluation:
     """Evaluate a potential that gives interaction energies.
@@ -96,22 +113,25 @@ def evaluate_labelled(
         view: A potential without reference energies.
         labelled: n structures with graphs and labels.
         reference: (n,) float64, eV, their reference energies.
+        fixed_forces: See ``evaluate``.
         batch_atoms: Atoms per batch; by default what suits the device.
 
     Returns:
         Predictions and errors.
 
     Raises:
-        ArgumentError: no structures.
+        ArgumentError: no structures, or all atoms are fixed and their forces left out.
     """
     energies, forces = predict_graphs(view, labelled.graphs, batch_atoms=batch_atoms)
-    return compare(energies + reference, forces, labelled)
+    return compare(energies + reference, forces, labelled, fixed_forces=fixed_forces)
 
 
 def compare(
     energies: Float64[np.ndarray, " n"],
     forces: tuple[Float64[np.ndarray, "_ 3"], ...],
     labelled: LabelledSet,
+    *,
+    fixed_forces: str = "count",
 ) -> Evaluation:
     """Hold predictions against labels.
 
@@ -119,21 +139,75 @@ def compare(
         energies: (n,) float64, eV, total energies.
         forces: (n_atoms_i, 3) float64 each, eV/Å.
         labelled: n structures.
+        fixed_forces: See ``evaluate``.
 
     Returns:
         Predictions and errors.
 
     Raises:
-        ArgumentError: no structures.
+        ArgumentError: no structures, or all atoms are fixed and their forces left out.
     """
-    table = error_table(
-        energies,
-        np.concatenate([np.zeros((0, 3)), *forces]),
-        true_energies=labelled.energies,
-        true_forces=np.concatenate([np.zeros((0, 3)), *labelled.forces]),
-        atom_counts=labelled.atom_counts,
-    )
+    everything = np.arange(labelled.n_structures)
+    table = _table_of(energies, forces, labelled, everything, fixed_forces, "evaluated")
     return Evaluation(energies, forces, table)
+
+
+def check_fixed_forces(word: str) -> None:
+    """Raise unless a word says what to do with the forces of fixed atoms.
+
+    Raises:
+        ArgumentError: It is neither ``count`` nor ``exclude``.
+    """
+    if word not in get_args(FixedForces):
+        raise ArgumentError(
+            f"fixed_forces is {word!r}; allowed are {', '.join(get_args(FixedForces))}"
+        )
+
+
+def _compare_splits(
+    found: Evaluation, labelled: LabelledSet, splits: Sequence[str], fixed_forces: str
+) -> dict[str, ErrorTable]:
+    """Return the errors of each split, by name in alphabetical order."""
+    if len(splits) != labelled.n_structures:
+        raise ArgumentError(
+            f"splits has {len(splits)} entries for {labelled.n_structures} structures; allowed "
+            "is one each"
+        )
+    names = np.array(splits)
+    return {
+        name: _table_of(
+            found.energies,
+            found.forces,
+            labelled,
+            np.flatnonzero(names == name),
+            fixed_forces,
+            f"{name!r}",
+        )
+        for name in sorted(set(splits))
+    }
+
+
+def _table_of(
+    energies: Float64[np.ndarray, " n"],
+    forces: tuple[Float64[np.ndarray, "_ 3"], ...],
+    labelled: LabelledSet,
+    idx: Int64[np.ndarray, " m"],
+    fixed_forces: str,
+    role: str,
+) -> ErrorTable:
+    """Return the errors of some structures of a set."""
+    free = None
+    if fixed_forces == "exclude" and len(idx):
+        require_free_atoms(labelled, role, idx=idx)
+        free = np.concatenate([labelled.free[i] for i in idx])
+    return error_table(
+        energies[idx],
+        np.concatenate([np.zeros((0, 3)), *(forces[i] for i in idx)]),
+        true_energies=labelled.energies[idx],
+        true_forces=np.concatenate([np.zeros((0, 3)), *(labelled.forces[i] for i in idx)]),
+        atom_counts=labelled.atom_counts[idx],
+        force_atoms=free,
+    )
 
 
 def predict_graphs(

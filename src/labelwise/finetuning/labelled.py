@@ -7,11 +7,12 @@ from dataclasses import dataclass
 
 import numpy as np
 from ase import Atoms
-from jaxtyping import Float64, Int64
+from jaxtyping import Bool, Float64, Int64
 
 from labelwise.errors import ArgumentError, LabelError, StructureError
 from labelwise.potentials import Graph, GraphBuilder
 from labelwise.structures import Labels, get_labels
+from labelwise.structures.fixed_atoms import free_atoms
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
 
 
@@ -24,12 +25,14 @@ class LabelledSet:
         energies: (n,) float64, eV, total energies.
         forces: (n_atoms_i, 3) float64 each, eV/Å.
         atom_counts: (n,) int64.
+        free: (n_atoms_i,) bool each, the atoms that are not fixed.
     """
 
     graphs: tuple[Graph, ...]
     energies: Float64[np.ndarray, " n"]
     forces: tuple[Float64[np.ndarray, "_ 3"], ...]
     atom_counts: Int64[np.ndarray, " n"]
+    free: tuple[Bool[np.ndarray, " _"], ...]
 
     @property
     def n_structures(self) -> int:
@@ -83,7 +86,35 @@ def prepare_labelled(
     _refuse_all_zero_forces(labels, role, forces_key)
     energies = np.array([label.energy for label in labels], dtype=np.float64)
     counts = np.array([graph.n_atoms for graph in graphs], dtype=np.int64)
-    return LabelledSet(tuple(graphs), energies, tuple(label.forces for label in labels), counts)
+    return LabelledSet(
+        graphs=tuple(graphs),
+        energies=energies,
+        forces=tuple(label.forces for label in labels),
+        atom_counts=counts,
+        free=tuple(free_atoms(atoms) for atoms in structures),
+    )
+
+
+def require_free_atoms(
+    labelled: LabelledSet, role: str, *, idx: Int64[np.ndarray, " m"] | None = None
+) -> None:
+    """Raise unless the forces of at least one atom are left when those of fixed ones are not used.
+
+    Args:
+        labelled: The set.
+        role: What it is, for the message: ``validation``.
+        idx: (m,) int64, only these of its structures; None for all.
+
+    Raises:
+        ArgumentError: All atoms of all structures are fixed.
+    """
+    places = range(labelled.n_structures) if idx is None else idx.tolist()
+    if not any(labelled.free[i].any() for i in places):
+        raise ArgumentError(
+            f"all {sum(len(labelled.free[i]) for i in places)} atoms of the {len(places)} {role} "
+            "structures are fixed, so that no forces are left; let the forces of fixed atoms "
+            "count, or give structures with free atoms"
+        )
 
 
 def _refuse_zeros(

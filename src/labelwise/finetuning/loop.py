@@ -66,6 +66,7 @@ class Loop:
         schedule: Schedule,
         seed: int,
         progress: Callable[[EpochRecord], None] | None,
+        fixed_forces: str = "count",
     ) -> None:
         """Set up a run.
 
@@ -79,10 +80,11 @@ class Loop:
             schedule: What they come to.
             seed: Order of the structures.
             progress: Called with each record.
+            fixed_forces: Whether the recorded errors count the forces of fixed atoms.
         """
         self._potential, self._train, self._valid = potential, train, valid
         self._recipe, self._schedule, self._seed = recipe, schedule, seed
-        self._progress = progress
+        self._progress, self._fixed_forces = progress, fixed_forces
         self._train_reference = reference_of(train.graphs, reference)
         self._valid_reference = reference_of(valid.graphs, reference)
         self._network = training_network(potential, compiled=recipe.compiled)
@@ -204,6 +206,7 @@ class Loop:
             idx,
             dtype=self._potential.dtype,
             device=self._potential.device,
+            fixed_forces=self._recipe.loss_fixed_forces,
         )
 
     def _evaluate(self) -> Evaluation:
@@ -212,12 +215,19 @@ class Loop:
         energies, forces = self._valid_inputs.predict()
         for weight in self._weights:
             weight.requires_grad_(True)
-        return compare(energies + self._valid_reference, forces, self._valid)
+        return compare(
+            energies + self._valid_reference,
+            forces,
+            self._valid,
+            fixed_forces=self._fixed_forces,
+        )
 
     def _loss_of(self, found: Evaluation) -> float:
         """Return the recipe's loss of the whole validation set as one batch."""
         energy = (found.energies - self._valid.energies) / self._valid.atom_counts
         force = np.concatenate(found.forces) - np.concatenate(self._valid.forces)
+        if self._recipe.loss_fixed_forces == "exclude":
+            force = force[np.concatenate(self._valid.free)]
         delta = self._recipe.huber_delta
         return float(
             self._recipe.energy_weight * mean_huber(energy, delta)
@@ -271,7 +281,7 @@ class Loop:
 
 
 def mean_huber(difference: np.ndarray, delta: float) -> float:
-    """Return the mean of Huber's function, a parabola within ±delta and lines beyond."""
+    """Return the mean of Huber's function, a parabola within ±delta and lines beyond; 0 of none."""
     size = np.abs(difference)
     values = np.where(size <= delta, 0.5 * size**2, delta * (size - 0.5 * delta))
-    return float(values.mean())
+    return float(values.mean()) if values.size else 0.0

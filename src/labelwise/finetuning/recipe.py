@@ -13,6 +13,8 @@ ScheduleName = Literal["reaction-paths", "fixed"]
 Start = Literal["pretrained", "last", "scratch"]
 ReferenceEnergies = Literal["auto", "refit", "labelled", "isolated", "given", "checkpoint"]
 Annealing = Literal["none", "linear"]
+#: Whether the forces of fixed atoms count in an error or a loss.
+FixedForces = Literal["count", "exclude"]
 
 # Batch size and learning rate up to so many training structures.
 _REACTION_PATHS = ((20, 1, 1e-3), (100, 2, 5e-3), (None, 4, 5e-3))
@@ -40,6 +42,10 @@ class Recipe:
         max_updates: Stop after so many updates, whatever the epochs; None for no limit.
         energy_weight: w_E, dimensionless.
         forces_weight: w_F, dimensionless.
+        loss_fixed_forces: ``exclude`` leaves the forces of fixed atoms (``free_atoms`` says which
+            are not) out of the loss, of training and of validation, and thereby out of the choice
+            of the epoch; ``count`` does not look at constraints. A batch in which every atom is
+            fixed then teaches its energies alone.
         huber_delta: Where h turns from a parabola into a line, eV/atom and eV/Å.
         amsgrad: AMSGrad in place of Adam.
         ema_decay: Decay per update of the moving average of the weights, which is what is
@@ -84,6 +90,7 @@ class Recipe:
     max_updates: int | None = None
     energy_weight: float = 10.0
     forces_weight: float = 10.0
+    loss_fixed_forces: str = "count"
     huber_delta: float = 0.01
     amsgrad: bool = True
     ema_decay: float | None = 0.99
@@ -133,6 +140,7 @@ _CHOICES = {
     "start": Start,
     "reference_energies": ReferenceEnergies,
     "annealing": Annealing,
+    "loss_fixed_forces": FixedForces,
 }
 
 

@@ -145,13 +145,13 @@ def trace_prediction(potential: MacePotential) -> torch.fx.GraphModule:
 
 def update_inputs(batch: LeanBatch, targets: Targets, recipe: Recipe) -> list[Tensor]:
     """Write a batch, its targets and the loss as inputs of ``trace_update``'s graph."""
-    n_structures, n_atoms = targets.energies.shape[0], targets.forces.shape[0]
+    n_structures = targets.energies.shape[0]
     values = [
         targets.atom_counts,
         targets.energies,
         targets.forces,
         torch.full_like(targets.energies, recipe.energy_weight / n_structures),
-        targets.forces.new_full((n_atoms,), recipe.forces_weight / (3 * n_atoms)),
+        targets.force_shares(recipe.forces_weight),
         targets.energies.new_tensor(recipe.huber_delta),
     ]
     return _fill_up([*_tensors_of(batch), *values], UPDATE_AXES)

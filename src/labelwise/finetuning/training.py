@@ -11,7 +11,8 @@ from ase import Atoms
 from ase.data import chemical_symbols
 
 from labelwise.errors import ArgumentError
-from labelwise.finetuning.labelled import LabelledSet, prepare_labelled
+from labelwise.finetuning.evaluation import check_fixed_forces
+from labelwise.finetuning.labelled import LabelledSet, prepare_labelled, require_free_atoms
 from labelwise.finetuning.loop import EpochRecord, Loop
 from labelwise.finetuning.recipe import Recipe, resolve_schedule
 from labelwise.finetuning.references import choose_references
@@ -64,6 +65,7 @@ def finetune(
     forces_key: str = DEFAULT_FORCES_KEY,
     train_sources: Sequence[object] | None = None,
     valid_sources: Sequence[object] | None = None,
+    fixed_forces: str = "count",
     progress: Callable[[EpochRecord], None] | None = None,
 ) -> FineTuned:
     """Fit a potential to labelled structures.
@@ -85,13 +87,16 @@ def finetune(
         forces_key: Array key of the forces, eV/Å.
         train_sources: Where each training structure came from, for messages.
         valid_sources: The same for the validation structures.
+        fixed_forces: ``exclude`` leaves the forces of fixed atoms out of the errors on the
+            validation set; the loss has a setting of its own, ``Recipe.loss_fixed_forces``.
         progress: Called with each record as it is made.
 
     Returns:
         The fitted potential, its history and what was noticed.
 
     Raises:
-        ArgumentError: no training structures, a negative seed, or missing reference energies.
+        ArgumentError: no training structures, a negative seed, missing reference energies, or
+            forces of fixed atoms left out where all atoms are fixed.
         LabelError: a label that is missing, not finite, or a zero in place of a missing one.
         StructureError: a structure that the potential cannot take.
         PotentialError: a potential of a family that cannot be trained here.
@@ -100,6 +105,7 @@ def finetune(
     MLIPs*, appendix B.
     """
     begin = time.perf_counter()
+    check_fixed_forces(fixed_forces)
     source = require_trainable(potential)
     if not train or seed < 0:
         raise ArgumentError(
@@ -110,11 +116,17 @@ def finetune(
     builder = source.graph_builder
     labelled = prepare_labelled(builder, train, role="training", sources=train_sources, **keys)
     held_out = prepare_labelled(builder, valid, role="validation", sources=valid_sources, **keys)
+    if fixed_forces == "exclude" and held_out.n_structures:
+        require_free_atoms(held_out, "validation")
+    if recipe.loss_fixed_forces == "exclude" and recipe.forces_weight > 0:
+        require_free_atoms(labelled, "training")
     work = _start(source, labelled, recipe, seed)
     choice = choose_references(work, labelled, held_out, recipe, isolated_atoms)
     set_reference_energies(work, np.zeros(len(work.elements)))
     schedule = resolve_schedule(recipe, labelled.n_structures)
-    loop = Loop(work, labelled, held_out, choice.energies, recipe, schedule, seed, progress)
+    loop = Loop(
+        work, labelled, held_out, choice.energies, recipe, schedule, seed, progress, fixed_forces
+    )
     loop.run()
     set_reference_energies(work, choice.energies)
     work.model.requires_grad_(False)

@@ -1,0 +1,73 @@
+"""What a campaign's log keeps of a structure beside elements, positions and cell."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.constraints import FixAtoms, FixBondLength, FixCartesian
+
+from labelwise.campaign.carried import encode_carried, restore_carried
+from labelwise.labelling.encoding import decode_structure, encode_structure
+from labelwise.structures.fixed_atoms import free_atoms
+from tests.campaign.slabs import label, make_slab
+
+
+def there_and_back(atoms, **settings):  # type: ignore[no-untyped-def]
+    encoded = {**encode_structure(atoms), **encode_carried(atoms, **settings)}
+    plain = json.loads(json.dumps(encoded, allow_nan=False))
+    again = decode_structure(plain)
+    restore_carried(again, plain)
+    return again
+
+
+def test_constraints_arrays_and_info_come_back() -> None:
+    atoms = label(make_slab(1))
+    atoms.set_constraint([FixAtoms([0, 3]), FixCartesian([1], mask=(True, False, True))])
+    atoms.arrays["names"] = np.array([f"a{i}" for i in range(len(atoms))])
+    atoms.arrays["is_surface"] = atoms.get_tags() == 1
+    again = there_and_back(atoms)
+    assert again == atoms
+    assert [c.todict() for c in again.constraints] == [c.todict() for c in atoms.constraints]
+    assert {*again.arrays} == {*atoms.arrays}
+    for name, values in atoms.arrays.items():
+        assert np.array_equal(again.arrays[name], values), name
+        assert again.arrays[name].dtype.kind == values.dtype.kind, name
+    assert np.array_equal(again.info["virial"], atoms.info["virial"])
+    assert again.info["split"] == "val_ood"
+
+
+def test_labels_are_left_out_and_stored_results_only_kept_on_request() -> None:
+    atoms = label(make_slab(0))
+    atoms.calc = SinglePointCalculator(
+        atoms, energy=-1.0, forces=np.ones((len(atoms), 3)), stress=np.arange(6.0)
+    )
+    keys = ("REF_forces",)
+    again = there_and_back(atoms, left_out=keys)
+    assert again.calc is None
+    assert "REF_forces" not in again.arrays
+    again = there_and_back(atoms, left_out=keys, with_results=True)
+    assert again.calc.results.keys() == {"stress"}
+    assert np.array_equal(again.calc.results["stress"], np.arange(6.0))
+
+
+def test_what_json_cannot_hold_is_not_carried() -> None:
+    atoms = make_slab(0)
+    atoms.set_constraint([FixBondLength(0, 1), FixAtoms([2])])
+    atoms.arrays["gap"] = np.full(len(atoms), np.nan)
+    atoms.info.update(gap=np.array([np.inf]), ragged=[[1], [1, 2]], nested={"a": 1})
+    again = there_and_back(atoms)
+    assert free_atoms(again).tolist() == [i != 2 for i in range(len(atoms))]
+    assert len(again.constraints) == 1
+    assert "gap" not in again.arrays
+    assert {*again.info} == {*atoms.info} - {"gap", "ragged", "nested"}
+
+
+def test_a_record_of_an_earlier_version_is_read() -> None:
+    atoms = make_slab(0)
+    encoded = encode_structure(atoms)
+    again = decode_structure(encoded)
+    restore_carried(again, encoded)
+    assert not again.constraints
+    assert again == decode_structure(encoded)
