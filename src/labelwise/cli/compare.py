@@ -33,7 +33,7 @@ from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
 
 #: The study as it is run, when a budget or options changed it.
 RESOLVED_FILE = "study.resolved.yaml"
-_PRESET, _PART, _SCALE = "Preset", "Part of a study", "Scale"
+_PRESET, _PART, _SCALE, _ERRORS = "Preset", "Part of a study", "Scale", "Errors"
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,8 @@ def compare(
             "--data",
             metavar="PATH...",
             help="Labelled structures of a preset: files, or folders of pool, valid and "
-            "test.extxyz; by default the embedded reactions.",
+            "test.extxyz; by default the embedded reactions. Or published files, see 'labelwise "
+            "data list'.",
             rich_help_panel=_PRESET,
         ),
     ] = None,
@@ -103,6 +104,15 @@ def compare(
             rich_help_panel=_PRESET,
         ),
     ] = "3",
+    size: Annotated[
+        int | None,
+        typer.Option(
+            "--size",
+            min=10,
+            help="Structures of a published data set in place of the protocol's number.",
+            rich_help_panel=_PRESET,
+        ),
+    ] = None,
     methods: Annotated[
         str | None,
         typer.Option("--methods", help="These only: a,b,c.", rich_help_panel=_PART),
@@ -133,6 +143,30 @@ def compare(
             "--compile/--no-compile",
             help="Compile updates for this machine, once; needs a C++ compiler.",
             rich_help_panel=_SCALE,
+        ),
+    ] = None,
+    split_key: Annotated[
+        str | None,
+        typer.Option(
+            "--split-key",
+            help="Info key of a test structure's split; tables of each split as well.",
+            rich_help_panel=_ERRORS,
+        ),
+    ] = None,
+    exclude_fixed: Annotated[
+        bool,
+        typer.Option(
+            "--exclude-fixed",
+            help="Leave the forces of fixed atoms out of errors.",
+            rich_help_panel=_ERRORS,
+        ),
+    ] = False,
+    energy_errors: Annotated[
+        str | None,
+        typer.Option(
+            "--energy-errors",
+            help="total, or per-atom for structures of different sizes.",
+            rich_help_panel=_ERRORS,
         ),
     ] = None,
     budget: Annotated[
@@ -236,9 +270,18 @@ def compare(
             "forces_key": forces_key,
             "shift": _names(shift) or [],
             "strength": _numbers(strength, "--strength"),
+            "size": size,
         }
         place = _make_preset(str(preset), arguments, out, force=force)
-    adjusted = adjust_study(place.study, n_updates=updates, stride=thin, compiled=compiled)
+    adjusted = adjust_study(
+        place.study,
+        n_updates=updates,
+        stride=thin,
+        compiled=compiled,
+        split_key=split_key,
+        fixed_forces="exclude" if exclude_fixed else None,
+        energy_errors=energy_errors,
+    )
     place = replace(place, study=adjusted)
     n_processes = processes if processes is not None else _count_devices(place.study)
     if budget is not None:

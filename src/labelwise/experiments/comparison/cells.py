@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +13,8 @@ import yaml
 from labelwise.campaign.config import CONFIG_FILE, CampaignConfig, read_config
 from labelwise.campaign.durable import read_json, read_log, write_file, write_json
 from labelwise.campaign.selecting import RANK_CORRELATION
-from labelwise.campaign.state import PICKS, ROUNDS
-from labelwise.experiments.comparison.results import ERRORS, CellResult, RoundCost
+from labelwise.campaign.state import PICKS, ROUNDS, SPLITS
+from labelwise.experiments.comparison.results import MEASURED, CellResult, RoundCost
 from labelwise.experiments.comparison.study import Cell, StudyError
 
 FINISHED = "finished.json"
@@ -103,10 +103,7 @@ def _read_cell(cell: Cell) -> CellResult | None:
     return CellResult(
         key=cell.key,
         n_labels=tuple(int(record["n_train"]) for record in rounds),
-        curves={
-            name: tuple(float(record["errors"]["test"][name]) for record in rounds)
-            for name in ERRORS
-        },
+        curves=_read_curves([record["errors"]["test"] for record in rounds]),
         costs=tuple(_read_cost(record) for record in rounds),
         n_models=_count_models(cell.config),
         start=cell.config.finetune.start,
@@ -114,7 +111,24 @@ def _read_cell(cell: Cell) -> CellResult | None:
         if selection.needs_committee
         else {},
         is_finished=is_finished(cell),
+        splits=_read_splits(rounds),
     )
+
+
+def _read_curves(tables: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, ...]]:
+    """Return the curves of the errors that every round has."""
+    known = [name for name in MEASURED if all(name in table for table in tables)]
+    return {name: tuple(float(table[name]) for table in tables) for name in known}
+
+
+def _read_splits(rounds: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, tuple[float, ...]]]:
+    """Return the curves of each split that every round has."""
+    tables = [record.get(SPLITS, {}) for record in rounds]
+    return {
+        name: _read_curves([each[name] for each in tables])
+        for name in tables[-1]
+        if all(name in each for each in tables)
+    }
 
 
 def _read_rounds(cell: Cell) -> list[dict[str, Any]]:

@@ -102,6 +102,7 @@ def report_study(
         results,
         costs,
         reference=study.reference,
+        energy_errors=study.energy_errors,
         title=study.title,
         notes=(*notes, *_describe_study(study, results), *changes),
         planned=[cell.key for cell in cells],
@@ -115,6 +116,8 @@ def _describe_study(study: StudyConfig, results: Sequence[CellResult]) -> tuple[
     seconds = sum(sum(cost.seconds.values()) for result in results for cost in result.costs)
     seeds = ", ".join(map(str, study.seeds))
     run = f"{study.rounds} rounds after round 0; {settings or 'default settings'}"
+    if study.fixed_forces == "exclude":
+        run += "; errors without the forces of fixed atoms"
     return (
         f"Model {Path(study.model.path).name}; seeds {seeds}; {run}.",
         f"The campaigns took {seconds / 3600:.2f} hours together. {describe_machine()}.",

@@ -17,6 +17,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from labelwise.errors import MissingDependencyError
+from labelwise.experiments.comparison.results import unit_of
 from labelwise.experiments.comparison.series import Comparison, Series
 from labelwise.experiments.comparison.statistics import Place, mean_and_band
 
@@ -25,10 +26,8 @@ _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
 _LINES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.2, 1, 1.2)))
 _RULE_LINES = {"pv": 0, "lcmd": 1, "kc": 2, "kcenter": 2, "center": 2, "top": 3}
 _POOLS_A_PICTURE = 3
-_PANELS = (
-    ("energy_rmse", "energy RMSE / meV"),
-    ("forces_rmse", "force RMSE / meV Å$^{-1}$"),
-)
+_FORCE_LABEL = "force RMSE / meV Å$^{-1}$"
+_UNITS = {"meV": "meV", "meV/atom": "meV atom$^{-1}$"}
 _QUANTITIES = (
     ("energy", "Spearman ρ, energy"),
     ("forces", "Spearman ρ, forces"),
@@ -112,7 +111,7 @@ def list_curves(comparison: Comparison, error: str, *, pool: str | None = None) 
 
     Args:
         comparison: The cells.
-        error: One of ``ERRORS``.
+        error: One of ``MEASURED``.
         pool: One pool; None averages over pools, for methods that have all pools which any
             method has, with the same numbers of labels.
 
@@ -190,17 +189,18 @@ def draw_pictures(comparison: Comparison) -> dict[str, bytes]:
         MissingDependencyError: Matplotlib is not installed.
     """
     figures: dict[str, Any] = {}
-    mean = [[list_curves(comparison, error)] for error, _ in _PANELS]
-    pools = [p for p in comparison.pools if list_curves(comparison, _PANELS[0][0], pool=p)]
+    panels = _list_panels(comparison)
+    mean = [[list_curves(comparison, error)] for error, _ in panels]
+    pools = [p for p in comparison.pools if list_curves(comparison, panels[0][0], pool=p)]
     if any(curves for row in mean for curves in row):
         over = f"mean of {len(pools)} pools" if len(pools) > 1 else "".join(pools)
-        figures["curves"] = _draw_wide([row[0] for row in mean], over)
+        figures["curves"] = _draw_wide([row[0] for row in mean], panels, over)
     if len(pools) > 1:
         for number, start in enumerate(range(0, len(pools), _POOLS_A_PICTURE), start=1):
             some = pools[start : start + _POOLS_A_PICTURE]
-            grid = [[list_curves(comparison, e, pool=p) for p in some] for e, _ in _PANELS]
+            grid = [[list_curves(comparison, e, pool=p) for p in some] for e, _ in panels]
             name = "curves_pools" if number == 1 else f"curves_pools_{number}"
-            figures[name] = _draw_grid(grid, [label for _, label in _PANELS], some)
+            figures[name] = _draw_grid(grid, [label for _, label in panels], some)
     correlations = [[list_correlations(comparison, q, p) for p in pools] for q, _ in _QUANTITIES]
     if any(curves for row in correlations for curves in row):
         labels = [label for _, label in _QUANTITIES]
@@ -212,11 +212,17 @@ def draw_pictures(comparison: Comparison) -> dict[str, bytes]:
     return pictures
 
 
-def _draw_wide(panels: Sequence[list[Curve]], title: str) -> Any:
+def _list_panels(comparison: Comparison) -> tuple[tuple[str, str], ...]:
+    """Return the errors that are drawn, and the labels of their axes."""
+    energy, forces = comparison.errors[:2]
+    return (energy, f"energy RMSE / {_UNITS[unit_of(energy)]}"), (forces, _FORCE_LABEL)
+
+
+def _draw_wide(panels: Sequence[list[Curve]], names: Sequence[tuple[str, str]], title: str) -> Any:
     """Draw energy and forces side by side."""
     figure = _make_figure(8.6, 3.3)
     both = figure.subplots(1, 2)
-    for axes, curves, (_, label) in zip(both, panels, _PANELS, strict=True):
+    for axes, curves, (_, label) in zip(both, panels, names, strict=True):
         _draw_panel(axes, curves)
         axes.set_ylabel(label)
         axes.set_xlabel("labelled structures")

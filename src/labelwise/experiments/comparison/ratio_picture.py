@@ -8,7 +8,7 @@ from typing import Any
 from labelwise.errors import MissingDependencyError
 from labelwise.experiments.comparison.curves import Style, choose_styles
 from labelwise.experiments.comparison.series import Comparison, Series
-from labelwise.experiments.comparison.tables import SHOWN, ratio_of
+from labelwise.experiments.comparison.tables import ratio_of
 
 _PAIRS_BELOW = 0.3
 
@@ -38,8 +38,8 @@ def draw_ratios(comparison: Comparison) -> Any:
         return None
     styles = choose_styles(comparison.series, reference=comparison.reference)
     figure = Figure(figsize=(8.6, 0.9 + 0.27 * len(series)), layout="constrained")
-    panels = figure.subplots(1, len(SHOWN), sharey=True, sharex=True)
-    for axes, (*what, name) in zip(panels, SHOWN, strict=True):
+    panels = figure.subplots(1, len(comparison.shown), sharey=True, sharex=True)
+    for axes, (*what, name) in zip(panels, comparison.shown, strict=True):
         axes.axvline(1.0, color="#555555", linewidth=0.8)
         for row, each in enumerate(series):
             _draw_row(axes, row, comparison, each, (what[0], what[1]), styles[each.label])
@@ -55,7 +55,7 @@ def draw_ratios(comparison: Comparison) -> Any:
 def _has_pairs(comparison: Comparison, series: Series) -> bool:
     return any(
         math.isfinite(ratio_of(comparison, series, quantity, error).value)
-        for quantity, error, _ in SHOWN
+        for quantity, error, _ in comparison.shown
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,16 @@ from typing import Any
 from labelwise.errors import MissingDependencyError
 from labelwise.experiments.comparison import tables
 from labelwise.experiments.comparison.curves import draw_pictures, list_curves, render
+from labelwise.experiments.comparison.markdown import (
+    format_cost,
+    format_gain,
+    format_mean,
+    format_pair,
+    format_ratio,
+    make_table,
+)
 from labelwise.experiments.comparison.ratio_picture import draw_ratios
-from labelwise.experiments.comparison.results import CellKey, CellResult, MethodCost
+from labelwise.experiments.comparison.results import CellKey, CellResult, MethodCost, unit_of
 from labelwise.experiments.comparison.series import Comparison, Series, compare_cells
 from labelwise.experiments.comparison.statistics import (
     CONFIDENCE,
@@ -21,7 +29,7 @@ from labelwise.experiments.comparison.statistics import (
     Place,
     estimate_mean,
 )
-from labelwise.experiments.comparison.tables import SHOWN, SHOWN_GAINS, Table
+from labelwise.experiments.comparison.tables import SHOWN_GAINS, Table
 from labelwise.structures.writing import write_bytes, write_text
 
 PAGE, RECORD = "results.md", "results.json"
@@ -40,6 +48,7 @@ def write_report(
     costs: Sequence[MethodCost] = (),
     *,
     reference: str = "random",
+    energy_errors: str = "total",
     title: str,
     notes: Sequence[str] = (),
     planned: Sequence[CellKey] = (),
@@ -57,6 +66,8 @@ def write_report(
             pools are to appear.
         costs: What scoring with each method takes.
         reference: The method that others are held against.
+        energy_errors: ``total``, as in the papers, or ``per-atom``: which energy errors tables,
+            CSV and pictures show. ``curves.csv`` and the cells of ``results.json`` have both.
         title: Of the page.
         notes: Paragraphs for the page: how the study was run.
         planned: All cells of the study, so that the page can say which are missing; by default
@@ -67,10 +78,13 @@ def write_report(
         The files, the page first.
 
     Raises:
-        ArgumentError: Two cells of the same pool, method, seed and start.
+        ArgumentError: Two cells of the same pool, method, seed and start, or an unknown word
+            for energy_errors.
         WriteError: A file cannot be written.
     """
-    comparison = compare_cells(results, reference=reference, planned=planned)
+    comparison = compare_cells(
+        results, reference=reference, planned=planned, energy_errors=energy_errors
+    )
     made = [table for table in make_tables(comparison, costs) if table.rows]
     try:
         pictures = _draw_all(comparison) if with_pictures else {}
@@ -103,6 +117,7 @@ def make_tables(comparison: Comparison, costs: Sequence[MethodCost]) -> list[Tab
     return [
         tables.make_errors_table(comparison),
         tables.make_pools_table(comparison),
+        tables.make_splits_table(comparison),
         tables.make_gain_table(comparison),
         tables.make_scratch_table(comparison),
         tables.make_cost_table(comparison, costs),
@@ -135,6 +150,7 @@ def make_page(
         if "ratios.png" in pictures:
             blocks.append(f"![{_PICTURES['ratios']}](ratios.png) Small dots are the pairs.")
         blocks += _pool_blocks(comparison)
+        blocks += _split_blocks(comparison)
         blocks += _gain_blocks(comparison)
         blocks += _scratch_blocks(comparison)
     blocks += [*_cost_blocks(comparison, costs), *_picture_blocks(comparison, pictures)]
@@ -151,6 +167,7 @@ def make_record(
         "title": title,
         "notes": list(notes),
         "reference": comparison.reference,
+        "energy_errors": comparison.energy_errors,
         "confidence": CONFIDENCE,
         "n_used": comparison.n_used,
         "n_planned": comparison.n_planned,
@@ -169,7 +186,7 @@ def _describe_cells(comparison: Comparison) -> Iterator[str]:
     yield (
         f"{comparison.n_used} of {comparison.n_planned} campaigns are in the tables: "
         f"{len(comparison.series)} methods, {n_pools} pools, {n_places} pairs of pool and seed. "
-        "Errors are those of the test set, in meV and meV/Å."
+        f"Errors are those of the test set, in {unit_of(comparison.errors[0])} and meV/Å."
     )
     lists = (
         ("unfinished, and in no table or picture", comparison.unfinished),
@@ -190,8 +207,7 @@ def _unknown(comparison: Comparison) -> tuple[str, ...]:
 
 
 def _error_blocks(comparison: Comparison) -> Iterator[str]:
-    units = {"energy_rmse": "meV", "forces_rmse": "meV/Å"}
-    names = [f"{name}, {units[error]}" for _, error, name in SHOWN]
+    names = _name_columns(comparison)
     yield "## Errors"
     yield (
         "RMSE. AUC: sum over the rounds after round 0, which is common to all methods. Final: "
@@ -200,26 +216,26 @@ def _error_blocks(comparison: Comparison) -> Iterator[str]:
     )
     lines = []
     for series in comparison.series:
-        means = [estimate_mean(series.values(q, error)) for q, error, _ in SHOWN]
+        means = [estimate_mean(series.values(q, error)) for q, error, _ in comparison.shown]
         lines.append((series, means))
-    best = [_lowest(comparison, lines, i) for i in range(len(SHOWN))]
+    best = [_lowest(comparison, lines, i) for i in range(len(names))]
     rows = [
         [series.label, str(len(series.cells))]
         + [
-            f"**{_format_mean(each)}**" if series is lowest else _format_mean(each)
+            f"**{format_mean(each)}**" if series is lowest else format_mean(each)
             for each, lowest in zip(means, best, strict=True)
         ]
         for series, means in lines
     ]
-    yield _markdown(["method", "cells", *names], rows)
+    yield make_table(["method", "cells", *names], rows)
     yield f"### Ratio to {comparison.reference}"
     yield _say_interval(comparison)
     rows = []
     for series in comparison.series:
-        ratios = [tables.ratio_of(comparison, series, q, error) for q, error, _ in SHOWN]
+        ratios = [tables.ratio_of(comparison, series, q, error) for q, error, _ in comparison.shown]
         if series is not comparison.find_reference(series):
-            rows.append([series.label, str(ratios[0].n_cells), *map(_format_ratio, ratios)])
-    yield _markdown(["method", "pairs", *(name for *_, name in SHOWN)], rows)
+            rows.append([series.label, str(ratios[0].n_cells), *map(format_ratio, ratios)])
+    yield make_table(["method", "pairs", *(name for *_, name in comparison.shown)], rows)
 
 
 def _pool_blocks(comparison: Comparison) -> Iterator[str]:
@@ -235,11 +251,37 @@ def _pool_blocks(comparison: Comparison) -> Iterator[str]:
     for series in others:
         parts = [series.in_pool(pool) for pool in comparison.pools]
         pairs = [
-            [tables.ratio_of(comparison, part, q, error).value for q, error, _ in SHOWN[:2]]
+            [
+                tables.ratio_of(comparison, part, q, error).value
+                for q, error, _ in comparison.shown[:2]
+            ]
             for part in parts
         ]
         rows.append([series.label, *(_format_two(*pair) for pair in pairs)])
-    yield _markdown(["method", *comparison.pools], rows)
+    yield make_table(["method", *comparison.pools], rows)
+
+
+def _split_blocks(comparison: Comparison) -> Iterator[str]:
+    if not comparison.splits:
+        return
+    yield "## By split of the test sets"
+    yield (
+        f"{_say_spread(comparison)} In brackets the paired ratio to {comparison.reference} on the "
+        "same split; with intervals, and the other quantities: `errors_by_split.csv`."
+    )
+    for split in comparison.splits:
+        part = comparison.in_split(split)
+        rows = [
+            [series.label, str(len(series.cells)), *_list_with_ratios(part, series)]
+            for series in part.series
+            if series.cells
+        ]
+        yield f"### Split {split}"
+        yield make_table(["method", "cells", *_name_columns(comparison)], rows)
+
+
+def _name_columns(comparison: Comparison) -> list[str]:
+    return [f"{name}, {unit_of(error)}" for _, error, name in comparison.shown]
 
 
 def _format_two(first: float, second: float) -> str:
@@ -263,8 +305,8 @@ def _gain_blocks(comparison: Comparison) -> Iterator[str]:
     for series in comparison.series:
         if series is comparison.find_reference(series):
             continue
-        gains = [estimate_mean(tables.gains_of(comparison, series, e)) for e in SHOWN_GAINS]
-        rows.append([series.label, str(gains[0].n_cells), *map(_format_gain, gains)])
+        gains = [estimate_mean(tables.gains_of(comparison, series, e)) for e in comparison.errors]
+        rows.append([series.label, str(gains[0].n_cells), *map(format_gain, gains)])
     if not rows:
         return
     yield f"## Round gain over {comparison.reference}"
@@ -273,14 +315,14 @@ def _gain_blocks(comparison: Comparison) -> Iterator[str]:
         f"the later one; positive if the method is earlier. {_say_spread(comparison)} "
         "By pool: `round_gain.csv`."
     )
-    yield _markdown(["method", "pairs", *SHOWN_GAINS.values()], rows)
+    yield make_table(["method", "pairs", *SHOWN_GAINS], rows)
 
 
 def _scratch_blocks(comparison: Comparison) -> Iterator[str]:
     rows = []
     for pair in tables.list_scratch_pairs(comparison):
         for series in pair:
-            cells = [_format_with_ratio(comparison, series, q, error) for q, error, _ in SHOWN]
+            cells = _list_with_ratios(comparison, series)
             rows.append([series.kernel, series.start, str(len(series.cells)), *cells])
     if not rows:
         return
@@ -288,7 +330,7 @@ def _scratch_blocks(comparison: Comparison) -> Iterator[str]:
     yield (
         f"Means as above; in brackets the paired ratio to {comparison.reference} of the same start."
     )
-    yield _markdown(["method", "start", "cells", *(name for *_, name in SHOWN)], rows)
+    yield make_table(["method", "start", "cells", *_name_columns(comparison)], rows)
 
 
 def _cost_blocks(comparison: Comparison, costs: Sequence[MethodCost]) -> Iterator[str]:
@@ -306,10 +348,10 @@ def _cost_blocks(comparison: Comparison, costs: Sequence[MethodCost]) -> Iterato
     )
     columns = [name for name in table.columns if name not in {"method", "start"}]
     rows = [
-        [_label_of(record), *(_format_cost(record[name]) for name in columns)]
+        [_label_of(record), *(format_cost(record[name]) for name in columns)]
         for record in table.as_records()
     ]
-    yield _markdown(names, rows)
+    yield make_table(names, rows)
 
 
 def _label_of(record: dict[str, Any]) -> str:
@@ -326,7 +368,7 @@ def _picture_blocks(comparison: Comparison, pictures: Sequence[str]) -> Iterator
             "and round 0, so that bands may overlap where every pair has the same winner: the "
             "ratios above are paired, the bands are not."
         )
-        drawn = {curve.label for curve in list_curves(comparison, SHOWN[0][1])}
+        drawn = {curve.label for curve in list_curves(comparison, comparison.errors[0])}
         absent = [each.label for each in comparison.series if each.label not in drawn]
         if absent:
             yield (
@@ -346,13 +388,13 @@ def _committee_blocks(comparison: Comparison) -> Iterator[str]:
     for series in comparison.series:
         means = [_mean_correlation(series, quantity) for quantity in ("energy", "forces")]
         if any(each.n_cells for each in means):
-            rows.append([series.label, *(_format_pair(each, ".2f") for each in means)])
+            rows.append([series.label, *(format_pair(each, ".2f") for each in means)])
     if rows:
         yield (
             "Spearman correlation of the committee's deviation and the true error over the pool, "
             "averaged over the rounds in which it is known."
         )
-        yield _markdown(["method", "energy", "forces"], rows)
+        yield make_table(["method", "energy", "forces"], rows)
 
 
 def _mean_correlation(series: Series, quantity: str) -> Estimate:
@@ -387,54 +429,14 @@ def _say_interval(comparison: Comparison) -> str:
     return f"{common}{reason} Intervals are not corrected for the number of methods."
 
 
+def _list_with_ratios(comparison: Comparison, series: Series) -> list[str]:
+    return [_format_with_ratio(comparison, series, q, error) for q, error, _ in comparison.shown]
+
+
 def _format_with_ratio(comparison: Comparison, series: Series, quantity: str, error: str) -> str:
-    mean = _format_mean(estimate_mean(series.values(quantity, error)))
+    mean = format_mean(estimate_mean(series.values(quantity, error)))
     ratio = tables.ratio_of(comparison, series, quantity, error).value
     return mean if math.isnan(ratio) or not mean else f"{mean} ({ratio:.2f})"
-
-
-def _format_mean(estimate: Estimate) -> str:
-    value = abs(estimate.value)
-    return _format_pair(estimate, ".0f" if value >= 1000 else ".1f" if value >= 10 else ".2f")
-
-
-def _format_pair(estimate: Estimate, spec: str) -> str:
-    if math.isnan(estimate.value):
-        return ""
-    error = estimate.spread.standard_error
-    shown = format(estimate.value, spec)
-    return shown if math.isnan(error) else f"{shown} ± {error:{spec}}"
-
-
-def _format_ratio(estimate: Estimate) -> str:
-    if math.isnan(estimate.value):
-        return ""
-    spread = estimate.spread
-    shown = f"{estimate.value:.2f}"
-    return shown if math.isnan(spread.low) else f"{shown} [{spread.low:.2f}, {spread.high:.2f}]"
-
-
-def _format_gain(estimate: Estimate) -> str:
-    if math.isnan(estimate.value):
-        return ""
-    error = estimate.spread.standard_error
-    shown = f"{estimate.value:+.1%}".replace("%", " %")
-    return shown if math.isnan(error) else f"{shown[:-2]} ± {error * 100:.1f} %"
-
-
-def _format_cost(value: object) -> str:
-    if not isinstance(value, (int, float)):
-        return ""
-    is_small = isinstance(value, float) and value < 1e3
-    return f"{value:.3g}" if is_small else f"{value:,.0f}"
-
-
-def _markdown(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table, the first column to the left and the others to the right."""
-    rule = ["---", *["---:"] * (len(names) - 1)]
-    escape: Callable[[str], str] = lambda cell: cell.replace("|", "\\|")  # noqa: E731
-    lines = [names, rule, *([escape(cell) for cell in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def _plain_cell(cell: CellResult) -> dict[str, Any]:
@@ -447,6 +449,7 @@ def _plain_cell(cell: CellResult) -> dict[str, Any]:
         "is_finished": cell.is_finished,
         "n_labels": cell.n_labels,
         "curves": dict(cell.curves),
+        "splits": {name: dict(curves) for name, curves in cell.splits.items()},
         "rank_correlations": dict(cell.rank_correlations),
         "costs": costs,
     }

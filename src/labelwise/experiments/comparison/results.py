@@ -4,9 +4,41 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import get_args
 
-#: The errors that a cell's curves hold, by the names of ``ErrorTable``.
+from labelwise.campaign.config import EnergyErrors
+from labelwise.errors import ArgumentError
+
+#: The errors that tables hold, by the names of ``ErrorTable``.
 ERRORS = ("energy_rmse", "forces_rmse", "energy_mae", "forces_mae")
+#: What takes their place in tables of energies per atom.
+PER_ATOM = {"energy_rmse": "energy_rmse_per_atom", "energy_mae": "energy_mae_per_atom"}
+#: The errors that a cell's curves hold.
+MEASURED = (*ERRORS, *PER_ATOM.values())
+
+
+def name_error(error: str, energy_errors: str) -> str:
+    """Return the error that a table shows in the place of one of ``ERRORS``.
+
+    Args:
+        error: One of ``ERRORS``.
+        energy_errors: ``total`` or ``per-atom``.
+
+    Raises:
+        ArgumentError: energy_errors is neither.
+    """
+    if energy_errors not in get_args(EnergyErrors):
+        raise ArgumentError(
+            f"energy_errors is {energy_errors!r}; allowed are {', '.join(get_args(EnergyErrors))}"
+        )
+    return PER_ATOM.get(error, error) if energy_errors == "per-atom" else error
+
+
+def unit_of(error: str) -> str:
+    """Return the unit of one of ``MEASURED``: meV, meV/atom or meV/Å."""
+    if error.startswith("forces"):
+        return "meV/Å"
+    return "meV/atom" if error.endswith("per_atom") else "meV"
 
 
 @dataclass(frozen=True, order=True)
@@ -44,8 +76,8 @@ class CellResult:
     Attributes:
         key: Which.
         n_labels: Labelled structures after each round, (n_rounds,), round 0 first.
-        curves: Error to its value on the test set after each round, (n_rounds,), meV and
-            meV/Å; keys are ``ERRORS``.
+        curves: Error to its value on the test set after each round, (n_rounds,), in the unit
+            of ``unit_of``; keys are of ``MEASURED``.
         costs: One for each round.
         n_models: Models fine-tuned in a round.
         start: ``pretrained``, ``scratch`` or ``last``: what fine-tuning begins with.
@@ -53,6 +85,7 @@ class CellResult:
             correlation of deviation and true error over the pool, one for each round after
             the first, (n_rounds − 1,); NaN where it could not be told. Empty otherwise.
         is_finished: Whether the campaign reached the end that the study sets.
+        splits: Split of the test set to the curves measured on it; empty if there are none.
     """
 
     key: CellKey
@@ -63,6 +96,7 @@ class CellResult:
     start: str = "pretrained"
     rank_correlations: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     is_finished: bool = True
+    splits: Mapping[str, Mapping[str, tuple[float, ...]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

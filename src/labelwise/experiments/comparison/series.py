@@ -8,11 +8,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from labelwise.errors import ArgumentError
-from labelwise.experiments.comparison.results import CellKey, CellResult
+from labelwise.experiments.comparison.results import ERRORS, CellKey, CellResult, name_error
 from labelwise.experiments.comparison.statistics import Place, sum_rounds
 
 #: Quantities of a finished campaign that tables hold; each exists for each of ``ERRORS``.
 QUANTITIES = ("auc", "auc_with_round_0", "final")
+#: What the page shows: quantity, error and name, in the order of the papers' Table 4.
+_SHOWN = (
+    ("auc", "energy_rmse", "AUC E"),
+    ("auc", "forces_rmse", "AUC F"),
+    ("final", "energy_rmse", "final E"),
+    ("final", "forces_rmse", "final F"),
+)
 _STARTS = frozenset({"scratch", "pretrained", "last"})
 
 
@@ -48,11 +55,11 @@ class Series:
         return [word for word in self.method.replace("_", "-").split("-") if word]
 
     def values(self, quantity: str, error: str) -> dict[Place, float]:
-        """Return a quantity of every cell, meV or meV/Å; NaN where it is not known.
+        """Return a quantity of every cell, in the unit of the error; NaN where it is not known.
 
         Args:
             quantity: One of ``QUANTITIES``.
-            error: One of ``ERRORS``.
+            error: One of ``MEASURED``.
         """
         return {place: measure(cell, quantity, error) for place, cell in self.cells.items()}
 
@@ -77,6 +84,7 @@ class Comparison:
             sums over rounds and last rounds cannot be compared with theirs.
         cells: All cells as they came, finished or not.
         n_planned: Cells of the whole study, as far as it is known.
+        energy_errors: ``total`` or ``per-atom``: which energy errors tables and pictures show.
     """
 
     reference: str
@@ -88,6 +96,41 @@ class Comparison:
     odd: tuple[str, ...]
     cells: tuple[CellResult, ...]
     n_planned: int
+    energy_errors: str = "total"
+
+    @property
+    def errors(self) -> tuple[str, ...]:
+        """The errors that tables hold, in the order of ``ERRORS``."""
+        return tuple(name_error(error, self.energy_errors) for error in ERRORS)
+
+    @property
+    def shown(self) -> tuple[tuple[str, str, str], ...]:
+        """Quantity, error and name of what the page shows, in the order of Table 4.
+
+        MAE and the sum with round 0 are in the CSV.
+        """
+        return tuple((q, name_error(error, self.energy_errors), name) for q, error, name in _SHOWN)
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The splits of the test sets that any used cell was measured on, in alphabetical order."""
+        cells = [cell for each in self.series for cell in each.cells.values()]
+        return tuple(sorted({name for cell in cells for name in cell.splits}))
+
+    def in_split(self, split: str) -> Comparison:
+        """Return the same comparison on one split of the test sets, of cells that have it."""
+        parts = [
+            replace(
+                each,
+                cells={
+                    place: replace(cell, curves=cell.splits[split])
+                    for place, cell in each.cells.items()
+                    if split in cell.splits
+                },
+            )
+            for each in self.series
+        ]
+        return replace(self, series=tuple(parts))
 
     @property
     def n_used(self) -> int:
@@ -112,6 +155,7 @@ def compare_cells(
     *,
     reference: str = "random",
     planned: Sequence[CellKey] = (),
+    energy_errors: str = "total",
 ) -> Comparison:
     """Sort the cells of a study.
 
@@ -120,14 +164,17 @@ def compare_cells(
         reference: Name of the method that others are held against; it may be missing.
         planned: All cells of the study; by default every known method with every known pool
             and seed.
+        energy_errors: ``total`` or ``per-atom``: which energy errors tables and pictures show.
 
     Returns:
         The comparison. Unfinished cells are in none of its series: a campaign that is three
         rounds short has a smaller area and a larger last error than one that is not.
 
     Raises:
-        ArgumentError: two cells of the same pool, method, seed and start.
+        ArgumentError: two cells of the same pool, method, seed and start, or an unknown word
+            for energy_errors.
     """
+    name_error(ERRORS[0], energy_errors)
     counts = Counter((cell.key, cell.start) for cell in results)
     doubles = [key for (key, _), count in counts.items() if count > 1]
     if doubles:
@@ -164,17 +211,18 @@ def compare_cells(
         odd=tuple(f"{_describe(c)} ({len(c.n_labels)} rounds)" for c in odd),
         cells=tuple(results),
         n_planned=len(results) + len(absent),
+        energy_errors=energy_errors,
     )
 
 
 def measure(cell: CellResult, quantity: str, error: str) -> float:
-    """Return one number of a campaign, meV or meV/Å.
+    """Return one number of a campaign, in the unit of the error.
 
     Args:
         cell: The campaign.
         quantity: ``auc``, the sum over the rounds after round 0; ``auc_with_round_0``; or
             ``final``, the error after the last round.
-        error: One of ``ERRORS``.
+        error: One of ``MEASURED``.
 
     Returns:
         The number; NaN if the curve is missing, or a value that it needs is not finite.

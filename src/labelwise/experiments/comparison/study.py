@@ -12,10 +12,11 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from labelwise.campaign.config import CampaignConfig, HeldOut, ModelSection
+from labelwise.campaign.config import CampaignConfig, EnergyErrors, HeldOut, ModelSection
 from labelwise.errors import ArgumentError, LabelwiseError
 from labelwise.experiments.comparison.methods import get_method
 from labelwise.experiments.comparison.results import CellKey
+from labelwise.finetuning.recipe import FixedForces
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
 
 STUDY_FILE = "study.yaml"
@@ -55,6 +56,11 @@ class StudyConfig(_Section):
         seeds: A campaign of each method and pool is run with each of them.
         reference: The method that others are held against.
         energy_key, forces_key: Keys of the labels.
+        split_key: Info key that names the split of each test structure; tables then hold each
+            split on its own, too. None for one test set.
+        fixed_forces: ``exclude`` leaves the forces of fixed atoms out of all errors.
+        energy_errors: ``per-atom`` makes tables and pictures of energy errors in meV/atom, for
+            structures of different sizes; ``total``, the papers' way, in meV.
         selection: What all methods share: ``batch_size``, ``initial_size`` and so on.
         finetune: What all campaigns share, as in ``campaign.yaml``.
         rounds: Rounds after round 0.
@@ -70,6 +76,9 @@ class StudyConfig(_Section):
     reference: str = "random"
     energy_key: str = DEFAULT_ENERGY_KEY
     forces_key: str = DEFAULT_FORCES_KEY
+    split_key: str | None = None
+    fixed_forces: FixedForces = "count"
+    energy_errors: EnergyErrors = "total"
     selection: dict[str, Any] = {}
     finetune: dict[str, Any] = {}
     rounds: int = Field(default=10, ge=1)
@@ -207,6 +216,7 @@ def _configure(study: StudyConfig, key: CellKey, directory: Path, base: Path) ->
     model = study.model.model_dump()
     if (base / study.model.path).is_file():
         model["path"] = _move(study.model.path, base, directory)
+    data["test"]["split_key"] = study.split_key
     content = {
         "seed": key.seed,
         "model": model,
@@ -214,6 +224,7 @@ def _configure(study: StudyConfig, key: CellKey, directory: Path, base: Path) ->
         "selection": {**study.selection, **selection},
         "labeller": {"kind": "replay"},
         "finetune": {**study.finetune, **method.get("finetune", {})},
+        "measure": {"fixed_forces": study.fixed_forces, "energy_errors": study.energy_errors},
         "stop": {"rounds": study.rounds},
     }
     try:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from labelwise.experiments.comparison.results import ERRORS, CellResult, MethodCost
+from labelwise.experiments.comparison.results import CellResult, MethodCost
 from labelwise.experiments.comparison.series import (
     QUANTITIES,
     Comparison,
@@ -28,19 +28,8 @@ from labelwise.metrics import round_gain
 
 Value = str | int | float | None
 
-#: What Table 4 shows, in the papers' order; MAE and the sum with round 0 are in the CSV.
-SHOWN = (
-    ("auc", "energy_rmse", "AUC E"),
-    ("auc", "forces_rmse", "AUC F"),
-    ("final", "energy_rmse", "final E"),
-    ("final", "forces_rmse", "final F"),
-)
-SHOWN_GAINS = {
-    "energy_rmse": "E RMSE",
-    "forces_rmse": "F RMSE",
-    "energy_mae": "E MAE",
-    "forces_mae": "F MAE",
-}
+#: Names of what the page shows, in the order of ``Comparison.errors``.
+SHOWN_GAINS = ("E RMSE", "F RMSE", "E MAE", "F MAE")
 _ALL_POOLS = "all"
 
 
@@ -77,11 +66,11 @@ class Table:
 def make_errors_table(comparison: Comparison) -> Table:
     """Make the paper's table 4: sums over rounds and last errors, and their ratio to the reference.
 
-    One row a method; ``mean`` columns are meV and meV/Å, ``ratio`` columns dimensionless and
-    paired by pool and seed.
+    One row a method; ``mean`` columns are meV, meV/atom (``per_atom``) and meV/Å, ``ratio``
+    columns dimensionless and paired by pool and seed.
     """
     rows = [_errors_row(comparison, series) for series in comparison.series]
-    return Table("errors", _name_errors(), tuple(rows))
+    return Table("errors", _name_errors(comparison), tuple(rows))
 
 
 def make_pools_table(comparison: Comparison) -> Table:
@@ -92,13 +81,25 @@ def make_pools_table(comparison: Comparison) -> Table:
         for series in comparison.series
         if series.in_pool(pool).cells
     ]
-    return Table("errors_by_pool", ("pool", *_name_errors()), tuple(rows))
+    return Table("errors_by_pool", ("pool", *_name_errors(comparison)), tuple(rows))
 
 
-def _name_errors() -> tuple[str, ...]:
+def make_splits_table(comparison: Comparison) -> Table:
+    """Make Table 4 for each split of the test sets, over all pools that have the split."""
+    parts = [(split, comparison.in_split(split)) for split in comparison.splits]
+    rows = [
+        (split, *_errors_row(part, series))
+        for split, part in parts
+        for series in part.series
+        if series.cells
+    ]
+    return Table("errors_by_split", ("split", *_name_errors(comparison)), tuple(rows))
+
+
+def _name_errors(comparison: Comparison) -> tuple[str, ...]:
     columns = ["method", "start", "n_pools", "n_cells", "n_pairs", "spread_over"]
     for quantity in QUANTITIES:
-        for error in ERRORS:
+        for error in comparison.errors:
             name = f"{quantity}_{error}"
             columns += [f"{name}_mean", f"{name}_se", f"{name}_se_over_cells"]
             columns += [f"{name}_ratio", f"{name}_ratio_low", f"{name}_ratio_high"]
@@ -109,14 +110,15 @@ def _name_errors() -> tuple[str, ...]:
 def _errors_row(comparison: Comparison, series: Series) -> tuple[Value, ...]:
     numbers: list[Value] = []
     for quantity in QUANTITIES:
-        for error in ERRORS:
+        for error in comparison.errors:
             mean = estimate_mean(series.values(quantity, error))
             ratio = ratio_of(comparison, series, quantity, error)
             numbers += [mean.value, mean.spread.standard_error, mean.cell_spread.standard_error]
             numbers += [ratio.value, ratio.spread.low, ratio.spread.high]
             numbers += [ratio.cell_spread.low, ratio.cell_spread.high]
-    count = estimate_mean(series.values("final", ERRORS[0]))
-    n_pairs = ratio_of(comparison, series, "final", ERRORS[0]).n_cells
+    first = comparison.errors[0]
+    count = estimate_mean(series.values("final", first))
+    n_pairs = ratio_of(comparison, series, "final", first).n_cells
     head = (series.method, series.start, count.n_pools, count.n_cells, n_pairs, count.unit)
     return (*head, *numbers)
 
@@ -139,7 +141,7 @@ def make_gain_table(comparison: Comparison) -> Table:
     for series in comparison.series:
         if series is comparison.find_reference(series):
             continue
-        for error in ERRORS:
+        for error in comparison.errors:
             gains = gains_of(comparison, series, error)
             for pool in (*comparison.pools, _ALL_POOLS):
                 part = {p: gain for p, gain in gains.items() if pool in {p[0], _ALL_POOLS}}
@@ -177,7 +179,7 @@ def make_scratch_table(comparison: Comparison) -> Table:
     the paired ratio of scratch to pretrained in the row of scratch. No rows if none did.
     """
     columns = ["kernel", "start", "n_cells"]
-    for quantity, error, _ in SHOWN:
+    for quantity, error, _ in comparison.shown:
         name = f"{quantity}_{error}"
         columns += [f"{name}_mean", f"{name}_se", f"{name}_ratio", f"{name}_ratio_low"]
         columns += [f"{name}_ratio_high", f"{name}_over_pretrained"]
@@ -205,7 +207,7 @@ def _scratch_row(
     comparison: Comparison, series: Series, pretrained: Series | None
 ) -> tuple[Value, ...]:
     row: list[Value] = [series.kernel, series.start, len(series.cells)]
-    for quantity, error, _ in SHOWN:
+    for quantity, error, _ in comparison.shown:
         values = series.values(quantity, error)
         mean = estimate_mean(values)
         ratio = ratio_of(comparison, series, quantity, error)
@@ -310,7 +312,7 @@ def list_unknown(comparison: Comparison) -> list[str]:
         if any(
             len(cell.curves.get(error, ())) != len(cell.n_labels)
             or not all(map(math.isfinite, cell.curves[error]))
-            for error in ERRORS
+            for error in comparison.errors
         )
     ]
 
