@@ -96,6 +96,7 @@ def _describe(atoms: Atoms) -> tuple[Float32[np.ndarray, " k"], Int64[np.ndarray
                 "vectors; give it a cell or set pbc to False"
             )
         bare.cell = bare.cell.complete()
+        bare.wrap(eps=0.0)  # DScribe looks for neighbours in the images next to the cell only
     row = _descriptor(elements, bool(bare.pbc.any())).create(bare)
     return row.astype(np.float32), _columns(elements)
 
