@@ -25,6 +25,11 @@ from labelwise.potentials.mace_checkpoint import (
 )
 
 _ASL = "Academic Software License, no commercial use"
+#: Name to file and description.
+_SHIPPED = {
+    "demo": ("demo_potential.pt", "H C N O, GFN2-xTB, for trying things out"),
+    "demo-slabs": ("slab_potential.pt", "adsorbates on seven metals, EMT, for trying things out"),
+}
 _DOWNLOADS = {
     "mace-off-small": _ASL,
     "mace-off-medium": _ASL,
@@ -79,12 +84,12 @@ class MaceFamily:
 
     def known_models(self) -> list[KnownModel]:
         """List what can be loaded by name."""
-        demo = KnownModel("demo", self.name, "shipped", "H C N O, GFN2-xTB, for trying things out")
-        return [demo, *(KnownModel(n, self.name, "download", t) for n, t in _DOWNLOADS.items())]
+        shipped = [KnownModel(n, self.name, "shipped", text) for n, (_, text) in _SHIPPED.items()]
+        return [*shipped, *(KnownModel(n, self.name, "download", t) for n, t in _DOWNLOADS.items())]
 
     def recognises(self, spec: str) -> bool:
         """Take every known name, and every file, as long as this is the only family."""
-        return spec == "demo" or spec in _DOWNLOADS or Path(spec).expanduser().exists()
+        return spec in _SHIPPED or spec in _DOWNLOADS or Path(spec).expanduser().exists()
 
     def load(
         self,
@@ -98,13 +103,13 @@ class MaceFamily:
         """See ``labelwise.potentials.load_potential``."""
         import_mace_modules()
         with mace_warnings_silenced():
-            if spec == "demo":
-                model = _read_demo()
+            if spec in _SHIPPED:
+                model = _read_shipped(spec)
             elif spec in _DOWNLOADS:
                 model = _download(spec)
             else:
                 model = _read_file(Path(spec).expanduser(), trust=trust)
-        where = spec if spec == "demo" or spec in _DOWNLOADS else str(Path(spec))
+        where = spec if spec in _SHIPPED or spec in _DOWNLOADS else str(Path(spec))
         return make_potential(model, name=where, device=device, dtype=dtype, head=head)
 
 
@@ -199,16 +204,16 @@ def _try_out(potential: Potential) -> None:
         ) from error
 
 
-def _read_demo() -> torch.nn.Module:
-    resource = files("labelwise") / "assets" / "demo_potential.pt"
+def _read_shipped(name: str) -> torch.nn.Module:
+    resource = files("labelwise") / "assets" / _SHIPPED[name][0]
     if not resource.is_file():
-        raise PotentialError("the shipped model 'demo' is missing; install Labelwise again")
+        raise PotentialError(f"the shipped model {name!r} is missing; install Labelwise again")
     try:
         with resource.open("rb") as stream:
             return build(torch.load(stream, map_location="cpu", weights_only=True))
     except pickle.UnpicklingError as error:
         raise PotentialError(
-            f"the shipped model 'demo' holds more than weights and plain values: {error}; "
+            f"the shipped model {name!r} holds more than weights and plain values: {error}; "
             "write it again with save_checkpoint, or install Labelwise again"
         ) from error
 
