@@ -21,6 +21,7 @@ ROOMS = [
     "structures",
     "demo_data",
     "datasets",
+    "slab_example",
     "potentials",
     "representations",
     "feature_memo",

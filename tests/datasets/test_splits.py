@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from labelwise.datasets.splits import PoolSplit, split_mixed, split_natural
 from labelwise.errors import ArgumentError
-from labelwise.experiments.comparison.pool_splits import PoolSplit, split_mixed, split_natural
 
 
 def _families(sizes: list[int]) -> list[str]:

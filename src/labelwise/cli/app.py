@@ -157,6 +157,7 @@ for _command in (
     "summarise",
     "split",
     "check_data",
+    "data",
     "plan",
     "store",
 ):

@@ -204,7 +204,7 @@ def make_structure(
             f"{where}: a force component of {np.abs(forces).max():.4g} eV/Å; more than "
             f"{LARGEST_FORCE:g} is another unit or a calculation that failed"
         )
-    atoms = Atoms(numbers, positions)
+    atoms = Atoms(numbers=numbers, positions=positions)
     if cell is not None:
         atoms.cell[:] = _floats(cell, (3, 3), "the cell", where)
         atoms.pbc = pbc
@@ -223,7 +223,7 @@ def make_structure(
         entry.subset,
         entry.split,
         n_atoms,
-        tuple(np.unique(numbers).tolist()),
+        tuple(sorted(set(numbers.tolist()))),
         entry.charge,
         entry.spin,
     )

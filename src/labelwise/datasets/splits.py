@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,23 +68,82 @@ def split_natural(
     Source: *Pretrained Model Representations as Acquisition Signals for Active Learning of
     MLIPs*, section 4.1.
     """
-    names = list(dict.fromkeys(families))
-    order = [names[i] for i in np.random.default_rng(seed).permutation(len(names)).tolist()]
-    n_made = max(1, min(n_pools, len(names) // n_reactions))
-    n_each = min(n_reactions, len(names))
-    shortage = []
-    if n_made < n_pools or n_each < n_reactions:
-        shortage.append(
-            f"pools: {n_pools} of {n_reactions} reactions → {n_made} of {n_each}, because there "
-            f"are {len(names)} reactions"
+    names = set(families)
+    groups = draw_natural(names, seed=seed, n_pools=n_pools, n_reactions=n_reactions)
+    return split_drawn(
+        families,
+        copy_of,
+        groups,
+        seed=seed,
+        changes=tell_shortage(len(names), groups, n_pools=n_pools, n_reactions=n_reactions),
+    )
+
+
+def draw_natural(
+    names: Collection[str], *, seed: int, n_pools: int = N_POOLS, n_reactions: int = N_REACTIONS
+) -> list[list[str]]:
+    """Draw the reactions of natural pools, whatever order their names come in.
+
+    Args:
+        names: Different names, at least one.
+        seed: Decides everything, >= 0.
+        n_pools: Pools wanted.
+        n_reactions: Reactions in each.
+
+    Returns:
+        The names of each pool, as many pools as there are reactions for, at least one.
+    """
+    ordered = sorted(names)
+    order = [ordered[i] for i in np.random.default_rng(seed).permutation(len(ordered)).tolist()]
+    n_made = max(1, min(n_pools, len(ordered) // n_reactions))
+    n_each = min(n_reactions, len(ordered))
+    return [order[number * n_each : (number + 1) * n_each] for number in range(n_made)]
+
+
+def tell_shortage(
+    n_names: int,
+    groups: Sequence[Sequence[str]],
+    *,
+    n_pools: int = N_POOLS,
+    n_reactions: int = N_REACTIONS,
+) -> tuple[str, ...]:
+    """Return in words that there were too few reactions; nothing if there were enough."""
+    if len(groups) == n_pools and all(len(group) == n_reactions for group in groups):
+        return ()
+    made = f"{len(groups)} of {len(groups[0])}, because there are {n_names} reactions"
+    return (f"pools: {n_pools} of {n_reactions} reactions → {made}",)
+
+
+def split_drawn(
+    families: Sequence[str],
+    copy_of: Sequence[int],
+    groups: Sequence[Sequence[str]],
+    *,
+    seed: int,
+    changes: Sequence[str] = (),
+) -> list[PoolSplit]:
+    """Split natural pools whose reactions are drawn already; see ``split_natural``.
+
+    Args:
+        families: Reaction of each structure, (n,).
+        copy_of: First structure that each is an exact copy of, (n,).
+        groups: The reactions of each pool.
+        seed: Decides everything else, >= 0.
+        changes: What had to differ so far; told with the first pool.
+
+    Raises:
+        ArgumentError: Too few structures to fill the three sets.
+    """
+    return [
+        _split_pool(
+            families,
+            copy_of,
+            list(chosen),
+            np.random.default_rng([seed, number]),
+            list(changes) if number == 0 else [],
         )
-    splits = []
-    for number in range(n_made):
-        chosen = order[number * n_each : (number + 1) * n_each]
-        rng = np.random.default_rng([seed, number])
-        notes = shortage if number == 0 else []
-        splits.append(_split_pool(families, copy_of, chosen, rng, notes))
-    return splits
+        for number, chosen in enumerate(groups)
+    ]
 
 
 def split_mixed(families: Sequence[str], copy_of: Sequence[int], *, seed: int) -> PoolSplit:
@@ -105,14 +164,41 @@ def split_mixed(families: Sequence[str], copy_of: Sequence[int], *, seed: int) -
     Source: *Pretrained Model Representations as Acquisition Signals for Active Learning of
     MLIPs*, section 5.
     """
-    rng = np.random.default_rng(seed)
-    names = list(dict.fromkeys(families))
+    names = set(families)
     changes = []
     if len(names) < N_MIXED:
         changes.append(f"reactions: {N_MIXED} → {len(names)}, which is all there are")
-    chosen = {names[i] for i in rng.permutation(len(names))[:N_MIXED].tolist()}
+    return split_at_random(families, copy_of, draw_mixed(names, seed=seed), seed, changes)
+
+
+def draw_mixed(names: Collection[str], *, seed: int) -> set[str]:
+    """Draw the reactions of the mixed pool, whatever order their names come in."""
+    ordered = sorted(names)
+    chosen = np.random.default_rng(seed).permutation(len(ordered))[:N_MIXED]
+    return {ordered[i] for i in chosen.tolist()}
+
+
+def split_at_random(
+    families: Sequence[str],
+    copy_of: Sequence[int],
+    chosen: set[str],
+    seed: int,
+    changes: list[str],
+) -> PoolSplit:
+    """Hold out a fifth of the different structures to test and a tenth to validate.
+
+    Args:
+        families: Family of each structure, (n,).
+        copy_of: First structure that each is an exact copy of, (n,).
+        chosen: Families that take part.
+        seed: Decides everything, >= 0.
+        changes: What had to differ so far.
+
+    Raises:
+        ArgumentError: Too few structures to fill the three sets.
+    """
     first = _first_of(families, copy_of, chosen)
-    shuffled = rng.permutation(first)
+    shuffled = np.random.default_rng([seed, 1]).permutation(first)
     n_test, n_valid = round(MIXED_TEST * len(first)), round(MIXED_VALID * len(first))
     test, valid = shuffled[:n_test], shuffled[n_test : n_test + n_valid]
     return _fill(families, copy_of, chosen, valid, test, changes)

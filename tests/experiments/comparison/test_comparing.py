@@ -11,7 +11,7 @@ import torch
 
 from labelwise.experiments.comparison.adjusting import adjust_study
 from labelwise.experiments.comparison.comparing import COSTS, report_study, run_study
-from labelwise.experiments.comparison.presets import PRESETS, make_preset
+from labelwise.experiments.comparison.presets import make_preset
 from labelwise.experiments.comparison.study import list_cells
 from tests.experiments.comparison.pool_building import write_folder
 from tests.potentials.models import make_mace
@@ -38,7 +38,7 @@ def read_table(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
-@pytest.mark.parametrize("name", PRESETS)
+@pytest.mark.parametrize("name", TABLES)
 def test_every_preset_runs_to_its_tables(name: str, files: Path, tmp_path: Path) -> None:
     model = {"path": str(files / "small.model"), "trust": True, "device": "cpu"}
     data = [str(files / ("large" if name == "reaction-mixed" else "small"))]

@@ -6,7 +6,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,9 +14,11 @@ import numpy as np
 
 from labelwise.campaign.config import HeldOut
 from labelwise.campaign.durable import hash_file
+from labelwise.datasets.building import build_pools
+from labelwise.datasets.builds import BUILDS
+from labelwise.datasets.splits import PoolSplit, split_mixed, split_natural
 from labelwise.demo_data import DEMO_FILES, demo_file_content
 from labelwise.errors import ArgumentError, LabelError, StructureError
-from labelwise.experiments.comparison.pool_splits import PoolSplit, split_mixed, split_natural
 from labelwise.experiments.comparison.study import PoolSection
 from labelwise.structures import DuplicateIndex, get_labels
 from labelwise.structures.compression import strip_compression
@@ -101,7 +103,7 @@ def prepare_pools(
             they have them; or extended XYZ files with labels, of which pools are made below
             ``data`` in the study's folder; or nothing, for the embedded reactions.
         folder: The study's folder; made if missing.
-        layout: ``natural`` or ``mixed``, see ``pool_splits``. Folders keep their own.
+        layout: ``natural`` or ``mixed``, see ``datasets.splits``. Folders keep their own.
         seed: Decides how files are split, >= 0.
         keys: Where structures say what they are; None for the defaults.
         n_pools: Pools to make of files in the ``natural`` layout; None for three.
@@ -127,7 +129,7 @@ def prepare_pools(
     if folders:
         return _take_folders([Path(spec).absolute() for spec in folders])
     sources, isolated = _write_demo(folder) if not data else (list(data), None)
-    frames = read_labelled(sources, keys)
+    frames = sort_canonically(read_labelled(sources, keys))
     splits = _split(frames, keys, layout, seed, n_pools)
     names = ["mixed"] if layout == "mixed" else [f"natural_{i}" for i in range(len(splits))]
     record = {"sources": _describe(sources, embedded=not data), "seed": seed, "layout": layout}
@@ -141,6 +143,44 @@ def prepare_pools(
         for change in split.changes
     ]
     return PoolFiles(pools, tuple(changes))
+
+
+def prepare_built(
+    data: Sequence[str], folder: Path, *, build: str, seed: int, size: int | None = None
+) -> PoolFiles:
+    """Take the pools that a recipe made of a published data set, or make them.
+
+    Args:
+        data: Folders with ``pool.extxyz``, ``valid.extxyz`` and ``test.extxyz``; or published
+            files and folders, of which pools are made below ``data`` in the study's folder.
+        folder: The study's folder; made if missing.
+        build: Name of the recipe.
+        seed: Decides what is drawn, >= 0.
+        size: Structures in place of the recipe's number; None for that.
+
+    Raises:
+        ArgumentError: No data, or too few structures.
+        DataSetError: A file that is damaged or of no format.
+        WriteError: The study's folder cannot be written to.
+    """
+    if not data:
+        raise ArgumentError(
+            f"this preset needs --data: the published files of {BUILDS[build].title}, or pools "
+            f"made of them with 'labelwise data build {build} PATH... --out DIR'"
+        )
+    paths = [Path(spec).absolute() for spec in data]
+    if all((path / "pool.extxyz").is_file() for path in paths):
+        return _take_folders(paths)
+    pools = build_pools(build, paths, folder / DATA, seed=seed, size=size)
+    sections = {}
+    for made in pools:
+        name = made.folder.name
+        section = _section(f"{DATA}/{name}", isolated=None)
+        if "train" in made.counts:
+            section = section.model_copy(update={"train": [f"{DATA}/{name}/train.extxyz"]})
+        sections[name] = section
+    changes = [f"{made.folder.name}: {change}" for made in pools for change in made.changes]
+    return PoolFiles(sections, tuple(changes))
 
 
 def read_labelled(specs: Sequence[str], keys: DataKeys) -> list[LabelledText]:
@@ -165,6 +205,23 @@ def read_labelled(specs: Sequence[str], keys: DataKeys) -> list[LabelledText]:
         for number, text in _iter_texts(part):
             frames.append(_parse(text, f"{part.path}@{number}", keys, index, len(frames)))
     return frames
+
+
+def sort_canonically(frames: Sequence[LabelledText]) -> list[LabelledText]:
+    """Sort structures by family and place along the path, so that pools are the same.
+
+    Whatever the order of files, the same structures then come to the same pools. Those that do
+    not say keep their order.
+    """
+    order = sorted(
+        range(len(frames)),
+        key=lambda i: (frames[i].family or "", frames[i].order or 0.0, frames[i].copy_of, i),
+    )
+    first: dict[int, int] = {}
+    return [
+        replace(frames[i], copy_of=first.setdefault(frames[i].copy_of, place))
+        for place, i in enumerate(order)
+    ]
 
 
 def require_family(frames: Sequence[LabelledText], key: str) -> list[str]:

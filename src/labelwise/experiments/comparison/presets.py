@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
 from labelwise.campaign.config import ModelSection
+from labelwise.datasets.builds import BUILDS
 from labelwise.errors import ArgumentError
 from labelwise.experiments.comparison.methods import SCRATCH
 from labelwise.experiments.comparison.pool_bias import SHIFTS, write_biased_pools
-from labelwise.experiments.comparison.pools import DataKeys, Layout, PoolFiles, prepare_pools
+from labelwise.experiments.comparison.pools import (
+    DataKeys,
+    Layout,
+    PoolFiles,
+    prepare_built,
+    prepare_pools,
+)
 from labelwise.experiments.comparison.study import PoolSection, StudyConfig, check_study
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
 from labelwise.structures.reading import count_frames, expand_specs
@@ -46,6 +53,11 @@ class Preset:
         seeds: A campaign of each method and pool is run with each.
         finetune: Settings of fine-tuning.
         is_biased: Whether pools are thinned against the test set.
+        build: Recipe of ``datasets.builds`` that makes the pools of published files; None for
+            labelled files in the layout.
+        has_labels: Whether the pools come with labels to begin with.
+        selection: Further settings that all methods share.
+        errors: How errors are counted and shown: keys of the study.
     """
 
     title: str
@@ -59,7 +71,22 @@ class Preset:
     seeds: tuple[int, ...] = (0, 1)
     finetune: Mapping[str, Any] = field(default_factory=lambda: dict(_REACTION_PATHS))
     is_biased: bool = False
+    build: str | None = None
+    has_labels: bool = False
+    selection: Mapping[str, Any] = field(default_factory=dict)
+    errors: Mapping[str, Any] = field(default_factory=dict)
 
+
+#: The larger pools of section 5: fifty labels, +150 a round, at most twenty rounds.
+_LARGER: dict[str, Any] = {
+    "methods": ("random", "committee-e", "activation-lcmd", "ntk-lcmd", "ntk-ef-lcmd"),
+    "batch_size": 150,
+    "initial_size": 50,
+    "rounds": 20,
+    "layout": "mixed",
+    "finetune": {"schedule": "fixed", "reference_energies": "labelled"},
+}
+_NATURAL = (*_TABLE_4, "ntk-ef-lcmd", "ntk-ef-pv", "joint-pv")
 
 #: Tables are those of *Pretrained Model Representations as Acquisition Signals for Active Learning
 #: of MLIPs*. Forty rounds, because it shows its kernels at iterations 1, 20 and 40 and says no
@@ -70,17 +97,12 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
         "reaction-natural": Preset(
             title="Reaction paths, natural pools",
             summary="Three pools of five reactions, +5 a round, balanced test (table 4).",
-            methods=(*_TABLE_4, "ntk-ef-lcmd", "ntk-ef-pv", "joint-pv"),
+            methods=_NATURAL,
         ),
         "reaction-mixed": Preset(
             title="Reaction paths, mixed pool",
             summary="100 reactions in one pool, 50 labels at first, +150 a round (table 3).",
-            methods=("random", "committee-e", "activation-lcmd", "ntk-lcmd", "ntk-ef-lcmd"),
-            batch_size=150,
-            initial_size=50,
-            rounds=20,
-            layout="mixed",
-            finetune={"schedule": "fixed", "reference_energies": "labelled"},
+            **_LARGER,
         ),
         "pool-bias": Preset(
             title="Pools shifted against the test set",
@@ -99,6 +121,56 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
             title="From scratch against pretrained",
             summary="Natural pools, each method pretrained and from random weights (table 6).",
             methods=(*_SCRATCH_METHODS, *(f"{name}{SCRATCH}" for name in _SCRATCH_METHODS)),
+        ),
+        "t1x-natural": Preset(
+            title="Transition1x, natural pools",
+            summary="reaction-natural on pools of Transition1x (table 4).",
+            methods=_NATURAL,
+            build="t1x-natural",
+        ),
+        "t1x-mixed": Preset(
+            title="Transition1x, mixed pool",
+            summary="reaction-mixed on a pool of Transition1x (table 3).",
+            build="t1x-mixed",
+            **_LARGER,
+        ),
+        "rgd": Preset(
+            title="OMol25, RGD",
+            summary="5,000 structures of OMol25's RGD, 50 labels at first, +150 a round (table 3).",
+            build="omol-rgd",
+            **_LARGER,
+        ),
+        "pmechdb": Preset(
+            title="OMol25, PMechDB",
+            summary="10,000 of OMol25's PMechDB, 50 labels at first, +150 a round (table 3).",
+            build="omol-pmechdb",
+            **_LARGER,
+        ),
+        "oc20": Preset(
+            title="OC20, structures to energy and forces",
+            summary="A pool of 200,000, 2,000 labels at first, +1,250 of a shortlist of 50,000 a "
+            "round; errors per validation split.",
+            methods=(
+                "random",
+                "committee-e",
+                "committee-f",
+                "activation-pv",
+                "activation-lcmd",
+                "ntk-lcmd",
+                "ntk-ef-lcmd",
+            ),
+            batch_size=1_250,
+            initial_size=2_000,
+            rounds=6,
+            build="oc20",
+            has_labels=True,
+            selection={"shortlist": 50_000},
+            finetune={"schedule": "fixed", "loss_fixed_forces": "exclude"},
+            errors={
+                "fixed_forces": "exclude",
+                "energy_errors": "per-atom",
+                "split_key": "split",
+            },
         ),
     }
 )
@@ -120,6 +192,7 @@ def make_preset(
     forces_key: str = DEFAULT_FORCES_KEY,
     shift: str | Sequence[str] = SHIFTS,
     strength: float | Sequence[float] = 3.0,
+    size: int | None = None,
 ) -> StudyConfig:
     """Make a study of a protocol and of labelled structures, and write its data files.
 
@@ -130,7 +203,8 @@ def make_preset(
         model: The pretrained model. A file's path, as seen from the working directory, is
             made absolute; other names stay.
         data: Folders or files of labelled structures, see ``prepare_pools``; none for the
-            embedded reactions.
+            embedded reactions. For presets of published data sets their files, or pools that
+            ``labelwise data build`` has made of them.
         seed: Of the splits and of the bias, >= 0; not of the campaigns.
         methods: Names in place of the preset's.
         seeds: Of the campaigns, in place of the preset's.
@@ -141,6 +215,7 @@ def make_preset(
         forces_key: Array key of the forces, eV/Å.
         shift: For ``pool-bias``, which of ``family``, ``path`` and ``energy``.
         strength: For ``pool-bias``, s > 0, one or several.
+        size: For presets of published files, structures in place of the protocol's number.
 
     Returns:
         The study; ``changes`` says where it departs from the protocol.
@@ -156,11 +231,15 @@ def make_preset(
         raise ArgumentError(f"preset is {name!r}; allowed are {', '.join(PRESETS)}")
     if seed < 0:
         raise ArgumentError(f"seed is {seed}; allowed are integers >= 0")
-    preset = PRESETS[name]
+    preset, scaling = _scale(PRESETS[name], size)
     keys = DataKeys(family_key, order_key, energy_key, forces_key)
-    files = prepare_pools(
-        data, folder, layout=preset.layout, seed=seed, keys=keys, n_pools=preset.n_pools
-    )
+    if preset.build is not None:
+        files = prepare_built(data, folder, build=preset.build, seed=seed, size=size)
+        files = replace(files, changes=(*files.changes, *scaling))
+    else:
+        files = prepare_pools(
+            data, folder, layout=preset.layout, seed=seed, keys=keys, n_pools=preset.n_pools
+        )
     shifts = [shift] if isinstance(shift, str) else list(shift)
     given = [strength] if isinstance(strength, int | float) else strength
     strengths = [float(each) for each in given]
@@ -179,6 +258,31 @@ def make_preset(
     content |= {"model": _describe_model(model), "origin": origin}
     content |= {"energy_key": energy_key, "forces_key": forces_key}
     return check_study(content, where=f"preset {name}")
+
+
+def _scale(preset: Preset, size: int | None) -> tuple[Preset, list[str]]:
+    """Return a preset for a pool of another size, and what that changes, in words."""
+    if size is None:
+        return preset, []
+    usual = None if preset.build is None else BUILDS[preset.build].usual_size
+    if usual is None:
+        raise ArgumentError(f"size is {size}, but {preset.title} takes all there is; leave it out")
+    part = size / usual
+    numbers = {
+        "structures a round": preset.batch_size,
+        "labels to begin with": preset.initial_size,
+        **{name: value for name, value in preset.selection.items() if name == "shortlist"},
+    }
+    scaled = {name: max(1, round(part * value)) for name, value in numbers.items()}
+    changed = replace(
+        preset,
+        batch_size=scaled["structures a round"],
+        initial_size=scaled["labels to begin with"],
+        selection={**preset.selection, **{k: scaled[k] for k in preset.selection if k in scaled}},
+    )
+    return changed, [
+        f"{name}: {value} → {scaled[name]}, in proportion" for name, value in numbers.items()
+    ]
 
 
 def _compose(
@@ -203,10 +307,15 @@ def _compose(
         "methods": chosen,
         "seeds": list(preset.seeds if seeds is None else seeds),
         "reference": reference if reference in chosen else chosen[0],
-        "selection": {"batch_size": preset.batch_size, "initial_size": initial},
+        "selection": {
+            "batch_size": preset.batch_size,
+            "initial_size": initial,
+            **preset.selection,
+        },
         "finetune": dict(preset.finetune),
         "rounds": n_rounds,
         "changes": changes,
+        **preset.errors,
     }
 
 
@@ -221,6 +330,8 @@ def _initial_size(preset: Preset, pools: Mapping[str, PoolSection], changes: lis
             f"data: the pool {lacking} has no train.extxyz, but others have; allowed are all or "
             "none: add or remove the file"
         )
+    if preset.has_labels:
+        return 0
     changes.append(
         f"labels to begin with: {preset.initial_size} at random → those of train.extxyz, the "
         "same for all seeds"
