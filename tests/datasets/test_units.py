@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from ase.units import Hartree, kcal, mol
+from ase.units import Hartree, Rydberg, kcal, kJ, mol
 
 from labelwise.datasets.base import DataSetError
 from labelwise.datasets.units import check_total_energy
@@ -22,9 +22,23 @@ KNOWN = [
 @pytest.mark.parametrize(("numbers", "energy"), KNOWN)
 def test_right_and_wrong(numbers: list[int], energy: float) -> None:
     check_total_energy(numbers, energy, "here")
-    for wrong in (energy / Hartree, energy / (kcal / mol), 0.0, -energy, energy * 1000):
-        with pytest.raises(DataSetError, match="here: a total energy"):
+    wrong_units = {
+        "hartree": Hartree,
+        "rydberg": Rydberg,
+        "kcal/mol": kcal / mol,
+        "kJ/mol": kJ / mol,
+        "meV": 1e-3,
+    }
+    for unit, size in wrong_units.items():
+        wrong = energy / size
+        with pytest.raises(DataSetError, match=f"here: a total energy .* in {unit}"):
             check_total_energy(numbers, wrong, "here")
+
+
+@pytest.mark.parametrize(("numbers", "energy"), [([6, 1, 1, 1, 1], -113.6), ([7, 7], -172.0)])
+def test_energies_of_valence_electrons_are_taken(numbers: list[int], energy: float) -> None:
+    """GFN2-xTB of methane and nitrogen."""
+    check_total_energy(numbers, energy, "here")
 
 
 def test_elements_with_core_potentials_are_not_judged() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from ase.units import Hartree
+from ase.units import Hartree, Rydberg, kcal, kJ, mol
 
 from labelwise.datasets.base import DataSetError
 
@@ -14,12 +14,22 @@ from labelwise.datasets.base import DataSetError
 _SERIES = ((-0.768745, 7 / 3), (0.5, 2.0), (-0.2699, 5 / 3))
 #: Up to krypton, where effective core potentials begin in the usual basis sets.
 _LAST_WITHOUT_CORE = 36
-#: Molecules differ from neutral atoms by a percent; hartree is 27 and kcal/mol 23 times off.
-_FACTOR = 2.0
+#: Other units that total energies come in, in eV⁻¹.
+_OTHER_UNITS = {
+    "hartree": 1 / Hartree,
+    "rydberg": 1 / Rydberg,
+    "kcal/mol": mol / kcal,
+    "kJ/mol": mol / kJ,
+    "meV": 1000.0,
+}
+#: By how much the energies of molecules differ from the estimate for neutral atoms, at most.
+_DEVIATION = 0.12
 
 
 def check_total_energy(numbers: Sequence[int], energy: float, where: str) -> None:
-    """Refuse a total energy with all electrons that is not in eV.
+    """Refuse what looks like a total energy with all electrons in another unit than eV.
+
+    Energies of valence electrons alone, as semi-empirical methods give them, are taken.
 
     Args:
         numbers: (n,) atomic numbers; structures with elements beyond krypton are not judged.
@@ -27,7 +37,7 @@ def check_total_energy(numbers: Sequence[int], energy: float, where: str) -> Non
         where: File and structure, for the message.
 
     Raises:
-        DataSetError: It is more than twice or less than half of what neutral atoms have.
+        DataSetError: It is within 12 % of what neutral atoms have in another unit.
 
     Source: J. Schwinger, *Phys. Rev. A* 22, 1827 (1980), for the energies of atoms.
     """
@@ -36,8 +46,9 @@ def check_total_energy(numbers: Sequence[int], energy: float, where: str) -> Non
         return
     atoms = sum(coefficient * charges**power for coefficient, power in _SERIES)
     expected = float(Hartree * np.sum(atoms))
-    if not 1 / _FACTOR < energy / expected < _FACTOR:
-        raise DataSetError(
-            f"{where}: a total energy of {energy:.6g} eV, where neutral atoms have about "
-            f"{expected:.4g}: another unit (hartree, kcal/mol), or not a total energy"
-        )
+    for unit, per_ev in _OTHER_UNITS.items():
+        if abs(energy / (expected * per_ev) - 1.0) < _DEVIATION:
+            raise DataSetError(
+                f"{where}: a total energy of {energy:.6g} eV, where neutral atoms have about "
+                f"{expected:.4g} eV: it looks like an energy in {unit}; convert it"
+            )
