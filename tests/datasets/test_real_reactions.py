@@ -35,4 +35,3 @@ def test_natural_pools_are_the_same_by_either_road(tmp_path: Path) -> None:
                 assert left.info["REF_energy"] == right.info["REF_energy"]
                 assert np.array_equal(left.positions, right.positions)
                 assert np.array_equal(left.arrays["REF_forces"], right.arrays["REF_forces"])
-        assert pool.counts["test"] == 175

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from ase.units import Hartree, Rydberg, kcal, kJ, mol
+from ase.units import Hartree, kcal, kJ, mol
 
 from labelwise.datasets.base import DataSetError
 from labelwise.datasets.units import check_total_energy
@@ -24,7 +24,6 @@ def test_right_and_wrong(numbers: list[int], energy: float) -> None:
     check_total_energy(numbers, energy, "here")
     wrong_units = {
         "hartree": Hartree,
-        "rydberg": Rydberg,
         "kcal/mol": kcal / mol,
         "kJ/mol": kJ / mol,
         "meV": 1e-3,

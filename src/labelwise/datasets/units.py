@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from ase.units import Hartree, Rydberg, kcal, kJ, mol
+from ase.units import Hartree, kcal, kJ, mol
 
 from labelwise.datasets.base import DataSetError
 
@@ -17,7 +17,6 @@ _LAST_WITHOUT_CORE = 36
 #: Other units that total energies come in, in eV⁻¹.
 _OTHER_UNITS = {
     "hartree": 1 / Hartree,
-    "rydberg": 1 / Rydberg,
     "kcal/mol": mol / kcal,
     "kJ/mol": mol / kJ,
     "meV": 1000.0,

@@ -15,7 +15,8 @@ from jaxtyping import Float64
 TOLERANCE = 1e-6
 _N_PROJECTIONS = 8
 _N_CELL = 9
-_BIN_WIDTH = 1e-2
+#: Narrow, so that a bin holds few of the many frames of one molecule, Å.
+_LEAST_BIN_WIDTH = 2e-5
 
 
 def hash_structure(atoms: Atoms) -> str:
@@ -94,7 +95,7 @@ class DuplicateIndex:
         """
         known = _as_fingerprint(structure)
         tolerance = _tolerance(known.n_atoms)
-        home = math.floor(known.projections[0] / _BIN_WIDTH)
+        home = _find_bin(known)
         for place in (home - 1, home, home + 1):
             for other, number in self._bins.get((known.species, place), ()):
                 if (np.abs(other - known.projections) <= tolerance).all():
@@ -109,18 +110,29 @@ class DuplicateIndex:
             number: What ``find`` returns for its copies.
         """
         known = _as_fingerprint(structure)
-        home = math.floor(known.projections[0] / _BIN_WIDTH)
+        home = _find_bin(known)
         self._bins.setdefault((known.species, home), []).append((known.projections, number))
         self._n_seen += 1
+
+
+def _find_bin(known: Fingerprint) -> int:
+    """Return the bin of a structure; copies lie in the same one or next to it."""
+    width = max(_LEAST_BIN_WIDTH, 2.0 * largest_tolerance(known.n_atoms))
+    return math.floor(known.projections[0] / width)
 
 
 def _as_fingerprint(structure: Atoms | Fingerprint) -> Fingerprint:
     return structure if isinstance(structure, Fingerprint) else make_fingerprint(structure)
 
 
+@lru_cache(maxsize=256)
+def _largest_tolerance(n_atoms: int) -> float:
+    return float(_tolerance(n_atoms).max())
+
+
 def largest_tolerance(n_atoms: int) -> float:
     """Return the most by which a projection of equal structures may differ, Å."""
-    return float(_tolerance(n_atoms).max())
+    return _largest_tolerance(n_atoms)
 
 
 @lru_cache(maxsize=256)
@@ -145,8 +157,7 @@ def _species_key(atoms: Atoms) -> bytes:
 def _weights(n_coordinates: int) -> Float64[np.ndarray, "n_coordinates 8"]:
     """Return fixed weights with columns of unit 1-norm times sqrt(n).
 
-    Scaled so that a projection's spread and its tolerance stay within the bin width up
-    to thousands of atoms.
+    Scaled so that a projection's spread does not grow with the number of atoms.
     """
     weights = np.random.default_rng(20240229).standard_normal((n_coordinates, _N_PROJECTIONS))
     scaled: Float64[np.ndarray, "n_coordinates 8"] = weights / np.sqrt(n_coordinates)
