@@ -35,6 +35,8 @@ _ARRAY = "__ndarray__"
 _ARRAY_KINDS = "biufU"
 _FIRST_MAP_SIZE = 2**20
 _ROWS_A_TRANSACTION = 1000
+#: A read maps up to 64 kB around a value, which stay in memory until the file is opened anew.
+READS_A_MAP = 1000
 
 # LMDB refuses to open a file twice in a process, so readers of the same file share it.
 _environments: WeakValueDictionary[tuple[int, str, int], Any] = WeakValueDictionary()
@@ -56,6 +58,7 @@ class AselmdbRows:
         self._path = path
         self._environment = _open_environment(path)
         self._n_bytes = path.stat().st_size
+        self._n_read = 0
         #: Ascending ids of the rows that were not deleted.
         self.ids: Sequence[int] = self._list_ids()
 
@@ -97,6 +100,10 @@ class AselmdbRows:
 
         if self._environment is None:
             raise DataSetError(f"{self._path} was closed; open it again")
+        self._n_read += 1
+        if self._n_read > READS_A_MAP:
+            self._n_read, self._environment = 0, None
+            self._environment = _open_environment(self._path)
         try:
             with self._environment.begin(buffers=True) as transaction:
                 view = transaction.get(key)

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from labelwise.datasets.aselmdb import READS_A_MAP
 from labelwise.datasets.base import (
     DataFile,
     DataSetError,
@@ -65,6 +66,7 @@ class Oc20Lmdb(DataFile):
         self._shards = find_shards(path, _SHARD)
         self._counts: dict[int, int] = {}
         self._opened: tuple[int, Any] | None = None
+        self._n_read = 0
 
     def close(self) -> None:
         """Close the shard that is open."""
@@ -125,9 +127,15 @@ class Oc20Lmdb(DataFile):
             return load_fields(value, where)
 
     def _environment(self, index: int) -> Any:
-        """Return an open shard; one at a time is open, because each maps its file to memory."""
-        if self._opened is None or self._opened[0] != index:
+        """Return an open shard; one at a time is open, because each maps its file to memory.
+
+        What was read stays mapped and counts as this process's memory, so that a shard is opened
+        anew now and then.
+        """
+        self._n_read += 1
+        if self._opened is None or self._opened[0] != index or self._n_read > READS_A_MAP:
             self.close()
+            self._n_read = 0
             self._opened = index, _open_shard(self._lmdb, self._shards[index])
         return self._opened[1]
 

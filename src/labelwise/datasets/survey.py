@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -187,14 +188,13 @@ def survey(data: DataFile, query: Query, *, seed: int) -> Survey:
         order = _NO_ORDER if entry.order is None else entry.order
         family, split = families.place(entry.family), splits.place(entry.split)
         columns.append(entry.position, family, order, split, rank_name(entry.name, seed))
-    positions, *others, ranks = columns.arrays()
-    family_places, orders, split_places = (column.astype(np.int64) for column in others)
+    positions, family_places, orders, split_places = columns.places()
     return Survey(
-        positions.astype(np.int64),
+        positions,
         family_places,
         orders,
         split_places,
-        ranks,
+        columns.ranks(),
         tuple(families.names),
         tuple(splits.names),
         n_seen,
@@ -219,26 +219,23 @@ class _Names:
 
 
 class _Columns:
-    """Five numbers of each structure; 40 bytes, where a list of integers takes 160."""
+    """Five numbers of each structure in 40 bytes, where a list of integers takes 160."""
 
     def __init__(self) -> None:
-        self._full: list[np.ndarray] = []
-        self._part: list[tuple[int, int, int, int, int]] = []
+        self._places = tuple(array("q") for _ in range(4))
+        self._ranks = array("Q")
 
     def append(self, position: int, family: int, order: int, split: int, rank: int) -> None:
-        mask = (1 << 64) - 1
-        self._part.append((position, family & mask, order & mask, split & mask, rank))
-        if len(self._part) == 1 << 16:
-            self._pack()
+        for column, value in zip(self._places, (position, family, order, split), strict=True):
+            column.append(value)
+        self._ranks.append(rank)
 
-    def arrays(self) -> tuple[np.ndarray, ...]:
-        self._pack()
-        table = np.concatenate(self._full)
-        return tuple(np.ascontiguousarray(column) for column in table.T)
+    def places(self) -> list[Int64[np.ndarray, " n"]]:
+        """Return positions, families, orders and splits."""
+        return [np.frombuffer(column, dtype=np.int64) for column in self._places]
 
-    def _pack(self) -> None:
-        self._full.append(np.array(self._part, dtype=np.uint64).reshape(-1, 5))
-        self._part = []
+    def ranks(self) -> UInt64[np.ndarray, " n"]:
+        return np.frombuffer(self._ranks, dtype=np.uint64)
 
 
 def _shifted(entry: Entry, offset: int) -> Entry:

@@ -118,7 +118,7 @@ class DuplicateIndex:
 def _find_bin(known: Fingerprint) -> int:
     """Return the bin of a structure; copies lie in the same one or next to it."""
     width = max(_LEAST_BIN_WIDTH, 2.0 * largest_tolerance(known.n_atoms))
-    return math.floor(known.projections[0] / width)
+    return math.floor(float(known.projections[0]) / width)
 
 
 def _as_fingerprint(structure: Atoms | Fingerprint) -> Fingerprint:
