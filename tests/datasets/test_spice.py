@@ -244,7 +244,7 @@ def dataset_for_group(file: h5py.File) -> None:
         (put_units("formation_energy", "kcal/mol"), "has units 'kcal/mol'"),
         (put_nan, "water/3: positions: not finite"),
         (put_nan_energy, "water/0: the energy: not finite"),
-        (store_electronvolt, "water/0: a total energy of .* another unit"),
+        (store_electronvolt, "water/0: a total energy of .* in eV taken for hartree"),
         (dataset_for_group, "x: not a group of structures"),
     ],
 )

@@ -289,7 +289,7 @@ def dataset_for_formula(file: h5py.File) -> None:
         (damage_group("atomic_numbers", [8, 1, 0]), "allowed are 1-118"),
         (damage_group("atomic_numbers", [8.0, 1.0, 1.0]), "a list of integers"),
         (put_nan, "H2O/rxn0000/4: forces: not finite"),
-        (store_hartree, "H2O/rxn0000/0: a total energy of .* another unit"),
+        (store_hartree, "H2O/rxn0000/0: a total energy of .* in hartree"),
         (lead_nowhere, "the link /val/C2H6 leads nowhere"),
         (share_formula, "H2O/rxn0000 is in both /train and /val"),
         (split_alone, "/val has NH3/rxn0009, /data has not"),

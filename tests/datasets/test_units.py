@@ -27,6 +27,7 @@ def test_right_and_wrong(numbers: list[int], energy: float) -> None:
         "kcal/mol": kcal / mol,
         "kJ/mol": kJ / mol,
         "meV": 1e-3,
+        "eV taken for hartree": 1 / Hartree,
     }
     for unit, size in wrong_units.items():
         wrong = energy / size

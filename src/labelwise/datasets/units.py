@@ -20,6 +20,7 @@ _OTHER_UNITS = {
     "kcal/mol": mol / kcal,
     "kJ/mol": mol / kJ,
     "meV": 1000.0,
+    "eV taken for hartree": Hartree,
 }
 #: By how much the energies of molecules differ from the estimate for neutral atoms, at most.
 _DEVIATION = 0.12
