@@ -46,9 +46,12 @@ def check_total_energy(numbers: Sequence[int], energy: float, where: str) -> Non
         return
     atoms = sum(coefficient * charges**power for coefficient, power in _SERIES)
     expected = float(Hartree * np.sum(atoms))
-    for unit, per_ev in _OTHER_UNITS.items():
-        if abs(energy / (expected * per_ev) - 1.0) < _DEVIATION:
-            raise DataSetError(
-                f"{where}: a total energy of {energy:.6g} eV, where neutral atoms have about "
-                f"{expected:.4g} eV: it looks like an energy in {unit}; convert it"
-            )
+    deviations = {
+        unit: abs(energy / (expected * per_ev) - 1.0) for unit, per_ev in _OTHER_UNITS.items()
+    }
+    unit = min(deviations, key=deviations.__getitem__)
+    if deviations[unit] < _DEVIATION:
+        raise DataSetError(
+            f"{where}: a total energy of {energy:.6g} eV, where neutral atoms have about "
+            f"{expected:.4g} eV: it looks like an energy in {unit}; convert it"
+        )
