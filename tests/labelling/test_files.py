@@ -7,6 +7,7 @@ import ase.io
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.build import bulk, fcc111
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from labelwise.errors import LabelError
@@ -174,3 +175,28 @@ def test_cells_count_where_they_are_periodic(tmp_path: Path) -> None:
     write_structures(tmp_path / "labelled.extxyz", [other])
     with pytest.raises(LabellingError, match=r"0\.1 Å off"):
         take(tmp_path, [task])
+
+
+def test_atoms_may_be_returned_in_other_images(tmp_path: Path) -> None:
+    crystal = bulk("Cu", cubic=True)
+    crystal.positions += [[0.1, 0.2, -0.3], [0, 0, 0], [9.0, 0, 0], [0, 0, 0.05]]
+    slab = fcc111("Cu", (2, 2, 2), vacuum=6.0)
+    tasks = [Task(hash_structure(a), a, Source("pool", i)) for i, a in enumerate([crystal, slab])]
+    wrapped = []
+    for task in tasks:
+        atoms = task.atoms.copy()
+        atoms.info.clear()
+        atoms.positions += [[0, 0, 0], atoms.cell[0]] * (len(atoms) // 2)
+        atoms.wrap()
+        label(atoms)
+        wrapped.append(atoms)
+    write_structures(tmp_path / "labelled.extxyz", wrapped)
+    found, message = take(tmp_path, tasks)
+    assert (set(found), message) == ({task.key for task in tasks}, "")
+    lifted = tasks[1].atoms.copy()
+    lifted.info.clear()
+    lifted.positions[:, 2] += lifted.cell[2, 2]  # not periodic along z
+    label(lifted)
+    write_structures(tmp_path / "labelled.extxyz", [lifted])
+    with pytest.raises(LabellingError, match="asked for"):
+        take(tmp_path, tasks[1:])

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import zstandard
 from ase import Atoms
+from ase.build import molecule
 from ase.constraints import FixAtoms
 
 from labelwise.errors import ArgumentError, ReadError
@@ -256,3 +257,10 @@ def test_unreadable_file(pool_file: Path) -> None:
     pool_file.chmod(0)
     with pytest.raises(ReadError, match="Permission denied"):
         read_structures(pool_file)
+
+
+def test_a_charge_in_a_database_is_the_one_that_was_stored(tmp_path: Path) -> None:
+    with ase.db.connect(tmp_path / "rows.db") as database:
+        database.write(molecule("OH"), charge=-1, spin=1)
+    (atoms,) = read_structures(tmp_path / "rows.db")
+    assert (atoms.info["charge"], atoms.info["spin"]) == (-1, 1)

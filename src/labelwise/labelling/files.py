@@ -37,7 +37,7 @@ class FilesLabeller:
     """Writes structures to ``to_label.extxyz`` and takes labels from ``labelled*``.
 
     A returned structure is known by its content: the same elements in the same order, and
-    positions and cell within the tolerance. Of two that fit the nearer is meant. A file may
+    positions and cell within the tolerance, whichever image of a periodic atom is given. Of two that fit the nearer is meant. A file may
     return a part, or structures that were returned before; one that was never asked for
     is refused. A calculation that failed is returned with the info key
     ``labelwise_failed="reason"``, or with NaN for its energy.
@@ -174,11 +174,20 @@ def _nearest(atoms: Atoms, tasks: Sequence[Task]) -> tuple[int | None, float]:
 
 
 def _deviation(atoms: Atoms, other: Atoms) -> float:
-    """Return the largest difference of a coordinate, Å; cells matter where periodic."""
-    distance = float(np.abs(atoms.positions - other.positions).max(initial=0.0))
+    """Return the largest difference of a coordinate, Å; cells matter where periodic.
+
+    Programs such as VASP return atoms wrapped into the cell: an atom may have moved by whole
+    lattice vectors.
+    """
+    moved = atoms.positions - other.positions
+    largest = 0.0
     if other.pbc.any():
         cells = atoms.cell.array - other.cell.array
-        distance = max(distance, float(np.abs(cells[other.pbc]).max()))
+        largest = float(np.abs(cells[other.pbc]).max())
+        cell = other.cell.complete().array
+        n_vectors = np.round(np.linalg.solve(cell.T, moved.T).T)
+        moved = moved - (n_vectors * other.pbc) @ cell
+    distance = max(largest, float(np.abs(moved).max(initial=0.0)))
     return distance if np.isfinite(distance) else np.inf
 
 

@@ -340,7 +340,8 @@ def _atoms_of_row(row: AtomsRow) -> Atoms:
     data = row.data if isinstance(row.data, dict) else {}
     scalars = {key: value for key, value in data.items() if _is_scalar(value)}
     atoms.info.update(scalars)
-    atoms.info.update(row.key_value_pairs)
+    # Not the values of key_value_pairs: for "charge" ASE gives the sum of initial charges there.
+    atoms.info.update({key: vars(row)[key] for key in row.key_value_pairs})
     return atoms
 
 
