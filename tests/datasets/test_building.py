@@ -172,6 +172,35 @@ def test_the_same_again_and_something_else(tmp_path: Path) -> None:
     assert sorted(path.name for path in out.iterdir()) == ["mixed"]
     for name, digest in manifest["files"].items():
         assert hash_source(out / "mixed" / name) == digest
+    (out / "mixed" / "thesis.tex").touch()
+    with pytest.raises(WriteError, match=r"no built pool \(thesis.tex\)"):
+        build_pools("t1x-mixed", paths, out, replace=True)
+    assert (out / "mixed" / "thesis.tex").exists()
+
+
+@pytest.mark.parametrize("moment", ["reading", "writing"])
+def test_an_interrupted_build_leaves_nothing_in_the_way(
+    tmp_path: Path, moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_reactions(tmp_path, SIZES)
+    paths, out = [tmp_path / "all.extxyz"], tmp_path / "out"
+
+    def stop(_stage: str, _done: int, _total: int | None) -> None:
+        if moment == "reading":
+            raise KeyboardInterrupt
+
+    if moment == "writing":
+        monkeypatch.setattr("labelwise.datasets.building.write_text", _interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        build_pools("t1x-mixed", paths, out, progress=stop)
+    assert not (out / "mixed").exists()
+    monkeypatch.undo()
+    build_pools("t1x-mixed", paths, out)
+    assert sorted(path.name for path in out.iterdir()) == ["mixed"]
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def test_what_cannot_be_built_is_said(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from labelwise.structures.writing import write_text
 from labelwise.timing import ProgressCallback, ignore_progress
 
 MANIFEST = "manifest.json"
+_OWN_FILES = {MANIFEST, *(f"{role}.extxyz" for role in ("pool", "train", "valid", "test"))}
 _LEAST_SIZE = 10
 _MOST_LISTED = 200
 Energies = Literal["stored", "adsorption"]
@@ -162,25 +164,47 @@ def _write(
     }
     manifest |= {"n_copies_left_out": roles.n_left_out, "changes": list(roles.changes)}
     _refuse_other(folder, manifest, replace=replace)
+    partial = folder.with_name(f".{folder.name}.part")
+    _remove(partial)
     for role, members in roles.sets.items():
-        spool.write(folder / f"{role}.extxyz", numbers[members].tolist())
-    manifest["files"] = {f"{role}.extxyz": _hash(folder / f"{role}.extxyz") for role in roles.sets}
+        spool.write(partial / f"{role}.extxyz", numbers[members].tolist())
+    files = [f"{role}.extxyz" for role in roles.sets]
+    manifest["files"] = {name: _hash(partial / name) for name in files}
     text = json.dumps(manifest, indent=1, ensure_ascii=False)
-    write_text(folder / MANIFEST, f"{text}\n")
+    write_text(partial / MANIFEST, f"{text}\n")
+    _remove(folder)
+    try:
+        partial.rename(folder)
+    except OSError as error:
+        raise WriteError(f"cannot write {folder}: {error.strerror or error}") from error
     return BuiltPool(folder, manifest["counts"], roles.changes)
 
 
-def _refuse_other(folder: Path, manifest: dict[str, Any], *, replace: bool) -> None:
-    """Refuse to write over a pool that was made of something else."""
-    path = folder / MANIFEST
-    if replace or not folder.exists() or not any(folder.iterdir()):
-        return
+def _remove(folder: Path) -> None:
+    """Remove a folder, a complete pool or the rest of one that was interrupted."""
     try:
-        known = json.loads(path.read_text(encoding="utf-8"))
+        if folder.exists():
+            shutil.rmtree(folder)
+    except OSError as error:
+        raise WriteError(f"cannot replace {folder}: {error.strerror or error}") from error
+
+
+def _refuse_other(folder: Path, manifest: dict[str, Any], *, replace: bool) -> None:
+    """Refuse to write over anything but this pool, or with ``replace`` any built pool."""
+    if not folder.exists():
+        return
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else {""}
+    strange = sorted(names - _OWN_FILES)
+    if strange:
+        raise WriteError(
+            f"{folder} holds what is no built pool ({strange[0] or 'a file'}); choose another place"
+        )
+    try:
+        known = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         known = {}
     known.pop("files", None)
-    if known != json.loads(json.dumps(manifest)):
+    if names and not replace and known != json.loads(json.dumps(manifest)):
         raise WriteError(
             f"{folder} holds something else; choose another place, or replace it with --force"
         )

@@ -97,22 +97,19 @@ class Spool:
         )
 
     def write(self, path: Path, numbers: Sequence[int]) -> None:
-        """Write some structures to a file in one step, in the order of their numbers given.
+        """Write some structures to a file, in the order of their numbers given.
 
         Raises:
             WriteError: It cannot be written.
         """
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_name(f".{path.name}.part")
-            with temporary.open("wb") as stream:
+            with path.open("wb") as stream:
                 for frame in self._iter_frames(numbers):
                     stream.write(frame)
                 stream.flush()
                 os.fsync(stream.fileno())
-            temporary.replace(path)
         except OSError as error:
-            path.with_name(f".{path.name}.part").unlink(missing_ok=True)
             raise WriteError(f"cannot write {path}: {error.strerror or error}") from error
 
     def iter_texts(self, numbers: Sequence[int]) -> Iterator[str]:

@@ -37,10 +37,10 @@ class FilesLabeller:
     """Writes structures to ``to_label.extxyz`` and takes labels from ``labelled*``.
 
     A returned structure is known by its content: the same elements in the same order, and
-    positions and cell within the tolerance, whichever image of a periodic atom is given. Of two that fit the nearer is meant. A file may
-    return a part, or structures that were returned before; one that was never asked for
-    is refused. A calculation that failed is returned with the info key
-    ``labelwise_failed="reason"``, or with NaN for its energy.
+    positions and cell within the tolerance, whichever image of a periodic atom is given. Of two
+    that fit the nearer is meant. A file may return a part, or structures that were returned
+    before; one that was never asked for is refused. A calculation that failed is returned with
+    the info key ``labelwise_failed="reason"``, or with NaN for its energy.
     """
 
     name = "files"
