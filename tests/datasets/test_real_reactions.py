@@ -12,12 +12,11 @@ from labelwise.datasets.exporting import export_data
 from labelwise.experiments.comparison.pools import prepare_pools
 from labelwise.structures import read_structures
 
-REACTIONS = Path(__file__).resolve().parents[3] / "shared" / "data" / "t1x_xtb"
 
-
-@pytest.mark.skipif(not REACTIONS.is_dir(), reason="needs the reaction data of the developers")
-def test_natural_pools_are_the_same_by_either_road(tmp_path: Path) -> None:
-    files = [REACTIONS / "mixed" / f"{role}.extxyz" for role in ("pool", "valid", "test")]
+@pytest.mark.slow
+def test_natural_pools_are_the_same_by_either_road(tmp_path: Path, shared_data: Path) -> None:
+    reactions = shared_data / "t1x_xtb"
+    files = [reactions / "mixed" / f"{role}.extxyz" for role in ("pool", "valid", "test")]
     n_written = export_data(files, tmp_path / "Transition1x.h5", to="transition1x")
     assert n_written == 10_916
     direct = prepare_pools(list(map(str, files)), tmp_path / "direct", layout="natural", seed=0)
