@@ -41,6 +41,7 @@ def build_mace(
             gate=torch.nn.functional.silu,
             atomic_inter_scale=1.0,
             atomic_inter_shift=0.0,
+            use_reduced_cg=False,  # as mace-torch builds it where cuEquivariance is missing
         )
     torch.random.set_rng_state(state)
     return model

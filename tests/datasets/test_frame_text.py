@@ -81,11 +81,14 @@ def test_arrays_of_the_format_are_kept() -> None:
         positions=[[0, 0, 0]],
         energy=-13.6,
         forces=[[0, 0, 0]],
-        info={"REF_stress": stress, "charges": [0.25]},
+        info={"REF_stress": stress, "bond_orders": [0.25], "charges": [0.5], "a b": 1},
     )
     found = read_back(structure)
     assert np.array_equal(found.info["REF_stress"], stress)
-    assert np.array_equal(np.atleast_1d(found.info["charges"]), [0.25])
+    assert np.array_equal(np.atleast_1d(found.info["bond_orders"]), [0.25])
+    # These would be taken for a calculator's, or be no key at all.
+    assert np.array_equal(np.atleast_1d(found.info["info_charges"]), [0.5])
+    assert found.info["info_a_b"] == 1
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,8 @@ def build_mace(
     modules = import_mace_modules()
     from e3nn import o3
 
+    # As mace-torch builds models where cuEquivariance is missing, whether it is or not.
+    others.setdefault("use_reduced_cg", False)
     if "edge_irreps" in others:
         others["edge_irreps"] = o3.Irreps(others["edge_irreps"])
     rng = np.random.default_rng(seed)

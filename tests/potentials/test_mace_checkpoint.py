@@ -72,3 +72,26 @@ def test_other_weights_than_configured_are_refused() -> None:
 def test_other_modules_have_no_checkpoint() -> None:
     with pytest.raises(PotentialError, match="Linear"):
         model_config(torch.nn.Linear(1, 1))
+
+
+@pytest.mark.parametrize("hidden", ["8x0e", "4x0e + 4x1o"])
+def test_couplings_are_counted_whatever_the_attribute_says(hidden: str) -> None:
+    """mace-torch sets ``use_reduced_cg`` also where it could not reduce anything."""
+    model = make_mace(hidden_irreps=hidden, correlation=3, use_reduced_cg=False)
+    plain = make_potential(model, name="whole")
+    known = plain.content_hash
+    model.use_reduced_cg = True
+    assert not model_config(model)["use_reduced_cg"]
+    potential = make_potential(model, name="whole")
+    assert potential.content_hash == known
+    drawn = potential.with_random_weights(1)
+    for old, new in zip(model.parameters(), drawn.model.parameters(), strict=True):
+        assert old.shape == new.shape
+
+
+def test_reduced_couplings_are_noticed() -> None:
+    pytest.importorskip("cuequivariance_torch", reason="mace-torch reduces with cuEquivariance")
+    model = make_mace(correlation=3, use_reduced_cg=True)
+    assert model_config(model)["use_reduced_cg"]
+    again = make_potential(model, name="reduced").with_random_weights(0).model
+    assert [w.shape for w in again.parameters()] == [w.shape for w in model.parameters()]

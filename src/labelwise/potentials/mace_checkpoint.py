@@ -19,6 +19,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from typing import Any
 
 import torch
@@ -257,10 +258,35 @@ def _gate_name(gate: Any) -> str:
 
 
 def _reduced_couplings(model: Any) -> bool:
-    """Tell whether the reduced coupling basis is in use: mace-torch has it with cuEquivariance."""
-    from mace.modules import wrapper_ops
+    """Tell whether the reduced coupling basis is in use.
 
-    return bool(getattr(model, "use_reduced_cg", False)) and bool(wrapper_ops.CUET_AVAILABLE)
+    The attribute alone does not tell: mace-torch sets it by default and builds the whole basis all
+    the same where cuEquivariance is missing. So the couplings are counted.
+    """
+    if not getattr(model, "use_reduced_cg", False):
+        return False
+    contractions = model.products[0].symmetric_contractions
+    first = contractions.contractions[0]
+    order = len(first.weights) + 1
+    irrep_out = str(contractions.irreps_out[0].ir)
+    n_whole = _count_couplings(str(first.coupling_irreps), irrep_out, order)
+    return int(first.U_tensors(order).shape[-1]) != n_whole
+
+
+@cache
+def _count_couplings(irreps_in: str, irrep_out: str, order: int) -> int:
+    """Return how many couplings the whole basis has."""
+    from e3nn import o3
+    from mace.tools.cg import U_matrix_real
+
+    couplings = U_matrix_real(
+        irreps_in=o3.Irreps(irreps_in),
+        irreps_out=o3.Irreps(irrep_out),
+        correlation=order,
+        dtype=torch.float64,
+        use_cueq_cg=False,
+    )
+    return int(couplings[-1].shape[-1])
 
 
 def _arguments(config: Mapping[str, Any], modules: Any) -> dict[str, Any]:
