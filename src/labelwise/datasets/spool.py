@@ -16,7 +16,7 @@ from jaxtyping import Int64
 from labelwise.datasets.base import LabelledStructure
 from labelwise.datasets.frame_text import format_frame
 from labelwise.errors import WriteError
-from labelwise.structures.identity import DuplicateIndex
+from labelwise.structures.identity import DuplicateIndex, make_fingerprint
 
 
 @dataclass(frozen=True)
@@ -84,9 +84,10 @@ class Spool:
         splits: list[str] = []
         copies, sizes = [], []
         for number, structure in enumerate(structures):
-            original = index.find(structure.atoms)
+            known = make_fingerprint(structure.atoms)
+            original = index.find(known)
             if original is None:
-                index.add(structure.atoms, number)
+                index.add(known, number)
             copies.append(number if original is None else original)
             families.append(structure.entry.family or "")
             splits.append(structure.entry.split or "")
