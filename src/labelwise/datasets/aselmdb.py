@@ -202,10 +202,8 @@ def decode_value(raw: bytes, where: str) -> Any:
         text = zlib.decompress(raw)
     except zlib.error as error:
         raise DataSetError(f"{where}: not compressed with zlib ({error})") from error
-    try:
+    with suppress(ValueError, RecursionError):  # orjson refuses NaN and Infinity
         return orjson.loads(text)
-    except (ValueError, RecursionError):
-        pass  # perhaps because of NaN or Infinity, which orjson refuses
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
