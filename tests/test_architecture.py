@@ -49,6 +49,7 @@ ROOMS = [
     "labelling",
     "campaign",
     "experiments",
+    "report",
     "api",
     "testing",
     "diagnosis",

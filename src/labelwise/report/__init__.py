@@ -1,0 +1,1 @@
+"""Saved results, as one page that shows what was chosen and why."""
