@@ -12,7 +12,7 @@ import os
 import struct
 import threading
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -33,6 +33,7 @@ _VERSION = 1
 _PAGE_SIZES = tuple(2**power for power in range(9, 17))
 _ARRAY = "__ndarray__"
 _ARRAY_KINDS = "biufU"
+_NESTED = (dict, list)
 _FIRST_MAP_SIZE = 2**20
 _ROWS_A_TRANSACTION = 1000
 #: A read maps up to 64 kB around a value, which stay in memory until the file is opened anew.
@@ -41,6 +42,19 @@ READS_A_MAP = 1000
 # LMDB refuses to open a file twice in a process, so readers of the same file share it.
 _environments: WeakValueDictionary[tuple[int, str, int], Any] = WeakValueDictionary()
 _environments_lock = threading.Lock()
+
+
+def _find_decompressor() -> tuple[Callable[[bytes], bytes], type[Exception]]:
+    """Return a function and what it raises; ISA-L takes a third of the time, if it is there."""
+    try:
+        from isal import isal_zlib
+    except ImportError:
+        return zlib.decompress, zlib.error
+    fast: Any = isal_zlib
+    return fast.decompress, fast.error
+
+
+_decompress, _DecompressionError = _find_decompressor()
 
 
 class AselmdbRows:
@@ -199,8 +213,8 @@ def decode_value(raw: bytes, where: str) -> Any:
         DataSetError: It is not zlib, or not JSON.
     """
     try:
-        text = zlib.decompress(raw)
-    except zlib.error as error:
+        text = _decompress(raw)
+    except _DecompressionError as error:
         raise DataSetError(f"{where}: not compressed with zlib ({error})") from error
     with suppress(ValueError, RecursionError):  # orjson refuses NaN and Infinity
         return orjson.loads(text)
@@ -231,8 +245,11 @@ def _restore(value: Any, where: str) -> Any:
     if type(value) is dict:
         if _ARRAY in value:
             return _restore_array(value[_ARRAY], where)
-        return {key: _restore(each, where) for key, each in value.items()}
-    if type(value) is list and any(type(each) in (dict, list) for each in value):
+        return {
+            key: _restore(each, where) if type(each) in _NESTED else each
+            for key, each in value.items()
+        }
+    if type(value) is list and any(type(each) in _NESTED for each in value):
         return [_restore(each, where) for each in value]
     return value
 

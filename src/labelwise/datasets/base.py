@@ -14,12 +14,14 @@ from ase import Atoms
 from ase.constraints import FixAtoms
 
 from labelwise.errors import ReadError
+from labelwise.structures.fixed_atoms import free_atoms
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
 from labelwise.timing import ProgressCallback
 
 #: Largest force component that a data set may hold, eV/Å: more is a wrong unit or a crash.
 LARGEST_FORCE = 2000.0
 _HEAVIEST = 118
+_NOT_PERIODIC = (False, False, False)
 _EVERY = 100
 
 
@@ -58,18 +60,92 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
+class StructureArrays:
+    """A labelled structure before it is made an ``Atoms``, which takes longer than reading it.
+
+    Attributes:
+        numbers: (n,) int64 atomic numbers.
+        positions: (n, 3) float64, Å.
+        forces: (n, 3) float64, eV/Å.
+        cell: (3, 3) float64, Å; None for none.
+        pbc: Periodic directions.
+        tags: (n,) int64; None for none.
+        fixed: (n,) whether an atom is fixed; None if none is.
+        info: Info keys, the energy (eV) among them.
+    """
+
+    numbers: np.ndarray
+    positions: np.ndarray
+    forces: np.ndarray
+    cell: np.ndarray | None
+    pbc: tuple[bool, bool, bool]
+    tags: np.ndarray | None
+    fixed: np.ndarray | None
+    info: dict[str, Any]
+
+    def to_atoms(self) -> Atoms:
+        """Return the structure as ASE has it, with arrays of its own where ASE copies them."""
+        atoms = Atoms(numbers=self.numbers, positions=self.positions)
+        if self.cell is not None:
+            atoms.cell[:] = self.cell
+            atoms.pbc = self.pbc
+        atoms.arrays[DEFAULT_FORCES_KEY] = self.forces
+        if self.tags is not None:
+            atoms.set_tags(self.tags)
+        if self.fixed is not None:
+            atoms.set_constraint(FixAtoms(mask=self.fixed))
+        atoms.info = dict(self.info)
+        return atoms
+
+
 class LabelledStructure:
     """A structure as it goes into a pool.
 
+    It is made of an ``Atoms`` or of arrays, and is arrays until ``atoms`` is asked for.
+
     Attributes:
         entry: What the data set says of it, complete.
-        atoms: Positions and cell in Å; info ``REF_energy`` (total energy, eV), array
-            ``REF_forces`` (n_atoms, 3) (eV/Å), tags and fixed atoms where there are any, and
-            the entry's fields and those of the format in info; no calculator.
     """
 
-    entry: Entry
-    atoms: Atoms
+    __slots__ = ("_content", "entry")
+
+    def __init__(self, entry: Entry, structure: Atoms | StructureArrays) -> None:
+        self.entry = entry
+        self._content: Atoms | StructureArrays = structure
+
+    @property
+    def atoms(self) -> Atoms:
+        """The structure as ASE has it; the caller may change it.
+
+        Positions and cell in Å; info ``REF_energy`` (total energy, eV), array ``REF_forces``
+        (n_atoms, 3) (eV/Å), tags and fixed atoms where there are any, and the entry's fields
+        and those of the format in info; no calculator.
+        """
+        if isinstance(self._content, StructureArrays):
+            self._content = self._content.to_atoms()
+        return self._content
+
+    @property
+    def arrays(self) -> StructureArrays:
+        """The same as arrays, not to be changed."""
+        if isinstance(self._content, StructureArrays):
+            return self._content
+        atoms = self._content
+        fixed = ~free_atoms(atoms) if atoms.constraints else None
+        return StructureArrays(
+            atoms.numbers,
+            atoms.positions,
+            atoms.arrays[DEFAULT_FORCES_KEY],
+            atoms.cell.array if atoms.cell.array.any() or atoms.pbc.any() else None,
+            tuple(atoms.pbc.tolist()),
+            atoms.arrays.get("tags"),
+            fixed,
+            atoms.info,
+        )
+
+    def moved_to(self, entry: Entry) -> LabelledStructure:
+        """Return the same structure under another entry."""
+        return LabelledStructure(entry, self._content)
 
 
 class DataFile(ABC):
@@ -192,29 +268,18 @@ def make_structure(
     positions = _floats(positions, (n_atoms, 3), "positions", where)
     forces = _floats(forces, (n_atoms, 3), "forces", where)
     energy = float(_floats(energy, (), "the energy", where))
-    if n_atoms == 0 or numbers.ndim != 1 or numbers.min() < 1 or numbers.max() > _HEAVIEST:
-        raise DataSetError(
-            f"{where}: atomic numbers are {numbers.tolist()!s:.60}; allowed are 1-118"
-        )
-    if (numbers != numbers.astype(np.int64)).any():
-        raise DataSetError(f"{where}: atomic numbers are not integers ({numbers.tolist()!s:.60})")
-    numbers = numbers.astype(np.int64)
-    if np.abs(forces).max() > LARGEST_FORCE:
+    numbers = _elements(numbers, where)
+    if not -LARGEST_FORCE <= forces.min() <= forces.max() <= LARGEST_FORCE:
         raise DataSetError(
             f"{where}: a force component of {np.abs(forces).max():.4g} eV/Å; more than "
             f"{LARGEST_FORCE:g} is another unit or a calculation that failed"
         )
-    atoms = Atoms(numbers=numbers, positions=positions)
     if cell is not None:
-        atoms.cell[:] = _floats(cell, (3, 3), "the cell", where)
-        atoms.pbc = pbc
-    atoms.arrays[DEFAULT_FORCES_KEY] = forces
+        cell = _floats(cell, (3, 3), "the cell", where)
     if tags is not None:
-        atoms.set_tags(_of_atoms(tags, n_atoms, "tags", where).astype(np.int64))
+        tags = _of_atoms(tags, n_atoms, "tags", where).astype(np.int64, copy=False)
     if fixed is not None:
-        mask = _of_atoms(fixed, n_atoms, "fixed atoms", where).astype(bool)
-        if mask.any():
-            atoms.set_constraint(FixAtoms(mask=mask))
+        fixed = _of_atoms(fixed, n_atoms, "fixed atoms", where).astype(bool, copy=False)
     filled = Entry(
         entry.position,
         entry.name,
@@ -227,8 +292,32 @@ def make_structure(
         entry.charge,
         entry.spin,
     )
-    atoms.info = {DEFAULT_ENERGY_KEY: energy, **_info_of(filled), **(info or {})}
-    return LabelledStructure(filled, atoms)
+    arrays = StructureArrays(
+        numbers,
+        positions,
+        forces,
+        cell,
+        _NOT_PERIODIC if cell is None else _three(pbc),
+        tags,
+        fixed if fixed is not None and fixed.any() else None,
+        {DEFAULT_ENERGY_KEY: energy, **_info_of(filled), **(info or {})},
+    )
+    return LabelledStructure(filled, arrays)
+
+
+def _elements(found: np.ndarray, where: str) -> np.ndarray:
+    if found.ndim == 1 and found.size and found.min() >= 1 and found.max() <= _HEAVIEST:
+        if found.dtype.kind in "iu":
+            return found.astype(np.int64, copy=False)
+        whole = found.astype(np.int64)
+        if (found == whole).all():
+            return whole
+        raise DataSetError(f"{where}: atomic numbers are not integers ({found.tolist()!s:.60})")
+    raise DataSetError(f"{where}: atomic numbers are {found.tolist()!s:.60}; allowed are 1-118")
+
+
+def _three(pbc: bool | tuple[bool, bool, bool]) -> tuple[bool, bool, bool]:
+    return (pbc, pbc, pbc) if isinstance(pbc, bool) else pbc
 
 
 def _info_of(entry: Entry) -> dict[str, Any]:

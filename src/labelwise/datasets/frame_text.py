@@ -11,12 +11,10 @@ from typing import Any
 
 import numpy as np
 import orjson
-from ase import Atoms
 from ase.calculators.calculator import all_properties
 from ase.data import chemical_symbols
 
 from labelwise.datasets.base import LabelledStructure
-from labelwise.structures.fixed_atoms import free_atoms
 from labelwise.structures.labels import DEFAULT_FORCES_KEY
 
 _WORD = re.compile(r"[A-Za-z][A-Za-z0-9_./+#@:()-]*")
@@ -24,6 +22,7 @@ _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_.+-]*")
 _NOT_OF_A_KEY = re.compile(r"[^A-Za-z0-9_.+-]")
 #: What the frame itself says, and what ASE would move into a calculator.
 _OWN_KEYS = frozenset({"Lattice", "Properties", "pbc", "cell", *all_properties})
+_MOVES = {True: " F", False: " T"}
 #: Words that ASE reads as truth values or numbers.
 _READ_AS_NUMBERS = {"t", "f", "true", "false", "nan", "inf", "infinity"}
 
@@ -35,35 +34,35 @@ def format_frame(structure: LabelledStructure) -> str:
     the column ``move_mask``, as ASE writes them. Info keys that would be taken for the frame's
     own (``pbc``, ``energy``) or are no words begin with ``info_``.
     """
-    atoms = structure.atoms
-    columns = ["species:S:1:pos:R:3"]
-    parts = [[chemical_symbols[number] for number in atoms.numbers.tolist()]]
-    parts.append(_real_rows(atoms.positions))
-    if atoms.constraints:
-        columns.append("move_mask:L:1")
-        parts.append(["T" if is_free else "F" for is_free in free_atoms(atoms).tolist()])
-    if "tags" in atoms.arrays:
-        columns.append("tags:I:1")
-        parts.append([str(tag) for tag in atoms.arrays["tags"].tolist()])
-    columns.append(f"{DEFAULT_FORCES_KEY}:R:3")
-    parts.append(_real_rows(atoms.arrays[DEFAULT_FORCES_KEY]))
-    rows = "\n".join(map(" ".join, zip(*parts, strict=True)))
-    head = f"{len(atoms)}\n{_format_cell(atoms)}Properties={':'.join(columns)}"
+    arrays = structure.arrays
+    reals = np.concatenate([arrays.positions, arrays.forces], axis=1)
+    species = [chemical_symbols[number] for number in arrays.numbers.tolist()]
+    rows = [f"{name} {row}" for name, row in zip(species, _real_rows(reals), strict=True)]
+    columns = f"species:S:1:pos:R:3:{DEFAULT_FORCES_KEY}:R:3"
+    if arrays.fixed is not None:
+        columns += ":move_mask:L:1"
+        flags = arrays.fixed.tolist()
+        rows = [row + _MOVES[is_fixed] for row, is_fixed in zip(rows, flags, strict=True)]
+    if arrays.tags is not None:
+        columns += ":tags:I:1"
+        rows = [f"{row} {tag}" for row, tag in zip(rows, arrays.tags.tolist(), strict=True)]
     keys = "".join(
-        f" {_format_key(key)}={_format_value(value)}" for key, value in atoms.info.items()
+        [f" {_format_key(key)}={_format_value(value)}" for key, value in arrays.info.items()]
     )
-    return f'{head}{keys} pbc="{" ".join("FT"[int(flag)] for flag in atoms.pbc)}"\n{rows}\n'
+    periodic = " ".join(["T" if flag else "F" for flag in arrays.pbc])
+    head = f"{len(rows)}\n{_format_cell(arrays.cell)}Properties={columns}{keys}"
+    lines = "\n".join(rows)
+    return f'{head} pbc="{periodic}"\n{lines}\n'
 
 
 def _real_rows(values: np.ndarray) -> list[str]:
-    """Return a line of three numbers for each atom."""
+    """Return a line of numbers for each row."""
     text = orjson.dumps(np.ascontiguousarray(values), option=orjson.OPT_SERIALIZE_NUMPY)
-    return text[2:-2].decode().replace("],[", "\n").replace(",", " ").split("\n")
+    return text[2:-2].replace(b",", b" ").decode().split("] [")
 
 
-def _format_cell(atoms: Atoms) -> str:
-    cell = atoms.cell.array
-    if not cell.any():
+def _format_cell(cell: np.ndarray | None) -> str:
+    if cell is None or not cell.any():
         return ""
     return f'Lattice="{" ".join(_real_rows(cell))}" '
 
@@ -77,6 +76,10 @@ def _format_key(key: Any) -> str:
 
 
 def _format_value(value: Any) -> str:
+    if type(value) is str:
+        return _format_text(value)
+    if type(value) is int or type(value) is float:
+        return repr(value)
     if isinstance(value, bool | np.bool_):
         return "T" if value else "F"
     if isinstance(value, str):

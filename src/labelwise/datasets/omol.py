@@ -67,8 +67,8 @@ class OmolData(DataFile):
             entry = _describe(position, file, number, raw, keys)
             structure = structure_of_row(_take_apart(raw, keys, where), entry, where)
             if keys.get("data_id") is not None:
-                atoms = structure.atoms
-                check_total_energy(atoms.numbers.tolist(), atoms.info[DEFAULT_ENERGY_KEY], where)
+                arrays = structure.arrays
+                check_total_energy(arrays.numbers, arrays.info[DEFAULT_ENERGY_KEY], where)
             yield structure
 
     def _iter_raw(

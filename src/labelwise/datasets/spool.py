@@ -16,7 +16,7 @@ from jaxtyping import Int64
 from labelwise.datasets.base import LabelledStructure
 from labelwise.datasets.frame_text import format_frame
 from labelwise.errors import WriteError
-from labelwise.structures.identity import DuplicateIndex, make_fingerprint
+from labelwise.structures.identity import DuplicateIndex, fingerprint_arrays
 
 
 @dataclass(frozen=True)
@@ -84,14 +84,15 @@ class Spool:
         splits: list[str] = []
         copies, sizes = [], []
         for number, structure in enumerate(structures):
-            known = make_fingerprint(structure.atoms)
+            arrays = structure.arrays
+            known = fingerprint_arrays(arrays.numbers, arrays.positions, arrays.cell, arrays.pbc)
             original = index.find(known)
             if original is None:
                 index.add(known, number)
             copies.append(number if original is None else original)
             families.append(structure.entry.family or "")
             splits.append(structure.entry.split or "")
-            sizes.append(len(structure.atoms))
+            sizes.append(len(arrays.numbers))
             self._append(format_frame(structure).encode())
         return Spooled(
             families, splits, np.array(copies, dtype=np.int64), np.array(sizes, dtype=np.int64)

@@ -135,7 +135,7 @@ class DataSet(DataFile):
             if here is None or here:
                 with self._open(number) as reader:
                     for found in reader.iter_structures(here):
-                        yield LabelledStructure(_shifted(found.entry, offset), found.atoms)
+                        yield found.moved_to(_shifted(found.entry, offset)) if offset else found
             offset += n_here
         if places is not None and len(places) and places[-1] >= offset:
             raise DataSetError(f"there is no structure {places[-1]}; the data set has {offset}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from ase.units import Hartree, kcal, kJ, mol
@@ -25,14 +25,21 @@ _OTHER_UNITS = {
 #: By how much the energies of molecules differ from the estimate for neutral atoms, at most.
 _DEVIATION = 0.12
 
+_NEUTRAL_ATOMS = np.array(
+    [
+        Hartree * sum(coefficient * charge**power for coefficient, power in _SERIES)
+        for charge in range(_LAST_WITHOUT_CORE + 1)
+    ]
+)
 
-def check_total_energy(numbers: Sequence[int], energy: float, where: str) -> None:
+
+def check_total_energy(numbers: Any, energy: float, where: str) -> None:
     """Refuse what looks like a total energy with all electrons in another unit than eV.
 
     Energies of valence electrons alone, as semi-empirical methods give them, are taken.
 
     Args:
-        numbers: (n,) atomic numbers; structures with elements beyond krypton are not judged.
+        numbers: (n,) integers, atomic numbers; elements beyond krypton are not judged.
         energy: What is taken for the total energy in eV.
         where: File and structure, for the message.
 
@@ -41,11 +48,10 @@ def check_total_energy(numbers: Sequence[int], energy: float, where: str) -> Non
 
     Source: J. Schwinger, *Phys. Rev. A* 22, 1827 (1980), for the energies of atoms.
     """
-    charges = np.asarray(numbers, dtype=np.float64)
+    charges = np.asarray(numbers)
     if charges.max() > _LAST_WITHOUT_CORE:
         return
-    atoms = sum(coefficient * charges**power for coefficient, power in _SERIES)
-    expected = float(Hartree * np.sum(atoms))
+    expected = float(_NEUTRAL_ATOMS[charges].sum())
     deviations = {
         unit: abs(energy / (expected * per_ev) - 1.0) for unit, per_ev in _OTHER_UNITS.items()
     }

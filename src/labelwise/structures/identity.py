@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -61,9 +62,29 @@ def make_fingerprint(atoms: Atoms) -> Fingerprint:
     Args:
         atoms: The structure, with finite positions and cell in Å.
     """
-    coordinates = _coordinates(atoms)
-    species = hashlib.blake2b(_species_key(atoms), digest_size=16).digest()
-    return Fingerprint(species, len(atoms), coordinates @ _weights(len(coordinates)))
+    return fingerprint_arrays(atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc.tolist())
+
+
+def fingerprint_arrays(
+    numbers: np.ndarray,
+    positions: np.ndarray,
+    cell: np.ndarray | None,
+    pbc: Sequence[bool],
+) -> Fingerprint:
+    """Return the fingerprint of a structure that is not an ``Atoms``.
+
+    Args:
+        numbers: (n,) atomic numbers.
+        positions: (n, 3) Å, finite.
+        cell: (3, 3) Å, finite; None is a cell of zeros.
+        pbc: Three periodic directions.
+    """
+    weights = _weights(_N_CELL + positions.size)
+    projections = positions.ravel() @ weights[_N_CELL:]
+    if cell is not None:
+        projections += cell.ravel() @ weights[:_N_CELL]
+    species = hashlib.blake2b(bytes(pbc) + numbers.astype("<i4").tobytes(), digest_size=16)
+    return Fingerprint(species.digest(), len(numbers), projections)
 
 
 class DuplicateIndex:
