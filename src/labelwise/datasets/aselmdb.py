@@ -235,6 +235,8 @@ def restore(value: Any, where: str) -> Any:
         DataSetError: An array whose shape, type and values do not go together; or nesting deeper
             than Python follows.
     """
+    if type(value) not in _NESTED:
+        return value
     try:
         return _restore(value, where)
     except RecursionError as error:
