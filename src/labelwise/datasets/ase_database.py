@@ -210,8 +210,10 @@ def structure_of_row(row: Row, entry: Entry, where: str) -> LabelledStructure:
 def _take_cell(cell: Any, pbc: Any) -> tuple[Any, tuple[bool, bool, bool]]:
     """Return the cell, or None where nothing is said, and the periodic directions."""
     x, y, z = (False, False, False) if pbc is None else map(bool, pbc)
-    has_cell = cell is not None and (np.any(np.asarray(cell, dtype=float)) or x or y or z)
-    return cell if has_cell else None, (x, y, z)
+    if cell is None:
+        return None, (x, y, z)
+    vectors = np.asarray(cell, dtype=float)
+    return vectors if x or y or z or vectors.any() else None, (x, y, z)
 
 
 def _mark_fixed(row: Row, where: str) -> np.ndarray[Any, np.dtype[Any]] | None:

@@ -268,10 +268,11 @@ def make_structure(
     positions = _floats(positions, (n_atoms, 3), "positions", where)
     forces = _floats(forces, (n_atoms, 3), "forces", where)
     energy = float(_floats(energy, (), "the energy", where))
-    numbers = _elements(numbers, where)
-    if not -LARGEST_FORCE <= forces.min() <= forces.max() <= LARGEST_FORCE:
+    numbers, elements = _elements(numbers, where)
+    largest = np.abs(forces).max()
+    if largest > LARGEST_FORCE:
         raise DataSetError(
-            f"{where}: a force component of {np.abs(forces).max():.4g} eV/Å; more than "
+            f"{where}: a force component of {largest:.4g} eV/Å; more than "
             f"{LARGEST_FORCE:g} is another unit or a calculation that failed"
         )
     if cell is not None:
@@ -288,7 +289,7 @@ def make_structure(
         entry.subset,
         entry.split,
         n_atoms,
-        tuple(sorted(set(numbers.tolist()))),
+        elements,
         entry.charge,
         entry.spin,
     )
@@ -305,15 +306,17 @@ def make_structure(
     return LabelledStructure(filled, arrays)
 
 
-def _elements(found: np.ndarray, where: str) -> np.ndarray:
-    if found.ndim == 1 and found.size and found.min() >= 1 and found.max() <= _HEAVIEST:
-        if found.dtype.kind in "iu":
-            return found.astype(np.int64, copy=False)
-        whole = found.astype(np.int64)
-        if (found == whole).all():
-            return whole
+def _elements(found: np.ndarray, where: str) -> tuple[np.ndarray, tuple[int, ...]]:
+    """Return atomic numbers as int64, and the different ones, ascending."""
+    different = tuple(sorted(set(found.tolist()))) if found.ndim == 1 else ()
+    if not different or not 1 <= different[0] <= different[-1] <= _HEAVIEST:
+        raise DataSetError(f"{where}: atomic numbers are {found.tolist()!s:.60}; allowed are 1-118")
+    if found.dtype.kind in "iu":
+        return found.astype(np.int64, copy=False), different
+    whole = found.astype(np.int64)
+    if (found != whole).any():
         raise DataSetError(f"{where}: atomic numbers are not integers ({found.tolist()!s:.60})")
-    raise DataSetError(f"{where}: atomic numbers are {found.tolist()!s:.60}; allowed are 1-118")
+    return whole, tuple(map(int, different))
 
 
 def _three(pbc: bool | tuple[bool, bool, bool]) -> tuple[bool, bool, bool]:

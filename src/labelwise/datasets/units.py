@@ -22,6 +22,8 @@ _OTHER_UNITS = {
     "meV": 1000.0,
     "eV taken for hartree": Hartree,
 }
+#: Of the estimate; in no other unit does an energy lie between.
+_LEAST_IN_EV, _MOST_IN_EV = 0.1, 10.0
 #: By how much the energies of molecules differ from the estimate for neutral atoms, at most.
 _DEVIATION = 0.12
 
@@ -52,6 +54,8 @@ def check_total_energy(numbers: Any, energy: float, where: str) -> None:
     if charges.max() > _LAST_WITHOUT_CORE:
         return
     expected = float(_NEUTRAL_ATOMS[charges].sum())
+    if _LEAST_IN_EV < energy / expected < _MOST_IN_EV:
+        return
     deviations = {
         unit: abs(energy / (expected * per_ev) - 1.0) for unit, per_ev in _OTHER_UNITS.items()
     }
