@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
@@ -13,9 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from labelwise.acquisition import Acquisition, AcquisitionSettings, Pick
+from labelwise.feature_store import hash_file
 from labelwise.potentials.base import Potential
+from labelwise.structures.reading import expand_specs
 
 FORMAT_VERSION = 1
+_LARGEST_HASHED = 10**9  # bytes
 _PACKAGES = (
     "labelwise",
     "torch",
@@ -108,6 +111,29 @@ def summarise_acquisition(
             for item in acquisition.screened
         ],
     }
+
+
+def describe_files(specs: Sequence[str]) -> list[dict[str, Any]]:
+    """Return name, size and content hash of the files that some specs mean.
+
+    Args:
+        specs: As ``expand_specs`` takes them.
+
+    Returns:
+        Keys ``file``, ``bytes`` and ``blake2b``, of which the last is None for folders and for
+        files above 1 GB, which are not read for it.
+
+    Raises:
+        ReadError: A file is missing or cannot be read.
+    """
+    paths = dict.fromkeys(part.path for part in expand_specs(specs)) if specs else {}
+    described = []
+    for path in paths:
+        size = path.stat().st_size if path.is_file() else None
+        is_read = size is not None and size <= _LARGEST_HASHED
+        digest = hash_file(path) if is_read else None
+        described.append({"file": str(path), "bytes": size, "blake2b": digest})
+    return described
 
 
 def describe_potential(potential: Potential) -> dict[str, Any]:

@@ -19,7 +19,7 @@ EXIT_SCREENED = 3
 EXIT_INTERRUPTED = 130
 
 #: Options whose value may be left out, and what that means.
-_OPTIONAL_VALUED = {"--ray": "local"}
+_OPTIONAL_VALUED = {"--ray": "local", "--report": ""}
 #: Options that take every value up to the next option, as shells expand globs.
 _MANY_VALUED = ("--pool", "--train", "--valid", "--test", "--data")
 
@@ -91,7 +91,7 @@ def spread_many_valued(arguments: Sequence[str]) -> list[str]:
 
 
 def fill_in_values(arguments: Sequence[str]) -> list[str]:
-    """Rewrite ``--ray`` without an address as ``--ray local``.
+    """Rewrite ``--ray`` without an address as ``--ray local``, and ``--report`` likewise.
 
     Args:
         arguments: The command line's words.
@@ -160,5 +160,7 @@ for _command in (
     "data",
     "plan",
     "store",
+    "report",
+    "figures",
 ):
     import_module(f"labelwise.cli.{_command}")  # registers itself with the application

@@ -24,8 +24,12 @@ from labelwise.cli.scale import (
     read_store_settings,
 )
 from labelwise.errors import ArgumentError, ReadError, WriteError
+from labelwise.feature_memo import FeatureMemo
 from labelwise.force_uncertainty import FORCE_STD_KEY, predict_force_uncertainty
 from labelwise.potentials import Potential
+from labelwise.report.options import ReportOptions
+from labelwise.report.page import write_page
+from labelwise.report.selection import gather_selection
 from labelwise.structures import (
     Screen,
     Source,
@@ -36,7 +40,7 @@ from labelwise.structures import (
 )
 from labelwise.structures.labels import DEFAULT_FORCES_KEY
 from labelwise.structures.reading import count_quickly, expand_specs
-from labelwise.summary import summarise_acquisition, to_json
+from labelwise.summary import describe_files, summarise_acquisition, to_json
 
 _N_SHOWN = 10
 
@@ -138,6 +142,16 @@ def select(
             rich_help_panel=options.OUTPUT,
         ),
     ] = None,
+    report: Annotated[
+        str | None,
+        typer.Option(
+            "--report",
+            metavar="[PATH]",
+            help="Also write a page that shows what was chosen and why; without a path beside the "
+            "batch.",
+            rich_help_panel=options.OUTPUT,
+        ),
+    ] = None,
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
     force: options.Force = False,
@@ -178,13 +192,17 @@ def select(
     if not out.name or out.is_dir():
         raise WriteError(f"cannot write {out}: it is a directory")
     summary = out.with_suffix(".json") if summary is None else summary
+    page = _name_page(report, out)
     _check_pool(pool)
-    _check_outputs(out, summary, [*pool, *(train or [])], force=force)
+    _check_outputs(out, summary, page, [*pool, *(train or [])], force=force)
     is_talkative = not (quiet or as_json)
     with console.show_status("loading the model", enabled=is_talkative and model is not None):
         chosen_model = ModelOptions(model, device, dtype, head, trust_model)
         potential = chosen_model.load(device_here(device, ray))
     totals = _count(pool, train) if is_talkative else {}
+    memo = FeatureMemo()
+    if potential is not None:
+        memo.keep(potential)  # a page is made of the same rows
     with console.show_progress(enabled=is_talkative, totals=totals) as progress:
         if keeping is None:
             acquisition = acquire(
@@ -192,6 +210,7 @@ def select(
                 iter_frames(train) if train else (),
                 settings,
                 potential=potential,
+                memo=None if page is None else memo,
                 progress=progress,
             )
         else:
@@ -218,13 +237,61 @@ def select(
         acquisition,
         settings,
         potential,
-        inputs={"pool": pool, "train": train or [], "model": model, "out": str(out)},
+        inputs={
+            "pool": pool,
+            "train": train or [],
+            "model": model,
+            "out": str(out),
+            "folder": str(Path.cwd()),
+            "trust_model": trust_model,
+            "energy_key": energy_key,
+            "forces_key": forces_key,
+            "store": None if store is None else str(store),
+            "store_dtype": store_dtype.value,
+            "files": {"pool": describe_files(pool), "train": describe_files(train or [])},
+        },
     )
     write_text(summary, to_json(record))
+    _write_page(
+        page,
+        summary,
+        ReportOptions(device=device, seed=seed),
+        memo=memo,
+        potential=potential,
+        is_talkative=is_talkative,
+    )
     if as_json:
         typer.echo(to_json(record), nl=False)
     elif is_talkative:
         _show(acquisition, record, out, summary, store)
+        if page is not None:
+            console.output.print(f"page:    {page}", markup=False, soft_wrap=True)
+
+
+def _write_page(
+    page: Path | None,
+    summary: Path,
+    wanted: ReportOptions,
+    *,
+    memo: FeatureMemo,
+    potential: Potential | None,
+    is_talkative: bool,
+) -> None:
+    """Write the page of a selection that has just been made, if one is wanted."""
+    if page is None:
+        return
+    with console.show_progress(enabled=is_talkative) as progress:
+        document = gather_selection(
+            summary, wanted, memo=memo, potential=potential, progress=progress
+        )
+    write_page(page, document)
+
+
+def _name_page(report: str | None, out: Path) -> Path | None:
+    """Return where the page goes, None if none is wanted."""
+    if report is None:
+        return None
+    return Path(report) if report else out.with_suffix(".html")
 
 
 def _required_labels(
@@ -282,12 +349,16 @@ def _check_pool(pool: Sequence[str]) -> None:
             )
 
 
-def _check_outputs(out: Path, summary: Path, inputs: Sequence[str], *, force: bool) -> None:
+def _check_outputs(
+    out: Path, summary: Path, page: Path | None, inputs: Sequence[str], *, force: bool
+) -> None:
     """Refuse to write over an input or over a file that is not ours."""
     sources = {part.path.resolve() for part in expand_specs(inputs)}
     if out.resolve() == summary.resolve():
         raise ArgumentError(f"--out and --summary are the same file: {out}")
-    for target in (out, summary):
+    if page is not None and page.resolve() in (out.resolve(), summary.resolve()):
+        raise ArgumentError(f"--report is the same file as --out or --summary: {page}")
+    for target in (out, summary, *([] if page is None else [page])):
         if target.resolve() in sources:
             raise WriteError(f"{target} is one of the inputs; choose another --out")
         if target.is_dir():

@@ -105,7 +105,7 @@ def _cell_of(atoms: Atoms) -> Float32[np.ndarray, " nine"]:
 
 
 def _join_values(
-    all_atoms: Sequence[Atoms], values: Sequence[Float64[np.ndarray, " atoms"] | None]
+    all_atoms: Sequence[Atoms], values: Sequence[np.ndarray | None]
 ) -> Float32[np.ndarray, " a"] | None:
     if all(found is None for found in values):
         return None

@@ -1,0 +1,45 @@
+"""What a reader may ask of a page."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from labelwise.errors import ArgumentError
+
+#: How kernels become a plane.
+MAP_METHODS = ("pca", "umap")
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """What a reader may ask of a page.
+
+    Attributes:
+        map_method: ``pca`` or ``umap``.
+        colour_by: Name of the column by which maps are coloured at first; by role if None.
+        max_megabytes: How large the page may become, MB.
+        model: The model's file or name, where it is not the one that was recorded.
+        device: Where features are computed: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        seed: Seed of samples and of UMAP, >= 0.
+    """
+
+    map_method: str = "pca"
+    colour_by: str | None = None
+    max_megabytes: float = 9.0
+    model: str | None = None
+    device: str = "auto"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Check every setting.
+
+        Raises:
+            ArgumentError: An unknown method, a size that is not above 0, or a negative seed.
+        """
+        if self.map_method not in MAP_METHODS:
+            raise ArgumentError(f"map is {self.map_method!r}; allowed are {', '.join(MAP_METHODS)}")
+        if not (math.isfinite(self.max_megabytes) and self.max_megabytes > 0):
+            raise ArgumentError(f"max_megabytes is {self.max_megabytes}; it must be above 0")
+        if self.seed < 0:
+            raise ArgumentError(f"seed is {self.seed}; allowed are whole numbers from 0")
