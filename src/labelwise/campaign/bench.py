@@ -16,6 +16,7 @@ from labelwise.campaign.durable import append_line
 from labelwise.campaign.inputs import find_model
 from labelwise.campaign.state import JOURNAL, MODEL, CampaignState
 from labelwise.campaign.workshop import Workshop
+from labelwise.finetuning import Evaluation
 from labelwise.labelling.encoding import decode_structure
 from labelwise.potentials import Potential, load_potential
 from labelwise.structures import DuplicateIndex, Frame, Source
@@ -42,6 +43,8 @@ class Bench:
         progress: Called with stage, done, total.
         say: Called with lines for the user.
         workshop: What may be shared with other campaigns.
+        measured: Predictions that the last stage ``measure`` of this process made, by round and
+            role; all structures of the set in order.
     """
 
     given: GivenSets
@@ -49,6 +52,7 @@ class Bench:
     progress: ProgressCallback = ignore_progress
     say: Callable[[str], None] = say_nothing
     workshop: Workshop = field(default_factory=Workshop)
+    measured: dict[tuple[int, str], Evaluation] = field(default_factory=dict, repr=False)
     _models: dict[str, Potential] = field(default_factory=dict, repr=False)
 
     def pretrained(self, state: CampaignState) -> Potential:

@@ -70,6 +70,10 @@ class RunOptions:
     break_lock: bool = False
 
 
+def _do_nothing(_state: CampaignState, _bench: Bench) -> None:
+    """Do nothing when a round is finished."""
+
+
 def run_campaign(
     directory: Path,
     options: RunOptions | None = None,
@@ -77,6 +81,7 @@ def run_campaign(
     progress: ProgressCallback = ignore_progress,
     say: Callable[[str], None] = say_nothing,
     workshop: Workshop | None = None,
+    after_round: Callable[[CampaignState, Bench], None] = _do_nothing,
 ) -> str:
     """Go on with a campaign from wherever it stopped until there is a reason to stop.
 
@@ -88,6 +93,8 @@ def run_campaign(
         progress: Called with stage, done, total.
         say: Called with lines for the user.
         workshop: What other campaigns of this process have made already; None for nothing.
+        after_round: Called when a round is finished, with the campaign as it is then and what is
+            in memory of it. What it raises ends the run, which loses nothing.
 
     Returns:
         Why it stopped, in words.
@@ -121,7 +128,10 @@ def run_campaign(
             )
             if reason is not None:
                 return reason
+            n_round = state.n_round
             state = step(state, bench)
+            if state.n_round > n_round:
+                after_round(state, bench)
 
 
 def step(state: CampaignState, bench: Bench) -> CampaignState:

@@ -94,6 +94,7 @@ def run_measure(state: CampaignState, bench: Bench) -> None:
     data = state.config.data
     record: dict[str, Any] = {"round": state.n_round, "weights": potential.content_hash}
     record["errors"] = {}
+    bench.measured.clear()
     for role in ("valid", "test"):
         frames = bench.held_out_frames(state, role)
         if not frames:
@@ -110,6 +111,7 @@ def run_measure(state: CampaignState, bench: Bench) -> None:
             else [get_split(f.atoms, str(f.source), key) for f in frames],
             batch_atoms=state.config.selection.batch_atoms,
         )
+        bench.measured[state.n_round, role] = found
         record["errors"][role] = asdict(found.errors)
         if found.split_errors:
             record[SPLITS] = {name: asdict(table) for name, table in found.split_errors.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,7 +22,8 @@ from labelwise.cli import console, options
 from labelwise.cli.app import app
 from labelwise.cli.signals import terminated_as_interrupted
 from labelwise.errors import ArgumentError, MissingDependencyError, WriteError
-from labelwise.labelling import LabelsPending
+from labelwise.labelling import LabellingError, LabelsPending
+from labelwise.report.campaign.pages import CampaignPages
 from labelwise.summary import to_json
 
 #: The campaign waits for labels that are made elsewhere.
@@ -78,6 +79,9 @@ def run(
         bool,
         typer.Option("--break-lock", help="Take it from a process that has ended for sure."),
     ] = False,
+    no_report: Annotated[
+        bool, typer.Option("--no-report", help="Do not write report.html after each round.")
+    ] = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Go on with a campaign from wherever it stopped.
@@ -87,16 +91,36 @@ def run(
     """
     chosen = RunOptions(rounds, accept_changes, retry_failed, break_lock)
     say = (lambda _message: None) if quiet else console.say
+    pages = CampaignPages(directory, enabled=not no_report, warn=console.warn)
     try:
         with terminated_as_interrupted(), console.show_progress(enabled=not quiet) as progress:
-            reason = run_campaign(directory, chosen, progress=progress, say=say)
+            reason = run_campaign(
+                directory,
+                chosen,
+                progress=progress,
+                say=say,
+                after_round=pages.write_round,
+            )
+            pages.write(stopped=reason)
     except LabelsPending as pending:
+        pages.write()
         console.say(str(pending))
+        _name_page(pages, say)
         raise typer.Exit(EXIT_WAITING) from pending
+    except LabellingError:
+        pages.write()
+        _name_page(pages, say)
+        raise
     say(f"stopped: {reason}")
+    _name_page(pages, say)
     _draw(directory, quiet=quiet)
     if not quiet:
         _show(get_status(read_state(directory)))
+
+
+def _name_page(pages: CampaignPages, say: Callable[[str], None]) -> None:
+    if pages.is_written:
+        say(f"page: {pages.path}")
 
 
 @campaign.command()
