@@ -6,12 +6,12 @@ JOBS   ?= 2
 # One thread a process: the tests run JOBS processes.
 TEST_ENV := OMP_NUM_THREADS=1
 
-.PHONY: install lint types test test-slow demo bench recipes clean
+.PHONY: install lint types types-page test test-slow demo bench recipes clean
 
 install: $(VENV)/.installed
 
 # What both of these require besides serves their own experiments and pictures.
-$(VENV)/.installed: pyproject.toml constraints.txt
+$(VENV)/.installed: pyproject.toml constraints.txt hatch_build.py src/labelwise/report/web/package-lock.json
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[mace,dev]'
 	$(BIN)/python -m pip install --quiet --no-deps bmdal-reg==3.0.2 uncertainty-toolbox==0.1.1
@@ -21,8 +21,13 @@ lint: install
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: install
+types: install types-page
 	$(BIN)/mypy
+
+# Types of the JavaScript of reports; npm fetches the checker.
+types-page:
+	command -v npm || { echo "no npm: JavaScript is not checked"; exit 0; } && \
+	    npm exec --yes --package=typescript@7.0.2 -- tsc -p src/labelwise/report/web
 
 test: install
 	$(TEST_ENV) $(BIN)/python -m pytest -n $(JOBS)
@@ -33,9 +38,12 @@ test-slow: install
 demo: install
 	$(BIN)/labelwise demo demo --force
 	$(BIN)/labelwise select --model demo --train demo/train.extxyz --pool demo/pool.extxyz \
-	    -n 25 --representation ntk-e --rule lcmd --group-by reaction --out demo/batch.extxyz
+	    -n 25 --representation ntk-e --rule lcmd --group-by reaction --out demo/batch.extxyz \
+	    --report
 	test -e demo/campaign.yaml || $(BIN)/labelwise campaign init demo --template
 	$(BIN)/labelwise campaign run demo --rounds 2
+	@echo
+	@echo "Look at what was chosen and why: demo/batch.html, and round by round: demo/report.html"
 
 # Compare with the table in benchmarks/results; a quick look, not the whole table.
 bench: install

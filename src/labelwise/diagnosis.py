@@ -17,6 +17,7 @@ from labelwise.api import represent, select
 from labelwise.demo_data import demo_file_content
 from labelwise.errors import LabelwiseError
 from labelwise.potentials import Potential, load_potential
+from labelwise.report.libraries import read_libraries
 from labelwise.structures import get_labels
 from labelwise.summary import package_versions
 
@@ -72,6 +73,7 @@ def diagnose(device: str = "auto") -> Diagnosis:
         return _check_selection(state["potential"], _structures())
 
     steps = {"load": load, "forces": predict, "invariance": rotate, "select": choose}
+    steps["report"] = _check_libraries
     return Diagnosis(
         package_versions(), list_devices(), tuple(_run(name, step) for name, step in steps.items())
     )
@@ -95,6 +97,11 @@ def _run(name: str, step: Callable[[], str]) -> Check:
     except (LabelwiseError, AssertionError, KeyError) as error:
         return Check(name, False, str(error))
     return Check(name, True, f"{detail} ({time.perf_counter() - start:.1f} s)")
+
+
+def _check_libraries() -> str:
+    found = read_libraries()
+    return ", ".join(f"{library.name} {library.version}" for library in found)
 
 
 def _structures() -> list[Atoms]:
