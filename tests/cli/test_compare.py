@@ -60,6 +60,8 @@ def test_a_study_from_its_file_to_its_tables(
     page = (tmp_path / "results.md").read_text(encoding="utf-8")
     assert page.startswith("# A small study")
     assert "ntk-pv" in page
+    assert str(tmp_path / "report.html") in printed.out
+    assert "A small study" in (tmp_path / "report.html").read_text(encoding="utf-8")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "cells").rglob("*")}
 
     assert main(["compare", str(tmp_path), "--tables-only", "--json"]) == 0
@@ -72,6 +74,17 @@ def test_a_study_from_its_file_to_its_tables(
     write_study(tmp_path, data, selection={"batch_size": 2})
     assert main(["compare", str(tmp_path)]) == 1
     assert "selection.batch_size 3 → 2" in capsys.readouterr().err
+
+
+def test_a_page_is_not_worth_a_study(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write_study(tmp_path, data, methods=["random"], seeds=[0])
+    assert main(["compare", str(path), "--no-report", "--quiet"]) == 0
+    assert not (tmp_path / "report.html").exists()
+    (tmp_path / "report.html").mkdir()
+    assert main(["compare", str(path), "--tables-only", "--quiet"]) == 0
+    assert "no page of the study" in capsys.readouterr().err
 
 
 def test_a_part_of_a_study(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -28,6 +28,10 @@ from labelwise.experiments.comparison.study import (
     read_study,
 )
 from labelwise.potentials.loading import resolve_device
+from labelwise.report.comparison import gather_comparison
+from labelwise.report.libraries import read_libraries
+from labelwise.report.options import ReportOptions
+from labelwise.report.page import write_page
 from labelwise.structures import write_text
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
 
@@ -209,6 +213,12 @@ def compare(
             rich_help_panel=options.OUTPUT,
         ),
     ] = False,
+    no_report: Annotated[
+        bool,
+        typer.Option(
+            "--no-report", help="Do not write report.html.", rich_help_panel=options.OUTPUT
+        ),
+    ] = False,
     dry_run: Annotated[
         bool,
         typer.Option(
@@ -239,7 +249,8 @@ def compare(
     """Run every method on every pool with every seed, and write the papers' tables.
 
     Each is a campaign in a folder of its own. Killed or interrupted, the same command goes
-    on where it stopped. Writes results.md, a CSV for each table, and learning curves.
+    on where it stopped. Writes results.md, a CSV for each table, learning curves, and
+    report.html, a page that shows it all.
     """
     if (study is None) == (preset is None):
         raise ArgumentError(
@@ -314,6 +325,7 @@ def compare(
             )
         failures = run.failures
     files = report_study(place.study, place.folder, place.base, say=say)
+    files += _write_page(place, enabled=not no_report, quiet=not is_talkative)
     if as_json:
         typer.echo((place.folder / "results.json").read_text(encoding="utf-8"), nl=False)
     elif is_talkative:
@@ -426,6 +438,23 @@ def _count_devices(study: StudyConfig) -> int:
 
 def _say_nothing(_message: str) -> None:
     """Tell nobody."""
+
+
+def _write_page(place: _Place, *, enabled: bool, quiet: bool) -> list[Path]:
+    """Write the page of a study and return it; a failure is told and costs the page alone."""
+    if not enabled:
+        return []
+    page = place.folder / "report.html"
+    try:
+        read_libraries()  # before anything is computed that could not be shown
+        with console.show_status("making the page", enabled=not quiet):
+            model = place.study.model
+            asked = ReportOptions(device=model.device, trust_model=model.trust)
+            write_page(page, gather_comparison(place.folder, asked))
+    except Exception as error:  # a study is worth more than its page
+        console.warn(f"no page of the study: {error or type(error).__name__}")
+        return []
+    return [page]
 
 
 def _show(files: list[Path]) -> None:

@@ -1,0 +1,140 @@
+"""What a study found, read back from the record that ``labelwise compare`` wrote."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from labelwise.errors import LabelwiseError, ReadError
+from labelwise.experiments.comparison.report import RECORD
+from labelwise.experiments.comparison.results import CellKey, CellResult, MethodCost, RoundCost
+from labelwise.experiments.comparison.series import Comparison, compare_cells
+
+_AGAIN = "write it anew with: labelwise compare {folder} --tables-only"
+
+
+@dataclass(frozen=True)
+class StudyRecord:
+    """A study's results.
+
+    Attributes:
+        folder: Where they lie.
+        title: Of the study.
+        notes: How it was run.
+        comparison: Its campaigns.
+        costs: What scoring with each method takes, as far as it was measured.
+        not_finite: Labels of used campaigns with an error that is not finite.
+    """
+
+    folder: Path
+    title: str
+    notes: tuple[str, ...]
+    comparison: Comparison
+    costs: tuple[MethodCost, ...]
+    not_finite: tuple[str, ...]
+
+    @property
+    def hours(self) -> float:
+        """What all campaigns took together, finished or not, hours."""
+        rounds = [cost for cell in self.comparison.cells for cost in cell.costs]
+        return sum(sum(cost.seconds.values()) for cost in rounds) / 3600.0
+
+
+def read_record(folder: Path) -> StudyRecord:
+    """Read the results of a study.
+
+    Args:
+        folder: Of the study, with ``results.json`` in it.
+
+    Raises:
+        ReadError: The file is missing, not JSON, or not what ``labelwise compare`` writes.
+    """
+    path = folder / RECORD
+    again = _AGAIN.format(folder=folder)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ReadError(f"{path} does not exist, so no comparison is known; {again}") from error
+    except (OSError, ValueError) as error:
+        words = " ".join(str(error).split())
+        raise ReadError(f"{path} cannot be read ({words}); {again}") from error
+    try:
+        return _parse(folder, content)
+    except (KeyError, TypeError, ValueError, AttributeError, LabelwiseError) as error:
+        words = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise ReadError(
+            f"{path} is not the record of a comparison ({words:.200}); {again}"
+        ) from error
+
+
+def _parse(folder: Path, content: Mapping[str, Any]) -> StudyRecord:
+    found = compare_cells(
+        [_parse_cell(cell) for cell in content["cells"]],
+        reference=str(content["reference"]),
+        energy_errors=content.get("energy_errors", "total"),
+    )
+    comparison = replace(
+        found, missing=_words(content["missing"]), n_planned=int(content["n_planned"])
+    )
+    tables: Mapping[str, Any] = content["tables"]
+    return StudyRecord(
+        folder=folder,
+        title=str(content["title"]),
+        notes=_words(content["notes"]),
+        comparison=comparison,
+        costs=tuple(
+            _parse_cost(row) for row in tables.get("cost", ()) if row["n_forward"] is not None
+        ),
+        not_finite=_words(content.get("not_finite", ())),
+    )
+
+
+def _parse_cell(cell: Mapping[str, Any]) -> CellResult:
+    splits: Mapping[str, Any] = cell.get("splits", {})
+    return CellResult(
+        key=CellKey(str(cell["pool"]), str(cell["method"]), int(cell["seed"])),
+        n_labels=tuple(int(n) for n in cell["n_labels"]),
+        curves=_parse_curves(cell["curves"]),
+        costs=tuple(
+            RoundCost(_numbers(cost["seconds"]), _numbers(cost["peak_mib"]))
+            for cost in cell["costs"]
+        ),
+        n_models=int(cell["n_models"]),
+        start=str(cell["start"]),
+        rank_correlations=_parse_curves(cell["rank_correlations"]),
+        is_finished=bool(cell["is_finished"]),
+        splits={str(name): _parse_curves(curves) for name, curves in splits.items()},
+    )
+
+
+def _parse_curves(curves: Mapping[str, Any]) -> dict[str, tuple[float, ...]]:
+    return {str(name): tuple(_number(value) for value in values) for name, values in curves.items()}
+
+
+def _parse_cost(row: Mapping[str, Any]) -> MethodCost:
+    return MethodCost(
+        method=str(row["method"]),
+        n_forward=float(row["n_forward"]),
+        n_backward=float(row["n_backward"]),
+        n_models=int(row["n_models"]),
+        dim=0 if row["dim"] is None else int(row["dim"]),
+        seconds_per_structure=_number(row["processor_ms_per_structure"]) / 1e3,
+        feature_mib=_number(row["feature_mib"]),
+    )
+
+
+def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
+    return {str(name): _number(value) for name, value in values.items()}
+
+
+def _number(value: Any) -> float:
+    """Return a number; what JSON could not hold is NaN."""
+    return math.nan if value is None else float(value)
+
+
+def _words(values: Any) -> tuple[str, ...]:
+    return tuple(str(value) for value in values)
