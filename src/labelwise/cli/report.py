@@ -54,6 +54,7 @@ def report(
         typer.Option("--colour-by", metavar="KEY", help="Colour maps by this column at first."),
     ] = None,
     model: options.Model = None,
+    trust_model: options.Trust = False,
     device: options.OnDevice = "auto",
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seeds samples and UMAP.")] = 0,
     max_megabytes: Annotated[
@@ -77,6 +78,7 @@ def report(
         model=model,
         device=device,
         seed=seed,
+        trust_model=trust_model,
     )
     page = _name_page(target) if out is None else out
     _check_page(page, target, force=force)

@@ -133,14 +133,12 @@ def gather_campaign(
 
 
 def _apply(options: ReportOptions, state: CampaignState) -> CampaignState:
-    """Return the campaign with the model and device that the reader asks for."""
-    wanted: dict[str, str] = {}
+    """Return the campaign with the model, trust and device that the reader asks for."""
+    wanted: dict[str, str | bool] = {"trust": options.trust_model}
     if options.model is not None:
         wanted["path"] = options.model
     if options.device != "auto":
         wanted["device"] = options.device
-    if not wanted:
-        return state
     model = state.config.model.model_copy(update=wanted)
     return replace(state, config=state.config.model_copy(update={"model": model}))
 

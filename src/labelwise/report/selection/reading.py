@@ -199,7 +199,7 @@ def _load_model(record: SelectionRecord, options: ReportOptions) -> Potential | 
         device=options.device,
         dtype=noted.get("dtype"),
         head=noted.get("head"),
-        trust=bool(record.input("trust_model")),
+        trust=options.trust_model,
     )
 
 

@@ -1,6 +1,7 @@
 // Charts: lines with bands, steps, points, bars.
 
 const DASHES = ['solid', 'dash', 'dot', 'dashdot', 'longdash', 'longdashdot'];
+const MOST_COUNTED = 12;
 const WORD_ANGLES = [0, -35, -90]; // words end at their tick, so that the last one is not cut off
 const MARKERS = ['circle', 'square', 'diamond', 'triangle-up', 'x', 'triangle-down', 'star', 'cross'];
 const CHART_HEIGHT = 400;
@@ -169,8 +170,19 @@ function layOutChart(chart, words) {
   const x = makeAxis(chart.x.label, chart.x.is_log && words === null ? logTicks(chart.series.map((series) => /** @type {any} */ (series.x))) : {});
   const y = makeAxis(chart.y.label, chart.y.is_log ? logTicks(chart.series.map((series) => series.y)) : {});
   const layout = { xaxis: x, yaxis: y, hovermode: 'closest', barmode: chart.mark === 'stacked' ? 'stack' : 'group' };
+  if (words === null && !chart.x.is_log && isCounted(chart)) x.dtick = 1;
   if (words !== null) Object.assign(x, { autotickangles: WORD_ANGLES, tickvals: words.map((_, i) => i), ticktext: words.map((word) => plotText(word, LONGEST_TICK)) });
   return chart.diagonal ? addDiagonal(layout, chart) : layout;
+}
+
+/**
+ * Whether abscissae are a few whole numbers, such as rounds, between which there is nothing.
+ * @param {ChartPanel} chart
+ */
+function isCounted(chart) {
+  const values = chart.series.flatMap((series) => Array.from(/** @type {ArrayLike<number>} */ (series.x)));
+  const [low, high] = extent([values]);
+  return high - low <= MOST_COUNTED && values.every(Number.isInteger);
 }
 
 /**

@@ -2,6 +2,7 @@
 
 const ROWS_A_PAGE = 100;
 const ROWS_WITHOUT_FILTER = 15;
+const SHORT = 28; // characters that are kept on a line
 
 /**
  * A table with its tools.
@@ -149,7 +150,8 @@ class TableView {
    * @param {number} k
    */
   makeCell(text, k) {
-    const kind = this.isNumeric[k] ? '.number' : /\S{28}/.test(text) ? '.long' : '';
+    const length = text.length <= SHORT ? '.short' : /\S{28}/.test(text) ? '.long' : '';
+    const kind = this.isNumeric[k] ? '.number' : length;
     return make(`td${kind}`, {}, text);
   }
 
