@@ -259,7 +259,7 @@ def _import_umap() -> Any:
             warnings.simplefilter("ignore")  # it tells of optional parts that are not needed here
             return import_module("umap")
     except ImportError as error:
-        raise MissingDependencyError("umap-learn", "report", "a map by UMAP") from error
+        raise MissingDependencyError("umap-learn", "umap", "a map by UMAP") from error
 
 
 def _embed(
