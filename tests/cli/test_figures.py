@@ -28,7 +28,7 @@ def test_figures_of_a_study(
     assert main([*command, "--width", "175"]) == 0
     drawn = sorted(path.name for path in out.glob("*.svg"))
     printed = capsys.readouterr()
-    assert f"{len(drawn)} figures and 4 tables: {out / 'figures.md'}" in printed.out
+    assert f"figures: {len(drawn)}, tables: 4, listed in {out / 'figures.md'}" in printed.out
     assert "ratios-auc-f-to-reference.svg" in drawn
     assert "learning-curves-forces-rmse-only.svg" in drawn
     assert (out / "errors.csv").read_text(encoding="utf-8").startswith("method,campaigns,AUC E")

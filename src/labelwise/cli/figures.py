@@ -96,5 +96,5 @@ def figures(
     if not quiet:
         n_figures = sum(path.suffix.lstrip(".") == settings.formats[0] for path in files)
         n_tables = sum(path.suffix == ".csv" for path in files)
-        words = f"{n_figures} figures and {n_tables} tables: {files[0]}"
+        words = f"figures: {n_figures}, tables: {n_tables}, listed in {files[0]}"
         console.output.print(words, markup=False, soft_wrap=True)

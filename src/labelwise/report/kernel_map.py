@@ -48,6 +48,13 @@ class KernelMap:
     coordinates: tuple[Float32[np.ndarray, "_ 2"], ...]
     explained: tuple[float, float] | None
 
+    def label_axes(self) -> tuple[str, str]:
+        """Return what stands at the axes."""
+        if self.explained is None:
+            return "UMAP 1", "UMAP 2"
+        first, second = (f"{100 * share:.0f} %" for share in self.explained)
+        return f"kernel PC 1 ({first} of the variance)", f"kernel PC 2 ({second} of the variance)"
+
 
 @dataclass(frozen=True)
 class Components:

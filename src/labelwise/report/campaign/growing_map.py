@@ -150,7 +150,7 @@ def make_pool_map(
         np.ascontiguousarray(coordinates[:, 0]),
         np.ascontiguousarray(coordinates[:, 1]),
         fates.roles,
-        *_label_axes(mapped, options),
+        *mapped.label_axes(),
         tuple(clean_text(file, 200) for file in files),
         np.array([number[f.source.file] for f in landscape.points], dtype=np.int32),
         np.array([f.source.frame for f in landscape.points], dtype=np.int32),
@@ -177,14 +177,6 @@ def _map_points(landscape: Landscape, kept: KeptArrays, options: ReportOptions) 
     mapped = map_kernels([points], method=options.map_method, seed=options.seed)
     kept.save("map", made_of, {"coordinates": mapped.coordinates[0]})
     return mapped
-
-
-def _label_axes(mapped: KernelMap, options: ReportOptions) -> tuple[str, str]:
-    if mapped.explained is None:
-        name = options.map_method.upper()
-        return f"{name} 1", f"{name} 2"
-    first, second = mapped.explained
-    return f"component 1 ({first:.0%} of the variance)", f"component 2 ({second:.0%})"
 
 
 def _make_columns(

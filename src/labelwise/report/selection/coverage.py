@@ -54,7 +54,7 @@ def chart_distances(measures: Measures, n_train: int, n_picks: int) -> Chart:
         title="How much of the pool is near to a label",
         mark=Mark.LINES,
         x=Axis("kernel distance d"),
-        y=Axis("structures of the pool within d / %"),
+        y=Axis("pool within d / %"),
         series=tuple(series),
         caption="Structures of the pool with one of the named structures within the distance d "
         f"under the kernel. Random picks are the yardstick ({times if several else 'one draw'}).",

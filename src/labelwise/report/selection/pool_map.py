@@ -89,7 +89,7 @@ def make_pool_map(
     pool, train, picks = picked.pool, picked.train, picked.rows
     x, y = np.concatenate(plane.coordinates).T
     files = _list_files(picked)
-    x_label, y_label = _axis_labels(plane)
+    x_label, y_label = plane.label_axes()
     neighbour = np.full(len(x), -1, dtype=np.int32)
     neighbour[: len(shown.pool)] = shown.points_of_train(measures.nearest[shown.pool])
     return PoolMap(
@@ -212,13 +212,6 @@ def _places_of_files(picked: Picked, shown: Shown, files: Sequence[str]) -> Int3
         codes = np.array([place[file] for file in shelved.files] or [0], dtype=np.int32)
         parts.append(codes[shelved.file[rows]])
     return np.concatenate(parts)
-
-
-def _axis_labels(plane: KernelMap) -> tuple[str, str]:
-    if plane.explained is None:
-        return "UMAP 1", "UMAP 2"
-    first, second = (f"{100 * share:.0f} %" for share in plane.explained)
-    return f"kernel PC 1 ({first} of the variance)", f"kernel PC 2 ({second} of the variance)"
 
 
 def _caption(
