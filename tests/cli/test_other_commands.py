@@ -224,6 +224,7 @@ def test_doctor_checks_the_embedded_model(capsys: pytest.CaptureFixture[str]) ->
         "forces",
         "invariance",
         "select",
+        "report",
     ]
     assert all(check["passed"] for check in report["checks"])
     assert report["versions"]["torch"]

@@ -435,3 +435,6 @@ def test_large_pools_are_thinned(select: Select, demo: Potential) -> None:
     assert small.structures is not None
     assert set(small.structures.names) >= set(table_of(small, "picks")["structure"])
     assert len(small.structures.names) <= 10
+    (left_out,) = (note for note in small.notes if "no room" in note)
+    assert "posterior variance before" in left_out
+    assert not [note for note in document.notes if "no room" in note]

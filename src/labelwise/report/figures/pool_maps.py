@@ -23,14 +23,14 @@ _ASPECT, _LEGEND = 0.85, 10.0
 #: Markers of the legend, in units of those of the map.
 _MARKER_SCALE = 1.6
 _UNKNOWN = "#BDBDBD"
-_CHOSEN = {"marker": "^", "s": 15, "facecolor": "none", "edgecolor": "black", "linewidth": 0.7}
-#: Marker, area in points², colour, the same in grey.
+_CHOSEN = {"marker": "*", "s": 34, "facecolor": "none", "edgecolor": "black", "linewidth": 0.7}
+#: Marker, as on the page, area in points², colour, the same in grey.
 _ROLES = {
     Role.SCREENED: ("x", 5.0, "#9E9E9E", "#A8A8A8"),
     Role.POOL: (".", 5.0, "#BDBDBD", "#CFCFCF"),
-    Role.SHORTLISTED: ("o", 8.0, "#56B4E9", "#9A9A9A"),
-    Role.LABELLED: ("s", 8.0, "#0072B2", "#5A5A5A"),
-    Role.CHOSEN: ("^", 16.0, "#D55E00", "#000000"),
+    Role.SHORTLISTED: ("^", 9.0, "#009E73", "#9A9A9A"),
+    Role.LABELLED: ("D", 10.0, "#0072B2", "#5A5A5A"),
+    Role.CHOSEN: ("*", 40.0, "#D55E00", "#000000"),
 }
 #: Roles whose markers are open, so that they differ without colour.
 _OPEN = (Role.SHORTLISTED,)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -100,11 +100,12 @@ def _write_document(
     picked: Picked, read: ReadAgain, options: ReportOptions, room: Room
 ) -> Document:
     record = picked.record
+    every: tuple[Column, ...] = ()
     columns: tuple[Column, ...] = ()
     n_points = 0
     if picked.shown is not None and picked.measures is not None:
         n_points = len(picked.shown.pool) + len(picked.shown.train)
-        every = list_columns(picked, picked.shown, picked.measures, read.columns)
+        every = tuple(list_columns(picked, picked.shown, picked.measures, read.columns))
         columns = room.fit(move_to_front(every, options.colour_by), n_points)
     max_bytes = room.for_structures(n_points, columns)
     structures, places = pack_structures(picked, max_bytes=max_bytes, seed=options.seed)
@@ -118,8 +119,21 @@ def _write_document(
         facts=list_facts(record, picked.measures),
         sections=tuple(_list_sections(picked, read, pool_map)),
         structures=structures,
-        notes=write_small_print(record, picked.clusters, read.why_no_view),
+        notes=(
+            *write_small_print(record, picked.clusters, read.why_no_view),
+            *_name_left_out(every, columns),
+        ),
     )
+
+
+def _name_left_out(every: Sequence[Column], kept: Sequence[Column]) -> tuple[str, ...]:
+    """Say which columns the map has no room for."""
+    known = {column.name for column in kept}
+    names = [column.name for column in every if column.name not in known]
+    if not names:
+        return ()
+    listed = ", ".join(names)
+    return (f"The page has no room for these of all structures: {listed} (--max-megabytes).",)
 
 
 def _draw_map(
