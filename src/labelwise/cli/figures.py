@@ -9,7 +9,7 @@ import typer
 
 from labelwise.cli import console, options
 from labelwise.cli.app import app
-from labelwise.cli.report import MapMethod
+from labelwise.cli.report import ColourBy, Map, MapMethod, Seed, Target
 from labelwise.report.figures import FORMATS, FigureSettings, write_figures
 from labelwise.report.figures.settings import COLUMN, PAGE
 from labelwise.report.options import ReportOptions
@@ -20,14 +20,7 @@ _LOOK = "Look"
 
 @app.command()
 def figures(
-    target: Annotated[
-        Path,
-        typer.Argument(
-            help="As for 'labelwise report': the JSON summary or the batch of a selection, or the "
-            "folder of a campaign or a study.",
-            show_default=False,
-        ),
-    ],
+    target: Target,
     out: Annotated[
         Path,
         typer.Option("--out", "-o", help="Folder of the figures.", rich_help_panel=options.OUTPUT),
@@ -56,18 +49,12 @@ def figures(
         bool,
         typer.Option("--titles", help="Headings above the figures.", rich_help_panel=_LOOK),
     ] = False,
-    map_method: Annotated[
-        MapMethod,
-        typer.Option("--map", help="How the map of the pool is made; umap needs umap-learn."),
-    ] = MapMethod.pca,
-    colour_by: Annotated[
-        str | None,
-        typer.Option("--colour-by", metavar="KEY", help="Colour maps by this column."),
-    ] = None,
+    map_method: Map = MapMethod.pca,
+    colour_by: ColourBy = None,
     model: options.Model = None,
     trust_model: options.Trust = False,
     device: options.OnDevice = "auto",
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Seeds samples and UMAP.")] = 0,
+    seed: Seed = 0,
     quiet: options.Quiet = False,
 ) -> None:
     """Draw what the page of a selection, a campaign or a comparison shows, fit for a paper.

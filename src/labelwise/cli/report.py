@@ -26,16 +26,29 @@ class MapMethod(StrEnum):
     umap = "umap"
 
 
+# What 'labelwise figures' takes, too.
+Target = Annotated[
+    Path,
+    typer.Argument(
+        help="The JSON summary or the batch of a selection, or the folder of a campaign or a "
+        "study.",
+        show_default=False,
+    ),
+]
+Map = Annotated[
+    MapMethod,
+    typer.Option("--map", help="How the map of the pool is made; umap needs umap-learn."),
+]
+ColourBy = Annotated[
+    str | None,
+    typer.Option("--colour-by", metavar="KEY", help="Colour maps by this column at first."),
+]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seeds samples and UMAP.")]
+
+
 @app.command()
 def report(
-    target: Annotated[
-        Path,
-        typer.Argument(
-            help="The JSON summary or the batch of a selection, or the folder of a campaign or a "
-            "study.",
-            show_default=False,
-        ),
-    ],
+    target: Target,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -45,18 +58,12 @@ def report(
             "folder.",
         ),
     ] = None,
-    map_method: Annotated[
-        MapMethod,
-        typer.Option("--map", help="How the map of the pool is made; umap needs umap-learn."),
-    ] = MapMethod.pca,
-    colour_by: Annotated[
-        str | None,
-        typer.Option("--colour-by", metavar="KEY", help="Colour maps by this column at first."),
-    ] = None,
+    map_method: Map = MapMethod.pca,
+    colour_by: ColourBy = None,
     model: options.Model = None,
     trust_model: options.Trust = False,
     device: options.OnDevice = "auto",
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Seeds samples and UMAP.")] = 0,
+    seed: Seed = 0,
     max_megabytes: Annotated[
         float,
         typer.Option("--max-megabytes", help="How large the page may become, MB."),

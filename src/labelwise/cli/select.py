@@ -243,7 +243,6 @@ def select(
             "model": model,
             "out": str(out),
             "folder": str(Path.cwd()),
-            "trust_model": trust_model,
             "energy_key": energy_key,
             "forces_key": forces_key,
             "store": None if store is None else str(store),

@@ -2,23 +2,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.report.browser.opening import OpenPage
+from tests.report.browser.checking import find_violations
 from tests.report.conftest import Opener
-
-axe_sync = pytest.importorskip("axe_playwright_python.sync_playwright")
-RULES = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}}
-
-
-def find_violations(opened: OpenPage) -> list[tuple[str, str, list[Any]]]:
-    results = axe_sync.Axe().run(opened.page, options=RULES)
-    return [
-        (found["id"], found["help"], [node["html"][:200] for node in found["nodes"][:3]])
-        for found in results.response["violations"]
-    ]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -12,11 +12,10 @@ from labelwise.report.document import Chart, Choice, Document, PoolMap
 from labelwise.report.options import ReportOptions
 from labelwise.report.recognising import gather
 from labelwise.structures import read_structures, write_structures
+from tests.report.browser.checking import find_violations
 from tests.report.browser.opening import OpenPage
 from tests.report.conftest import Opener
 
-axe = pytest.importorskip("axe_playwright_python.sync_playwright")
-RULES = {"runOnly": {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]}}
 OPTIONS = ReportOptions(device="cpu")
 
 
@@ -83,8 +82,7 @@ def check_page(opened: OpenPage, document: Document) -> None:
     """Everything is drawn, nothing is wider than the window, and axe finds nothing."""
     draw_all(opened, document)
     assert opened.overflow() <= 0
-    found = axe.Axe().run(opened.page, options=RULES).response["violations"]
-    assert [(each["id"], each["nodes"][0]["html"][:200]) for each in found] == []
+    assert find_violations(opened) == []
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

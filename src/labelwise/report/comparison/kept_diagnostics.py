@@ -12,20 +12,13 @@ import numpy as np
 
 from labelwise.diagnostics.geometry_report import DATA
 from labelwise.report.comparison.diagnosing import Diagnosis
+from labelwise.report.comparison.kernels import GEOMETRY_NUMBERS
 from labelwise.report.comparison.naming import Namer
 from labelwise.report.document import Axis, Cell, Chart, Mark, Panel, Series, Table, TableColumn
 
 _CALIBRATION = "calibration.json"
 _MOST = 4
-_GEOMETRY_COLUMNS = (
-    ("within", "within families"),
-    ("between", "between families"),
-    ("neighbour_accuracy", "nearest is of the family"),
-    ("silhouette", "silhouette"),
-    ("path_correlation", "ρ along the path"),
-    ("effective_rank", "effective rank"),
-    ("similarity", "CKA with the first model"),
-)
+_GEOMETRY_COLUMNS = (*GEOMETRY_NUMBERS, ("similarity", "CKA with the first model"))
 _CALIBRATION_COLUMNS = (
     ("n_labels", "labels"),
     ("nll", "NLL"),

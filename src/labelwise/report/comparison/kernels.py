@@ -34,7 +34,8 @@ _FAMILY_KEYS = ("reaction", "family", "config_type", "source", "split")
 _ORDER_KEY = "frame"
 _LEAST_FAMILIES, _LEAST_MEMBERS = 2, 3
 _CLIPPED = 1.0
-_NUMBERS = (
+#: Numbers of a kernel's geometry that tables show, and their headings.
+GEOMETRY_NUMBERS = (
     ("within", "within families"),
     ("between", "between families"),
     ("neighbour_accuracy", "nearest is of the family"),
@@ -103,7 +104,7 @@ def _measure(
     geometry = asdict(entry.geometry)
     return {
         "matrix": [[round(float(value), 6) for value in row] for row in entry.K],
-        "numbers": {name: geometry[name] for name, _ in _NUMBERS},
+        "numbers": {name: geometry[name] for name, _ in GEOMETRY_NUMBERS},
     }
 
 
@@ -224,7 +225,7 @@ def _make_table(results: Mapping[str, Mapping[str, Any]], pool: str) -> Table:
     for kernel, result in results.items():
         numbers: Mapping[str, Any] = result["numbers"]
         rows.append(
-            (kernel, len(result["names"]), *(_known(numbers[name]) for name, _ in _NUMBERS))
+            (kernel, len(result["names"]), *(_known(numbers[name]) for name, _ in GEOMETRY_NUMBERS))
         )
     return Table(
         name="kernel-numbers",
@@ -232,7 +233,7 @@ def _make_table(results: Mapping[str, Mapping[str, Any]], pool: str) -> Table:
         columns=(
             TableColumn("kernel"),
             TableColumn("structures"),
-            *(TableColumn(heading, 3) for _, heading in _NUMBERS),
+            *(TableColumn(heading, 3) for _, heading in GEOMETRY_NUMBERS),
         ),
         rows=tuple(rows),
         caption=(
