@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from decimal import Decimal, localcontext
 
 import numpy as np
 import pytest
@@ -29,6 +30,25 @@ class RbfKernel:
     def block(self, rows, other, cols) -> torch.Tensor:
         gap = self.points[rows][:, None, :] - other.points[cols][None, :, :]
         return torch.exp(-gap.square().sum(dim=2) / (2.0 * self.length**2))
+
+    def columns(self, other, cols) -> torch.Tensor:
+        return self.block(slice(None), other, cols)
+
+
+class PlainLinearKernel:
+    """xᵀz, without its features being known to the rules."""
+
+    def __init__(self, features: torch.Tensor) -> None:
+        self.features = features
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def diagonal(self) -> torch.Tensor:
+        return self.features.square().sum(dim=1)
+
+    def block(self, rows, other, cols) -> torch.Tensor:
+        return self.features[rows] @ other.features[cols].T
 
     def columns(self, other, cols) -> torch.Tensor:
         return self.block(slice(None), other, cols)
@@ -121,6 +141,24 @@ def brute_pv(
         picks.append(int(variance.argmax()))
         scores.append(variance[picks[-1]])
     return picks, scores
+
+
+def variances_of_fifty_digits(
+    pool: torch.Tensor, train: torch.Tensor, regularisation: float, picks: list[int]
+) -> list[list[float]]:
+    """The variances of what is not picked before each pick, by updates of the whole covariance."""
+    with localcontext() as context:
+        context.prec = 50
+        rows = np.array([[Decimal(v) for v in row] for row in torch.cat([train, pool]).tolist()])
+        covariance, n_train = rows @ rows.T, len(train)
+        found = []
+        for step, z in enumerate([*range(n_train), *(n_train + pick for pick in picks)]):
+            if step >= n_train:
+                rest = set(range(len(pool))) - set(picks[: step - n_train])
+                found.append([float(covariance[n_train + x, n_train + x]) for x in rest])
+            column = covariance[:, z] / (covariance[z, z] + Decimal(regularisation))
+            covariance = covariance - np.outer(column, covariance[z])
+    return found
 
 
 def bmdal_select(method: str, pool: Kernel, train: Kernel, n_select: int, regularisation: float):

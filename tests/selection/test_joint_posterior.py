@@ -124,6 +124,23 @@ def test_picks_are_unique_in_range_and_their_scores_fall(seed: int, n_select: in
     assert (np.diff(got.score) <= 1e-12).all()
 
 
+@pytest.mark.parametrize("n_train", [0, 3, 30])
+def test_no_structure_is_picked_twice_however_small_the_noise(n_train: int) -> None:
+    pool, train = make_sets(80, 5), make_sets(n_train, 5, seed=1)
+    n_done = 0
+    for exponent in (-6, -10, -14, -16, -18, -30, -200):
+        try:
+            got = select_joint_posterior(pool, train, 80, regularisation=3e4 * 10.0**exponent)
+        except SelectionError as error:
+            assert exponent <= -14
+            assert "is too small: against kernel values up to" in str(error)
+            continue
+        n_done += 1
+        assert sorted(got.pool_idx.tolist()) == list(range(80))
+        assert np.isfinite(got.score).all()
+    assert n_done >= 2
+
+
 def test_duplicates_in_the_pool_are_taken_last_and_the_first_of_them_first() -> None:
     pool = make_sets(6, 20)
     doubled = join_row_sets([pool, pool], 20)

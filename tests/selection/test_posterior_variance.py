@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -8,9 +10,17 @@ from hypothesis import strategies as st
 
 from labelwise.errors import ArgumentError, SelectionError
 from labelwise.kernels import LinearKernel
-from labelwise.selection import linear_posterior, posterior_variance, select_posterior_variance
+from labelwise.row_source import NpyRows
+from labelwise.selection import (
+    linear_posterior,
+    posterior_variance,
+    select_batch,
+    select_posterior_variance,
+)
+from labelwise.stored_kernel import StoredKernel
 from labelwise.testing.selectors import check_selector
 from tests.selection.oracles import (
+    PlainLinearKernel,
     RbfKernel,
     TanimotoKernel,
     bmdal_select,
@@ -19,6 +29,7 @@ from tests.selection.oracles import (
     noise,
     paths,
     split,
+    variances_of_fifty_digits,
 )
 
 DATA = {"noise": noise, "paths": paths}
@@ -154,6 +165,56 @@ def test_regularisation_too_small_for_float64_is_said(kernel):
     features = noise(1, 30, 0).repeat(20, 1)
     with pytest.raises(SelectionError, match="too small"):
         select_posterior_variance(kernel(features), kernel(features), 2, regularisation=1e-30)
+
+
+@pytest.mark.parametrize("rule", ["pv", "top", "pv from a shortlist"])
+@pytest.mark.parametrize("kind", ["float64", "float32", "on disk", "no features"])
+@pytest.mark.parametrize("n_train", [0, 3, 40])
+@pytest.mark.parametrize("size", [1.0, 30.0])
+def test_no_structure_is_picked_twice_however_small_the_noise(size, n_train, kind, rule, tmp_path):
+    """Of 150 structures of rank 6 nearly all have the variance zero in the end."""
+    features = size * noise(150 + n_train, 6, 1) @ noise(6, 20, 2)
+    features = features.float() if kind in ("float32", "on disk") else features
+    make = PlainLinearKernel if kind == "no features" else partial(LinearKernel, normalise="none")
+    pool, train = make(features[:150]), make(features[150:])
+    if kind == "on disk":
+        np.save(tmp_path / "rows.npy", features[:150].numpy())
+        pool = StoredKernel(NpyRows(tmp_path / "rows.npy", piece_bytes=5000), normalise="none")
+    largest = float(pool.diagonal().max())
+    n_done = 0
+    for exponent in (-6, -10, -14, -16, -17, -18, -30, -200):
+        lam = 1.5 * max(largest, 1.0) * 10.0**exponent
+        try:
+            found = select_batch(
+                rule.split()[0],
+                pool,
+                train,
+                150,
+                regularisation=lam,
+                shortlist=150 if "shortlist" in rule else None,
+            )
+        except SelectionError as error:
+            assert exponent < -13
+            assert "is too small: against kernel values up to" in str(error)
+            continue
+        n_done += 1
+        assert sorted(found.pool_idx.tolist()) == list(range(150))
+        assert np.isfinite(found.score).all()
+        assert rule == "top" or exponent > -16
+    assert n_done >= 2
+
+
+@pytest.mark.parametrize("make", [LinearKernel, PlainLinearKernel])
+@pytest.mark.parametrize("n_train", [4, 25])
+def test_at_the_least_noise_scores_are_those_of_fifty_digits(make, n_train):
+    features = noise(20 + n_train, 5, 3) @ noise(5, 12, 4)
+    unit = LinearKernel(features).features
+    pool, train = make(unit[:20]), make(unit[20:])
+    for lam in (1e-8, 1e-12, 1e-13):
+        found = select_posterior_variance(pool, train, 15, regularisation=lam)
+        wanted = variances_of_fifty_digits(unit[:20], unit[20:], lam, found.pool_idx.tolist())
+        for score, variances in zip(found.score, wanted, strict=True):
+            assert score == pytest.approx(max(variances), abs=1e-13)
 
 
 def test_kernels_of_another_kind_are_refused():

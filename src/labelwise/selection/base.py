@@ -32,6 +32,8 @@ ProgressCallback: TypeAlias = Callable[[int, int], None]
 TIE = 1e-12
 ROUNDING = 64 * torch.finfo(torch.float64).eps
 DEFAULT_REGULARISATION = 1e-3
+#: The least λ, and the least pivot of a factor, against the largest k(x, x): about 45 units of
+#: rounding. From there on variances are right to 1e-13 of it; below, a pivot may be all rounding.
 _LEAST_PIVOT = 1e-14
 _PROGRESS_INTERVAL_S = 0.1
 _SMALL_PRODUCT = 2**21
@@ -129,6 +131,27 @@ def check_regularisation(regularisation: float) -> None:
         )
 
 
+def check_resolution(regularisation: float, largest: float) -> None:
+    """Raise if λ drowns in the rounding of the kernel values of structures to condition on.
+
+    Args:
+        regularisation: λ, in units of the kernel.
+        largest: The largest k(x, x) among them.
+
+    Raises:
+        SelectionError: It does.
+    """
+    if regularisation < _LEAST_PIVOT * largest:
+        raise SelectionError(_explain_least(regularisation, largest))
+
+
+def _explain_least(regularisation: float, largest: float) -> str:
+    return (
+        f"regularisation={regularisation!r} is too small: against kernel values up to "
+        f"{largest:.1e}, float64 needs {_LEAST_PIVOT * largest:.1e} or more"
+    )
+
+
 def check_chunk_size(chunk_size: int) -> None:
     """Raise unless the chunk size is at least 1.
 
@@ -177,7 +200,5 @@ def positive_factor(gram: Float[Tensor, "r r"], regularisation: float) -> Float[
     if int(info) == 0 and bool((lower.diagonal().square() > _LEAST_PIVOT * largest).all()):
         return lower
     raise SelectionError(
-        f"regularisation={regularisation!r} is too small: against kernel values up to "
-        f"{largest:.1e}, float64 needs {_LEAST_PIVOT * largest:.1e} or more (and the kernel "
-        "must be positive semi-definite)"
+        f"{_explain_least(regularisation, largest)} (and the kernel must be positive semi-definite)"
     )

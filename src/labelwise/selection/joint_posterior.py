@@ -28,7 +28,9 @@ from labelwise.selection.base import (
     Ticker,
     check_n_select,
     check_regularisation,
+    check_resolution,
     first_max,
+    positive_factor,
 )
 from labelwise.selection.linear_posterior import LinearPrior
 
@@ -96,13 +98,14 @@ class JointPosterior:
 
         Returns:
             W, (r, d) float64; the variance of a row x falls by ‖Wx‖².
+
+        Raises:
+            SelectionError: λ is too small against the rows for float64.
         """
         wide = rows.double()
         applied = self._apply(wide)
         gram = applied @ wide.T
-        gram = 0.5 * (gram + gram.T)
-        gram.diagonal().add_(self.regularisation)
-        lower = torch.linalg.cholesky(gram)
+        lower = positive_factor(0.5 * (gram + gram.T), self.regularisation)
         directions: Tensor = torch.linalg.solve_triangular(lower, applied, upper=False)
         self._directions = torch.cat([self._directions, directions])
         return directions
@@ -193,11 +196,13 @@ class _LazyScores:
         self, pool: RowSets, train: RowSets, regularisation: float, *, per_atom: bool
     ) -> None:
         self._pool = pool
+        energy, force = pool.squares()
+        largest = float((energy + force).max())
+        check_resolution(regularisation, largest)
         self._posterior = JointPosterior(train, regularisation)
         self._divisor = pool.n_atoms.double() if per_atom else torch.ones(len(pool)).double()
         self._bound = self._posterior.variances(pool) / self._divisor
-        energy, force = pool.squares()
-        self._margin = ROUNDING * float((energy + force).max())
+        self._margin = ROUNDING * largest
         self._applied = torch.zeros(len(pool), dtype=torch.int64)
 
     def argmax(self) -> tuple[int, float]:

@@ -21,7 +21,15 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from labelwise.kernels import FeatureKernel
-from labelwise.selection.base import ROUNDING, TIE, Ticker, first_max, positive_factor, threads_for
+from labelwise.selection.base import (
+    ROUNDING,
+    TIE,
+    Ticker,
+    check_resolution,
+    first_max,
+    positive_factor,
+    threads_for,
+)
 
 _ACTIVE_BYTES = 2**22
 _ROWS_AT_ONCE = 512
@@ -118,6 +126,9 @@ class LazyVariances:
         n_select: Picks to come.
         chunk_size: Pool structures a block.
         ticker: Told of each block of the first pass.
+
+    Raises:
+        SelectionError: λ is too small for float64.
     """
 
     def __init__(
@@ -132,9 +143,12 @@ class LazyVariances:
         self._pool = pool
         self._prior = prior
         self._regularisation = regularisation
-        self._bound = linear_variances(pool, prior, chunk_size, ticker)
         n, d = len(pool), pool.width
-        self._margin = ROUNDING * float(pool.diagonal().max())
+        largest = float(pool.diagonal().max())
+        check_resolution(regularisation, largest)
+        self._bound = linear_variances(pool, prior, chunk_size, ticker)
+        self._margin = ROUNDING * largest
+        self._taken = torch.zeros(n, dtype=torch.bool, device=pool.device)
         self._applied = torch.zeros(n, dtype=torch.int64, device=pool.device)
         self._directions = self._bound.new_empty((n_select, d))
         self._n_picks = 0
@@ -172,9 +186,11 @@ class LazyVariances:
         direction /= (variance + self._regularisation) ** 0.5
         self._directions[self._n_picks] = direction
         self._n_picks += 1
+        self._taken[pick] = True
         self._bound[pick] = -torch.inf
         with threads_for(self._active_phi.numel()):
-            self._bound[self._active] -= (self._active_phi @ direction).square_()
+            fall = (self._active_phi @ direction).square_()
+        self._lower(self._active, fall)
         self._applied[self._active] = self._n_picks
 
     def _activate(self) -> None:
@@ -213,8 +229,13 @@ class LazyVariances:
             fall = phi.to(torch.float64) @ pending.T
         number = torch.arange(oldest, self._n_picks, device=part.device)
         fall.masked_fill_(number[None, :] < applied[:, None], 0.0)
-        self._bound[part] -= fall.square_().sum(dim=1)
+        self._lower(part, fall.square_().sum(dim=1))
         self._applied[part] = self._n_picks
+
+    def _lower(self, rows: Int[Tensor, " r"], fall: Float[Tensor, " r"]) -> None:
+        """Take ``fall`` from the bounds of structures; what is picked stays out of the running."""
+        lowered = self._bound[rows] - fall
+        self._bound[rows] = lowered.masked_fill_(self._taken[rows], -torch.inf)
 
 
 def linear_variances(

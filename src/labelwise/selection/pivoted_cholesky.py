@@ -13,7 +13,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from labelwise.kernels import Kernel, block64, chunks, diagonal64
-from labelwise.selection.base import ROUNDING, Ticker, first_max, positive_factor
+from labelwise.selection.base import (
+    ROUNDING,
+    Ticker,
+    check_resolution,
+    first_max,
+    positive_factor,
+)
 
 
 class CholeskyVariances:
@@ -26,6 +32,9 @@ class CholeskyVariances:
         n_select: Picks to come.
         chunk_size: Pool structures a block.
         ticker: Told of each block of the first pass.
+
+    Raises:
+        SelectionError: λ is too small for float64.
     """
 
     def __init__(
@@ -40,7 +49,10 @@ class CholeskyVariances:
         self._pool = pool
         self._regularisation = regularisation
         self._variance = diagonal64(pool)
-        self._margin = ROUNDING * float(self._variance.max())
+        largest = float(self._variance.max())
+        check_resolution(regularisation, largest)
+        self._margin = ROUNDING * largest
+        self._taken = torch.zeros(len(pool), dtype=torch.bool, device=self._variance.device)
         self._n_columns = len(train)
         self._factor = self._variance.new_empty((len(pool), len(train) + n_select))
         lower = train_factor(train, regularisation)
@@ -64,7 +76,8 @@ class CholeskyVariances:
         self._factor[:, self._n_columns] = column
         self._n_columns += 1
         self._variance -= column.square()
-        self._variance[pick] = -torch.inf
+        self._taken[pick] = True
+        self._variance.masked_fill_(self._taken, -torch.inf)
 
 
 def train_factor(train: Kernel, regularisation: float) -> Float[Tensor, "m m"]:
