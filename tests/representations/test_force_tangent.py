@@ -102,10 +102,10 @@ def expected(
         case "element-rms":
             return by_element(jac, atoms.numbers, potential.elements)
         case "force-norm":
-            return forces @ jac
+            return forces @ jac / len(jac)
         case "fields":
             fields = radial_fields(batch_of(potential, [atoms]), 8, cutoff=potential.cutoff)
-            return torch.cat([field.reshape(-1) @ jac for field in fields])
+            return torch.cat([field.reshape(-1) @ jac / len(jac) for field in fields])
         case _:
             return triangle(jac.T @ jac / len(jac))
 
@@ -149,14 +149,22 @@ def test_reductions_are_those_of_the_whole_jacobian(reduction: str, potential: P
     assert_same(rows, torch.stack(wanted))
 
 
-def test_force_norm_is_the_slope_of_half_the_squared_forces(potential: Potential) -> None:
-    """By differentiating ½‖F‖² itself in the initial node features."""
+def test_force_norm_is_the_slope_of_half_the_mean_square_force(
+    potential: Potential,
+) -> None:
+    """By differentiating the mean itself in the initial node features."""
     batch = batch_of(potential, samples())
     positions = batch.positions.clone().requires_grad_()
     embedding = potential.node_embedding(batch).requires_grad_()
     energies = potential.energies(batch, positions=positions, embedding=embedding)
     (gradient,) = torch.autograd.grad(energies.sum(), positions, create_graph=True)
-    (slope,) = torch.autograd.grad(0.5 * gradient.square().sum(), embedding)
+    sums = (
+        torch.zeros(batch.n_structures)
+        .double()
+        .index_add_(0, batch.structure_idx, gradient.square().mean(1))
+    )
+    means = sums / torch.tensor(batch.atom_counts)
+    (slope,) = torch.autograd.grad(0.5 * means.sum(), embedding)
     wanted = potential.embedding_pullback(batch, slope)
     assert_same(compute(potential, reduction="force-norm"), wanted)
 
@@ -306,7 +314,7 @@ def test_single_atoms_have_rows_of_zeros(
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)
 def test_cells_of_a_crystal(reduction: str, potential: Potential) -> None:
-    """Another unit cell changes nothing; means stay in a supercell, sums grow with it."""
+    """Another unit cell changes nothing, nor does a supercell."""
     crystal = samples()[2]
     sheared = crystal.copy()
     sheared.set_cell([[1, 0, 0], [1, 1, 0], [0, -1, 1]] @ crystal.cell.array)
@@ -314,9 +322,18 @@ def test_cells_of_a_crystal(reduction: str, potential: Potential) -> None:
     wrapped.wrap(center=(0.1, 0.7, 0.3))
     cells = [crystal, sheared, wrapped, crystal.repeat((2, 1, 1))]
     rows = compute(potential, cells, reduction=reduction)
-    factor = 2.0 if reduction in ("force-norm", "fields") else 1.0
-    for row, scale in zip(rows[1:], (1.0, 1.0, factor), strict=True):
-        assert_same(row, scale * rows[0])
+    for row in rows[1:]:
+        assert_same(row, rows[0])
+
+
+@pytest.mark.parametrize("name", ["ntk-f", "ntk-ef"])
+def test_stores_tell_means_from_the_sums_that_were_in_their_place(name: str) -> None:
+    def told(reduction: str) -> Any:
+        options = RepresentationOptions(reduction=reduction)
+        return make_representation(name, options).relevant_options(options).get("rows")
+
+    assert told("fields") == told("force-norm") == "means over 3N"
+    assert told("rms") is told("element-rms") is told("moments") is None
 
 
 @pytest.mark.parametrize("reduction", REDUCTIONS)

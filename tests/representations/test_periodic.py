@@ -20,15 +20,22 @@ from labelwise.finetuning.evaluation import predict_graphs
 from labelwise.potentials import Potential
 from labelwise.potentials.mace_loading import make_potential
 from labelwise.representations import RepresentationOptions, make_representation, represent
+from labelwise.representations.reductions import REDUCTIONS
 from tests.models import build_mace
 
-#: Name, options, and whether the row of a supercell is that of the cell or a multiple of it.
+#: Name, options, and whether rows are of the total energy: for a supercell of n cells n times
+#: those of the cell. All others are means, and the same.
 REPRESENTATIONS: dict[str, tuple[str, dict[str, Any], bool]] = {
     "activation": ("activation", {}, False),
+    "activation-random": ("activation-random", {}, False),
     "ntk-e": ("ntk-e", {}, True),
-    "ntk-f": ("ntk-f", {"reduction": "fields"}, True),
-    "ntk-f-rms": ("ntk-f", {"reduction": "rms", "n_probes": None}, False),
-    "ntk-ef": ("ntk-ef", {"reduction": "fields"}, True),
+    "ntk-e-sketched": ("ntk-e", {"parameters": "products", "sketch_dim": 16}, True),
+    "ntk-random": ("ntk-random", {}, True),
+    **{
+        f"ntk-f-{reduction}": ("ntk-f", {"reduction": reduction, "n_probes": None}, False)
+        for reduction in REDUCTIONS
+    },
+    "ntk-f-sketched": ("ntk-f", {"reduction": "fields", "sketch_dim": 24}, False),
     "soap": ("soap", {}, False),
 }
 CELLS = ("slab", "crystal", "triclinic", "wire")
@@ -124,6 +131,16 @@ def test_rows_of_supercells(name: str, cell: str) -> None:
     n_cells = float(np.prod(repeats)) if REPRESENTATIONS[name][2] else 1.0
     wanted = n_cells * rows_of(name, cell, None, (1, 1, 1))
     assert_equal_rows(rows_of(name, cell, None, repeats), wanted)
+
+
+def test_joint_rows_of_supercells() -> None:
+    """The energy's block grows with the cell, the block of the forces does not."""
+    representation = make_representation("ntk-ef", RepresentationOptions())
+    size = representation.blocks(potential())[0].size
+    cell = cells()["triclinic"]
+    one, four = represent([cell, cell.repeat((2, 2, 1))], potential(), representation)
+    assert_equal_rows(four[:size], 4.0 * one[:size])
+    assert_equal_rows(four[size:], one[size:])
 
 
 def test_rows_see_the_borders() -> None:

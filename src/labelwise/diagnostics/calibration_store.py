@@ -23,7 +23,7 @@ from labelwise.diagnostics.calibration_results import (
 from labelwise.part_store import PartStore
 from labelwise.potentials import Potential
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 KERNELS = "kernels"
 
 

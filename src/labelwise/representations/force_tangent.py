@@ -59,6 +59,8 @@ class ForceTangent(ModelRepresentation):
         """Return what the energy's rows depend on, the reduction and the probes."""
         found = self._energy.relevant_options(options)
         found |= {"reduction": options.reduction, "n_probes": options.n_probes}
+        if REDUCTIONS[options.reduction].is_mean_of_contraction:
+            found["rows"] = "means over 3N"
         return found | {"sketch_dim": options.sketch_dim, "seed": options.seed}
 
     def reduction(self, potential: Potential) -> Reduction:

@@ -49,9 +49,12 @@ class Reduction(ABC):
 
     Attributes:
         size: d, the length of a row.
+        is_mean_of_contraction: Whether rows are Jᵀv/(3N); stores tell them by it from the sums
+            that once were in their place.
     """
 
     size: int
+    is_mean_of_contraction: bool = False
 
     def __init__(
         self, options: RepresentationOptions, potential: Potential, n_weights: int
@@ -157,30 +160,34 @@ class ElementRootMeanSquare(Reduction):
 
 
 class ForceNorm(Reduction):
-    """φ = J_FᵀF = ∇_θ ½‖F‖², with the model's own forces: p long, eV²/Å² per unit of weight.
+    """φ = J_FᵀF/(3N) = ∇_θ ½ mean F_jα², with the model's own forces: p long.
 
-    One pass. Invariant without an average; twice as long for a supercell of two cells, in the
-    same direction. Zero where the forces are; where symmetry makes them vanish, rounding is
-    what is left of the row.
+    In eV²/Å² per unit of weight. One pass. Invariant without an average, and the same for
+    supercells. Zero where the forces are; where symmetry makes them vanish, rounding is what is
+    left of the row.
     """
+
+    is_mean_of_contraction = True
 
     def _count_entries(self) -> int:
         return self._n_weights
 
     def __call__(self, linearisation: Linearisation) -> Float[Tensor, "n d"]:
         """Return (n, p)."""
-        return linearisation.force_rows(linearisation.forces)
+        return _mean_row(linearisation, linearisation.forces)
 
 
 class Fields(Reduction):
-    """φ_m = J_Fᵀv^(m) for eight radial fields (``radial_fields``), concatenated: (8 p) long.
+    """φ_m = J_Fᵀv^(m)/(3N) for eight radial fields (``radial_fields``), concatenated: (8 p) long.
 
     In eV/Å per unit of weight. Rows longer than 8,192 are sketched to 2,048, any row to
     ``sketch_dim`` if that is given.
 
-    Eight passes. Invariant without an average, the fields turning with the structure; twice as
-    long for a supercell of two cells, in the same direction.
+    Eight passes. Invariant without an average, the fields turning with the structure, and the
+    same for supercells.
     """
+
+    is_mean_of_contraction = True
 
     def _count_entries(self) -> int:
         return _joined_size(N_FIELDS * self._n_weights, self._sketch_dim)
@@ -189,7 +196,7 @@ class Fields(Reduction):
         """Return (n, d)."""
         batch = linearisation.batch
         fields = radial_fields(batch, N_FIELDS, cutoff=self._cutoff)
-        parts = enumerate(linearisation.force_rows(field) for field in fields)
+        parts = enumerate(_mean_row(linearisation, field) for field in fields)
         return _join(batch, parts, N_FIELDS * self._n_weights, self._seed, to=self.size)
 
 
@@ -257,6 +264,14 @@ def _wide_zeros(batch: Batch, *shape: int) -> Tensor:
 
 def _narrow(batch: Batch, values: Tensor) -> Tensor:
     return values.to(batch.positions.dtype)
+
+
+def _mean_row(
+    linearisation: Linearisation, directions: Float[Tensor, "N 3"]
+) -> Float[Tensor, "n k"]:
+    """Return J_Fᵀv/(3N), the mean over the 3N components of each structure, (n, k)."""
+    rows = linearisation.force_rows(directions)
+    return rows / (3.0 * _count_atoms(rows, linearisation.batch))[:, None]
 
 
 def _count_atoms(like: Tensor, batch: Batch) -> Float[Tensor, " n"]:

@@ -258,9 +258,11 @@ def _find_rows(
     kept: KeptArrays,
 ) -> np.ndarray:
     """Return the rows of a model's representation, computing those that are not kept, (n, d)."""
-    made_of = digest(
-        "rows", settings.representation, asdict(settings.options), potential.content_hash
-    )
+    representation = settings.make_representation()
+    options = asdict(settings.options)
+    if isinstance(representation, ModelRepresentation):
+        options |= representation.relevant_options(settings.options)
+    made_of = digest("rows", settings.representation, options, potential.content_hash)
     names = [describe_content(atoms) for atoms in structures]
     found = kept.load("rows", made_of)
     known: dict[str, int] = {}
