@@ -4,6 +4,7 @@ Each is a ``LabelwiseError`` and also the builtin that a caller would expect::
 
     LabelwiseError
     ├── ArgumentError           (ValueError)     an argument is out of range or unknown
+    │   ├── UnknownNameError                     a word that is none of those allowed
     │   └── SelectionError                       a selection that cannot be made
     ├── StructureError          (ValueError)     a structure that no model can take
     │   └── ScreeningError                       --strict, and structures were set aside
@@ -23,6 +24,9 @@ A message says which argument, what came, what is allowed and what to do next.
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
+
 
 class LabelwiseWarning(UserWarning):
     """Base of every warning given on purpose."""
@@ -38,6 +42,10 @@ class LabelwiseError(Exception):
 
 class ArgumentError(LabelwiseError, ValueError):
     """An argument is out of range, unknown or at odds with another."""
+
+
+class UnknownNameError(ArgumentError):
+    """A word that is none of those allowed; at the command line, a wrong flag."""
 
 
 class SelectionError(ArgumentError):
@@ -81,3 +89,29 @@ class MissingDependencyError(LabelwiseError, ImportError):
             f"{purpose} needs the package {package!r}, which is not installed; "
             f"install it with: pip install 'labelwise[{extra}]'"
         )
+
+
+def check_name(argument: str, value: object, allowed: Iterable[str]) -> None:
+    """Raise unless a word is one of those allowed.
+
+    Args:
+        argument: What the word was given for.
+        value: What was given.
+        allowed: The words.
+
+    Raises:
+        UnknownNameError: It is none of them; the message lists them.
+    """
+    names = list(allowed)
+    if value not in names:
+        raise UnknownNameError(
+            f"{argument} is {value!r}; allowed are {', '.join(names)}{suggest(value, names)}"
+        )
+
+
+def suggest(value: object, allowed: Iterable[str]) -> str:
+    """Return "; did you mean ...?" where a word resembles one of those allowed, else nothing."""
+    lowered = {name.lower(): name for name in allowed}
+    word = str(value).lower().replace("_", "-")
+    close = difflib.get_close_matches(word, lowered, n=1)
+    return f"; did you mean {lowered[close[0]]!r}?" if close else ""

@@ -9,6 +9,7 @@ import pytest
 
 from labelwise.datasets.building import build_pools
 from labelwise.datasets.exporting import export_data
+from labelwise.errors import LabelwiseWarning
 from labelwise.experiments.comparison.pools import prepare_pools
 from labelwise.structures import read_structures
 
@@ -17,7 +18,8 @@ from labelwise.structures import read_structures
 def test_natural_pools_are_the_same_by_either_road(tmp_path: Path, shared_data: Path) -> None:
     reactions = shared_data / "t1x_xtb"
     files = [reactions / "mixed" / f"{role}.extxyz" for role in ("pool", "valid", "test")]
-    n_written = export_data(files, tmp_path / "Transition1x.h5", to="transition1x")
+    with pytest.warns(LabelwiseWarning, match="not in the order of the input"):
+        n_written = export_data(files, tmp_path / "Transition1x.h5", to="transition1x")
     assert n_written == 10_916
     direct = prepare_pools(list(map(str, files)), tmp_path / "direct", layout="natural", seed=0)
     built = build_pools("t1x-natural", [tmp_path / "Transition1x.h5"], tmp_path / "built", seed=0)

@@ -170,6 +170,40 @@ def test_unlabelled_and_all_alike_begins_with_the_most_typical() -> None:
     np.testing.assert_allclose(got.score[0], 1.0)
 
 
+def turned_copies(n_different: int, n_copies: int, *, most_first: bool) -> RowSets:
+    """Return structures of four rows, each with copies of which the rows are mixed and rounded."""
+    rng = np.random.default_rng(3)
+    common, parts = rng.normal(size=(4, 9)), []
+    for x in range(n_different):
+        part = common + (0.3 + 0.1 * x) * rng.normal(size=(4, 9))
+        turns = [np.linalg.qr(rng.normal(size=(4, 4)))[0] for _ in range(n_copies)]
+        parts += [turn @ part for turn in turns]
+    rows = torch.from_numpy(np.concatenate(parts if most_first else parts[::-1])).float()
+    n = n_different * n_copies
+    sets = RowSets(rows, torch.full((n,), 4), torch.full((n,), 3))
+    return RowScales("cosine", 0.0).weigh(_with_one_energy(sets))
+
+
+def _with_one_energy(sets: RowSets) -> RowSets:
+    """Give all structures the same energy row, which has no weight."""
+    rows = sets.rows.reshape(len(sets), 4, 9)
+    energy = torch.ones(len(sets), 1, 9)
+    return RowSets(torch.cat([energy, rows], 1).reshape(-1, 9), sets.counts + 1, sets.n_atoms)
+
+
+@pytest.mark.parametrize("n_copies", [2, 5, 40])
+def test_copies_that_differ_by_rounding_are_taken_in_pool_order(n_copies: int) -> None:
+    """Every prior variance is one, and of the most typical structure there are many copies."""
+    sets = turned_copies(6, n_copies, most_first=True)
+    assert float(sets.squares()[1].sub(1).abs().max()) < 1e-6
+    first = int(select_joint_posterior(sets, make_sets(0, 9), 1).pool_idx[0])
+    assert first % n_copies == 0
+    reverse = turned_copies(6, n_copies, most_first=False)
+    again = int(select_joint_posterior(reverse, make_sets(0, 9), 1).pool_idx[0])
+    assert again % n_copies == 0
+    assert 5 - again // n_copies == first // n_copies
+
+
 def test_absent_elements_do_not_matter() -> None:
     pool, train = make_sets(20, 6), make_sets(3, 6, seed=1)
     wide = [

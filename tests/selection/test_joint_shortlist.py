@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labelwise.errors import SelectionError
+from labelwise.representations.row_sets import RowScales
 from labelwise.selection.joint_posterior import JointPosterior, select_joint_posterior
 from labelwise.selection.joint_shortlist import JointShortlist
 from tests.selection.test_joint_posterior import make_sets
@@ -36,6 +39,28 @@ def test_a_long_shortlist_gives_the_picks_of_the_whole_pool() -> None:
     inside = select_joint_posterior(kept, train, 5)
     whole = select_joint_posterior(pool, train, 5)
     assert places[torch.from_numpy(inside.pool_idx)].tolist() == whole.pool_idx.tolist()
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 60])
+def test_with_nothing_labelled_the_most_typical_stay(chunk: int) -> None:
+    """Under the cosine all prior variances are one but for the rounding of float32."""
+    sets = make_sets(60, 5)
+    sets = RowScales("cosine", 0.5).weigh(replace(sets, rows=sets.rows.float()))
+    shortlist = JointShortlist(JointPosterior(make_sets(0, 5)), 12, per_atom=False)
+    for part in torch.arange(60).split(chunk):
+        shortlist.add(sets.take(part))
+    _, places = shortlist.finish(5)
+    grams = [sets.take(torch.tensor([x])).rows.double() for x in range(60)]
+    grams = torch.stack([rows.T @ rows for rows in grams])
+    likeness = (grams * grams.mean(0)).sum((1, 2)).numpy()
+    force_only = float(sets.squares()[0].sub(0.5).abs().max())
+    assert force_only < 1e-6
+    prior = grams.diagonal(dim1=1, dim2=2).sum(1).numpy()
+    whole = np.flatnonzero(prior > 1.0 - 1e-5)  # a structure of one row has no forces
+    wanted = whole[np.argsort(-likeness[whole], kind="stable")[:12]]
+    assert places.tolist() == sorted(wanted.tolist())
+    picks = select_joint_posterior(sets.take(places), make_sets(0, 5), 1).pool_idx
+    assert places[picks[0]] == select_joint_posterior(sets, make_sets(0, 5), 1).pool_idx[0]
 
 
 def test_an_empty_stream_and_a_wrong_size() -> None:

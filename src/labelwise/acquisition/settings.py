@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from labelwise.errors import ArgumentError
+from labelwise.errors import ArgumentError, check_name
 from labelwise.kernel_building import check_kernel
+from labelwise.potentials.base import check_parameter_block
 from labelwise.representations import (
     ModelRepresentation,
     Representation,
@@ -16,6 +17,7 @@ from labelwise.representations import (
 )
 from labelwise.representations.base import DEFAULT_PROBES
 from labelwise.representations.joint_rows import JointRows
+from labelwise.representations.reductions import check_reduction
 from labelwise.selection import DEFAULT_JOINT_REGULARISATION, RULES
 from labelwise.selection.base import DEFAULT_REGULARISATION
 
@@ -91,8 +93,9 @@ class AcquisitionSettings:
             ArgumentError: A name is unknown or a number out of range.
         """
         check_kernel(self.make_representation(), self.resolved_normalise)
-        if self.rule not in list_rules():
-            raise ArgumentError(f"rule is {self.rule!r}; allowed are {', '.join(list_rules())}")
+        check_name("rule", self.rule, list_rules())
+        check_parameter_block(self.parameters)
+        check_reduction(self.options)
         if self.rule == JOINT_RULE:
             self._check_joint()
         if self.n_select < 1:

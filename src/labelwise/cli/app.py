@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import warnings
 from collections.abc import Sequence
@@ -12,14 +13,22 @@ import typer
 
 from labelwise import __version__
 from labelwise.cli import console
-from labelwise.errors import LabelwiseError, LabelwiseWarning, ScreeningError
+from labelwise.errors import (
+    LabelwiseError,
+    LabelwiseWarning,
+    ScreeningError,
+    UnknownNameError,
+    suggest,
+)
 
 EXIT_ERROR = 1
+EXIT_USAGE = 2
 EXIT_SCREENED = 3
 EXIT_INTERRUPTED = 130
 
 #: Options whose value may be left out, and what that means.
 _OPTIONAL_VALUED = {"--ray": "local", "--report": ""}
+_NOT_ONE_OF = re.compile(r"'(?P<given>[^']*)' is not one of (?P<allowed>.*)")
 #: Options that take every value up to the next option, as shells expand globs.
 _MANY_VALUED = ("--pool", "--train", "--valid", "--test", "--data")
 
@@ -50,6 +59,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except ScreeningError as error:
         console.fail(str(error))
         return EXIT_SCREENED
+    except UnknownNameError as error:
+        console.fail(str(error))
+        return EXIT_USAGE
     except LabelwiseError as error:
         console.fail(str(error))
         return EXIT_ERROR
@@ -130,9 +142,18 @@ def _report_usage(error: Exception) -> int:
     context = getattr(error, "ctx", None)
     path = context.command_path if context is not None else "labelwise"
     if not shown():  # called without arguments, and the help is printed already
-        return int(getattr(error, "exit_code", 2))
-    console.fail(f"{shown()}\ntry '{path} --help'")
-    return int(getattr(error, "exit_code", 2))
+        return int(getattr(error, "exit_code", EXIT_USAGE))
+    console.fail(f"{_with_suggestion(shown())}\ntry '{path} --help'")
+    return int(getattr(error, "exit_code", EXIT_USAGE))
+
+
+def _with_suggestion(message: str) -> str:
+    """Add what may have been meant to Typer's words about a value that is not allowed."""
+    found = _NOT_ONE_OF.search(message)
+    if found is None:
+        return message
+    hint = suggest(found["given"], re.findall(r"'([^']*)'", found["allowed"]))
+    return f"{message.rstrip('.')}{hint}" if hint else message
 
 
 @app.callback(invoke_without_command=True)

@@ -6,11 +6,12 @@ import hashlib
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 import typer
 
 from labelwise.campaign import CampaignError
+from labelwise.campaign.config import EnergyErrors
 from labelwise.cli import console, options
 from labelwise.cli.app import app
 from labelwise.cli.signals import terminated_as_interrupted
@@ -18,6 +19,7 @@ from labelwise.errors import ArgumentError, WriteError
 from labelwise.experiments.comparison.adjusting import adjust_study
 from labelwise.experiments.comparison.budget import parse_duration, scale_to_budget
 from labelwise.experiments.comparison.comparing import report_study, run_study
+from labelwise.experiments.comparison.pool_bias import SHIFTS
 from labelwise.experiments.comparison.presets import PRESETS, make_preset
 from labelwise.experiments.comparison.study import (
     STUDY_FILE,
@@ -96,6 +98,7 @@ def compare(
         str,
         typer.Option(
             "--shift",
+            callback=options.words_of("shift", SHIFTS),
             help="By what pool-bias shifts its pools: family, path, energy.",
             rich_help_panel=_PRESET,
         ),
@@ -169,6 +172,7 @@ def compare(
         str | None,
         typer.Option(
             "--energy-errors",
+            callback=options.words_of("energy_errors", get_args(EnergyErrors)),
             help="total, or per-atom for structures of different sizes.",
             rich_help_panel=_ERRORS,
         ),

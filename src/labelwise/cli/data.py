@@ -19,7 +19,7 @@ from labelwise.datasets.exporting import export_data, list_writable
 from labelwise.datasets.inspecting import Inspection, inspect_data
 from labelwise.datasets.registry import load_formats
 from labelwise.datasets.survey import Query
-from labelwise.errors import ArgumentError
+from labelwise.errors import ArgumentError, check_name
 from labelwise.slab_example import write_slab_example
 from labelwise.summary import to_json
 
@@ -199,8 +199,7 @@ def export(
     quiet: options.Quiet = False,
 ) -> None:
     """Write structures, or some of them, in another format."""
-    if to not in list_writable():
-        raise ArgumentError(f"--to is {to!r}; allowed are {', '.join(list_writable())}")
+    check_name("--to", to, list_writable())
     query = Query(
         subsets=_as_set(subset),
         splits=_as_set(split),

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from labelwise.errors import ArgumentError
+from labelwise.errors import UnknownNameError, check_name
+from labelwise.representations.reductions import REDUCTIONS
 
 DEFAULT_PROBES = "8"
 
@@ -42,6 +44,24 @@ class StorageType(StrEnum):
     float32 = "float32"
     float16 = "float16"
     bfloat16 = "bfloat16"
+
+
+def words_of(name: str, allowed: Iterable[str]) -> Callable[[str | None], str | None]:
+    """Return the check of an option whose value is a word, or words with commas between.
+
+    It is made before anything is read, and where the command has no use for the value, too.
+
+    Args:
+        name: What the words are, for messages.
+        allowed: Them.
+    """
+
+    def check(value: str | None) -> str | None:
+        for word in [] if value is None else value.split(","):
+            check_name(name, word.strip(), allowed)
+        return value
+
+    return check
 
 
 MODEL = "Model"
@@ -115,6 +135,7 @@ Reduction = Annotated[
     str,
     typer.Option(
         "--reduction",
+        callback=words_of("reduction", REDUCTIONS),
         help="How ntk-f and ntk-ef make one row of a structure's force tangents: rms, "
         "element-rms, force-norm, fields or moments.",
         rich_help_panel=CHOICE,
@@ -262,10 +283,10 @@ def parse_probes(text: str) -> int | None:
     """Return the number of probes, or None for ``exact``.
 
     Raises:
-        ArgumentError: Neither ``exact`` nor an integer of at least 1.
+        UnknownNameError: Neither ``exact`` nor an integer of at least 1.
     """
     if text == "exact":
         return None
     if not (text.isascii() and text.isdigit() and int(text) >= 1):
-        raise ArgumentError(f"--probes is {text!r}; give an integer of at least 1, or 'exact'")
+        raise UnknownNameError(f"--probes is {text!r}; give an integer of at least 1, or 'exact'")
     return int(text)

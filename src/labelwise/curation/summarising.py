@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
 from labelwise.curation.herding import moment_kernel, moment_similarity, select_herding
-from labelwise.errors import ArgumentError
+from labelwise.errors import check_name
 from labelwise.kernels import (
     DEFAULT_CHUNK_SIZE,
     Kernel,
@@ -128,8 +128,7 @@ def choose_representatives(
 
 def check_rule(rule: str) -> None:
     """Raise ``ArgumentError`` unless the rule is one that can summarise."""
-    if rule not in SUMMARY_RULES:
-        raise ArgumentError(f"rule is {rule!r}; allowed here are {', '.join(SUMMARY_RULES)}")
+    check_name("rule", rule, SUMMARY_RULES)
 
 
 def assign_to(kernel: Kernel, selection: Selection) -> Representatives:

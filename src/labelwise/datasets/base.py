@@ -214,6 +214,8 @@ class Format:
         open: Opens a path.
         write: Writes structures to a new file and returns how many; None for formats that are
             read only.
+        groups_families: Whether files keep the structures of a family together, under its name,
+            and so have no order of their own.
     """
 
     name: str
@@ -228,6 +230,7 @@ class Format:
     open: Callable[[Path], DataFile]
     write: Writer | None = None
     suffixes: tuple[str, ...] = field(default=())
+    groups_families: bool = False
 
 
 def make_structure(

@@ -19,7 +19,7 @@ from labelwise.datasets.builds import BUILDS, Build, Roles
 from labelwise.datasets.energies import correct_to_adsorption
 from labelwise.datasets.spool import Spool, Spooled
 from labelwise.datasets.survey import DataSet, Survey, open_data_set, survey
-from labelwise.errors import ArgumentError, WriteError
+from labelwise.errors import ArgumentError, WriteError, check_name
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
 from labelwise.structures.writing import write_text
 from labelwise.timing import ProgressCallback, ignore_progress
@@ -109,8 +109,7 @@ def build_pools(
 
 
 def _check(name: str, seed: int, size: int | None) -> Build:
-    if name not in BUILDS:
-        raise ArgumentError(f"the recipe is {name!r}; allowed are {', '.join(BUILDS)}")
+    check_name("the recipe", name, BUILDS)
     if seed < 0:
         raise ArgumentError(f"seed is {seed}; allowed are integers >= 0")
     if size is not None and size < _LEAST_SIZE:

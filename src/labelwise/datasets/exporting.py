@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import tempfile
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
-from labelwise.datasets.base import DataFile, LabelledStructure, Writer, count
+from labelwise.datasets.base import LabelledStructure, Writer, count
 from labelwise.datasets.mace_extxyz import MaceExtxyz
 from labelwise.datasets.registry import load_formats
 from labelwise.datasets.spool import Spool
 from labelwise.datasets.survey import Query, Survey, open_data_set, survey
-from labelwise.errors import ArgumentError, WriteError
+from labelwise.errors import ArgumentError, LabelwiseWarning, WriteError, check_name
 from labelwise.timing import ProgressCallback, ignore_progress
 
 
@@ -34,7 +35,8 @@ def export_data(
 ) -> int:
     """Write the structures of files in another format.
 
-    Structures of a family are written together, because some formats keep them so.
+    The order is that of the files; but formats that keep the structures of a family together
+    have none, which is said where it matters.
 
     Args:
         paths: Files and folders.
@@ -62,23 +64,34 @@ def export_data(
     found = survey(data, query or Query(), seed=0)
     if not len(found):
         raise ArgumentError(f"none of {found.n_seen} structures is to be written")
-    structures = _iter_grouped(data, found, target.parent)
+    structures = data.iter_structures(found.positions.tolist())
+    if load_formats()[to].groups_families:
+        structures = _iter_grouped(structures, found, target.parent, to)
     return write(target, count(structures, "write", len(found), progress))
 
 
 def _find_writer(name: str) -> Writer:
-    found = load_formats().get(name)
-    if found is None or found.write is None:
-        raise ArgumentError(f"format is {name!r}; allowed are {', '.join(list_writable())}")
-    return found.write
+    check_name("format", name, list_writable())
+    write = load_formats()[name].write
+    if write is None:
+        raise AssertionError(f"{name} is listed as one that can be written")
+    return write
 
 
-def _iter_grouped(data: DataFile, found: Survey, folder: Path) -> Iterator[LabelledStructure]:
+def _iter_grouped(
+    structures: Iterator[LabelledStructure], found: Survey, folder: Path, to: str
+) -> Iterator[LabelledStructure]:
     """Yield structures with those of a family together, through a file where they are not."""
     has_moved = np.flatnonzero(np.diff(found.families)) + 1
     starts = found.families[np.concatenate([[0], has_moved])]
     is_grouped = len(np.unique(starts[starts >= 0])) == (starts >= 0).sum()
-    structures = data.iter_structures(found.positions.tolist())
+    if len(found.family_names) > 1:
+        warnings.warn(
+            f"{to} keeps the structures of a family together and lists families by name, not in "
+            "the order of the input; the other formats keep that",
+            LabelwiseWarning,
+            stacklevel=2,
+        )
     if is_grouped:
         yield from structures
         return

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from labelwise.datasets.base import DataSetError, Format
-from labelwise.errors import ArgumentError
+from labelwise.errors import check_name
 
 #: In the order in which they are asked whether a path is theirs; each module has a ``FORMAT``.
 _MODULES = (
@@ -40,8 +40,8 @@ def recognise(path: Path, name: str | None = None) -> Format:
         DataSetError: The path does not exist, or no format takes it.
     """
     formats = load_formats()
-    if name is not None and name not in formats:
-        raise ArgumentError(f"format is {name!r}; allowed are {', '.join(formats)}")
+    if name is not None:
+        check_name("format", name, formats)
     if not path.exists():
         raise DataSetError(f"no such file: {path}")
     if name is not None:

@@ -301,4 +301,5 @@ FORMAT = Format(
     open=SpiceFile,
     write=write,
     suffixes=(".hdf5",),
+    groups_families=True,
 )

@@ -340,4 +340,5 @@ FORMAT = Format(
     open=Transition1xFile,
     write=write,
     suffixes=(".h5",),
+    groups_families=True,
 )

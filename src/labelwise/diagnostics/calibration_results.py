@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from ase import Atoms
 
 from labelwise.diagnostics.calibration_metrics import DEFAULT_N_BINS, CalibrationMetrics
-from labelwise.errors import ArgumentError
+from labelwise.errors import ArgumentError, check_name
 from labelwise.representations import (
     RepresentationOptions,
     check_normalisation,
@@ -73,16 +73,11 @@ class CalibrationSettings:
                 raise ArgumentError(f"{name} is {getattr(self, name)}; allowed is >= {bound}")
         if not (math.isfinite(self.regularisation) and self.regularisation > 0):
             raise ArgumentError(f"regularisation is {self.regularisation}; allowed is > 0")
-        if self.references not in REFERENCES:
-            raise ArgumentError(
-                f"references is {self.references!r}; allowed are {', '.join(REFERENCES)}"
-            )
+        check_name("references", self.references, REFERENCES)
 
     def _check_kernels(self) -> None:
-        known = list_representations()
-        unknown = [name for name in self.kernels if name not in known]
-        if unknown:
-            raise ArgumentError(f"kernel {unknown[0]!r} is unknown; known are {', '.join(known)}")
+        for name in self.kernels:
+            check_name("kernel", name, list_representations())
         if not self.kernels or len(set(self.kernels)) < len(self.kernels):
             raise ArgumentError(
                 f"kernels are {', '.join(self.kernels) or 'none'}; give at least one, each once"

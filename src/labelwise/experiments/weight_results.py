@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from ase import Atoms
 
-from labelwise.errors import ArgumentError
+from labelwise.errors import ArgumentError, check_name
 from labelwise.potentials import PARAMETER_BLOCKS
 from labelwise.representations.reductions import REDUCTIONS
 from labelwise.selection.base import check_regularisation
@@ -200,7 +200,9 @@ def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
 
 
 def _check_names(name: str, given: Sequence[str], known: Sequence[str]) -> None:
-    if not given or len(set(given)) < len(given) or set(given) - set(known):
+    for each in given:
+        check_name(name, each, known)
+    if not given or len(set(given)) < len(given):
         raise ArgumentError(
             f"{name} are {', '.join(map(repr, given)) or 'none'}; allowed are "
             f"{', '.join(known)}, at least one and each once"

@@ -10,7 +10,7 @@ import numpy as np
 from ase import Atoms
 from jaxtyping import Float64, Int64
 
-from labelwise.errors import ArgumentError
+from labelwise.errors import ArgumentError, check_name
 from labelwise.finetuning.labelled import LabelledSet, prepare_labelled, require_free_atoms
 from labelwise.finetuning.recipe import FixedForces
 from labelwise.finetuning.trainable import (
@@ -158,10 +158,7 @@ def check_fixed_forces(word: str) -> None:
     Raises:
         ArgumentError: It is neither ``count`` nor ``exclude``.
     """
-    if word not in get_args(FixedForces):
-        raise ArgumentError(
-            f"fixed_forces is {word!r}; allowed are {', '.join(get_args(FixedForces))}"
-        )
+    check_name("fixed_forces", word, get_args(FixedForces))
 
 
 def _compare_splits(

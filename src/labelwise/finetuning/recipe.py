@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
-from labelwise.errors import ArgumentError
+from labelwise.errors import ArgumentError, check_name
 
 ScheduleName = Literal["reaction-paths", "fixed"]
 Start = Literal["pretrained", "last", "scratch"]
@@ -112,9 +112,7 @@ class Recipe:
             ArgumentError: an unknown name, or a number out of range.
         """
         for name, kind in _CHOICES.items():
-            value = getattr(self, name)
-            if value not in get_args(kind):
-                raise ArgumentError(f"{name} is {value!r}; allowed are {', '.join(get_args(kind))}")
+            check_name(name, getattr(self, name), get_args(kind))
         for name in ("batch_size", "epochs", "max_updates", "early_stop_patience"):
             _require(name, getattr(self, name), minimum=1)
         for name in ("learning_rate", "huber_delta", "clip_norm"):

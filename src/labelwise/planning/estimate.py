@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from labelwise.errors import ArgumentError, SelectionError
+from labelwise.errors import ArgumentError, SelectionError, check_name
 from labelwise.feature_store.columns import column_dtype
 from labelwise.planning.machine import MachineRates
 from labelwise.planning.road_probe import RoadRates
@@ -64,10 +64,7 @@ class RunSettings:
         Raises:
             ArgumentError: A number is out of range, or the speed of the GPUs is not known.
         """
-        if self.store_dtype not in STORE_DTYPES:
-            raise ArgumentError(
-                f"store_dtype is {self.store_dtype!r}; allowed are {', '.join(STORE_DTYPES)}"
-            )
+        check_name("store_dtype", self.store_dtype, STORE_DTYPES)
         for name, value, is_allowed in (
             ("memory_bytes", self.memory_bytes, _is_positive),
             ("gpus", self.n_gpus, _is_positive),

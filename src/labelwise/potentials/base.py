@@ -16,7 +16,7 @@ from ase import Atoms
 from jaxtyping import Float
 from torch import Tensor
 
-from labelwise.errors import ArgumentError, PotentialError
+from labelwise.errors import PotentialError, check_name
 from labelwise.potentials.graphs import Batch, Graph, GraphBuilder, collate
 from labelwise.potentials.passes import note_backward
 
@@ -273,10 +273,7 @@ class Potential(ABC):
 
 def check_parameter_block(parameters: str) -> None:
     """Raise ``ArgumentError`` unless ``parameters`` names a block."""
-    if parameters not in PARAMETER_BLOCKS:
-        raise ArgumentError(
-            f"parameters is {parameters!r}; allowed are {', '.join(PARAMETER_BLOCKS)}"
-        )
+    check_name("parameters", parameters, PARAMETER_BLOCKS)
 
 
 def _unchanged(rows: Float[Tensor, "m p"]) -> Float[Tensor, "m p"]:

@@ -10,7 +10,14 @@ from typing import Protocol, runtime_checkable
 
 import torch
 
-from labelwise.errors import ArgumentError, LabelwiseWarning, PotentialError
+from labelwise.errors import (
+    ArgumentError,
+    LabelwiseWarning,
+    PotentialError,
+    UnknownNameError,
+    check_name,
+    suggest,
+)
 from labelwise.potentials.base import Potential
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
@@ -166,7 +173,10 @@ def resolve_device(device: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     kind, _, index = device.partition(":")
     if kind not in _DEVICES or (index and not index.isdigit()):
-        raise ArgumentError(f"device is {device!r}; allowed are {', '.join(_DEVICES)} and cuda:<n>")
+        raise UnknownNameError(
+            f"device is {device!r}; allowed are auto, {', '.join(_DEVICES)} and cuda:<n>"
+            f"{suggest(kind, _DEVICES)}"
+        )
     n_cuda = torch.cuda.device_count()
     if kind == "cuda" and int(index or 0) >= n_cuda:
         raise ArgumentError(f"device is {device!r}, but this machine has {n_cuda} CUDA devices")
@@ -183,8 +193,7 @@ def resolve_dtype(dtype: str | torch.dtype | None) -> torch.dtype | None:
     """
     if dtype is None or dtype in _DTYPES.values():
         return dtype if isinstance(dtype, torch.dtype) else None
-    if dtype not in _DTYPES:
-        raise ArgumentError(f"dtype is {dtype!r}; allowed are {', '.join(_DTYPES)}")
+    check_name("dtype", dtype, _DTYPES)
     return _DTYPES[str(dtype)]
 
 

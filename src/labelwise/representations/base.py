@@ -17,7 +17,7 @@ from ase import Atoms
 from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
-from labelwise.errors import ArgumentError
+from labelwise.errors import ArgumentError, check_name
 from labelwise.potentials.base import Potential
 from labelwise.potentials.graphs import Batch
 from labelwise.representations.rows import SparseRows
@@ -175,8 +175,5 @@ def make_representation(name: str, options: RepresentationOptions | None = None)
     Raises:
         ArgumentError: unknown name, or an option out of range.
     """
-    if name not in _FACTORIES:
-        raise ArgumentError(
-            f"representation is {name!r}; known are {', '.join(list_representations())}"
-        )
+    check_name("representation", name, list_representations())
     return _FACTORIES[name](options if options is not None else RepresentationOptions())

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Float32
 from torch import Tensor
 
-from labelwise.errors import ArgumentError
+from labelwise.errors import ArgumentError, check_name
 from labelwise.representations.base import FeatureBlock
 
 NORMALISATIONS = ("cosine", "none")
@@ -20,8 +20,7 @@ _NORM_FLOOR = 1e-12
 
 def check_normalisation(normalise: str) -> None:
     """Raise ``ArgumentError`` unless ``normalise`` is ``cosine`` or ``none``."""
-    if normalise not in NORMALISATIONS:
-        raise ArgumentError(f"normalise is {normalise!r}; allowed are {', '.join(NORMALISATIONS)}")
+    check_name("normalise", normalise, NORMALISATIONS)
 
 
 def normalise_rows(

@@ -23,7 +23,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from labelwise.errors import ArgumentError
+from labelwise.errors import ArgumentError, check_name
 from labelwise.potentials.base import Potential
 from labelwise.potentials.graphs import Batch
 from labelwise.potentials.linearisation import Linearisation
@@ -245,10 +245,7 @@ REDUCTIONS: dict[str, type[Reduction]] = {
 
 def check_reduction(options: RepresentationOptions) -> None:
     """Raise ``ArgumentError`` unless the reduction is known and n_probes is None or >= 1."""
-    if options.reduction not in REDUCTIONS:
-        raise ArgumentError(
-            f"reduction is {options.reduction!r}; allowed are {', '.join(REDUCTIONS)}"
-        )
+    check_name("reduction", options.reduction, REDUCTIONS)
     if options.n_probes is not None and options.n_probes < 1:
         raise ArgumentError(
             f"n_probes is {options.n_probes}; it must be at least 1, or None for exact features"

@@ -33,6 +33,7 @@ from labelwise.selection.base import (
     positive_factor,
 )
 from labelwise.selection.linear_posterior import LinearPrior
+from labelwise.selection.unlabelled import TIE_FLOAT32, order_prior
 
 #: λ, in units of the mean prior variance of a structure; see benchmarks/results/force_errors.md.
 DEFAULT_JOINT_REGULARISATION = 0.3
@@ -60,6 +61,11 @@ class JointPosterior:
         self._prior: LinearPrior | None = None
         if len(train):
             self._prior = LinearPrior(_as_kernel(train.rows), regularisation)
+
+    @property
+    def is_prior(self) -> bool:
+        """Whether nothing is labelled and nothing was added."""
+        return self._prior is None and len(self._directions) == 0
 
     @property
     def directions(self) -> Float[Tensor, "s d"]:
@@ -220,16 +226,7 @@ class _LazyScores:
 
     def argmax_unlabelled(self) -> tuple[int, float]:
         """Return the largest score; of equal ones the structure most like all others."""
-        best = float(self._bound.max())
-        tied = self._bound >= best * (1.0 - 1e-6)
-        if int(tied.sum()) > 1:
-            rows = self._pool.rows.double()
-            mean = rows.T @ rows / len(self._pool)
-            likeness = torch.zeros_like(self._bound)
-            likeness.index_add_(0, self._pool.owner, ((rows @ mean) * rows).sum(1))
-            row = first_max(likeness.masked_fill(~tied, -torch.inf))
-        else:
-            row = int(self._bound.argmax())
+        row = int(prior_order_of_sets(self._pool, self._bound)[0])
         return row, float(self._bound[row])
 
     def condition(self, pick: int) -> None:
@@ -254,6 +251,34 @@ class _LazyScores:
             total.index_add_(0, part.owner, fall.sum(1))
             self._bound[group] -= total / self._divisor[group]
         self._applied[structures] = len(directions)
+
+
+def prior_order_of_sets(sets: RowSets, score: Float[Tensor, " n"]) -> Int64[Tensor, " n"]:
+    """Return all structures, (n,), best first, where nothing is labelled.
+
+    Under the cosine all prior variances are equal, and the largest would be whichever rounds
+    up. Those of the largest score within rounding come first, ordered by the mean over the pool
+    of ‖R_x R_zᵀ‖² as far as the precision of the rows goes; what is equal stays in pool order.
+
+    Args:
+        sets: The structures, weighed, (n,).
+        score: Their prior scores, (n,) float64.
+    """
+    tie = TIE_FLOAT32 if sets.rows.dtype == torch.float32 else TIE
+    tied = score >= (1.0 - tie) * score.max()
+    return order_prior(score, tied, lambda: _likeness(sets, tie))
+
+
+def _likeness(sets: RowSets, tie: float) -> Float[Tensor, " n"]:
+    """Return the mean of ‖R_x R_zᵀ‖² over all z, (n,) float64, to multiples of its rounding."""
+    (small,) = drop_empty_columns(sets)
+    rows = small.rows.double()
+    mean = rows.T @ rows / len(small)
+    likeness = torch.zeros(len(small), dtype=torch.float64)
+    likeness.index_add_(0, small.owner, ((rows @ mean) * rows).sum(1))
+    largest = float(likeness.max())
+    quantum = max(tie * largest, torch.finfo(torch.float64).tiny)
+    return largest - torch.round((largest - likeness) / quantum) * quantum
 
 
 def _as_kernel(rows: Float[Tensor, "R d"]) -> LinearKernel:

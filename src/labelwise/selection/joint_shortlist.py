@@ -8,7 +8,7 @@ from torch import Tensor
 
 from labelwise.errors import SelectionError
 from labelwise.representations.row_sets import RowSets, join_row_sets
-from labelwise.selection.joint_posterior import JointPosterior
+from labelwise.selection.joint_posterior import JointPosterior, prior_order_of_sets
 
 _SLACK = 2
 
@@ -17,7 +17,8 @@ class JointShortlist:
     """The K structures of largest joint posterior variance among those added so far.
 
     At most three K structures and one chunk are held at a time, whatever the pool's size. Of
-    equal scores those that came first stay, so that the chunks do not matter.
+    equal scores those that came first stay, so that the chunks do not matter. With nothing
+    labelled all are held, and the order is that of ``prior_order_of_sets``.
 
     Args:
         posterior: The posterior given the labelled structures.
@@ -46,7 +47,8 @@ class JointShortlist:
         self._scores.append(score)
         self._places.append(torch.arange(self._n_added, self._n_added + len(sets)))
         self._n_added += len(sets)
-        if sum(len(part) for part in self._parts) > (1 + _SLACK) * self._n_keep:
+        n_held = sum(len(part) for part in self._parts)
+        if n_held > (1 + _SLACK) * self._n_keep and not self._posterior.is_prior:
             self._prune()
 
     def finish(self, dim: int) -> tuple[RowSets, Int64[Tensor, " k"]]:
@@ -62,7 +64,11 @@ class JointShortlist:
 
     def _prune(self) -> None:
         score, place = torch.cat(self._scores), torch.cat(self._places)
-        best = torch.argsort(score, descending=True, stable=True)[: self._n_keep].sort().values
         joined = join_row_sets(self._parts, self._parts[0].dim)
+        if self._posterior.is_prior:
+            order = prior_order_of_sets(joined, score)
+        else:
+            order = torch.argsort(score, descending=True, stable=True)
+        best = order[: self._n_keep].sort().values
         self._parts, self._scores = [joined.take(best)], [score[best]]
         self._places = [place[best]]

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 import torch
 
-from labelwise.errors import ArgumentError, SelectionError
+from labelwise.errors import ArgumentError, SelectionError, check_name
 from labelwise.kernels import DEFAULT_CHUNK_SIZE, Kernel, device_of, take
 from labelwise.selection.base import (
     DEFAULT_REGULARISATION,
@@ -145,8 +145,7 @@ def select_batch(
             do not belong together.
         SelectionError: An argument out of range, or a non-finite kernel value.
     """
-    if rule not in _RULES:
-        raise ArgumentError(f"rule={rule!r}: allowed are {', '.join(_RULES)}")
+    check_name("rule", rule, _RULES)
     check_n_select(n_select, len(pool_kernel))
     settings = RuleSettings(regularisation, seed, chunk_size, progress)
     if shortlist is None:

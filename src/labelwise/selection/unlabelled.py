@@ -13,6 +13,8 @@ What is equal in both (exact duplicates, or a pool of two) is taken in pool orde
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
@@ -20,7 +22,7 @@ from torch import Tensor
 from labelwise.kernels import FeatureKernel, Kernel, mean_similarity
 from labelwise.selection.base import TIE, first_max
 
-_TIE_FLOAT32 = 1e-6
+TIE_FLOAT32 = 1e-6
 
 
 def first_pick(pool: Kernel, diagonal: Float[Tensor, " n"], chunk_size: int) -> int:
@@ -44,10 +46,27 @@ def prior_order(pool: Kernel, diagonal: Float[Tensor, " n"], chunk_size: int) ->
     First those of largest k(x, x), the most typical ahead; then the others by k(x, x).
     What is equal within rounding stays in pool order.
     """
-    tied = _largest(pool, diagonal)
+    return order_prior(
+        diagonal, _largest(pool, diagonal), lambda: mean_similarity(pool, chunk_size)
+    )
+
+
+def order_prior(
+    diagonal: Float[Tensor, " n"],
+    tied: Bool[Tensor, " n"],
+    find_typical: Callable[[], Float[Tensor, " n"]],
+) -> Int[Tensor, " n"]:
+    """Return all pool indices, (n,) int64, the tied ones first and of these the most typical.
+
+    Args:
+        diagonal: Prior variances, (n,) float64.
+        tied: Which of them are the largest within rounding, (n,).
+        find_typical: Returns how typical each structure is, (n,) float64 >= 0; asked where
+            several are tied.
+    """
     key = diagonal
     if int(tied.sum()) > 1:
-        typical = mean_similarity(pool, chunk_size)
+        typical = find_typical()
         lift = 1.0 + float(typical.abs().max()) + float(diagonal.max())
         key = torch.where(tied, typical + lift, diagonal)
     quantum = TIE * max(float(key.max()), torch.finfo(torch.float64).tiny / TIE)
@@ -57,4 +76,4 @@ def prior_order(pool: Kernel, diagonal: Float[Tensor, " n"], chunk_size: int) ->
 def _largest(pool: Kernel, diagonal: Float[Tensor, " n"]) -> Bool[Tensor, " n"]:
     """Mark the structures whose k(x, x) is the largest within rounding, (n,) bool."""
     float32 = isinstance(pool, FeatureKernel) and pool.dtype == torch.float32
-    return diagonal >= (1.0 - (_TIE_FLOAT32 if float32 else TIE)) * diagonal.max()
+    return diagonal >= (1.0 - (TIE_FLOAT32 if float32 else TIE)) * diagonal.max()

@@ -26,7 +26,7 @@ from jaxtyping import Float64, Int64
 
 from labelwise.campaign.durable import hash_file
 from labelwise.campaign.seeds import derive_seed
-from labelwise.errors import ArgumentError
+from labelwise.errors import ArgumentError, check_name
 from labelwise.experiments.comparison.pools import (
     DATA,
     DataKeys,
@@ -112,9 +112,8 @@ def bias_coordinate(
         values = np.asarray(energies, dtype=np.float64)
         lowest = np.array([values[labels == i].min() for i in range(int(labels.max()) + 1)])
         return _relative_rank(values - lowest[labels])
-    if shift in SHIFTS:
-        raise ArgumentError(f"shift is {shift!r}, which needs a value for each structure")
-    raise ArgumentError(f"shift is {shift!r}; allowed are {', '.join(SHIFTS)}")
+    check_name("shift", shift, SHIFTS)
+    raise ArgumentError(f"shift is {shift!r}, which needs a value for each structure")
 
 
 def thin_pool(
@@ -276,8 +275,9 @@ class _Whole:
 
 
 def _check(shifts: Sequence[str], strengths: Sequence[float], fraction: float) -> None:
-    unknown = [shift for shift in shifts if shift not in SHIFTS]
-    if unknown or not shifts or len(set(shifts)) < len(shifts):
+    for shift in shifts:
+        check_name("shift", shift, SHIFTS)
+    if not shifts or len(set(shifts)) < len(shifts):
         raise ArgumentError(f"shift is {list(shifts)}; allowed are {', '.join(SHIFTS)}, each once")
     wrong = [s for s in strengths if not (math.isfinite(s) and s >= 0)]
     if wrong or not strengths:

@@ -10,7 +10,7 @@ from typing import Any
 
 from labelwise.campaign.config import ModelSection
 from labelwise.datasets.builds import BUILDS
-from labelwise.errors import ArgumentError
+from labelwise.errors import ArgumentError, check_name
 from labelwise.experiments.comparison.methods import SCRATCH
 from labelwise.experiments.comparison.pool_bias import SHIFTS, write_biased_pools
 from labelwise.experiments.comparison.pools import (
@@ -227,8 +227,7 @@ def make_preset(
         ReadError: A file that cannot be read.
         WriteError: The folder cannot be written to.
     """
-    if name not in PRESETS:
-        raise ArgumentError(f"preset is {name!r}; allowed are {', '.join(PRESETS)}")
+    check_name("preset", name, PRESETS)
     if seed < 0:
         raise ArgumentError(f"seed is {seed}; allowed are integers >= 0")
     preset, scaling = _scale(PRESETS[name], size)

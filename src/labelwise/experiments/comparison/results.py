@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import get_args
 
 from labelwise.campaign.config import EnergyErrors
-from labelwise.errors import ArgumentError
+from labelwise.errors import check_name
 
 #: The errors that tables hold, by the names of ``ErrorTable``.
 ERRORS = ("energy_rmse", "forces_rmse", "energy_mae", "forces_mae")
@@ -27,10 +27,7 @@ def name_error(error: str, energy_errors: str) -> str:
     Raises:
         ArgumentError: energy_errors is neither.
     """
-    if energy_errors not in get_args(EnergyErrors):
-        raise ArgumentError(
-            f"energy_errors is {energy_errors!r}; allowed are {', '.join(get_args(EnergyErrors))}"
-        )
+    check_name("energy_errors", energy_errors, get_args(EnergyErrors))
     return PER_ATOM.get(error, error) if energy_errors == "per-atom" else error
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from labelwise.errors import ArgumentError
+from labelwise.errors import ArgumentError, check_name
 
 FORMATS = ("png", "svg", "pdf")
 #: Widths of a column and of a page of journals, mm.
@@ -35,8 +35,9 @@ class FigureSettings:
         Raises:
             ArgumentError: An unknown format, one twice or none, or a width out of range.
         """
-        unknown = [name for name in self.formats if name not in FORMATS]
-        if unknown or not self.formats or len(set(self.formats)) < len(self.formats):
+        for name in self.formats:
+            check_name("format", name, FORMATS)
+        if not self.formats or len(set(self.formats)) < len(self.formats):
             raise ArgumentError(
                 f"formats are {', '.join(self.formats) or 'none'}; give one or several of "
                 f"{', '.join(FORMATS)}, each once"
