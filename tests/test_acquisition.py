@@ -10,8 +10,14 @@ import torch
 from ase import Atoms
 
 import labelwise as lw
-from labelwise.acquisition import AcquisitionSettings, acquire
-from labelwise.errors import ArgumentError, LabelError, ScreeningError, SelectionError
+from labelwise.acquisition import AcquisitionSettings, StoreSettings, acquire, acquire_stored
+from labelwise.errors import (
+    ArgumentError,
+    LabelError,
+    LabelwiseWarning,
+    ScreeningError,
+    SelectionError,
+)
 from labelwise.kernel_building import build_kernels
 from labelwise.kernels import LinearKernel
 from labelwise.potentials import Batch, Potential
@@ -422,3 +428,58 @@ def test_untrained_networks_need_the_model_for_its_architecture(
     built = potential.with_random_weights(2)
     expected = lw.select(pool, 3, potential=built, representation="activation")
     assert batch.pool_idx == expected.pool_idx
+
+
+def turned(atoms: Atoms, seed: int) -> Atoms:
+    """Return a copy that is rotated, moved and in another order of its atoms."""
+    rng = np.random.default_rng(seed)
+    copy = atoms.copy()
+    copy.rotate(rng.uniform(20.0, 160.0), rng.normal(size=3))
+    copy.positions += rng.normal(size=3)
+    shuffled: Atoms = copy[rng.permutation(len(copy))]
+    return shuffled
+
+
+@pytest.mark.parametrize("road", ["memory", "store"])
+@pytest.mark.parametrize("rule", ["lcmd", "pv", "k-center"])
+def test_copies_of_labelled_structures_are_told(
+    rule: str, road: str, rattled_molecules: list[Atoms], potential: Potential, tmp_path: Path
+) -> None:
+    """Of seven structures three are new to the kernel."""
+    train = rattled_molecules[:4]
+    pool = [turned(atoms, i) for i, atoms in enumerate(train)] + rattled_molecules[10:13]
+
+    def choose(n: int) -> tuple[lw.Pick, ...]:
+        if road == "memory":
+            return lw.select(pool, n, train=train, potential=potential, rule=rule).picks
+        lw.write_structures(tmp_path / "train.extxyz", train)
+        lw.write_structures(tmp_path / "pool.extxyz", pool)
+        return acquire_stored(
+            [str(tmp_path / "pool.extxyz")],
+            [str(tmp_path / "train.extxyz")],
+            lw.AcquisitionSettings(n_select=n, rule=rule),
+            StoreSettings(tmp_path / "store.zarr"),
+            potential=potential,
+        ).picks
+
+    few = choose(3)  # warnings are errors here
+    assert {pick.pool_index for pick in few} == {4, 5, 6}
+    with pytest.warns(LabelwiseWarning, match=r"only 3 of the 6 chosen structures are new") as told:
+        many = choose(6)
+    assert len(told) == 1
+    assert [pick.pool_index for pick in many[:3]] == [pick.pool_index for pick in few]
+
+
+def test_copies_of_labelled_structures_are_told_of_row_sets(
+    rattled_molecules: list[Atoms], potential: Potential
+) -> None:
+    train = rattled_molecules[:3]
+    pool = [turned(atoms, i) for i, atoms in enumerate(train)] + rattled_molecules[10:12]
+    with pytest.warns(LabelwiseWarning, match=r"only 2 of the 5 chosen structures are new"):
+        lw.select(pool, 5, train=train, potential=potential, rule="joint-pv")
+
+
+def test_frames_of_equal_bonds_are_no_copies(rattled_molecules: list[Atoms]) -> None:
+    """To ``morgan`` every frame of a molecule is the same, which is no news."""
+    pytest.importorskip("rdkit")
+    lw.select(rattled_molecules[6:], 12, train=rattled_molecules[:6], representation="morgan")

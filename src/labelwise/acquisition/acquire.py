@@ -53,6 +53,9 @@ def acquire(
         LabelError: A required label is missing from a labelled structure.
         ReadError: Raised by the streams themselves.
         PotentialError: The model fails on a structure.
+
+    Warns:
+        LabelwiseWarning: Chosen structures are copies of labelled ones to the kernel.
     """
     settings.check()
     if settings.needs_potential and potential is None:
@@ -72,7 +75,7 @@ def acquire(
             selection = select_random(n_kept, settings.n_select, seed=settings.seed)
         else:
             selection, nearest = chooser.choose(lambda done, total: progress("select", done, total))
-    return Acquisition(
+    acquisition = Acquisition(
         picks=_picks(selection, nearest, pool_kept, train_kept),
         n_pool=pool_kept.n_read,
         n_train=train_kept.n_read,
@@ -82,6 +85,9 @@ def acquire(
         groups=_count_groups(selection, pool_kept),
         remarks={} if chooser is None else dict(chooser.remarks),
     )
+    if settings.make_representation().kernel == "linear":  # bits of bonds are equal for frames
+        acquisition.warn_of_copies()
+    return acquisition
 
 
 def _check_size(n_select: int, pool: Kept) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ase import Atoms
 
+from labelwise.errors import LabelwiseWarning
 from labelwise.extraction import ExtractionCounts
 from labelwise.structures import Screened, Source
 from labelwise.timing import Stage
@@ -17,6 +19,9 @@ POOL_INDEX_KEY = "labelwise_pool_index"
 SOURCE_KEY = "labelwise_source"
 SCORE_KEY = "labelwise_score"
 NEAREST_TRAIN_KEY = "labelwise_nearest_train"
+#: Kernel distances below are the rounding of float32 rows, which came out below 1e-6.
+_NO_DISTANCE = 1e-5
+_N_SHOWN = 3
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,33 @@ class Acquisition:
     groups: dict[str, tuple[int, int]] = field(default_factory=dict)
     remarks: dict[str, int] = field(default_factory=dict)
     extraction: ExtractionCounts | None = None
+
+    def warn_of_copies(self) -> None:
+        """Warn if chosen structures are at no distance from a labelled one.
+
+        Exact copies are screened; moved, rotated and re-ordered ones are seen by the kernel
+        alone, and come last where more structures are asked for than are new.
+
+        Warns:
+            LabelwiseWarning: Distances of some picks are zero but for the rounding of float32.
+        """
+        copies = [
+            pick
+            for pick in self.picks
+            if pick.nearest_distance is not None and pick.nearest_distance <= _NO_DISTANCE
+        ]
+        if not copies:
+            return
+        shown = ", ".join(f"{pick.source} of {pick.nearest_train}" for pick in copies[:_N_SHOWN])
+        more = ", ..." if len(copies) > _N_SHOWN else ""
+        n_new = len(self.picks) - len(copies)
+        warnings.warn(
+            f"only {n_new} of the {len(self.picks)} chosen structures are new to this kernel; the "
+            f"others are moved, rotated or re-ordered copies of labelled ones: {shown}{more}; "
+            "choose fewer, or find such copies with 'labelwise check-data'",
+            LabelwiseWarning,
+            stacklevel=3,
+        )
 
     def annotate(self, structures: Sequence[Atoms]) -> list[Atoms]:
         """Return copies of the chosen structures with ``labelwise_*`` info keys.

@@ -166,6 +166,9 @@ def acquire_stored(
         WriteError: The store cannot be written to.
         PotentialError: The model fails on a structure.
         ClusterError: Workers cannot be had.
+
+    Warns:
+        LabelwiseWarning: Chosen structures are copies of labelled ones to the kernel.
     """
     settings.check()
     if not settings.needs_features:
@@ -205,7 +208,7 @@ def acquire_stored(
             watch.count("represent pool", len(offered))
             watch.count("screen", len(offered))
             watch.count("select", len(kept))
-            return Acquisition(
+            acquisition = Acquisition(
                 picks=_picks(choice, offered, kept, labelled, kept_train),
                 n_pool=len(offered),
                 n_train=len(labelled),
@@ -215,6 +218,8 @@ def acquire_stored(
                 groups=_count_groups(choice, offered, kept),
                 extraction=filler.counts,
             )
+            acquisition.warn_of_copies()
+            return acquisition
     raise ReadError(
         f"{store.path}: one chunk after another proves damaged; the disk may be failing: choose "
         "another folder"
