@@ -1,9 +1,9 @@
-"""The main road for structures that are in memory."""
+"""The main road from Python: structures in memory, or paths."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from os import PathLike
 
 import numpy as np
 from ase import Atoms
@@ -11,14 +11,15 @@ from jaxtyping import Float32
 
 from labelwise import representations
 from labelwise.acquisition import Acquisition, AcquisitionSettings, Pick, acquire
-from labelwise.potentials import Potential
+from labelwise.potentials import Potential, as_potential
 from labelwise.representations import RepresentationOptions
 from labelwise.representations.base import DEFAULT_PROBES
-from labelwise.structures import Frame, Screened, Source
-from labelwise.timing import ProgressCallback, ignore_progress
+from labelwise.structures import Screened
+from labelwise.structures.given import Structures, atoms_of, frames_of
+from labelwise.timing import ProgressCallback, open_progress
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class SelectedBatch:
     """The structures worth labelling, in order of choice.
 
@@ -29,6 +30,14 @@ class SelectedBatch:
 
     structures: tuple[Atoms, ...]
     acquisition: Acquisition
+
+    def __repr__(self) -> str:
+        """Say in a line how many were chosen of how many."""
+        return f"SelectedBatch({self.acquisition.describe()})"
+
+    def _repr_html_(self) -> str:
+        """Return the first picks as a table, for notebooks."""
+        return self.acquisition.to_html()
 
     @property
     def picks(self) -> tuple[Pick, ...]:
@@ -47,11 +56,11 @@ class SelectedBatch:
 
 
 def select(
-    pool: Sequence[Atoms],
+    pool: Structures,
     n_select: int,
     *,
-    train: Sequence[Atoms] = (),
-    potential: Potential | None = None,
+    train: Structures = (),
+    potential: Potential | str | PathLike[str] | None = None,
     representation: str = "ntk-e",
     parameters: str = "embedding",
     sketch_dim: int | None = None,
@@ -65,15 +74,16 @@ def select(
     seed: int = 0,
     batch_atoms: int | None = None,
     strict: bool = False,
-    progress: ProgressCallback = ignore_progress,
+    progress: ProgressCallback | bool = False,
 ) -> SelectedBatch:
     """Choose the structures of a pool that are most worth labelling.
 
     Args:
-        pool: Unlabelled structures; not modified.
+        pool: Unlabelled structures: a list or another iterable of ``ase.Atoms``, a path such as
+            ``"pool.extxyz@::10"``, or a list of paths; not modified.
         n_select: How many to choose.
-        train: Structures that are labelled already; not modified.
-        potential: The pretrained model, from ``load_potential``.
+        train: Structures that are labelled already, likewise.
+        potential: The pretrained model, from ``load_potential``, or what that takes: ``"demo"``.
         representation: ``ntk-e``, ``ntk-f``, ``ntk-ef``, ``activation``, ``ntk-random``,
             ``activation-random``, ``soap``, ``morgan`` or ``random``; the last three need no
             model.
@@ -95,13 +105,25 @@ def select(
         seed: Seeds sketches, probes, random weights and the random rule.
         batch_atoms: Atoms evaluated at once.
         strict: Raise when a structure would be set aside.
-        progress: Called with stage, done, total.
+        progress: Called with stage, done, total; or True for bars, in a terminal or notebook.
 
     Returns:
         The batch, in order of choice.
 
+    Example:
+        >>> import labelwise as lw
+        >>> from ase.build import molecule
+        >>> pool = [molecule(name) for name in ("C2H6", "H2O", "CH4", "CH3OH")]
+        >>> batch = lw.select(pool, 2, train=[molecule("C2H6")], potential="demo")
+        >>> batch
+        SelectedBatch(2 of 4 structures, 1 labelled already; set aside: 1 duplicate-of-train)
+        >>> [atoms.info["labelwise_rank"] for atoms in batch.structures]
+        [0, 1]
+
     Raises:
-        ArgumentError: A setting is unknown or out of range, or a model is needed.
+        ArgumentError: A setting is unknown or out of range, a model is needed, or pool, train or
+            potential is something else.
+        ReadError: A path cannot be read.
         SelectionError: More structures are asked for than the pool holds.
         ScreeningError: ``strict``, and a structure had to be set aside.
         PotentialError: The model fails on a structure.
@@ -122,20 +144,18 @@ def select(
         batch_atoms=batch_atoms,
         strict=strict,
     )
-    acquisition = acquire(
-        _frames(pool, "pool"),
-        _frames(train, "train"),
-        settings,
-        potential=potential,
-        progress=progress,
-    )
-    chosen = [pool[pick.pool_index] for pick in acquisition.picks]
+    settings.check()
+    offered, labelled = frames_of(pool, "pool"), frames_of(train, "train")
+    model = None if potential is None else as_potential(potential)
+    with open_progress(progress) as report:
+        acquisition = acquire(offered, labelled, settings, potential=model, progress=report)
+    chosen = [offered[pick.pool_index].atoms for pick in acquisition.picks]
     return SelectedBatch(tuple(acquisition.annotate(chosen)), acquisition)
 
 
 def represent(
-    structures: Sequence[Atoms],
-    potential: Potential | None = None,
+    structures: Structures,
+    potential: Potential | str | PathLike[str] | None = None,
     representation: str = "ntk-e",
     *,
     parameters: str = "embedding",
@@ -149,9 +169,9 @@ def represent(
     """Compute one feature row for each structure.
 
     Args:
-        structures: At least one; not modified. Structures that the model cannot take
-            raise here: ``select`` screens, this does not.
-        potential: The pretrained model; None if the representation needs none.
+        structures: At least one, as the pool of ``select``; not modified. Structures that the
+            model cannot take raise here: ``select`` screens, this does not.
+        potential: The pretrained model, its name or path; None if the representation needs none.
         representation: ``ntk-e``, ``ntk-f``, ``ntk-ef``, ``activation``, ``ntk-random``,
             ``activation-random``, ``soap``, ``morgan`` or ``random``; the last three need no
             model.
@@ -169,6 +189,12 @@ def represent(
         of ``ntk-f`` in the unit of the reduction, else dimensionless. Of ``soap`` the columns of
         the pairs of elements that these structures hold.
 
+    Example:
+        >>> import labelwise as lw
+        >>> from ase.build import molecule
+        >>> lw.represent([molecule("H2O"), molecule("CH4")], "demo", "activation").shape
+        (2, 128)
+
     Raises:
         ArgumentError: No structures, an unknown name, or a model is needed.
         StructureError: The model cannot take a structure.
@@ -183,10 +209,9 @@ def represent(
         energy_weight=energy_weight,
     )
     return representations.represent(
-        structures, potential, representation, options=options, batch_atoms=batch_atoms
+        atoms_of(structures, "structures"),
+        None if potential is None else as_potential(potential),
+        representation,
+        options=options,
+        batch_atoms=batch_atoms,
     )
-
-
-def _frames(structures: Sequence[Atoms], role: str) -> Iterator[Frame]:
-    for index, atoms in enumerate(structures):
-        yield Frame(atoms, Source(role, index), index)

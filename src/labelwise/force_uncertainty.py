@@ -11,6 +11,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from os import PathLike
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from jaxtyping import Float, Float64
 from torch import Tensor
 
 from labelwise.errors import ArgumentError
+from labelwise.potentials import as_potential
 from labelwise.potentials.base import Potential
 from labelwise.potentials.batching import map_batches
 from labelwise.potentials.graphs import Batch
@@ -26,6 +28,7 @@ from labelwise.representations import RepresentationOptions
 from labelwise.representations.joint_rows import iter_row_sets
 from labelwise.representations.row_sets import RowScales, RowSets, join_row_sets
 from labelwise.selection.joint_posterior import DEFAULT_JOINT_REGULARISATION, JointPosterior
+from labelwise.structures.given import Structures, atoms_of
 from labelwise.structures.labels import DEFAULT_FORCES_KEY, get_forces
 
 #: Info and array key of predicted standard deviations, eV/Å.
@@ -53,11 +56,11 @@ class ForceUncertainty:
 
 
 def predict_force_uncertainty(
-    structures: Sequence[Atoms],
-    potential: Potential,
+    structures: Structures,
+    potential: Potential | str | PathLike[str],
     *,
-    train: Sequence[Atoms],
-    calibration: Sequence[Atoms] = (),
+    train: Structures,
+    calibration: Structures = (),
     options: RepresentationOptions | None = None,
     regularisation: float = DEFAULT_JOINT_REGULARISATION,
     forces_key: str = DEFAULT_FORCES_KEY,
@@ -66,8 +69,8 @@ def predict_force_uncertainty(
     """Predict the standard deviation of a potential's force errors.
 
     Args:
-        structures: n structures, n >= 1; not modified.
-        potential: The potential whose errors are predicted.
+        structures: n structures, n >= 1, as the pool of ``select``; not modified.
+        potential: The potential whose errors are predicted, its name or path.
         train: m labelled structures that the posterior is conditioned on, m >= 2.
         calibration: Labelled structures that the potential was not fitted to and that are not
             in ``train``, for the scale. Without them the scale comes from ``train`` itself,
@@ -93,11 +96,14 @@ def predict_force_uncertainty(
         SelectionError: λ is out of range.
         StructureError: The potential cannot take a structure.
     """
+    structures, train = atoms_of(structures, "structures"), atoms_of(train, "train")
+    calibration = atoms_of(calibration, "calibration")
     if len(structures) == 0 or len(train) < 2:
         raise ArgumentError(
             f"there are {len(structures)} structures and {len(train)} labelled ones; "
             "at least 1 and 2 are needed"
         )
+    potential = as_potential(potential)
     if options is None:
         options = RepresentationOptions(n_probes=None, energy_weight=0.0)
     labelled = calibration if len(calibration) else train

@@ -61,13 +61,13 @@ def test_it_goes_on_where_it_was(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     "words,code,message",
     [
-        (["--kernels", "soup"], 1, "kernel 'soup' is unknown; known are activation"),
+        (["--kernels", "soup"], 2, "kernel is 'soup'; allowed are activation"),
         (["--kernels", ","], 1, "kernels are none"),
         (["--kernel", "ntk-e"], 2, "No such option"),
         (["--n-initial", "1"], 2, "--n-initial"),
         (["--energy-key", "dft"], 1, "pool.extxyz@0: label 'dft' is missing"),
-        (["--references", "guess"], 1, "references is 'guess'"),
-        (["--probes", "0"], 1, "--probes is '0'"),
+        (["--references", "guess"], 2, "references is 'guess'"),
+        (["--probes", "0"], 2, "--probes is '0'"),
         (["--test", "pool.extxyz@15:"], 1, "is pool structure 15, too"),
     ],
 )

@@ -69,8 +69,8 @@ def test_every_rule_summarises_and_says_so(run, rule: str, capsys) -> None:
 
 
 def test_summarise_tells_what_is_wrong(run, folder: Path, capsys) -> None:
-    assert run("summarise", "-n", "4", "--rule", "top") == 1
-    assert "allowed here are herding" in capsys.readouterr().err
+    assert run("summarise", "-n", "4", "--rule", "top") == 2
+    assert "allowed are herding" in capsys.readouterr().err
     assert run("summarise", "-n", "4", model=False) == 1
     assert "needs a model" in capsys.readouterr().err
     assert run("summarise", "-n", "32", "-r", "activation") == 1

@@ -124,12 +124,9 @@ def test_pools_are_built(capsys: pytest.CaptureFixture[str]) -> None:
     [
         (["inspect", "gone.h5"], "no such file: gone.h5"),
         (["inspect", "notes.txt"], "none of the formats"),
-        (["inspect", "paths.extxyz", "--format", "cif"], "allowed are transition1x"),
-        (["build", "t2x", "paths.extxyz", "-o", "x"], "allowed are t1x-natural"),
         (["build", "oc20", "paths.extxyz", "-o", "x"], "needs structures of val_id"),
         (["build", "omol-rgd", "paths.extxyz", "-o", "x"], "none of"),
         (["build", "t1x-mixed", "paths.extxyz", "-o", "x", "--adsorption"], "reference energy"),
-        (["export", "paths.extxyz", "--to", "pdf", "-o", "x"], "--to is 'pdf'; allowed are"),
         (["export", "paths.extxyz", "--to", "mace-extxyz", "-o", "notes.txt"], "notes.txt exists"),
         (
             ["export", "paths.extxyz", "--to", "mace-extxyz", "-o", "x", "--elements", "H,Q"],
@@ -149,6 +146,22 @@ def test_mistakes_are_said(
     said = capsys.readouterr().err
     assert message in said
     assert not Path("x").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["inspect", "paths.extxyz", "--format", "cif"], "allowed are transition1x"),
+        (["build", "t2x", "paths.extxyz", "-o", "x"], "allowed are t1x-natural"),
+        (["export", "paths.extxyz", "--to", "pdf", "-o", "x"], "--to is 'pdf'; allowed are"),
+    ],
+)
+def test_wrong_words_are_wrong_flags(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["data", *words, "-q"]) == 2
+    assert message in capsys.readouterr().err
+    assert not Path("x").exists()
 
 
 def test_parts_are_exported() -> None:

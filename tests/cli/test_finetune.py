@@ -57,7 +57,6 @@ def test_the_same_seed_gives_the_same_weights(run) -> None:
     "words,message",
     [
         (["--energy-key", "dft"], "train.extxyz@0: label 'dft' is missing"),
-        (["--schedule", "slow"], "schedule is 'slow'"),
         (["--lr", "-1"], "learning_rate"),
         (["--out", "model.txt"], "must end in .model or .pt"),
         (["--out", "train.extxyz"], "exists"),

@@ -116,7 +116,6 @@ def test_models_of_a_campaign(folder: Path, capsys) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--kernels", "activation,nothing"], "representation is 'nothing'; known are activation"),
         (["--kernels", "ntk-e,ntk-e"], "names 'ntk-e' twice"),
         (["--max-structures", "5"], "less than two for each of 3 families"),
         (["--rounds", "1"], "--rounds needs --campaign"),

@@ -36,7 +36,7 @@ def test_rules_pick_different_structures_and_spare_what_is_excluded(
 
 
 def test_a_rule_without_diversity_is_refused(any_kernel: Kernel) -> None:
-    with pytest.raises(ArgumentError, match="allowed here are herding"):
+    with pytest.raises(ArgumentError, match="allowed are herding"):
         choose_representatives(any_kernel, 3, rule="top")
 
 

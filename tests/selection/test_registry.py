@@ -69,7 +69,7 @@ def test_laws_with_a_shortlist_of_the_whole_pool(rule):
 
 def test_arguments_are_checked():
     pool, train = split(noise(23, 4, seed=0), 20)
-    with pytest.raises(ArgumentError, match="rule='bald': allowed are pv, lcmd, k-center, top"):
+    with pytest.raises(ArgumentError, match="rule is 'bald'; allowed are pv, lcmd, k-center, top"):
         select_batch("bald", pool, train, 3)
     with pytest.raises(SelectionError, match="allowed are 1 to 20"):
         select_batch("lcmd", pool, train, 21)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from html import escape
 
 from ase import Atoms
 
@@ -22,6 +24,7 @@ NEAREST_TRAIN_KEY = "labelwise_nearest_train"
 #: Kernel distances below are the rounding of float32 rows, which came out below 1e-6.
 _NO_DISTANCE = 1e-5
 _N_SHOWN = 3
+_ROWS_SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -47,7 +50,7 @@ class Pick:
     nearest_distance: float | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Acquisition:
     """A chosen batch and how it came about.
 
@@ -74,6 +77,31 @@ class Acquisition:
     groups: dict[str, tuple[int, int]] = field(default_factory=dict)
     remarks: dict[str, int] = field(default_factory=dict)
     extraction: ExtractionCounts | None = None
+
+    def __repr__(self) -> str:
+        return f"Acquisition({self.describe()})"
+
+    def _repr_html_(self) -> str:
+        return self.to_html()
+
+    def describe(self) -> str:
+        """Return in words how many were chosen of how many, and what was set aside."""
+        words = f"{len(self.picks)} of {self.n_pool} structures, {self.n_train} labelled already"
+        counts = Counter(item.reason for item in self.screened)
+        aside = ", ".join(f"{n} {reason}" for reason, n in counts.most_common())
+        return f"{words}; set aside: {aside}" if aside else words
+
+    def to_html(self) -> str:
+        """Return the first picks as a table, texts as text."""
+        rows = [("rank", "source", "score", "nearest labelled")]
+        for pick in self.picks[:_ROWS_SHOWN]:
+            nearest = "" if pick.nearest_train is None else str(pick.nearest_train)
+            rows.append((str(pick.rank), str(pick.source), f"{pick.score:.4g}", nearest))
+        n_left = len(self.picks) - len(rows) + 1
+        lines = ["".join(f"<td>{escape(word)}</td>" for word in row) for row in rows]
+        table = "".join(f"<tr>{line}</tr>" for line in lines)
+        more = f"<p>and {n_left} more</p>" if n_left else ""
+        return f"<p>{escape(self.describe())}</p><table>{table}</table>{more}"
 
     def warn_of_copies(self) -> None:
         """Warn if chosen structures are at no distance from a labelled one.

@@ -7,17 +7,6 @@ from contextlib import contextmanager
 from types import MappingProxyType
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    ProgressColumn,
-    SpinnerColumn,
-    Task,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-)
 from rich.text import Text
 
 from labelwise.timing import ProgressCallback, ignore_progress
@@ -25,14 +14,6 @@ from labelwise.timing import ProgressCallback, ignore_progress
 #: Results go to standard output; everything said about them goes to standard error.
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
 output = Console(highlight=False)
-
-
-class _Rate(ProgressColumn):
-    """Structures a second."""
-
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text("" if speed is None else f"{speed:,.0f}/s", style="progress.data.speed")
 
 
 @contextmanager
@@ -62,33 +43,8 @@ def show_progress(
     if not (enabled and errors.is_terminal):
         yield ignore_progress
         return
-    columns = (
-        SpinnerColumn(finished_text="✓"),
-        TextColumn("{task.description:<18}"),
-        BarColumn(bar_width=28),
-        MofNCompleteColumn(),
-        _Rate(),
-        TimeElapsedColumn(),
-    )
-    with Progress(*columns, console=errors) as bars:
-        tasks: dict[str, TaskID] = {}
-
-        def report(stage: str, n_done: int, n_total: int | None) -> None:
-            n_total = totals.get(stage) if n_total is None else n_total
-            if stage not in tasks:
-                _finish(bars, list(tasks.values()))
-                tasks[stage] = bars.add_task(stage, total=n_total)
-            bars.update(tasks[stage], completed=n_done, total=n_total)
-
+    with show_bars(errors, totals) as report:
         yield report
-        _finish(bars, list(tasks.values()))
-
-
-def _finish(bars: Progress, tasks: list[TaskID]) -> None:
-    """Close the bars of stages whose total was unknown or counted what was set aside."""
-    for task in bars.tasks:
-        if task.id in tasks and not task.finished:
-            bars.update(task.id, total=task.completed)
 
 
 def say(message: str) -> None:

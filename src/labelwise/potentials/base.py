@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple, get_args
 
 import torch
 from ase import Atoms
+from ase.data import chemical_symbols
 from jaxtyping import Float
 from torch import Tensor
 
@@ -22,6 +23,8 @@ from labelwise.potentials.passes import note_backward
 
 ParameterBlock = Literal["embedding", "readout", "products", "all"]
 PARAMETER_BLOCKS: tuple[str, ...] = get_args(ParameterBlock)
+
+_SYMBOLS_SHOWN = 8
 
 Projection = Callable[[Float[Tensor, "m p"]], Float[Tensor, "m k"]]
 
@@ -68,6 +71,18 @@ class Potential(ABC):
     n_layers: int
     activation_size: int
     graph_builder: GraphBuilder
+
+    def __repr__(self) -> str:
+        """Say in a line what it is and where."""
+        symbols = [chemical_symbols[number] for number in self.elements]
+        most = _SYMBOLS_SHOWN
+        listed = ", ".join(symbols[:most]) + (", ..." if len(symbols) > most else "")
+        head = f", head {self.head!r}" if len(self.heads) > 1 else ""
+        precision = str(self.dtype).removeprefix("torch.")
+        return (
+            f"{type(self).__name__}({self.name!r}, {len(symbols)} elements ({listed}), cutoff "
+            f"{self.cutoff:g} Å, {precision} on {self.device}{head})"
+        )
 
     @property
     @abstractmethod

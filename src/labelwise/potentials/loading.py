@@ -137,6 +137,11 @@ def load_potential(
         MissingDependencyError: the package that the model needs is not installed, or
             cuEquivariance was asked for and is not.
 
+    Example:
+        >>> import labelwise as lw
+        >>> lw.load_potential("demo", device="cpu")
+        MacePotential('demo', 4 elements (H, C, N, O), cutoff 4.5 Å, float32 on cpu)
+
     Warns:
         UntrustedModelWarning: a file of unknown origin is unpickled.
         KernelWarning: cuEquivariance was chosen automatically and fails, or gives other
@@ -161,6 +166,23 @@ def load_potential(
             "evaluate; only MACE potentials can use it: leave cueq out"
         )
     return potential
+
+
+def as_potential(potential: Potential | str | PathLike[str]) -> Potential:
+    """Return a potential, which is loaded if it was given by name or path.
+
+    Raises:
+        ArgumentError: It is neither.
+        PotentialError: It cannot be loaded; see ``load_potential``.
+    """
+    if isinstance(potential, Potential):
+        return potential
+    if isinstance(potential, str | PathLike):
+        return load_potential(potential)
+    raise ArgumentError(
+        f"potential is a {type(potential).__name__}: give what load_potential returns, or the name "
+        "or path that it takes, such as 'demo'"
+    )
 
 
 def resolve_device(device: str) -> torch.device:
