@@ -41,10 +41,14 @@ def atoms_of(given: Structures, argument: str) -> list[Atoms]:
 
 
 def _iter_frames(given: Structures, argument: str) -> Iterator[tuple[Atoms, Source]]:
-    is_one = isinstance(given, Atoms | str | os.PathLike)
-    if not is_one and (isinstance(given, bytes | Mapping) or not isinstance(given, Iterable)):
+    several: Iterable[Atoms | Spec]
+    if isinstance(given, Atoms | str | os.PathLike):
+        several = [given]
+    elif isinstance(given, Iterable) and not isinstance(given, bytes | Mapping):
+        several = given
+    else:
         raise ArgumentError(_explain(argument, given))
-    for place, item in enumerate([given] if is_one else given):
+    for place, item in enumerate(several):
         if isinstance(item, Atoms):
             yield item, Source(argument, place)
         elif isinstance(item, str | os.PathLike):
