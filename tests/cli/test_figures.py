@@ -39,7 +39,7 @@ def test_figures_of_a_study(
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--format", "gif"], "formats are gif"),
+        (["--format", "gif"], "format is 'gif'"),
         (["--width", "3"], "width is 3.0 mm"),
         (["--map", "tsne"], "tsne"),
     ],

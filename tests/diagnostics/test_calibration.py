@@ -344,7 +344,7 @@ def test_sets_too_small(demo_potential: Potential, sets: CalibrationSets) -> Non
 @pytest.mark.parametrize(
     "change,message",
     [
-        ({"kernels": ("ntk-e", "soup")}, "kernel 'soup' is unknown; known are activation"),
+        ({"kernels": ("ntk-e", "soup")}, "kernel is 'soup'; allowed are activation"),
         ({"kernels": ()}, "kernels are none"),
         ({"kernels": ("ntk-e", "ntk-e")}, "each once"),
         ({"n_initial": 1}, "n_initial is 1; allowed is >= 2"),

@@ -151,7 +151,7 @@ def test_two_models_of_one_name(potential: Potential, rattled_molecules: list[At
 
 
 @pytest.mark.parametrize(
-    ("kernels", "words"), [((), "empty"), (("ntk-e", "ntk-e"), "twice"), (("ntk",), "known are")]
+    ("kernels", "words"), [((), "empty"), (("ntk-e", "ntk-e"), "twice"), (("ntk",), "allowed are")]
 )
 def test_kernels_that_cannot_be_made(kernels: tuple[str, ...], words: str) -> None:
     with pytest.raises(ArgumentError, match=words):

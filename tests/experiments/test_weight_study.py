@@ -247,12 +247,12 @@ def test_missing_labels_are_named(demo_potential: Potential, demo_pool: list[Ato
 @pytest.mark.parametrize(
     "change,message",
     [
-        ({"parameters": ("heads",)}, "parameters are 'heads'"),
+        ({"parameters": ("heads",)}, "parameters is 'heads'"),
         ({"parameters": ()}, "parameters are none"),
         ({"weights": (0.5, 1.5)}, "weights are 0.5, 1.5"),
         ({"weights": (0.5, 0.5)}, "weights are 0.5, 0.5"),
         ({"weights": (float("nan"),)}, "weights are nan"),
-        ({"reductions": ("max",)}, "reductions are 'max'"),
+        ({"reductions": ("max",)}, "reductions is 'max'"),
         ({"n_probes": 0}, "n_probes is 0"),
         ({"n_repeats": 0}, "n_repeats is 0"),
         ({"regularisation": 0.0}, "regularisation=0.0"),

@@ -129,7 +129,7 @@ def test_no_structures_give_no_rows(potential: Any) -> None:
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("soup", {}, "known are activation, activation-random, morgan, ntk-e"),
+        ("soup", {}, "allowed are activation, activation-random, morgan, ntk-e"),
         ("ntk-e", {"parameters": "head"}, "embedding, readout, products, all"),
         ("ntk-e", {"sketch_dim": 0}, "sketch_dim"),
         ("ntk-e", {"seed": -1}, "seed"),

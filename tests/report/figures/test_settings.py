@@ -12,7 +12,7 @@ from labelwise.report.figures import FigureSettings
     ("settings", "words"),
     [
         ({"formats": ()}, "formats are none"),
-        ({"formats": ("png", "gif")}, "formats are png, gif; give one or several of png, svg, pdf"),
+        ({"formats": ("png", "gif")}, "format is 'gif'; allowed are png, svg, pdf"),
         ({"formats": ("png", "png")}, "each once"),
         ({"width": 39.0}, "width is 39.0 mm; allowed are 40 to 400"),
         ({"width": float("nan")}, "width is nan mm"),
