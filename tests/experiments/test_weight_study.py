@@ -343,7 +343,7 @@ def test_the_command_resumes_and_refuses(
         (["--weight", "0,1"], 2, "No such option"),
         (["--weights", "0,x"], 1, "--weights is '0,x'"),
         (["--weights", ""], 1, "weights are none"),
-        (["--probes", "0"], 1, "--probes is '0'"),
+        (["--probes", "0"], 2, "--probes is '0'"),
         (["--forces-key", "dft"], 1, "pool.extxyz@0: label 'dft' is missing"),
     ],
 )
