@@ -102,9 +102,11 @@ def test_represent_fills_and_store_shows_and_repairs(
     damage(folder / "rows")
     assert main(["store", "rows"]) == 0
     assert main(["store", "rows", "--verify"]) == 1
-    assert "chunk 0 is damaged" in capsys.readouterr().err
+    assert (
+        "c000000 is damaged: ValueError: features/c/0/0 does not agree" in capsys.readouterr().err
+    )
     assert main(["store", "rows", "--repair"]) == 0
-    assert "it was set aside" in capsys.readouterr().err
+    assert "c000000: it was set aside" in capsys.readouterr().err
     assert main([*fill, "--json"]) == 0
     record = json.loads(capsys.readouterr().out)
     assert (record["rows"], record["rows_computed"], record["frames"]) == (25, 25, 25)

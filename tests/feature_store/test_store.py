@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from labelwise.errors import ArgumentError, ReadError
-from labelwise.feature_store import Damage, DamagedChunkError, FeatureStore
+from labelwise.feature_store import Damage, DamagedChunkError, FeatureStore, verify_store
 from tests.feature_store.stores import IDENTITY, columns_of, key_of, make_store, row_of
 
 
@@ -76,13 +76,13 @@ def test_only_what_is_bad_is_computed_again(tmp_path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[17] ^= 4
     path.write_bytes(content)
-    assert [damage.number for damage in store.verify()] == [1]
-    assert isinstance(store.verify()[0], Damage)
+    assert [damage.number for damage in verify_store(store.path)] == [1]
+    assert isinstance(verify_store(store.path)[0], Damage)
     with pytest.raises(DamagedChunkError) as caught:
         store.view(store.find(key_of(numbers))).read(slice(None))
     store.set_aside(caught.value.number)
     assert store.chunk_numbers == [0, 2]
-    assert store.verify() == []
+    assert verify_store(store.path) == []
     assert store.describe()["damaged"] == [".bad-c000001-1"]
     places = store.find(key_of(numbers))
     lost = numbers[places < 0]
@@ -193,7 +193,7 @@ def test_a_store_that_vanishes(tmp_path: Path) -> None:
     store = make_store(tmp_path / "s")
     shutil.rmtree(store.path)
     with pytest.raises(ReadError, match="cannot read the feature store"):
-        store.verify()
+        verify_store(store.path)
 
 
 def test_a_chunk_is_few_files(tmp_path: Path) -> None:

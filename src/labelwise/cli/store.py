@@ -9,7 +9,7 @@ import typer
 
 from labelwise.cli import console, options
 from labelwise.cli.app import EXIT_ERROR, app
-from labelwise.feature_store import FeatureStore
+from labelwise.feature_store import FeatureStore, verify_store
 from labelwise.memory import format_bytes
 from labelwise.summary import to_json
 
@@ -20,7 +20,8 @@ def store(
         Path, typer.Argument(metavar="DIR", help="A folder that 'select --store' has made.")
     ],
     verify: Annotated[
-        bool, typer.Option("--verify", help="Read every chunk and compare checksums.")
+        bool,
+        typer.Option("--verify", help="Read everything and compare checksums; nothing is changed."),
     ] = False,
     repair: Annotated[
         bool,
@@ -33,27 +34,29 @@ def store(
     as_json: options.AsJson = False,
 ) -> None:
     """Show what a feature store holds; fails if --verify finds damage."""
+    damages = verify_store(folder) if folder.is_dir() and (verify or repair) else []
+    for damage in damages:
+        console.warn(f"{damage.name} is damaged: {damage.reason}")
     said: list[str] = []
-    features = FeatureStore.open(folder, say=said.append)
-    for message in said:
-        console.warn(message)
-    damages = features.verify() if verify or repair else []
-    if repair:
+    features = FeatureStore.open(folder, mend=repair, say=said.append)
+    if not (verify or repair):
+        for message in said:
+            console.warn(message)
+    if repair and damages:
         for damage in damages:
-            features.set_aside(damage.number)
-    record = {**features.describe(), "damage": {d.number: d.reason for d in damages}}
+            done = features.mend(damage)
+            console.say(f"{damage.name}: {done or 'remove it, or make it readable'}")
+        damages = verify_store(folder)
+    record = {**features.describe(), "damage": {each.name: each.reason for each in damages}}
     if as_json:
         typer.echo(to_json(record), nl=False)
     else:
-        _show(features, verified=verify or repair)
-    for damage in damages:
-        done = "; it was set aside" if repair else ""
-        console.warn(f"chunk {damage.number} is damaged: {damage.reason}{done}")
-    if damages and not repair:
+        _show(features, is_sound=(verify or repair) and not damages)
+    if damages:
         raise typer.Exit(EXIT_ERROR)
 
 
-def _show(features: FeatureStore, *, verified: bool) -> None:
+def _show(features: FeatureStore, *, is_sound: bool) -> None:
     identity = features.identity
     record = features.describe()
     used = ", ".join(f"{name} {value}" for name, value in identity.options.items())
@@ -64,7 +67,7 @@ def _show(features: FeatureStore, *, verified: bool) -> None:
         f"representation: {representation}",
         f"model:          {identity.model}",
     ]
-    if verified:
-        lines.append("every chunk was read and compared with its checksum")
+    if is_sound:
+        lines.append("everything was read and is as it was written")
     for line in lines:
         console.output.print(line, markup=False, soft_wrap=True)

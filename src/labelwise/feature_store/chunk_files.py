@@ -9,7 +9,6 @@ without compression, is its bytes and four more.
 from __future__ import annotations
 
 import errno
-import json
 import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,10 +34,21 @@ from labelwise.feature_store.columns import (
 from labelwise.feature_store.errors import DamagedChunkError
 from labelwise.feature_store.identity import Identity
 from labelwise.feature_store.names import METADATA_FILE
-from labelwise.feature_store.sealing import make_group_metadata, open_group_metadata
+from labelwise.feature_store.sealing import (
+    check_unchanged,
+    load_strictly,
+    make_group_metadata,
+    open_group_metadata,
+)
 from labelwise.feature_store.stored_rows import ZARR_DTYPES, StoredRows
 
 _DATA_FILE = Path("c/0/0")
+#: All files of a chunk, within its folder.
+_FILES = (
+    Path(METADATA_FILE),
+    *(Path(array, METADATA_FILE) for array in ("features", "columns")),
+    *(Path(array, _DATA_FILE) for array in ("features", "columns")),
+)
 _CHECKSUM_BYTES = 4
 
 
@@ -141,6 +151,28 @@ def read_rows(folder: Path, record: ChunkRecord) -> StoredRows:
         return rows
 
 
+def check_rest(folder: Path, rows: StoredRows, columns: StoredColumns) -> None:
+    """Check what reading a chunk does not look at: row checksums, stray words and files.
+
+    Args:
+        folder: The chunk.
+        rows: What ``read_rows`` gave.
+        columns: What ``read_columns`` gave.
+
+    Raises:
+        DamagedChunkError: The chunk is not as it was written.
+        ReadError: The files cannot be read for another reason.
+    """
+    with _telling_damage(folder):
+        check_unchanged((folder / METADATA_FILE).read_bytes())
+        if not np.array_equal(checksum_rows(rows), columns.row_checksums):
+            raise ValueError("rows do not agree with their checksums")
+        found = {path.relative_to(folder) for path in folder.rglob("*") if not path.is_dir()}
+        foreign = sorted(str(path) for path in found - {*_FILES})
+        if foreign:
+            raise ValueError(f"{', '.join(foreign)} does not belong to it")
+
+
 def read_some_rows(
     folder: Path,
     record: ChunkRecord,
@@ -226,7 +258,7 @@ def _check_features(folder: Path, record: ChunkRecord) -> None:
 
 
 def _check_metadata(folder: Path, shape: tuple[int, int], dtype: str) -> None:
-    found = json.loads((folder / METADATA_FILE).read_bytes())
+    found = load_strictly((folder / METADATA_FILE).read_bytes())
     codecs = [(codec["name"], codec.get("configuration", {})) for codec in found["codecs"]]
     expected = {
         "zarr_format": (found["zarr_format"], 3),

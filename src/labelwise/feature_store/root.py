@@ -31,14 +31,15 @@ def warn(message: str) -> None:
     warnings.warn(message, LabelwiseWarning, stacklevel=3)
 
 
-def find_identity(store: Path, say: Say) -> Identity | None:
+def find_identity(store: Path, say: Say, *, mend: bool = True) -> Identity | None:
     """Return whose rows a folder holds; None if there is no folder, or nothing in it.
 
-    The root's metadata are made anew from a chunk if they are missing or damaged.
+    If the root's metadata are missing or damaged, a chunk tells, and they are made anew from it.
 
     Args:
         store: The folder.
         say: Told of such a repair.
+        mend: Whether the root is made anew; else it is only said that it is damaged.
 
     Raises:
         ReadError: A file or a folder of something else is in the way, or neither the root nor
@@ -59,6 +60,9 @@ def find_identity(store: Path, say: Say) -> Identity | None:
     except (ValueError, KeyError, TypeError) as error:
         problem = f"is not as Labelwise writes it ({type(error).__name__}: {error})"
     identity = _find_in_chunks(store, problem)
+    if not mend:
+        say(f"{path} {problem}; an intact chunk says whose rows these are")
+        return identity
     say(f"{path} {problem}; it is made anew from an intact chunk")
     try:
         write_root(store, identity)

@@ -31,7 +31,7 @@ def open_group_metadata(metadata: bytes) -> tuple[dict[str, Any], str]:
     Raises:
         ValueError, KeyError, TypeError: It is not one of ours, or is not as it was written.
     """
-    group = json.loads(metadata)
+    group = load_strictly(metadata)
     sealed = group["attributes"][_ATTRIBUTE]
     content: dict[str, Any] = dict(sealed["content"])
     if group["zarr_format"] != 3 or group["node_type"] != "group":
@@ -39,6 +39,30 @@ def open_group_metadata(metadata: bytes) -> tuple[dict[str, Any], str]:
     if sealed["seal"] != _seal(content):
         raise ValueError("its attributes do not agree with their checksum")
     return content, sealed["seal"]
+
+
+def check_unchanged(metadata: bytes) -> None:
+    """Look whether a group's ``zarr.json`` says what ``make_group_metadata`` wrote and no more.
+
+    Raises:
+        ValueError, KeyError, TypeError: It does not.
+    """
+    content, _ = open_group_metadata(metadata)
+    if load_strictly(metadata) != json.loads(make_group_metadata(content)):
+        raise ValueError("it says more than Labelwise wrote")
+
+
+def load_strictly(text: bytes) -> Any:
+    """Return what JSON says.
+
+    Raises:
+        ValueError: It is no JSON, or has NaN or infinity, which are none.
+    """
+
+    def refuse(word: str) -> None:
+        raise ValueError(f"{word} is no JSON")
+
+    return json.loads(text, parse_constant=refuse)
 
 
 def _seal(content: Mapping[str, Any]) -> str:

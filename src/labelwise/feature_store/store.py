@@ -25,6 +25,7 @@ from labelwise.feature_store.listings import (
     write_listing,
 )
 from labelwise.feature_store.names import (
+    METADATA_FILE,
     bad_name,
     chunk_name,
     list_bad_names,
@@ -37,23 +38,12 @@ from labelwise.feature_store.root import (
     find_identity,
     remove_leftovers,
     warn,
+    write_root,
 )
 from labelwise.feature_store.stored_rows import from_storage
+from labelwise.feature_store.verifying import Damage
 from labelwise.feature_store.view import DEFAULT_PIECE_BYTES, ChunkTable, StoreView
 from labelwise.representations.normalisation import check_normalisation
-
-
-@dataclass(frozen=True)
-class Damage:
-    """A chunk that is not as it was written.
-
-    Attributes:
-        number: Of the chunk.
-        reason: What is wrong with it, in words.
-    """
-
-    number: int
-    reason: str
 
 
 @dataclass(frozen=True)
@@ -76,8 +66,8 @@ class FeatureStore:
     Made by ``open``. Several threads may use one store.
     """
 
-    def __init__(self, path: Path, identity: Identity, say: Say) -> None:
-        self._path, self._identity, self._say = path, identity, say
+    def __init__(self, path: Path, identity: Identity, say: Say, *, mend: bool = True) -> None:
+        self._path, self._identity, self._say, self._mends = path, identity, say, mend
         self._lock = threading.RLock()
         self._chunks: list[_Chunk] = []
         self._gone: set[int] = set()
@@ -90,6 +80,7 @@ class FeatureStore:
         identity: Identity | None = None,
         *,
         create: bool = False,
+        mend: bool = True,
         say: Say = warn,
     ) -> FeatureStore:
         """Open a feature store, or make one.
@@ -102,6 +93,8 @@ class FeatureStore:
             path: The folder.
             identity: What the rows must be; None takes any store.
             create: Make the store if there is none; needs an identity.
+            mend: Whether to do what is said above; else nothing in the folder is changed, and
+                what is damaged is only told of and passed over.
             say: Told of what was found damaged; warns by default.
 
         Returns:
@@ -113,7 +106,7 @@ class FeatureStore:
             ArgumentError: The store is of another identity; the message names what differs.
             WriteError: The store cannot be made.
         """
-        found = find_identity(path, say)
+        found = find_identity(path, say, mend=mend)
         if found is None:
             if not create:
                 raise ReadError(f"there is no feature store at {path}; check the path")
@@ -123,8 +116,9 @@ class FeatureStore:
             found = identity
         if identity is not None:
             check_identity(path, found, identity)
-        store = cls(path, found, say)
-        remove_leftovers(path)
+        store = cls(path, found, say, mend=mend)
+        if mend:
+            remove_leftovers(path)
         store.refresh()
         return store
 
@@ -326,20 +320,28 @@ class FeatureStore:
             "damaged": list_bad_names(self._path),
         }
 
-    def verify(self) -> list[Damage]:
-        """Read everything, and return the chunks that are not as they were written.
+    def mend(self, damage: Damage) -> str:
+        """Do away with a damage: what is taken out is made again when it is needed.
+
+        Args:
+            damage: One of those of ``verify_store``.
+
+        Returns:
+            What was done, in words; empty if nothing can be done.
 
         Raises:
-            ReadError: The store cannot be read.
+            WriteError: The root cannot be written to.
         """
-        damages = []
-        for number in self.chunk_numbers:
-            try:
-                self.read_columns(number)
-                self.read_chunk(number)
-            except DamagedChunkError as error:
-                damages.append(Damage(number, error.reason))
-        return damages
+        if damage.number is not None:
+            self.set_aside(damage.number)
+            return "it was set aside; its rows are computed again when needed"
+        if damage.listing:
+            remove_listing(self._path, damage.listing)
+            return "it was removed; the input file is read again when needed"
+        if damage.name == METADATA_FILE:
+            write_root(self._path, self._identity)
+            return "it was made anew"
+        return ""
 
     def _locate(
         self, places: Int64[np.ndarray, " n"]
@@ -391,13 +393,18 @@ class FeatureStore:
         except DamagedChunkError as error:
             if not folder.exists():  # another process has set it aside just now
                 return
-            self.set_aside(number)
-            self._say(
-                f"chunk {folder.name} of the feature store {self._path} was set aside: "
-                f"{error.reason}; its rows are computed again"
-            )
+            self._pass_over(number, error)
             return
         self._append(_Chunk(number, self._n_places(), record.n_rows, record.seal), keys)
+
+    def _pass_over(self, number: int, error: DamagedChunkError) -> None:
+        chunk = f"chunk {error.folder.name} of the feature store {self._path}"
+        if self._mends:
+            self.set_aside(number)
+            self._say(f"{chunk} was set aside: {error.reason}; its rows are computed again")
+        else:
+            self._gone.add(number)
+            self._say(f"{chunk} is damaged: {error.reason}")
 
     def _register(self, number: int, keys: UInt8[np.ndarray, "k 16"]) -> None:
         """Take in a chunk that was just written here."""
