@@ -1,13 +1,21 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from labelwise.errors import ArgumentError
-from labelwise.memory import format_bytes, parse_bytes, peak_resident_bytes, resident_bytes
+from labelwise.memory import (
+    format_bytes,
+    parse_bytes,
+    peak_resident_bytes,
+    resident_bytes,
+    usable_memory_bytes,
+)
 
 
 @pytest.mark.parametrize(
@@ -83,3 +91,81 @@ def test_resident_memory_grows_with_what_is_written_and_the_peak_stays():
     del block
     assert peak_resident_bytes() >= during - 2**20
     assert resident_bytes() < during - 2**26
+
+
+WHOLE = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+V2, V1 = "memory.max", "memory.limit_in_bytes"
+UNLIMITED_V1 = "9223372036854771712"
+
+
+def make_groups(
+    folder: Path, groups: str, mount: tuple[str, str, str], limits: dict[str, str]
+) -> Path:
+    """Write what the kernel tells of a process's control groups.
+
+    Args:
+        folder: Where to.
+        groups: Lines of ``/proc/self/cgroup``.
+        mount: Group that is mounted, type of the file system, and its options.
+        limits: Files below the mount point to their content.
+    """
+    root, kind, options = mount
+    top = folder / "mounted"
+    for name, text in limits.items():
+        (top / name).parent.mkdir(parents=True, exist_ok=True)
+        (top / name).write_text(f"{text}\n")
+    (folder / "cgroup").write_text(groups)
+    (folder / "mountinfo").write_text(
+        "22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw\n"
+        f"30 22 0:26 / {folder}/other rw shared:4 - cgroup cgroup rw,cpu,cpuacct\n"
+        f"31 22 0:27 {root} {top} rw,nosuid shared:5 master:2 - {kind} {kind} {options}\n"
+    )
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("groups", "mount", "limits", "usable"),
+    [
+        ("0::/\n", ("/", "cgroup2", "rw"), {V2: "1000000"}, 1_000_000),
+        ("0::/\n", ("/", "cgroup2", "rw"), {V2: "max"}, WHOLE),
+        ("0::/\n", ("/", "cgroup2", "rw"), {V2: str(8 * WHOLE)}, WHOLE),
+        ("0::/\n", ("/", "cgroup2", "rw"), {}, WHOLE),
+        # The groups around a group bind it, too, whichever is the least.
+        ("0::/job/step\n", ("/", "cgroup2", "rw"),
+         {f"job/step/{V2}": "max", f"job/{V2}": "3000000"}, 3_000_000),
+        ("0::/job/step\n", ("/", "cgroup2", "rw"),
+         {f"job/step/{V2}": "2000000", f"job/{V2}": "3000000", f"other/{V2}": "5"}, 2_000_000),
+        # Version 1, alone and beside version 2 that has no limits.
+        ("5:cpu,cpuacct:/a\n4:memory:/slurm/job\n", ("/", "cgroup", "rw,memory"),
+         {V1: UNLIMITED_V1, f"slurm/{V1}": "7000000", f"slurm/job/{V1}": UNLIMITED_V1}, 7_000_000),
+        ("4:memory:/\n0::/user\n", ("/", "cgroup", "rw,memory"), {V1: UNLIMITED_V1}, WHOLE),
+        # A container: the group's name is the host's, its own folder is mounted.
+        ("4:memory:/docker/f00\n", ("/docker/f00", "cgroup", "rw,memory"),
+         {V1: "4000000"}, 4_000_000),
+        ("0::/../elsewhere\n", ("/inner", "cgroup2", "rw"), {V2: "6000000"}, 6_000_000),
+    ],
+)  # fmt: skip
+def test_control_groups_limit_what_may_be_used(
+    tmp_path: Path, groups: str, mount: tuple[str, str, str], limits: dict[str, str], usable: int
+) -> None:
+    proc = make_groups(tmp_path, groups, mount, limits)
+    assert usable_memory_bytes(proc) == usable
+
+
+def test_without_control_groups_the_machine_counts(tmp_path: Path) -> None:
+    assert usable_memory_bytes(tmp_path) == WHOLE
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ulimit -v is not kept elsewhere")
+def test_the_address_space_counts() -> None:
+    """A selection without --memory and a plan keep to what the process may use."""
+    code = (
+        "import torch\n"
+        "from labelwise.acquisition.choosing_stored import _find_budget\n"
+        "from labelwise.memory import usable_memory_bytes\n"
+        "print(usable_memory_bytes(), *_find_budget(None, torch.device('cpu')))"
+    )
+    limit = 6_000_000 * 1024
+    words = ["bash", "-c", 'ulimit -v 6000000; exec "$0" -c "$1"', sys.executable, code]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [str(min(limit, WHOLE)), str(min(limit, WHOLE) // 2), "None"]

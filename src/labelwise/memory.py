@@ -8,9 +8,12 @@ nothing else is what a batch system kills for.
 from __future__ import annotations
 
 import ctypes
+import os
 import re
 import sys
-from pathlib import Path
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path, PurePosixPath
 
 from labelwise.errors import ArgumentError
 
@@ -28,6 +31,8 @@ _UNITS = {
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 _KEPT_FREE_BYTES = 2**26
 _RETURNED_BLOCK_BYTES = 2**17
+#: Where a control group says what its processes may use together, by version.
+_LIMIT_FILES = {"cgroup2": "memory.max", "cgroup": "memory.limit_in_bytes"}
 _SIZE = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?\s*", re.IGNORECASE)
 
 
@@ -58,6 +63,20 @@ def format_bytes(size: int | float) -> str:
             return f"{size:.0f} B" if unit == "B" else f"{size:.1f} {unit}"
         size /= 1000.0
     return f"{size:.1f} TB"
+
+
+def usable_memory_bytes(proc: Path = Path("/proc/self")) -> int:
+    """Return how much memory this process may use, bytes.
+
+    The least of the machine's memory, the limits of the control groups that the process is in
+    and of all groups around them (containers and batch systems set them; versions 1 and 2),
+    and the limit of its address space (``ulimit -v``).
+
+    Args:
+        proc: Where the kernel tells of this process.
+    """
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return min([machine, *_group_limits(proc), *_address_space_limit()])
 
 
 def resident_bytes() -> int:
@@ -98,6 +117,51 @@ def give_freed_memory_back() -> bool:
         return False
     kept = mallopt(_M_TRIM_THRESHOLD, _KEPT_FREE_BYTES)
     return bool(mallopt(_M_MMAP_THRESHOLD, _RETURNED_BLOCK_BYTES) and kept)
+
+
+def _address_space_limit() -> Iterator[int]:
+    with suppress(ImportError):  # not on Windows
+        import resource
+
+        soft, _ = resource.getrlimit(resource.RLIMIT_AS)
+        if soft != resource.RLIM_INFINITY:
+            yield soft
+
+
+def _group_limits(proc: Path) -> Iterator[int]:
+    """Yield the limits of this process's control groups and of those around them, bytes."""
+    try:
+        groups = (proc / "cgroup").read_text().splitlines()
+        mounts = (proc / "mountinfo").read_text().splitlines()
+    except OSError:  # not Linux
+        return
+    paths: dict[str, str] = {}
+    for line in groups:
+        _, controllers, path = line.split(":", 2)
+        if not controllers:
+            paths["cgroup2"] = path
+        elif "memory" in controllers.split(","):
+            paths["cgroup"] = path
+    for line in mounts:
+        place, _, kind = line.partition(" - ")
+        root, mount = place.split(" ")[3:5]
+        version, _, options = kind.split(" ", 2)
+        if version in paths and (version == "cgroup2" or "memory" in options.split(",")):
+            yield from _limits_upwards(paths[version], root, mount, _LIMIT_FILES[version])
+
+
+def _limits_upwards(group: str, root: str, mount: str, name: str) -> Iterator[int]:
+    """Yield the limits from a group up to the group ``root``, which is what is mounted.
+
+    In a container the group is often not below what is mounted, which then is its own.
+    """
+    path, top = PurePosixPath(group), PurePosixPath(root)
+    inner = path.relative_to(top) if path.is_relative_to(top) else PurePosixPath()
+    for part in (inner, *inner.parents):
+        with suppress(OSError):
+            text = (Path(mount) / part / name).read_text().strip()
+            if text.isdigit():  # and not "max"
+                yield int(text)
 
 
 def _read_status(field: str) -> int | None:

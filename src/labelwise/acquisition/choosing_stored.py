@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +17,7 @@ from labelwise.errors import ReadError
 from labelwise.feature_store import FeatureStore, StoreView, find_common_norms
 from labelwise.feature_store.view import DEFAULT_PIECE_BYTES
 from labelwise.kernels import FeatureKernel, LinearKernel, take
+from labelwise.memory import usable_memory_bytes
 from labelwise.selection import Selection, find_nearest, select_batch
 from labelwise.selection.linear_posterior import LinearPrior
 from labelwise.selection.planning import open_kernel, plan_selection
@@ -62,7 +62,7 @@ def choose_stored(
         pool_keys: Of the structures to choose from, (n, 16).
         train_keys: Of the labelled ones, (m, 16), m >= 0.
         settings: Rule, batch, normalisation and the rest.
-        memory_bytes: What the process may occupy; None for half of the machine's memory.
+        memory_bytes: What the process may occupy; None for half of what it may use.
         device: Where to multiply; on a GPU it is its own free memory that is divided.
         engine: Where a shortlist is scored; None for here.
         report: Called with units of work done and their total.
@@ -121,12 +121,7 @@ def _find_budget(memory_bytes: int | None, device: torch.device) -> tuple[int, i
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         return int(0.8 * free), 0
-    return (half_of_memory() if memory_bytes is None else memory_bytes), None
-
-
-def half_of_memory() -> int:
-    """Return half of the machine's memory, bytes."""
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    return (usable_memory_bytes() // 2 if memory_bytes is None else memory_bytes), None
 
 
 def _open_views(

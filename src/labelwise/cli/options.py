@@ -216,8 +216,8 @@ Memory = Annotated[
     typer.Option(
         "--memory",
         metavar="SIZE",
-        help="What the process may occupy while it chooses, such as 4GB; by default half of the "
-        "machine's memory. Needs --store.",
+        help="What the process may occupy while it chooses, such as 4GB; by default half of "
+        "what it may use. Needs --store.",
         rich_help_panel=SCALE,
     ),
 ]

@@ -91,7 +91,7 @@ def plan(
         typer.Option(
             "--memory",
             metavar="SIZE",
-            help="Bound on the memory of the process, as 4GB; by default half of the machine's.",
+            help="Bound on the memory of the process, as 4GB; by default half of what it may use.",
             rich_help_panel=_RUN,
         ),
     ] = None,

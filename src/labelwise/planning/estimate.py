@@ -39,7 +39,7 @@ class RunSettings:
 
     Attributes:
         store_dtype: Type in which features are stored, of ``STORE_DTYPES``.
-        memory_bytes: The bound on the process's memory; None for half of what there is.
+        memory_bytes: The bound on the process's memory; None for half of what it may use.
         n_gpus: GPUs that represent at once, while the cores of this machine read and build
             neighbour lists; None for one process, as it was measured.
         structures_per_second: Structures represented in a second by one such GPU, or by the
@@ -187,7 +187,7 @@ class Estimate:
         stages: Seconds by stage, in order; they add up.
         peak_memory_bytes: Of the process.
         least_memory_bytes: Below which it cannot be done.
-        memory_bound_bytes: The bound that was given, or half of the machine's memory.
+        memory_bound_bytes: The bound that was given, or half of what the process may use.
         store_bytes: Features on disk; 0 where the rule needs none.
         free_bytes: Free on that disk.
         cost: Of the machines, in the currency of the price; None without one.

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 
 from labelwise.errors import WriteError
+from labelwise.memory import usable_memory_bytes
 from labelwise.representations import FeatureBlock, normalise_rows
 
 _GEMM_SIZE = 512
@@ -23,7 +24,6 @@ _LEAST_FILE_BYTES, _MOST_FILE_BYTES = 2**23, 2**26
 _BLOCK_BYTES = 2**20
 _LEAST_FREE = 2
 _NORMALISED_ROWS = 2048
-_CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 @dataclass(frozen=True)
@@ -97,16 +97,6 @@ def nearest_folder(path: Path) -> Path:
     while not path.is_dir():
         path = path.parent
     return path
-
-
-def usable_memory_bytes() -> int:
-    """Return the memory that this process may use, by the machine and its control group."""
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if _CGROUP_LIMIT.is_file():
-        limit = _CGROUP_LIMIT.read_text().strip()
-        if limit.isdigit():
-            return min(total, int(limit))
-    return total
 
 
 def median_seconds(task: Callable[[], object], seconds: float) -> float:
