@@ -6,6 +6,7 @@ Each is a ``LabelwiseError`` and also the builtin that a caller would expect::
     ├── ArgumentError           (ValueError)     an argument is out of range or unknown
     │   ├── UnknownNameError                     a word that is none of those allowed
     │   └── SelectionError                       a selection that cannot be made
+    │       └── ShortPoolError                   fewer structures than are asked for
     ├── StructureError          (ValueError)     a structure that no model can take
     │   └── ScreeningError                       --strict, and structures were set aside
     ├── ReadError               (OSError)        a file that cannot be read or parsed
@@ -50,6 +51,26 @@ class UnknownNameError(ArgumentError):
 
 class SelectionError(ArgumentError):
     """The selection asked for cannot be made from this pool."""
+
+
+class ShortPoolError(SelectionError):
+    """More structures are asked for than can be chosen.
+
+    Args:
+        message: What was asked for, what there is, and why.
+        n_left: Structures that can be chosen.
+
+    Attributes:
+        n_left: Structures that can be chosen.
+    """
+
+    def __init__(self, message: str, n_left: int) -> None:
+        super().__init__(message)
+        self.n_left = n_left
+
+    def __reduce__(self) -> tuple[type[ShortPoolError], tuple[str, int]]:
+        """Let the error pass from one process to another."""
+        return type(self), (str(self), self.n_left)
 
 
 class StructureError(LabelwiseError, ValueError):

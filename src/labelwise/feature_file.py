@@ -42,6 +42,7 @@ from labelwise.representations import (
     make_representation,
 )
 from labelwise.structures import Frame, Screen, Screened
+from labelwise.structures.screening import NON_FINITE, NON_FINITE_DETAIL
 from labelwise.structures.writing import write_bytes, write_text
 from labelwise.timing import ProgressCallback, ignore_progress
 
@@ -121,10 +122,7 @@ def write_features(
     counts: Counter[str] = Counter() if remarks is None else remarks
     folder = path.with_name(f"{path.name}.part")
     _open_folder(folder, {**metadata, "chunk_size": chunk_size})
-    screen = Screen(
-        None if potential is None else potential.elements,
-        None if potential is None else potential.cutoff,
-    )
+    screen = Screen(None if potential is None else potential.graph_builder)
     screened: list[Screened] = []
     stream = iter(frames)
     n_read = 0
@@ -211,9 +209,8 @@ def _save_chunk(folder: Path, kept: list[Frame], rows: Iterable[Chunk]) -> list[
     parts = list(rows)
     masks = [is_finite(part) for part in parts]
     finite = [bool(each) for mask in masks for each in mask]
-    detail = "the model gives features that are not finite"
     broken = [
-        Screened("pool", frame.index, frame.source, "non-finite-features", detail)
+        Screened("pool", frame.index, frame.source, NON_FINITE, NON_FINITE_DETAIL)
         for frame, is_fine in zip(kept, finite, strict=True)
         if not is_fine
     ]

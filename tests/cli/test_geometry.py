@@ -144,7 +144,7 @@ def test_family_key_that_some_lack(run, folder: Path, capsys) -> None:
     write_structures("pool.extxyz", [Atoms("H"), *structures])  # a single atom is no structure
     assert run("--kernels", "activation") == 1
     shown = capsys.readouterr().err
-    assert "set aside: isolated-atom 1" in shown
+    assert "--pool: set aside 1: 1 isolated-atom" in shown
     assert "2 of 15 structures have no info key 'family', the first pool.extxyz@4" in shown
     assert "a key that all have (label, place)" in shown
 

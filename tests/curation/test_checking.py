@@ -43,7 +43,7 @@ def data(structures: list[Atoms], potential: Potential) -> DataSet:
 
 
 def test_copies_are_found_exact_or_under_the_kernel(data: DataSet, potential: Potential) -> None:
-    kernel = make_kernel(data, potential, "activation")
+    data, kernel = make_kernel(data, potential, "activation")
     report = check_data(data, kernel, CheckSettings(group_by="family"))
     assert report.equal_sets == ((4, 30),)
     assert report.shared_groups == (("C2H4", "copy", 1),)
@@ -93,13 +93,13 @@ def test_a_strange_structure_stands_alone(potential: Potential) -> None:
         many.append(atoms)
     many.insert(17, molecule("N2"))
     data = load_data_set(as_frames(many), potential)
-    kernel = make_kernel(data, potential, "activation")
+    data, kernel = make_kernel(data, potential, "activation")
     alone = check_data(data, kernel).of_kind("structure-outlier")
     assert alone[0].position == 17
     assert all(found.score > 5 for found in alone)
     # A copy of it explains it: which is why copies are left out first.
     data = load_data_set(as_frames([*many, molecule("N2")]), potential)
-    kernel = make_kernel(data, potential, "activation")
+    data, kernel = make_kernel(data, potential, "activation")
     assert check_data(data, kernel).of_kind("structure-outlier")[0].position == 17
 
 

@@ -41,7 +41,7 @@ def prints_of(structures: list[Atoms]) -> Fingerprints:
 def test_agrees_with_the_screen(n_train: int) -> None:
     structures = jumbled_pool()
     train, pool = structures[:n_train], structures[n_train:]
-    screen = Screen(None, None)
+    screen = Screen(None)
     for i, atoms in enumerate(train):
         screen.check_train(Frame(atoms, Source("train", i), i))
     found = [screen.check_pool(Frame(a, Source("pool", i), i)) for i, a in enumerate(pool)]

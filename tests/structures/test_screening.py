@@ -10,6 +10,7 @@ from ase.build import bulk
 from hypothesis import given
 from hypothesis import strategies as st
 
+from labelwise.potentials.graphs import GraphBuilder
 from labelwise.structures import Frame, Screen, Source
 from labelwise.structures.images import find_nearest_distance
 
@@ -20,7 +21,7 @@ def frame(atoms: Atoms, index: int = 0, file: str = "pool.extxyz") -> Frame:
 
 @pytest.fixture
 def screen() -> Screen:
-    return Screen([1, 6, 8], cutoff=4.5)
+    return Screen(GraphBuilder((1, 6, 8), 4.5))
 
 
 def broken(kind: str) -> Atoms:
@@ -88,14 +89,14 @@ def test_duplicates_name_the_first(screen: Screen, water: Atoms, rattled_molecul
 
 
 def test_without_a_model_only_the_geometry_counts() -> None:
-    screen = Screen(None, None)
+    screen = Screen(None)
     assert screen.check_pool(frame(Atoms("UO", [[0, 0, 0], [0, 0, 9.0]]))) is None
     assert screen.check_pool(frame(Atoms("UO", [[0, 0, 0], [0, 0, 0.1]]))) is not None
 
 
 def test_density_bound_never_hides_a_missing_neighbour() -> None:
     """Sparse crystals just inside and outside the cutoff are told apart."""
-    screen = Screen(None, cutoff=4.5)
+    screen = Screen(GraphBuilder((6,), 4.5))
     for number, spacing in enumerate(np.linspace(3.05, 7.05, 41)):
         found = screen.check_pool(frame(bulk("C", "fcc", a=spacing * np.sqrt(2)), number))
         assert (found is not None) == (spacing > 4.5), spacing
@@ -148,3 +149,46 @@ def test_input_is_not_modified(screen: Screen, water: Atoms) -> None:
     screen.check_pool(frame(water))
     assert water == before
     assert water.info == before.info
+
+
+CHARGED = GraphBuilder((1, 6, 8), 4.5, charge_range=(-1.0, 1.0), spin_range=(1.0, 3.0))
+
+
+@pytest.mark.parametrize(
+    ("info", "reason"),
+    [
+        ({}, None),
+        ({"charge": 1}, None),
+        ({"total_charge": -1, "spin": 3}, None),
+        ({"charge": 2}, "unknown-charge"),
+        ({"total_charge": -2.0}, "unknown-charge"),
+        ({"charge": float("nan")}, "unknown-charge"),
+        ({"charge": "many"}, "unknown-charge"),
+        ({"charge": 0, "total_charge": 1}, "unknown-charge"),
+        ({"spin": 4}, "unknown-charge"),
+        ({"total_spin": 0}, "unknown-charge"),
+    ],
+)
+@pytest.mark.parametrize("check", ["check_content", "check_pool", "check_train"])
+def test_a_model_s_charges_are_known(
+    water: Atoms, info: dict[str, object], reason: str | None, check: str
+) -> None:
+    water.info.update(info)
+    found = getattr(Screen(CHARGED), check)(frame(water))
+    assert (None if found is None else found.reason) == reason
+    for ignorant in (None, GraphBuilder((1, 8), 4.5)):
+        assert getattr(Screen(ignorant), check)(frame(water)) is None
+
+
+def test_what_equals_a_structure_that_was_set_aside_passes(water: Atoms) -> None:
+    screen = Screen(CHARGED)
+    charged = water.copy()
+    charged.info["charge"] = 5
+    assert screen.check_pool(frame(charged, 0)) is not None
+    assert screen.check_pool(frame(water, 1)) is None
+
+
+def test_an_atom_alone_is_set_aside_without_a_model_too() -> None:
+    found = Screen(None).check_pool(frame(Atoms("U")))
+    assert found is not None and found.reason == "isolated-atom"
+    assert Screen(None).check_pool(frame(bulk("Cu"))) is None

@@ -15,7 +15,7 @@ from labelwise.acquisition.choosing import make_chooser
 from labelwise.acquisition.results import Acquisition, Pick
 from labelwise.acquisition.road import Kept, Road
 from labelwise.acquisition.settings import AcquisitionSettings
-from labelwise.errors import ArgumentError, SelectionError
+from labelwise.errors import ArgumentError, ShortPoolError
 from labelwise.feature_memo import FeatureMemo
 from labelwise.potentials.base import Potential
 from labelwise.selection import Selection, select_random
@@ -95,13 +95,14 @@ def _check_size(n_select: int, pool: Kept) -> None:
     if n_left >= n_select:
         return
     if pool.n_read == 0:
-        raise SelectionError("the pool holds no structures")
+        raise ShortPoolError("the pool holds no structures", 0)
     counts = Counter(item.reason for item in pool.screened)
     reasons = ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
     aside = f"; {len(pool.screened)} were set aside: {reasons}" if reasons else ""
-    raise SelectionError(
+    raise ShortPoolError(
         f"asked for {n_select} structures, but only {n_left} of the {pool.n_read} "
-        f"in the pool can be chosen{aside}"
+        f"in the pool can be chosen{aside}",
+        n_left,
     )
 
 

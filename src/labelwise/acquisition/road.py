@@ -11,11 +11,14 @@ from ase import Atoms
 
 from labelwise.acquisition.choosing import Chooser
 from labelwise.acquisition.settings import AcquisitionSettings
-from labelwise.errors import ScreeningError, StructureError
+from labelwise.errors import ScreeningError
 from labelwise.potentials.base import Potential
 from labelwise.structures import Frame, Screen, Screened, Source
 from labelwise.structures.labels import require_label
+from labelwise.structures.screening import NON_FINITE, NON_FINITE_DETAIL
 from labelwise.timing import ProgressCallback, Stopwatch
+
+_STAGES = ("read train", "read pool", "screen", "represent train", "represent pool", "select")
 
 
 @dataclass
@@ -33,9 +36,8 @@ class Kept:
         """Take back a structure whose features are not finite."""
         if self.groups:
             del self.groups[row]
-        detail = "the model gives features that are not finite"
         return Screened(
-            self.role, self.indices.pop(row), self.sources.pop(row), "non-finite-features", detail
+            self.role, self.indices.pop(row), self.sources.pop(row), NON_FINITE, NON_FINITE_DETAIL
         )
 
 
@@ -49,13 +51,11 @@ class Road:
         progress: ProgressCallback,
     ) -> None:
         self.watch = Stopwatch()
-        for name in ("read train", "read pool", "screen", "represent", "select"):
+        for name in _STAGES:
             self.watch.count(name, 0)  # the order in which they are shown
         self._settings = settings
-        self._potential = potential
         self._progress = progress
-        elements = None if potential is None else potential.elements
-        self._screen = Screen(elements, None if potential is None else potential.cutoff)
+        self._screen = Screen(None if potential is None else potential.graph_builder)
 
     def load(self, role: str, frames: Iterable[Frame], chooser: Chooser | None) -> Kept:
         """Read and screen structures and let the chooser, if there is one, see them."""
@@ -67,13 +67,14 @@ class Road:
             return kept
         broken: list[int] = []
         n_done = 0
-        for chunk in self._timed("represent", chooser.represent(structures)):
+        for chunk in self._timed(f"represent {role}", chooser.represent(structures)):
             finite = chooser.keep(role, chunk)
             broken += (n_done + np.flatnonzero(~finite)).tolist()
             n_done += len(chunk)
             self._progress(f"represent {role}", n_done, None)
         for row in reversed(broken):
             self._set_aside(kept, kept.remove(row))
+        kept.screened.sort(key=lambda found: found.index)
         return kept
 
     def _timed(self, name: str, chunks: Iterator[Any]) -> Iterator[Any]:
@@ -94,7 +95,7 @@ class Road:
             for key in required:
                 require_label(frame.atoms, key, str(frame.source))
             with self.watch.stage("screen", 1):
-                found = check(frame) or self._check_charge(kept.role, frame)
+                found = check(frame)
             if found is not None:
                 self._set_aside(kept, found)
                 continue
@@ -104,19 +105,7 @@ class Road:
                 kept.groups.append(str(frame.atoms.info.get(self._settings.group_by, "")))
             yield frame.atoms
 
-    def _check_charge(self, role: str, frame: Frame) -> Screened | None:
-        if self._potential is None:
-            return None
-        try:
-            self._potential.graph_builder.charge_and_spin(frame.atoms)
-        except StructureError as error:
-            return Screened(role, frame.index, frame.source, "unknown-charge", str(error))
-        return None
-
     def _set_aside(self, kept: Kept, found: Screened) -> None:
         if self._settings.strict:
-            raise ScreeningError(
-                f"{found.source}: {found.reason} ({found.detail}); "
-                "without --strict such structures are set aside"
-            )
+            raise ScreeningError(found.explain_strict())
         kept.screened.append(found)

@@ -20,7 +20,7 @@ from labelwise.acquisition.choosing_stored import StoredChoice, choose_stored
 from labelwise.acquisition.results import Acquisition, Pick
 from labelwise.acquisition.settings import JOINT_RULE, AcquisitionSettings
 from labelwise.cluster import Engine, LocalEngine
-from labelwise.errors import ArgumentError, ReadError, ScreeningError, SelectionError
+from labelwise.errors import ArgumentError, ReadError, ScreeningError, ShortPoolError
 from labelwise.extraction import ExtractionCounts, Extractor, Offered, StoreFiller
 from labelwise.feature_store import DamagedChunkError, FeatureStore, Identity
 from labelwise.feature_store.root import Say, warn
@@ -42,8 +42,8 @@ class StoreSettings:
     Attributes:
         path: The feature store's folder; made if it is not there.
         storage_dtype: ``float32``, ``float16`` or ``bfloat16``.
-        memory_bytes: What the process may occupy while it chooses; None for half of the
-            machine's memory.
+        memory_bytes: What the process may occupy while it chooses; None for half of
+            what it may use.
         workers: Processes that parse and build neighbour lists ahead; 0 for none.
     """
 
@@ -206,7 +206,7 @@ def acquire_stored(
                 continue
             watch.count("represent train", len(labelled))
             watch.count("represent pool", len(offered))
-            watch.count("screen", len(offered))
+            watch.count("screen", len(labelled) + len(offered))
             watch.count("select", len(kept))
             acquisition = Acquisition(
                 picks=_picks(choice, offered, kept, labelled, kept_train),
@@ -293,17 +293,16 @@ def _screen(
     offered: Offered, labelled: Offered, *, strict: bool
 ) -> tuple[tuple[Screened, ...], Int64[np.ndarray, " n"], Int64[np.ndarray, " m"]]:
     """Return what is set aside, and the places of the others in the pool and among labelled."""
-    kept_train = np.flatnonzero(labelled.usable())
-    usable = np.flatnonzero(offered.usable())
-    of_train, of_pool = find_repeats(offered.prints[usable], labelled.prints[kept_train])
+    passed_train, passed = (np.flatnonzero(each.passing()) for each in (labelled, offered))
+    of_train, of_pool = find_repeats(offered.prints[passed], labelled.prints[passed_train])
     why = dict(offered.set_aside)
-    for place, number in zip(usable.tolist(), of_train.tolist(), strict=True):
+    for place, number in zip(passed.tolist(), of_train.tolist(), strict=True):
         if number >= 0:
-            source = labelled.source(int(kept_train[number]))
+            source = labelled.source(int(passed_train[number]))
             why[place] = ("duplicate-of-train", f"equals {source}")
-    for place, number in zip(usable.tolist(), of_pool.tolist(), strict=True):
+    for place, number in zip(passed.tolist(), of_pool.tolist(), strict=True):
         if number >= 0:
-            why[place] = ("duplicate-of-pool", f"equals {offered.source(int(usable[number]))}")
+            why[place] = ("duplicate-of-pool", f"equals {offered.source(int(passed[number]))}")
     screened = tuple(
         Screened(role, place, frames.source(place), *reason)
         for role, frames, reasons in (
@@ -313,13 +312,10 @@ def _screen(
         for place, reason in sorted(reasons.items())
     )
     if strict and screened:
-        first = screened[0]
-        raise ScreeningError(
-            f"{first.source}: {first.reason} ({first.detail}); "
-            "without --strict such structures are set aside"
-        )
-    kept = usable[(of_train < 0) & (of_pool < 0)]
-    return screened, kept, kept_train
+        raise ScreeningError(screened[0].explain_strict())
+    is_kept = np.ones(len(offered), dtype=bool)
+    is_kept[list(why)] = False
+    return screened, np.flatnonzero(is_kept), np.flatnonzero(labelled.usable())
 
 
 def _check_size(
@@ -331,13 +327,14 @@ def _check_size(
     if len(kept) >= n_select:
         return
     if len(offered) == 0:
-        raise SelectionError("the pool holds no structures")
+        raise ShortPoolError("the pool holds no structures", 0)
     counts = Counter(item.reason for item in screened if item.role == "pool")
     reasons = ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
     aside = f"; {sum(counts.values())} were set aside: {reasons}" if reasons else ""
-    raise SelectionError(
+    raise ShortPoolError(
         f"asked for {n_select} structures, but only {len(kept)} of the {len(offered)} "
-        f"in the pool can be chosen{aside}"
+        f"in the pool can be chosen{aside}",
+        len(kept),
     )
 
 

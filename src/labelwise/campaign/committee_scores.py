@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import compress, islice
 
 import numpy as np
 from jaxtyping import Bool, Float64
@@ -28,7 +28,8 @@ class CommitteeScores:
     """The structures of a pool that can be chosen, and how the last round's models see them.
 
     Attributes:
-        kept: Place in the pool, and file and frame, of each of the n structures.
+        kept: Place in the pool, and file and frame, of each of the n structures; those about
+            which a member says something that is not finite are left out.
         score: (n,) deviation by which they are chosen, eV or eV/Å.
         rank_correlation: Under ``energy`` and ``forces`` the Spearman correlation of the
             deviation with the true absolute error of the members' mean, where the pool is
@@ -61,16 +62,20 @@ def score_by_committee(
     """
     config, last = state.config, state.n_round - 1
     members = [bench.model_of(state, last, file) for file in member_files(config)]
-    screen = Screen(members[0].elements, members[0].cutoff)
+    screen = Screen(members[0].graph_builder)
     for frame in train:
         screen.check_train(frame)
+    n_done = 0
     kept: list[tuple[int, Source]] = []
     columns = [np.zeros((5, 0))]
     passing = (frame for frame in pool if screen.check_pool(frame) is None)
     while chunk := list(islice(passing, _CHUNK)):
-        columns.append(_score(config, members, chunk))
-        kept += [(frame.index, frame.source) for frame in chunk]
-        bench.progress("committee", len(kept), None)
+        scored = _score(config, members, chunk)
+        finite = np.isfinite(scored[[0, 1, 3]]).all(axis=0)
+        columns.append(scored[:, finite])
+        kept += [(frame.index, frame.source) for frame in compress(chunk, finite)]
+        n_done += len(chunk)
+        bench.progress("committee", n_done, None)
     score, *pairs = np.concatenate(columns, axis=1)
     return CommitteeScores(
         kept,
@@ -86,8 +91,9 @@ def _score(
     selection = config.selection
     structures = [frame.atoms for frame in chunk]
     energies, forces = predict_committee(members, structures, batch_atoms=selection.batch_atoms)
-    energy_score = committee_energy_score(energies)
-    force_score = committee_force_score(forces, aggregate=selection.aggregate)
+    with np.errstate(invalid="ignore"):  # of what is not finite
+        energy_score = committee_energy_score(energies)
+        force_score = committee_force_score(forces, aggregate=selection.aggregate)
     errors = np.array(
         [_errors(config, *item) for item in zip(chunk, energies.T, forces, strict=True)]
     )

@@ -149,7 +149,7 @@ def take_inventory(
         StructureError: The model cannot take a labelled structure.
         ReadError: A file cannot be read.
     """
-    screen = Screen(potential.elements, potential.cutoff)
+    screen = Screen(potential.graph_builder)
     index = _check_disjoint(given)
     for role in ("train", "valid", "test"):
         for frame in getattr(given, role):

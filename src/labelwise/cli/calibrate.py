@@ -11,6 +11,7 @@ from rich.table import Table
 
 from labelwise.cli import console, options
 from labelwise.cli.app import app
+from labelwise.cli.data_sets import read_usable
 from labelwise.diagnostics.calibration import calibrate as run_calibration
 from labelwise.diagnostics.calibration_pictures import draw_prefixes, draw_reliability
 from labelwise.diagnostics.calibration_report import (
@@ -35,7 +36,7 @@ from labelwise.errors import MissingDependencyError
 from labelwise.potentials import Potential, load_potential
 from labelwise.representations import RepresentationOptions
 from labelwise.selection.base import DEFAULT_REGULARISATION
-from labelwise.structures import iter_frames, write_text
+from labelwise.structures import write_text
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY
 from labelwise.summary import describe_potential, package_versions, to_json
 
@@ -195,7 +196,6 @@ def calibrate(
         ),
     )
     files = {"pool": pool, "train": train or [], "valid": valid, "test": test}
-    sets = _read(files)
     is_talkative = not (quiet or as_json)
     with console.show_status("loading the model", enabled=is_talkative):
         potential = load_potential(
@@ -205,6 +205,7 @@ def calibrate(
             head=head,
             trust=trust_model,
         )
+    sets = _read(files, potential, enabled=not quiet)
     with console.show_progress(enabled=is_talkative) as progress:
         calibration = run_calibration(
             potential,
@@ -223,8 +224,11 @@ def calibrate(
         _show(calibration, out)
 
 
-def _read(files: dict[str, list[str]]) -> CalibrationSets:
-    frames = {role: list(iter_frames(names)) if names else [] for role, names in files.items()}
+def _read(files: dict[str, list[str]], potential: Potential, *, enabled: bool) -> CalibrationSets:
+    frames = {
+        role: read_usable(names, potential, option=f"--{role}", enabled=enabled) if names else []
+        for role, names in files.items()
+    }
     return CalibrationSets(
         **{role: [frame.atoms for frame in found] for role, found in frames.items()},
         sources={role: [frame.source for frame in found] for role, found in frames.items()},

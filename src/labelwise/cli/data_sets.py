@@ -18,7 +18,7 @@ from labelwise.representations import (
     RepresentationOptions,
     make_representation,
 )
-from labelwise.structures import iter_frames
+from labelwise.structures import Frame, Screen, iter_frames
 from labelwise.structures.reading import count_quickly, expand_specs
 from labelwise.summary import describe_potential, package_versions
 
@@ -121,16 +121,53 @@ def load(
         data = load_data_set(iter_frames(pool), potential, strict=strict, progress=progress)
         if not with_kernel:
             return data, None, potential
-        kernel = make_kernel(
+        data, kernel = make_kernel(
             data,
             potential,
             choice.representation,
             options=choice.options,
             normalise=choice.normalise,
             batch_atoms=choice.batch_atoms,
+            strict=strict,
             progress=progress,
         )
     return data, kernel, potential
+
+
+def read_usable(
+    specs: Sequence[str], potential: Potential | None, *, option: str, enabled: bool
+) -> list[Frame]:
+    """Read the structures that a model can take, and say what was set aside.
+
+    Args:
+        specs: As ``iter_frames`` takes them.
+        potential: The model; None checks the structures alone.
+        option: Of the command line, for messages.
+        enabled: Whether to say it.
+
+    Raises:
+        ArgumentError: There are structures, and none can be taken.
+        ReadError: A file cannot be read.
+    """
+    screen = Screen(None if potential is None else potential.graph_builder)
+    kept: list[Frame] = []
+    reasons: Counter[str] = Counter()
+    for frame in iter_frames(specs):
+        found = screen.check_content(frame)
+        if found is None:
+            kept.append(frame)
+        else:
+            reasons[found.reason] += 1
+    if reasons and not kept:
+        raise ArgumentError(f"{option} has no structure that can be used: {_count(reasons)}")
+    if reasons and enabled:
+        console.say(f"{option}: {_count(reasons)}")
+    return kept
+
+
+def _count(reasons: Counter[str]) -> str:
+    listed = ", ".join(f"{n} {name}" for name, n in reasons.most_common())
+    return f"set aside {reasons.total()}: {listed}"
 
 
 def describe(
@@ -169,8 +206,7 @@ def say_set_aside(data: DataSet) -> str | None:
     """Return a line on what was set aside; None if nothing was."""
     if not data.screened:
         return None
-    reasons = Counter(item.reason for item in data.screened).most_common()
-    return f"set aside {len(data.screened)}: " + ", ".join(f"{n} {name}" for name, n in reasons)
+    return _count(Counter(item.reason for item in data.screened))
 
 
 def check_targets(targets: Sequence[Path], inputs: Sequence[str]) -> None:

@@ -15,6 +15,7 @@ from labelwise.campaign.inputs import find_model
 from labelwise.campaign.state import MODEL, CampaignState, read_state
 from labelwise.cli import console, options
 from labelwise.cli.app import app
+from labelwise.cli.data_sets import read_usable
 from labelwise.diagnostics.geometry_pictures import draw_distances, draw_frames, draw_matrices
 from labelwise.diagnostics.geometry_report import (
     DATA,
@@ -40,7 +41,7 @@ from labelwise.diagnostics.geometry_study import (
 from labelwise.errors import ArgumentError, MissingDependencyError, ReadError, WriteError
 from labelwise.potentials import Potential, load_potential
 from labelwise.representations import RepresentationOptions
-from labelwise.structures import Frame, Screen, iter_frames, write_text
+from labelwise.structures import Frame, write_text
 from labelwise.summary import describe_potential, package_versions, to_json
 
 DEFAULT_KERNELS = "activation,ntk-e,activation-random,ntk-random,soap,morgan"
@@ -132,7 +133,8 @@ def geometry(
     wants_model = any(needs_model(name, settings) for name in names)
     if wants_model and not models.specs:
         raise ArgumentError(f"--kernels {kernels} needs a model; give --model or --campaign")
-    frames = _screen(pool, models.load(0) if wants_model else None, say=is_talkative)
+    potential = models.load(0) if wants_model else None
+    frames = read_usable(pool, potential, option="--pool", enabled=is_talkative)
     sample, order_by = _sample(frames, group_by, order_by, max_structures, say=not quiet)
     with console.show_progress(enabled=is_talkative) as progress:
         study = study_geometry(
@@ -273,31 +275,6 @@ def _parse_rounds(words: str | None, state: CampaignState) -> list[int]:
             )
         found.append(int(word))
     return list(dict.fromkeys(found))
-
-
-def _screen(pool: Sequence[str], potential: Potential | None, *, say: bool) -> list[Frame]:
-    """Return the structures that can be compared, and say what was set aside."""
-    elements = None if potential is None else potential.elements
-    screen = Screen(elements, None if potential is None else potential.cutoff)
-    kept, reasons = [], []
-    for frame in iter_frames(pool):
-        found = screen.check_content(frame)
-        if found is None:
-            kept.append(frame)
-        else:
-            reasons.append(found.reason)
-    if not kept:
-        raise ArgumentError(
-            "--pool has no structure that can be compared"
-            + (f"; set aside: {_count(reasons)}" if reasons else "")
-        )
-    if reasons and say:
-        console.say(f"set aside: {_count(reasons)}")
-    return kept
-
-
-def _count(words: Sequence[str]) -> str:
-    return ", ".join(f"{word} {words.count(word)}" for word in sorted(set(words)))
 
 
 def _sample(

@@ -312,7 +312,7 @@ def _note_force_std(
 
     What the selection set aside of the labelled structures is left out here, too.
     """
-    screen = Screen(potential.elements, potential.cutoff)
+    screen = Screen(potential.graph_builder)
     labelled = [frame.atoms for frame in iter_frames(train) if screen.check_train(frame) is None]
     found = predict_force_uncertainty(
         chosen,

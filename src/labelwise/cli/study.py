@@ -12,6 +12,7 @@ from rich.table import Table
 
 from labelwise.cli import console, options
 from labelwise.cli.app import app
+from labelwise.cli.data_sets import read_usable
 from labelwise.errors import ArgumentError, MissingDependencyError
 from labelwise.experiments import WeightStudy, WeightStudySettings, study_weights
 from labelwise.experiments.weight_report import (
@@ -30,7 +31,6 @@ from labelwise.experiments.weight_results import DEFAULT_WEIGHTS
 from labelwise.part_store import without_nan
 from labelwise.potentials import PARAMETER_BLOCKS, Potential, load_potential
 from labelwise.selection.joint_posterior import DEFAULT_JOINT_REGULARISATION
-from labelwise.structures import iter_frames, read_structures
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
 from labelwise.summary import describe_potential, package_versions, to_json
 
@@ -169,7 +169,6 @@ def study_weight(
         energy_key=energy_key,
         forces_key=forces_key,
     )
-    frames = list(iter_frames(pool))
     is_talkative = not (quiet or as_json)
     with console.show_status("loading the model", enabled=is_talkative):
         potential = load_potential(
@@ -179,15 +178,21 @@ def study_weight(
             head=head,
             trust=trust_model,
         )
+    files = {"pool": pool, "train": train or [], "valid": valid or [], "test": test or []}
+    frames = {
+        role: read_usable(names, potential, option=f"--{role}", enabled=not quiet) if names else []
+        for role, names in files.items()
+    }
+    atoms = {role: [frame.atoms for frame in found] for role, found in frames.items()}
     with console.show_progress(enabled=is_talkative) as progress:
         study = study_weights(
             potential,
-            [frame.atoms for frame in frames],
+            atoms["pool"],
             settings,
-            train=read_structures(train) if train else [],
-            valid=read_structures(valid) if valid else [],
-            test=read_structures(test) if test else [],
-            pool_sources=[frame.source for frame in frames],
+            train=atoms["train"],
+            valid=atoms["valid"],
+            test=atoms["test"],
+            pool_sources=[frame.source for frame in frames["pool"]],
             folder=out,
             force=force,
             batch_atoms=batch_atoms,

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from ase import Atoms
 from jaxtyping import Bool, Int64
 
-from labelwise.errors import ArgumentError, ScreeningError, StructureError
-from labelwise.kernel_building import build_kernels
+from labelwise.errors import ArgumentError, ScreeningError
+from labelwise.kernel_building import collect_rows
 from labelwise.kernels import Kernel
 from labelwise.potentials.base import Potential
-from labelwise.representations import RepresentationOptions
+from labelwise.representations import RepresentationOptions, iter_features, make_representation
 from labelwise.structures import DuplicateIndex, Frame, Screen, Screened, Source
+from labelwise.structures.screening import NON_FINITE, NON_FINITE_DETAIL
 from labelwise.timing import ProgressCallback, ignore_progress
 
 
@@ -53,6 +54,39 @@ class DataSet:
         """Whether an equal structure comes before, (n,) bool."""
         repeat: np.ndarray = self.first_equal != np.arange(len(self))
         return repeat
+
+    def without(self, places: Sequence[int], reason: str, detail: str) -> DataSet:
+        """Return the set with some more structures set aside.
+
+        Args:
+            places: Positions of the structures.
+            reason: Why, see ``Screen``.
+            detail: The same in words.
+        """
+        gone = np.zeros(len(self), dtype=bool)
+        gone[list(places)] = True
+        kept = np.flatnonzero(~gone)
+        first: dict[int, int] = {}
+        found = [
+            Screened("pool", int(self.indices[i]), self.sources[i], reason, detail) for i in places
+        ]
+        pairs = [*zip(self.screened, self.aside, strict=True)]
+        pairs += zip(found, (self.structures[i] for i in places), strict=True)
+        pairs.sort(key=lambda pair: pair[0].index)
+        return DataSet(
+            structures=tuple(self.structures[i] for i in kept),
+            sources=tuple(self.sources[i] for i in kept),
+            indices=self.indices[kept],
+            first_equal=np.array(
+                [
+                    first.setdefault(old, new)
+                    for new, old in enumerate(self.first_equal[kept].tolist())
+                ],
+                dtype=np.int64,
+            ),
+            aside=tuple(atoms for _, atoms in pairs),
+            screened=tuple(item for item, _ in pairs),
+        )
 
     def groups(self, key: str, *, required: bool = False) -> list[str]:
         """Return the group of every structure, its value of an info key.
@@ -99,17 +133,14 @@ def load_data_set(
         ScreeningError: ``strict``, and a structure would be set aside.
         ReadError: Raised by the stream itself.
     """
-    screen = Screen(
-        None if potential is None else potential.elements,
-        None if potential is None else potential.cutoff,
-    )
+    screen = Screen(None if potential is None else potential.graph_builder)
     seen = DuplicateIndex()
     kept: list[Frame] = []
     aside: list[Atoms] = []
     screened: list[Screened] = []
     first_equal: list[int] = []
     for n_done, frame in enumerate(frames, start=1):
-        found = _find_fault(frame, screen, potential)
+        found = screen.check_content(frame)
         if found is None:
             equal = seen.find(frame.atoms)
             first_equal.append(len(kept) if equal is None else equal)
@@ -118,19 +149,11 @@ def load_data_set(
             kept.append(frame)
         else:
             if strict:
-                raise ScreeningError(
-                    f"{found.source}: {found.reason} ({found.detail}); "
-                    "without --strict such structures are set aside"
-                )
+                raise ScreeningError(found.explain_strict())
             screened.append(found)
             aside.append(frame.atoms)
         progress("read pool", n_done, None)
-    if not kept:
-        raise ArgumentError(
-            f"there is nothing to work on: {len(screened)} structures were read and all set aside"
-            + (f", the first as {screened[0].reason} ({screened[0].detail})" if screened else "")
-        )
-    return DataSet(
+    data = DataSet(
         structures=tuple(frame.atoms for frame in kept),
         sources=tuple(frame.source for frame in kept),
         indices=np.array([frame.index for frame in kept], dtype=np.int64),
@@ -138,6 +161,8 @@ def load_data_set(
         aside=tuple(aside),
         screened=tuple(screened),
     )
+    _refuse(data, strict=strict)
+    return data
 
 
 def make_kernel(
@@ -148,9 +173,10 @@ def make_kernel(
     options: RepresentationOptions | None = None,
     normalise: str = "cosine",
     batch_atoms: int | None = None,
+    strict: bool = False,
     progress: ProgressCallback = ignore_progress,
-) -> Kernel:
-    """Return the kernel of a data set's structures, (n,), dimensionless.
+) -> tuple[DataSet, Kernel]:
+    """Make the kernel of a data set; structures whose features are not finite are set aside.
 
     Args:
         data: The data set.
@@ -159,36 +185,38 @@ def make_kernel(
         options: Of the representation; None for the defaults.
         normalise: ``cosine`` or ``none``, see ``build_kernels``.
         batch_atoms: Atoms evaluated at once.
+        strict: Whether a structure that is set aside is an error.
         progress: Called as ``progress("represent pool", done, total)``.
 
+    Returns:
+        The data set without those structures, n of them, and its kernel, (n,), dimensionless.
+
     Raises:
-        ArgumentError: An unknown name, an option out of range, or a model is needed.
-        StructureError: A structure whose features are not finite.
+        ArgumentError: An unknown name, an option out of range, a model is needed, or no
+            structures are left.
+        ScreeningError: ``strict``, and a structure would be set aside.
     """
-    report: Callable[[int], None] = lambda done: progress("represent pool", done, len(data))  # noqa: E731
-    (kernel,) = build_kernels(
-        [data.structures],
-        potential,
-        representation,
-        options=options,
-        normalise=normalise,
-        batch_atoms=batch_atoms,
-        progress=report,
-    )
-    return kernel
+    chosen = make_representation(representation, options)
+    rows = collect_rows(chosen, potential, 1, normalise=normalise)
+    finite: list[bool] = []
+    for chunk in iter_features(data.structures, potential, chosen, batch_atoms=batch_atoms):
+        finite += rows.add(0, chunk).tolist()
+        progress("represent pool", len(finite), len(data))
+    broken = [place for place, is_finite in enumerate(finite) if not is_finite]
+    if broken:
+        data = data.without(broken, NON_FINITE, NON_FINITE_DETAIL)
+        _refuse(data, strict=strict)
+    (kernel,) = rows.to_kernels()
+    return data, kernel
 
 
-def _find_fault(frame: Frame, screen: Screen, potential: Potential | None) -> Screened | None:
-    found = screen.check_content(frame)
-    if found is not None:
-        return found
-    if len(frame.atoms) == 1 and not frame.atoms.pbc.any():
-        detail = "a single atom without neighbours"
-        return Screened("pool", frame.index, frame.source, "isolated-atom", detail)
-    if potential is None:
-        return None
-    try:
-        potential.graph_builder.charge_and_spin(frame.atoms)
-    except StructureError as error:
-        return Screened("pool", frame.index, frame.source, "unknown-charge", str(error))
-    return None
+def _refuse(data: DataSet, *, strict: bool) -> None:
+    """Raise for a set with structures set aside where none may be, or with no others."""
+    if strict and data.screened:
+        raise ScreeningError(data.screened[0].explain_strict())
+    if len(data) == 0:
+        first = data.screened[0] if data.screened else None
+        raise ArgumentError(
+            f"there is nothing to work on: {data.n_read} structures were read and all set aside"
+            + ("" if first is None else f", the first as {first.reason} ({first.detail})")
+        )

@@ -20,6 +20,7 @@ from labelwise.potentials.batching import map_ahead, map_graphs
 from labelwise.potentials.graphs import Graph
 from labelwise.representations import ModelRepresentation, is_finite
 from labelwise.structures.reading import RawFrame
+from labelwise.structures.screening import NON_FINITE, NON_FINITE_DETAIL
 
 #: Frames that a process prepares at once.
 _FRAMES_AHEAD = 64
@@ -75,7 +76,7 @@ class Extractor:
         self._potential = potential
         self._representation = representation
         self._batch_atoms = batch_atoms
-        self._preparer = Preparer(potential.graph_builder, potential.cutoff, group_by=group_by)
+        self._preparer = Preparer(potential.graph_builder, group_by=group_by)
         self._workers = workers
         self._pool: ProcessPoolExecutor | None = None
 
@@ -97,11 +98,13 @@ class Extractor:
         rows = self._represent(lot, frames)
         represented_s = time.perf_counter()
         finite = is_finite(rows)
-        for place in itertools.compress(lot.fresh, ~finite):
-            detail = "the model gives features that are not finite"
-            lot.items[place] = replace(
-                lot.items[place], key=None, reason="non-finite-features", detail=detail
-            )
+        broken = {lot.items[place].key for place in itertools.compress(lot.fresh, ~finite)}
+        lot.items = [
+            replace(item, key=None, reason=NON_FINITE, detail=NON_FINITE_DETAIL)
+            if item.key in broken
+            else item
+            for item in lot.items
+        ]
         self._write(rows[finite], [lot.items[p] for p in itertools.compress(lot.fresh, finite)])
         return Extracted(
             tuple(lot.items),

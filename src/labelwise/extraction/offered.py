@@ -12,6 +12,7 @@ from labelwise.extraction.preparing import KEY_BYTES, Prepared
 from labelwise.structures import Source
 from labelwise.structures.identity import Fingerprint
 from labelwise.structures.repeats import Fingerprints
+from labelwise.structures.screening import NON_FINITE
 
 _NO_PRINT = Fingerprint(bytes(16), 0, np.zeros(8))
 
@@ -49,6 +50,12 @@ class Offered:
         """Mark the frames that were not set aside."""
         mask = np.ones(len(self), dtype=bool)
         mask[list(self.set_aside)] = False
+        return mask
+
+    def passing(self) -> Bool[np.ndarray, " n"]:
+        """Mark the frames that passed the screen, whether or not their features are finite."""
+        mask = np.ones(len(self), dtype=bool)
+        mask[[place for place, why in self.set_aside.items() if why[0] != NON_FINITE]] = False
         return mask
 
     @classmethod

@@ -48,13 +48,12 @@ class Preparer:
 
     Args:
         builder: The model's.
-        cutoff: The model's, Å.
         group_by: An info key whose value is passed on.
     """
 
-    def __init__(self, builder: GraphBuilder, cutoff: float, *, group_by: str | None) -> None:
+    def __init__(self, builder: GraphBuilder, *, group_by: str | None) -> None:
         self._builder = builder
-        self._screen = Screen(builder.elements, cutoff)
+        self._screen = Screen(builder)
         self._group_by = group_by
 
     def prepare(self, frames: Sequence[RawFrame]) -> list[Prepared]:
@@ -75,13 +74,10 @@ class Preparer:
         if found is not None:
             return Prepared(*place, reason=found.reason, detail=found.detail, group=group)
         try:
-            state = self._builder.charge_and_spin(atoms)
-        except StructureError as error:
-            return Prepared(*place, reason="unknown-charge", detail=str(error), group=group)
-        try:
             graph = self._builder(atoms)
         except StructureError as error:
             raise StructureError(f"{frame.source}: {error}") from error
+        state = (graph.charge, graph.spin)
         return Prepared(*place, make_key(atoms, state), make_fingerprint(atoms), graph, group=group)
 
 

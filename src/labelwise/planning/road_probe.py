@@ -145,7 +145,7 @@ def probe_road(
         n_atoms=n_atoms,
         kept_fraction=len(kept.sources) / max(1, kept.n_read),
         screen_s_per_atom=_seconds(road.watch, "screen") / max(1, n_atoms_read),
-        represent_s_per_atom=_seconds(road.watch, "represent") / max(1, n_atoms),
+        represent_s_per_atom=_seconds(road.watch, "represent pool") / max(1, n_atoms),
         graph_s_per_atom=_time_graphs(counted, set(kept.indices), potential, _GRAPH_PART * seconds)
         if sampler is not None
         else 0.0,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols
 from ase.geometry import complete_cell
 
+from labelwise.errors import StructureError
 from labelwise.structures.identity import DuplicateIndex
 from labelwise.structures.images import find_nearest_distance
 from labelwise.structures.reading import Frame, Source
@@ -20,6 +22,9 @@ MIN_DISTANCE = 0.4
 MAX_COORDINATE = 1e6
 #: A periodic cell flatter than this has no sensible neighbour list, Å.
 MIN_CELL_HEIGHT = 0.1
+#: The reason that is found by those who run the model.
+NON_FINITE = "non-finite-features"
+NON_FINITE_DETAIL = "the model gives features that are not finite"
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,29 @@ class Screened:
     source: Source
     reason: str
     detail: str
+
+    def explain_strict(self) -> str:
+        """Return in words why a strict run ends here."""
+        return (
+            f"{self.source}: {self.reason} ({self.detail}); "
+            "without --strict such structures are set aside"
+        )
+
+
+@runtime_checkable
+class ModelLimits(Protocol):
+    """Which structures a model can take; ``Potential.graph_builder`` says it."""
+
+    @property
+    def elements(self) -> Collection[int]:
+        """Atomic numbers that the model knows."""
+
+    @property
+    def cutoff(self) -> float:
+        """Radius of the model's neighbour list, Å."""
+
+    def charge_and_spin(self, atoms: Atoms) -> object:
+        """Raise ``StructureError`` for a charge or a spin that the model does not know."""
 
 
 class Screen:
@@ -61,7 +89,7 @@ class Screen:
     non-finite-features     the model gives NaN or infinity for it
     ======================  ======================================================
 
-    The last two are found by those who run the model, not by this class.
+    The last one is found by those who run the model, not by this class.
 
     An isolated atom is set aside in the pool because its label is an atomic reference
     energy, not a sample of a potential-energy surface; the same goes for atoms out of
@@ -69,22 +97,17 @@ class Screen:
     Duplicates among the labelled structures are kept: they are the user's.
     """
 
-    def __init__(
-        self,
-        elements: Collection[int] | None,
-        cutoff: float | None,
-        *,
-        min_distance: float = MIN_DISTANCE,
-    ) -> None:
+    def __init__(self, model: ModelLimits | None, *, min_distance: float = MIN_DISTANCE) -> None:
         """Set what a structure is held against.
 
         Args:
-            elements: Atomic numbers that the model knows; None for any.
-            cutoff: The model's cutoff, Å; None skips the check for neighbours.
+            model: The ``graph_builder`` of the potential that is to take the structures; None
+                for any elements, charges and spins, and no check for neighbours.
             min_distance: The least distance between two atoms, Å.
         """
-        self._elements = None if elements is None else frozenset(elements)
-        self._cutoff = cutoff
+        self._model = model
+        self._elements = None if model is None else frozenset(model.elements)
+        self._cutoff = None if model is None else model.cutoff
         self._min_distance = min_distance
         self._train = DuplicateIndex()
         self._pool = DuplicateIndex()
@@ -130,6 +153,7 @@ class Screen:
             or self._check_elements(atoms)
             or _check_cell(atoms)
             or self._check_distances(atoms)
+            or self._check_charge(atoms)
         )
 
     def _check_elements(self, atoms: Atoms) -> tuple[str, str] | None:
@@ -143,13 +167,23 @@ class Screen:
         )
         return "unknown-element", f"the model does not know {symbols}"
 
+    def _check_charge(self, atoms: Atoms) -> tuple[str, str] | None:
+        if self._model is None:
+            return None
+        try:
+            self._model.charge_and_spin(atoms)
+        except StructureError as error:
+            return "unknown-charge", str(error)
+        return None
+
     def _check_distances(self, atoms: Atoms) -> tuple[str, str] | None:
         nearest = _nearest_distance(atoms, self._min_distance, self._cutoff)
         if nearest < self._min_distance:
             return "atoms-too-close", f"two atoms at {nearest:.3f} Å"
-        if self._cutoff is not None and nearest > self._cutoff:
-            if len(atoms) == 1:
-                return "isolated-atom", "a single atom without neighbours"
+        is_out_of_reach = self._cutoff is not None and nearest > self._cutoff
+        if len(atoms) == 1 and (is_out_of_reach or not atoms.pbc.any()):
+            return "isolated-atom", "a single atom without neighbours"
+        if is_out_of_reach:
             return "no-neighbours", f"no two atoms within the model's {self._cutoff:g} Å"
         return None
 

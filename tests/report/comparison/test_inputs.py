@@ -82,17 +82,17 @@ def test_a_record_cannot_point_outside_its_study(with_data: Path, tmp_path: Path
 def test_samples_are_seeded_even_and_disjoint(tmp_path: Path) -> None:
     write_structures(tmp_path / "a.extxyz", make_structures(60))
     specs = [str(tmp_path / "a.extxyz")]
-    first = draw_frames(specs, Screen(None, None), 20, seed=1)
-    again = draw_frames(specs, Screen(None, None), 20, seed=1)
+    first = draw_frames(specs, Screen(None), 20, seed=1)
+    again = draw_frames(specs, Screen(None), 20, seed=1)
     assert [frame.index for frame in first] == [frame.index for frame in again]
     assert [frame.index for frame in first] == sorted({frame.index for frame in first})
-    screen = Screen(None, None)
+    screen = Screen(None)
     one = draw_frames(specs, screen, 30, seed=1)
     other = draw_frames(specs, screen, 60, seed=2)
     assert {frame.index for frame in one} | {frame.index for frame in other} == set(range(60))
     assert len(one) + len(other) == 60
     counts = np.zeros(60)
     for seed in range(300):
-        for frame in draw_frames(specs[:1], Screen(None, None), 6, seed=seed) if seed < 40 else ():
+        for frame in draw_frames(specs[:1], Screen(None), 6, seed=seed) if seed < 40 else ():
             counts[frame.index] += 1
     assert counts[30:].sum() == pytest.approx(120, abs=40)

@@ -168,7 +168,7 @@ class _Sample:
         key = json.dumps(specs)
         if key not in self._pools:
             potential = self.potential(cell)
-            screen = Screen(potential.elements, potential.cutoff)
+            screen = Screen(potential.graph_builder)
             n_pool = count_structures(specs, Path())
             step = max(1, n_pool // _N_SAMPLE)
             frames = (frame for i, frame in enumerate(iter_frames(specs)) if i % step == 0)

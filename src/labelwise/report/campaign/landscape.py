@@ -20,7 +20,7 @@ from labelwise.campaign.bench import Bench
 from labelwise.campaign.config import COMMITTEE_RULES, CampaignConfig
 from labelwise.campaign.seeds import derive_seed
 from labelwise.campaign.state import CampaignState
-from labelwise.errors import LabelwiseError, StructureError
+from labelwise.errors import LabelwiseError
 from labelwise.kernel_building import collect_rows
 from labelwise.kernels import Kernel, take
 from labelwise.labelling.encoding import decode_structure
@@ -175,7 +175,7 @@ def _gather(
     seed: int,
 ) -> _Gathered:
     """Read and screen the given training structures, the pool, and what is labelled."""
-    screen = Screen(potential.elements, potential.cutoff)
+    screen = Screen(potential.graph_builder)
     found = _Gathered()
     for frame in bench.given.train:
         if screen.check_train(frame) is None:
@@ -185,7 +185,7 @@ def _gather(
     try:
         for frame in bench.iter_pool(state):
             found.n_pool += 1
-            if screen.check_pool(frame) is None and _is_charge_known(potential, frame.atoms):
+            if screen.check_pool(frame) is None:
                 pool.append(_rename(state, frame))
             else:
                 found.n_screened += 1
@@ -217,14 +217,6 @@ def _labelled_frames(state: CampaignState) -> Iterator[Frame]:
 
 def _rename(state: CampaignState, frame: Frame) -> Frame:
     return Frame(frame.atoms, name_file(state, frame.source), frame.index)
-
-
-def _is_charge_known(potential: Potential, atoms: Atoms) -> bool:
-    try:
-        potential.graph_builder.charge_and_spin(atoms)
-    except StructureError:
-        return False
-    return True
 
 
 def _represent(

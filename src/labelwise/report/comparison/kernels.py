@@ -66,7 +66,7 @@ def measure_kernels(
         StructureError: A structure that the model cannot take.
         MissingDependencyError: A kernel needs a package that is not installed.
     """
-    screen = Screen(potential.elements, potential.cutoff)
+    screen = Screen(potential.graph_builder)
     frames = draw_frames(inputs.files_of("pool"), screen, LARGEST_DRAW, seed=inputs.asked.seed)
     if len(frames) < _LEAST_MEMBERS:
         raise ArgumentError(f"the pool {inputs.pool} has fewer than {_LEAST_MEMBERS} structures")

@@ -175,7 +175,7 @@ def _draw_sets(inputs: StudyInputs, potential: Potential, part: float) -> _Sets:
     sizes = [
         max(least, round(part * n)) for n, least in zip(LARGEST_SETS, _LEAST_SETS, strict=True)
     ]
-    screen = Screen(potential.elements, potential.cutoff)
+    screen = Screen(potential.graph_builder)
     seed = inputs.asked.seed
     drawn: dict[str, list[Frame]] = {}
     for number, role in enumerate(("valid", "test")):
