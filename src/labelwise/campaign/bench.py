@@ -12,14 +12,15 @@ from typing import Any
 from ase import Atoms
 
 from labelwise.campaign.datasets import GivenSets, iter_pool
-from labelwise.campaign.durable import append_line
+from labelwise.campaign.durable import append_line, write_json
 from labelwise.campaign.inputs import find_model
-from labelwise.campaign.state import JOURNAL, MODEL, CampaignState
+from labelwise.campaign.state import INVENTORY, JOURNAL, MODEL, CampaignState
 from labelwise.campaign.workshop import Workshop
 from labelwise.finetuning import Evaluation
 from labelwise.labelling.encoding import decode_structure
 from labelwise.potentials import Potential, load_potential
 from labelwise.structures import DuplicateIndex, Frame, Source
+from labelwise.structures.screening import NON_FINITE
 from labelwise.timing import ProgressCallback, ignore_progress
 
 _STATUS = Path("/proc/self/status")
@@ -83,6 +84,22 @@ class Bench:
         """Count the structures of the pool that can still be chosen."""
         n_used = len(state.labels) + len(state.failures) - int(self.inventory["n_used"])
         return int(self.inventory["n_usable"]) - n_used
+
+    def correct_count(self, state: CampaignState, n_too_many: int) -> None:
+        """Take structures from the inventory that proved to have features that are not finite.
+
+        The model is not run on the whole pool when the inventory is taken, so that they
+        count as usable until a selection needs them.
+
+        Args:
+            state: The campaign, in whose directory the inventory is written anew.
+            n_too_many: How many there are.
+        """
+        screened = dict(self.inventory["screened"])
+        screened[NON_FINITE] = screened.get(NON_FINITE, 0) + n_too_many
+        n_usable = int(self.inventory["n_usable"]) - n_too_many
+        self.inventory |= {"screened": screened, "n_usable": n_usable}
+        write_json(state.directory / INVENTORY, self.inventory)
 
     def train_frames(self, state: CampaignState) -> list[Frame]:
         """Return all that is trained on: the given structures, then the batches in order."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from labelwise.campaign.state import (
     CampaignState,
     read_state,
 )
+from labelwise.errors import ShortPoolError
 from labelwise.labelling import (
     CalculatorLabeller,
     CalculatorSpec,
@@ -112,14 +114,15 @@ def _further_picks(
     state: CampaignState, bench: Bench, missing: dict[str, int], n_list: int
 ) -> dict[str, Any]:
     path = further_picks_path(state.folder, n_list)
-    if not path.exists():
+    while not path.exists():
         left = bench.n_left(state)
         wanted = {}
         for role, n in missing.items():
             wanted[role] = min(n, left)
             left -= wanted[role]
         wanted = {role: n for role, n in wanted.items() if n > 0}
-        write_json(path, choose_candidates(state, bench, wanted, n_list=n_list))
+        with suppress(ShortPoolError):  # the count is corrected: fewer are wanted
+            write_json(path, choose_candidates(state, bench, wanted, n_list=n_list))
     return read_json(path)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from labelwise.campaign.errors import CampaignError
 from labelwise.campaign.inputs import shorten
 from labelwise.campaign.seeds import derive_seed
 from labelwise.campaign.state import PICKS, CampaignState
+from labelwise.errors import ShortPoolError
 from labelwise.selection.top import select_top
 from labelwise.structures import (
     DuplicateIndex,
@@ -56,7 +58,8 @@ def run_select(state: CampaignState, bench: Bench) -> None:
         LabelError: A structure of the pool that is to be tested on does not name its split.
     """
     wanted = _wanted(state, bench)
-    write_json(state.folder / PICKS, choose_candidates(state, bench, wanted, n_list=1))
+    with suppress(ShortPoolError):  # the count is corrected: again, or there is no round
+        write_json(state.folder / PICKS, choose_candidates(state, bench, wanted, n_list=1))
 
 
 def choose_candidates(
@@ -75,6 +78,10 @@ def choose_candidates(
         What ``picks.json`` holds: under ``wanted`` the sizes, under ``candidates`` for each
         role a list of pool index, file, frame, content hash and score; of a committee its
         ``rank_correlation``, see ``CommitteeScores``; and ``remarks``, see ``Acquisition``.
+
+    Raises:
+        ShortPoolError: The pool has fewer structures than the inventory counts; the inventory
+            is corrected.
     """
     excluded = bench.used_index(state)
     n_left = bench.n_left(state)
@@ -87,7 +94,11 @@ def choose_candidates(
         if state.config.selection.shortlist is not None:
             n_most = min(n_most, max(n_wanted, state.config.selection.shortlist))
         n_select = min(n_wanted + state.config.selection.n_reserve, n_most)
-        chosen, found = _choose(state, bench, role, n_select, excluded, n_list)
+        try:
+            chosen, found = _choose(state, bench, role, n_select, excluded, n_list)
+        except ShortPoolError as error:
+            bench.correct_count(state, n_left - error.n_left)
+            raise
         diagnosis |= found
         frames = read_sources([each.source for each in chosen])
         split_key = state.config.data.test.split_key if role == "test" else None
@@ -148,6 +159,12 @@ def _choose(
     train = bench.train_frames(state)
     if rule in COMMITTEE_RULES:
         scores = score_by_committee(state, bench, pool, train)
+        if len(scores.kept) < n_select:
+            raise ShortPoolError(
+                f"asked for {n_select} structures, but the committee can tell about "
+                f"{len(scores.kept)} only",
+                len(scores.kept),
+            )
         top = select_top(scores.score, n_select)
         pairs = zip(top.pool_idx.tolist(), top.score.tolist(), strict=True)
         found = {RANK_CORRELATION: scores.rank_correlation} if scores.rank_correlation else {}
