@@ -260,7 +260,7 @@ def test_rows_without_labels_are_refused_before_structures_are_read(
     [
         ("forces", b"1234567", "cannot be read after row 2"),
         ("forces", np.ones(3).tobytes(), r"row 3: forces: shape \(1, 3\)"),
-        ("positions", None, "row 3: positions: shape"),
+        ("positions", None, "row 3: positions are not numbers"),
         ("numbers", b"", "row 3: "),
         ("numbers", np.full(6, 200, np.int32).tobytes(), "row 3: atomic numbers are"),
         ("data", b"\x01", "row 3: data cannot be decoded"),

@@ -15,7 +15,7 @@ from ase.constraints import FixAtoms
 
 from labelwise.errors import ReadError
 from labelwise.structures.fixed_atoms import free_atoms
-from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
+from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY, as_real
 from labelwise.timing import ProgressCallback
 
 #: Largest force component that a data set may hold, eV/Å: more is a wrong unit or a crash.
@@ -342,7 +342,7 @@ def _info_of(entry: Entry) -> dict[str, Any]:
 
 def _floats(values: Any, shape: tuple[int, ...], what: str, where: str) -> np.ndarray:
     try:
-        array = np.asarray(values, dtype=np.float64)
+        array = as_real(values)
     except (TypeError, ValueError) as error:
         raise DataSetError(f"{where}: {what} are not numbers ({values!r:.40})") from error
     if array.shape != shape:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,8 @@ from labelwise.errors import LabelError
 
 DEFAULT_ENERGY_KEY = "REF_energy"
 DEFAULT_FORCES_KEY = "REF_forces"
+#: ASE's own, which it moves into a calculator on reading.
+ASE_KEYS = ("energy", "forces")
 
 
 @dataclass(frozen=True)
@@ -65,10 +69,10 @@ def get_energy(atoms: Atoms, where: str, key: str = DEFAULT_ENERGY_KEY) -> float
     Raises:
         LabelError: The key is missing, not one number or not finite.
     """
-    energy = np.asarray(_find(atoms, key, where), dtype=object)
+    energy = _as_floats(_find(atoms, key, where), key, where)
     if energy.size != 1:
         raise LabelError(f"{where}: label {key!r} has {energy.size} values, not one")
-    return float(_as_floats(energy.reshape(()), key, where))
+    return float(energy.reshape(()))
 
 
 def get_forces(
@@ -109,6 +113,74 @@ def require_label(atoms: Atoms, key: str, where: str) -> None:
     _as_floats(_find(atoms, key, where), key, where)
 
 
+def choose_keys(
+    structures: Iterable[Atoms], energy_key: str, forces_key: str
+) -> tuple[str, str] | None:
+    """Return the keys that some structures have their labels under.
+
+    Args:
+        structures: Structures with labels or without; not modified.
+        energy_key: Info key of the total energy.
+        forces_key: Array key of the forces.
+
+    Returns:
+        The keys as given where any structure has either; ``energy`` and ``forces`` where none
+        has, the defaults were given and any has either of ASE's own; else None.
+    """
+    given = (energy_key, forces_key)
+    allowed = [given]
+    if given == (DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY):
+        allowed.append(ASE_KEYS)
+    present = set[str]().union(*(_keys_of(atoms) for atoms in structures))
+    return next((keys for keys in allowed if not present.isdisjoint(keys)), None)
+
+
+def has_any(atoms: Atoms, keys: Iterable[str]) -> bool:
+    """Return whether a structure or its calculator's results have any of some keys."""
+    return not _keys_of(atoms).isdisjoint(keys)
+
+
+def say_keys(structures: Sequence[Atoms]) -> str:
+    """Return the keys of some structures that may be of energies or forces, in words."""
+    scalars, vectors = set[str](), set[str]()
+    for atoms in structures:
+        results = getattr(atoms.calc, "results", None) or {}
+        for key, value in (*atoms.info.items(), *atoms.arrays.items(), *results.items()):
+            shape = np.shape(value) if isinstance(value, np.ndarray) else ()
+            if shape == (len(atoms), 3):
+                vectors.add(str(key))
+            elif isinstance(value, Real) and not isinstance(value, bool):
+                scalars.add(str(key))
+    listed = [", ".join(sorted(found)[:12]) for found in (scalars, vectors - {"positions"})]
+    return f"numbers: {listed[0] or 'none'}; vectors of atoms: {listed[1] or 'none'}"
+
+
+def as_real(value: Any) -> np.ndarray:
+    """Return real numbers in float64.
+
+    Args:
+        value: A number or an array of them.
+
+    Raises:
+        TypeError: Truth values, text, complex numbers, dates, None, masked or other objects.
+        ValueError: Rows of different lengths, or a number that float64 cannot hold.
+    """
+    array = np.asarray(value)
+    is_real = array.dtype.kind in "iuf" and not np.ma.is_masked(value)
+    if array.dtype.kind == "O":
+        is_real = all(isinstance(each, Real) and not isinstance(each, bool) for each in array.flat)
+    if not is_real:
+        raise TypeError(f"expected real numbers, got {array.dtype}")
+    try:
+        return array.astype(np.float64, copy=False)
+    except OverflowError as error:
+        raise ValueError(str(error)) from error
+
+
+def _keys_of(atoms: Atoms) -> set[str]:
+    return {*atoms.info, *atoms.arrays, *(getattr(atoms.calc, "results", None) or {})}
+
+
 def _find(atoms: Atoms, key: str, where: str) -> Any:
     for place in (atoms.info, atoms.arrays):
         if key in place:
@@ -116,16 +188,21 @@ def _find(atoms: Atoms, key: str, where: str) -> Any:
     results = getattr(atoms.calc, "results", None) or {}
     if results.get(key) is not None:
         return results[key]
-    present = sorted({*atoms.info, *atoms.arrays, *results} - {"numbers", "positions"})
+    present = sorted(map(str, _keys_of(atoms) - {"numbers", "positions"}))
     listed = ", ".join(present[:12]) or "none"
-    raise LabelError(f"{where}: label {key!r} is missing; keys present: {listed}")
+    raise LabelError(
+        f"{where}: label {key!r} is missing; keys present: {listed}; name those of the labels "
+        "(energy_key and forces_key, --energy-key and --forces-key)"
+    )
 
 
 def _as_floats(value: Any, key: str, where: str) -> np.ndarray:
+    if value is None:
+        raise LabelError(f"{where}: label {key!r} is not finite (None)")
     try:
-        floats = np.asarray(value, dtype=np.float64)
+        floats = as_real(value)
     except (TypeError, ValueError) as error:
-        raise LabelError(f"{where}: label {key!r} is not numeric ({value!r:.40})") from error
+        raise LabelError(f"{where}: label {key!r} is no number ({value!r:.40})") from error
     if not np.isfinite(floats).all():
         raise LabelError(f"{where}: label {key!r} is not finite")
     return floats
