@@ -30,8 +30,9 @@ from labelwise.datasets.base import (
     LabelledStructure,
     make_structure,
 )
+from labelwise.datasets.units import check_units
 from labelwise.errors import ArgumentError, LabelwiseError, WriteError
-from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
+from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY, as_real
 
 _SUFFIXES = (".db", ".json")
 _JSON_HEAD = re.compile(rb'\s*\{\s*"(\d+|ids)"\s*:')
@@ -170,9 +171,12 @@ def find_labels(energy: Any, forces: Any, keys: Mapping[str, Any], where: str) -
             f"{where} has no {' and no '.join(missing)}; every row needs the energy and forces of "
             "a calculator, or REF_energy and REF_forces: label it or delete it"
         )
-    if not isinstance(energy, int | float | np.number):
-        raise DataSetError(f"{where}: the energy is {energy!r:.40}; expected a number, eV")
-    return float(energy), forces
+    try:
+        return float(as_real(energy)), forces
+    except (TypeError, ValueError) as error:
+        raise DataSetError(
+            f"{where}: the energy is {energy!r:.40}; expected a number, eV"
+        ) from error
 
 
 def structure_of_row(row: Row, entry: Entry, where: str) -> LabelledStructure:
@@ -268,7 +272,10 @@ class AseDatabase(DataFile):
             yield self._describe(position, row, keys, where)
 
     def iter_structures(self, wanted: Iterable[int] | None = None) -> Iterator[LabelledStructure]:
-        """Yield the wanted structures."""
+        """Yield the wanted structures; see ``check_units`` for their energies."""
+        return check_units(self._iter_unjudged(wanted), self._path)
+
+    def _iter_unjudged(self, wanted: Iterable[int] | None) -> Iterator[LabelledStructure]:
         for position, row in self._iter_places(wanted):
             where = self._name_place(row)
             keys = self._keys_of(row, where)

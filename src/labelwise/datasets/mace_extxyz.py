@@ -20,6 +20,7 @@ from labelwise.datasets.base import (
     make_structure,
 )
 from labelwise.datasets.frame_text import format_frame
+from labelwise.datasets.units import check_units
 from labelwise.errors import LabelError, WriteError
 from labelwise.structures.compression import strip_compression
 from labelwise.structures.extxyz import iter_frame_texts, parse_frame
@@ -52,7 +53,10 @@ class MaceExtxyz(DataFile):
             yield structure.entry
 
     def iter_structures(self, wanted: Iterable[int] | None = None) -> Iterator[LabelledStructure]:
-        """Yield the wanted structures."""
+        """Yield the wanted structures; see ``check_units`` for their energies."""
+        return check_units(self._iter_unjudged(wanted), self._path)
+
+    def _iter_unjudged(self, wanted: Iterable[int] | None) -> Iterator[LabelledStructure]:
         places = None if wanted is None else set(wanted)
         position = 0
         for frame, text in enumerate(iter_frame_texts(self._path)):

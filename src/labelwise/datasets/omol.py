@@ -20,7 +20,7 @@ from labelwise.datasets.ase_database import (
 )
 from labelwise.datasets.aselmdb import AselmdbRows, check_pages, restore, write_rows
 from labelwise.datasets.base import DataFile, DataSetError, Entry, Format, LabelledStructure
-from labelwise.datasets.units import check_total_energy
+from labelwise.datasets.units import check_total_energy, check_units
 from labelwise.errors import ArgumentError
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
 
@@ -61,6 +61,9 @@ class OmolData(DataFile):
 
     def iter_structures(self, wanted: Iterable[int] | None = None) -> Iterator[LabelledStructure]:
         """Yield the wanted structures; other rows are not even decompressed."""
+        return check_units(self._iter_unjudged(wanted), self._path)
+
+    def _iter_unjudged(self, wanted: Iterable[int] | None) -> Iterator[LabelledStructure]:
         for position, file, number, raw in self._iter_raw(wanted):
             where = f"{file}: row {number}"
             keys = _keys_of(raw, where)

@@ -1,44 +1,23 @@
-"""Telling a wrong unit of energy from the numbers alone, where that can be done."""
+"""Refusing data sets whose energies are in another unit than eV."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
-from ase.units import Hartree, kcal, kJ, mol
+from labelwise.datasets.base import DataSetError, LabelledStructure
+from labelwise.errors import LabelError
+from labelwise.structures.energy_units import EnergyUnits, expect_energy, name_unit
+from labelwise.structures.labels import DEFAULT_ENERGY_KEY
 
-from labelwise.datasets.base import DataSetError
-
-#: Of neutral atoms with all electrons, E = -0.768745 Z^(7/3) + Z^2 / 2 - 0.2699 Z^(5/3) hartree
-#: (Thomas-Fermi with Scott's and Schwinger's corrections).
-_SERIES = ((-0.768745, 7 / 3), (0.5, 2.0), (-0.2699, 5 / 3))
-#: Up to krypton, where effective core potentials begin in the usual basis sets.
-_LAST_WITHOUT_CORE = 36
-#: Other units that total energies come in, in eV⁻¹.
-_OTHER_UNITS = {
-    "hartree": 1 / Hartree,
-    "kcal/mol": mol / kcal,
-    "kJ/mol": mol / kJ,
-    "meV": 1000.0,
-    "eV taken for hartree": Hartree,
-}
-#: Of the estimate; in no other unit does an energy lie between.
-_LEAST_IN_EV, _MOST_IN_EV = 0.1, 10.0
-#: By how much the energies of molecules differ from the estimate for neutral atoms, at most.
-_DEVIATION = 0.12
-
-_NEUTRAL_ATOMS = np.array(
-    [
-        Hartree * sum(coefficient * charge**power for coefficient, power in _SERIES)
-        for charge in range(_LAST_WITHOUT_CORE + 1)
-    ]
-)
+#: Structures after which a stream is judged, beside its end.
+_FIRST = 100
 
 
 def check_total_energy(numbers: Any, energy: float, where: str) -> None:
     """Refuse what looks like a total energy with all electrons in another unit than eV.
 
-    Energies of valence electrons alone, as semi-empirical methods give them, are taken.
+    It is for formats whose energies count all electrons; see ``check_units`` for others.
 
     Args:
         numbers: (n,) integers, atomic numbers; elements beyond krypton are not judged.
@@ -46,22 +25,39 @@ def check_total_energy(numbers: Any, energy: float, where: str) -> None:
         where: File and structure, for the message.
 
     Raises:
-        DataSetError: It is within 12 % of what neutral atoms have in another unit.
-
-    Source: J. Schwinger, *Phys. Rev. A* 22, 1827 (1980), for the energies of atoms.
+        DataSetError: It is about what neutral atoms have in another unit.
     """
-    charges = np.asarray(numbers)
-    if charges.max() > _LAST_WITHOUT_CORE:
-        return
-    expected = float(_NEUTRAL_ATOMS[charges].sum())
-    if _LEAST_IN_EV < energy / expected < _MOST_IN_EV:
-        return
-    deviations = {
-        unit: abs(energy / (expected * per_ev) - 1.0) for unit, per_ev in _OTHER_UNITS.items()
-    }
-    unit = min(deviations, key=deviations.__getitem__)
-    if deviations[unit] < _DEVIATION:
+    unit = name_unit(numbers, energy)
+    if unit not in (None, "eV"):
         raise DataSetError(
             f"{where}: a total energy of {energy:.6g} eV, where neutral atoms have about "
-            f"{expected:.4g} eV: it looks like an energy in {unit}; convert it"
+            f"{expect_energy(numbers):.4g} eV: it looks like an energy in {unit}; convert it"
         )
+
+
+def check_units(structures: Iterator[LabelledStructure], path: Any) -> Iterator[LabelledStructure]:
+    """Yield structures of any method, and judge their energies together.
+
+    Args:
+        structures: Of one file; judged after the first hundred and at the end.
+        path: The file, for messages.
+
+    Raises:
+        DataSetError: The energies are in another unit than eV, as ``EnergyUnits`` tells it.
+    """
+    units = EnergyUnits("the energy")
+    for n_done, structure in enumerate(structures, start=1):
+        arrays = structure.arrays
+        energy = arrays.info[DEFAULT_ENERGY_KEY]
+        units.add(arrays.numbers, energy, structure.entry.name, arrays.info)
+        if n_done == _FIRST:
+            _check(units, path)
+        yield structure
+    _check(units, path)
+
+
+def _check(units: EnergyUnits, path: Any) -> None:
+    try:
+        units.check()
+    except LabelError as error:
+        raise DataSetError(f"{path}: {error}") from error
