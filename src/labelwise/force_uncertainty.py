@@ -8,7 +8,6 @@ on structures that took no part.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -16,14 +15,12 @@ from os import PathLike
 import numpy as np
 import torch
 from ase import Atoms
-from jaxtyping import Float, Float64
-from torch import Tensor
+from jaxtyping import Float64
 
 from labelwise.errors import ArgumentError
 from labelwise.potentials import as_potential
 from labelwise.potentials.base import Potential
-from labelwise.potentials.batching import map_batches
-from labelwise.potentials.graphs import Batch
+from labelwise.potentials.batching import predict_structures
 from labelwise.representations import RepresentationOptions
 from labelwise.representations.joint_rows import iter_row_sets
 from labelwise.representations.row_sets import RowScales, RowSets, join_row_sets
@@ -150,20 +147,8 @@ def _force_errors(
 ) -> list[Float64[np.ndarray, "_ 3"]]:
     """Return predicted minus true forces of each structure, eV/Å."""
     true = [get_forces(atoms, f"structure {i}", key) for i, atoms in enumerate(structures)]
-
-    def predict(batch: Batch) -> Float[Tensor, "n m 3"]:
-        """Predict a batch, forces filled up with zeros to the largest structure."""
-        forces = potential.predict(batch).forces
-        pieces = torch.split(torch.zeros(0) if forces is None else forces, list(batch.atom_counts))
-        return torch.nn.utils.rnn.pad_sequence(list(pieces), batch_first=True)
-
-    padded = itertools.chain.from_iterable(
-        map_batches(potential, structures, predict, batch_atoms=batch_atoms)
-    )
-    return [
-        force[: len(label)].double().numpy() - label
-        for force, label in zip(padded, true, strict=True)
-    ]
+    _, forces = predict_structures(potential, structures, batch_atoms=batch_atoms)
+    return [force - label for force, label in zip(forces, true, strict=True)]
 
 
 def left_out_force_variances(

@@ -14,8 +14,10 @@ from functools import partial
 from multiprocessing import get_context
 from typing import TypeVar
 
+import numpy as np
 import torch
 from ase import Atoms
+from jaxtyping import Float64
 
 from labelwise.errors import ArgumentError, OutOfMemoryError, StructureError
 from labelwise.potentials.base import Potential
@@ -67,6 +69,41 @@ def map_batches(
     check_batch_atoms(batch_atoms)
     graphs = build_graphs(potential.graph_builder, structures, workers=workers)
     return map_graphs(potential, graphs, function, batch_atoms=batch_atoms, progress=progress)
+
+
+def predict_structures(
+    potential: Potential, structures: Sequence[Atoms], *, batch_atoms: int | None = None
+) -> tuple[Float64[np.ndarray, " n"], list[Float64[np.ndarray, "_ 3"]]]:
+    """Predict energies and forces of many structures.
+
+    Args:
+        potential: It predicts.
+        structures: n structures; not modified.
+        batch_atoms: Atoms per batch.
+
+    Returns:
+        (n,) eV, and (n_atoms_i, 3) each, eV/Å.
+
+    Raises:
+        ArgumentError: batch_atoms < 1.
+        StructureError: a structure that the potential cannot take, with its place.
+        OutOfMemoryError: one structure alone does not fit, with its place.
+    """
+
+    def predict(batch: Batch) -> torch.Tensor:
+        """Predict a batch, (n, 1 + m, 3): energy and forces up to the largest structure."""
+        found = potential.predict(batch)
+        forces = torch.zeros(0) if found.forces is None else found.forces
+        rows = torch.nn.utils.rnn.pad_sequence(
+            list(torch.split(forces, list(batch.atom_counts))), batch_first=True
+        )
+        energies = found.energies[:, None, None].expand(-1, 1, 3)
+        return torch.cat((energies.to(rows), rows), dim=1)
+
+    parts = map_batches(potential, structures, predict, batch_atoms=batch_atoms)
+    rows = [row.double().numpy() for row in itertools.chain.from_iterable(parts)]
+    forces = [row[1 : 1 + len(atoms)] for row, atoms in zip(rows, structures, strict=True)]
+    return np.array([row[0, 0] for row in rows], dtype=np.float64), forces
 
 
 def map_graphs(
