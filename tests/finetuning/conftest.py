@@ -45,7 +45,7 @@ def label(structures: list[Atoms], teacher: Potential, *, offsets: dict[int, flo
     return structures
 
 
-OFFSETS = {1: -3.0, 6: -40.0, 8: -75.0}
+OFFSETS = {1: -3.0, 6: -50.0, 8: -90.0}
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float64, Int64
 from labelwise.errors import ArgumentError, LabelError, StructureError
 from labelwise.potentials import Graph, GraphBuilder
 from labelwise.structures import Labels, get_labels
+from labelwise.structures.energy_units import EnergyUnits
 from labelwise.structures.fixed_atoms import free_atoms
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
 
@@ -65,7 +66,7 @@ def prepare_labelled(
     Raises:
         ArgumentError: not as many sources as structures.
         LabelError: a label that is missing, not finite, or a zero that stands for a missing
-            one, with file and frame.
+            one, with file and frame; or energies in another unit than eV.
         StructureError: a structure that the potential cannot take, with file and frame.
     """
     if sources is not None and len(sources) != len(structures):
@@ -74,15 +75,18 @@ def prepare_labelled(
             "allowed is one each"
         )
     graphs, labels = [], []
+    units = EnergyUnits(f"label {energy_key!r}", f"{role} structures")
     for i, atoms in enumerate(structures):
         where = f"{role} structure {i} ({atoms.get_chemical_formula()})"
         where = where if sources is None else f"{where} from {sources[i]}"
         labels.append(get_labels(atoms, where, energy_key=energy_key, forces_key=forces_key))
         _refuse_zeros(atoms, labels[-1], where, energy_key, forces_key)
+        units.add(atoms.numbers, labels[-1].energy, where, atoms.info)
         try:
             graphs.append(builder(atoms))
         except StructureError as error:
             raise StructureError(f"{where}: {error}") from error
+    units.check()
     _refuse_all_zero_forces(labels, role, forces_key)
     energies = np.array([label.energy for label in labels], dtype=np.float64)
     counts = np.array([graph.n_atoms for graph in graphs], dtype=np.int64)

@@ -16,6 +16,7 @@ from labelwise.finetuning.labelled import LabelledSet, prepare_labelled, require
 from labelwise.finetuning.loop import EpochRecord, Loop
 from labelwise.finetuning.recipe import Recipe, resolve_schedule
 from labelwise.finetuning.references import choose_references
+from labelwise.finetuning.suspicions import suspect_labels
 from labelwise.finetuning.trainable import (
     copy_potential,
     get_reference_energies,
@@ -115,6 +116,7 @@ def finetune(
     keys = {"energy_key": energy_key, "forces_key": forces_key}
     builder = source.graph_builder
     labelled = prepare_labelled(builder, train, role="training", sources=train_sources, **keys)
+    suspicions = suspect_labels(source, labelled, train, train_sources)
     held_out = prepare_labelled(builder, valid, role="validation", sources=valid_sources, **keys)
     if fixed_forces == "exclude" and held_out.n_structures:
         require_free_atoms(held_out, "validation")
@@ -135,7 +137,7 @@ def finetune(
         history=tuple(loop.history),
         best_epoch=loop.best_epoch,
         reference_energies=_by_symbol(work, labelled, held_out),
-        messages=(*choice.messages, *loop.messages),
+        messages=(*suspicions, *choice.messages, *loop.messages),
         n_updates=loop.n_updates,
         seconds=time.perf_counter() - begin,
     )

@@ -1,0 +1,52 @@
+"""What labels look like beside a pretrained model, before anything is fitted to them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from ase import Atoms
+
+from labelwise.finetuning.evaluation import predict_graphs
+from labelwise.finetuning.labelled import LabelledSet
+from labelwise.finetuning.trainable import interaction_view
+from labelwise.potentials.mace import MacePotential
+from labelwise.structures.convergence import say_unconverged
+from labelwise.structures.label_judging import judge_labels
+from labelwise.structures.labels import Labels
+
+#: Structures that are looked at, evenly spread: enough for a tenth of them to be seen.
+_MOST = 100
+
+
+def suspect_labels(
+    potential: MacePotential,
+    labelled: LabelledSet,
+    structures: Sequence[Atoms],
+    sources: Sequence[object] | None,
+) -> tuple[str, ...]:
+    """Tell labels that look like gradients, another unit or unconverged calculations.
+
+    Args:
+        potential: As it starts.
+        labelled: The training set, n structures; at most a hundred are held against the model.
+        structures: The same structures.
+        sources: Where each came from, (n,); None for their places.
+
+    Returns:
+        What was noticed, in plain words.
+    """
+    n = labelled.n_structures
+    idx = np.unique(np.linspace(0, n - 1, min(n, _MOST)).round().astype(np.int64)).tolist()
+    energies, forces = predict_graphs(
+        interaction_view(potential), [labelled.graphs[i] for i in idx]
+    )
+    judged = judge_labels(
+        [structures[i] for i in idx],
+        [Labels(float(labelled.energies[i]), labelled.forces[i]) for i in idx],
+        energies,
+        forces,
+        [f"training structure {i}" if sources is None else sources[i] for i in idx],
+    )
+    unconverged = say_unconverged(structures, sources)
+    return judged.messages if unconverged is None else (unconverged, *judged.messages)
