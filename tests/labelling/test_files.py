@@ -7,8 +7,9 @@ import ase.io
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.build import bulk, fcc111
+from ase.build import bulk, fcc111, molecule
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.units import Hartree
 
 from labelwise.errors import LabelError
 from labelwise.labelling import (
@@ -200,3 +201,19 @@ def test_atoms_may_be_returned_in_other_images(tmp_path: Path) -> None:
     write_structures(tmp_path / "labelled.extxyz", [lifted])
     with pytest.raises(LabellingError, match="asked for"):
         take(tmp_path, tasks[1:])
+
+
+def test_energies_in_hartree_are_refused_and_nothing_is_lost(tmp_path: Path) -> None:
+    molecules = [molecule(name) for name in ("CH4", "H2O", "CH3OH")]
+    tasks = [Task(hash_structure(a), a, Source("pool", i)) for i, a in enumerate(molecules)]
+    answers = answer(tasks)
+    for atoms, energy in zip(answers, (-40.52, -76.42, -115.72), strict=True):
+        atoms.info["REF_energy"] = energy
+    ase.io.write(tmp_path / "labelled.extxyz", answers)
+    with pytest.raises(LabelError, match=r"of 3 of 3 returned .* hartree \(.*labelled.extxyz@0"):
+        take(tmp_path, tasks)
+    for atoms in answers:
+        atoms.info["REF_energy"] *= Hartree
+    ase.io.write(tmp_path / "labelled.extxyz", answers)
+    found, _ = take(tmp_path, tasks)
+    assert [found[task.key].energy for task in tasks] == [a.info["REF_energy"] for a in answers]

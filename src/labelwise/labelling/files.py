@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from labelwise.labelling.base import (
     Task,
 )
 from labelwise.structures import Frame, get_labels, iter_frames
-from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
+from labelwise.structures.energy_units import EnergyUnits
+from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY, get_energy
 from labelwise.structures.writing import write_structures
 
 TO_LABEL = "to_label.extxyz"
@@ -75,7 +77,8 @@ class FilesLabeller:
         Raises:
             LabelsPending: Structures are still waiting; ``to_label.extxyz`` holds them.
             LabellingError: A returned structure was never asked for.
-            LabelError: A returned structure has no energy or no forces.
+            LabelError: A returned structure has no energy or no forces, or the energies are in
+                another unit than eV.
             ReadError: A returned file cannot be read.
             WriteError: ``to_label.extxyz`` cannot be written.
         """
@@ -96,7 +99,19 @@ class FilesLabeller:
 
     def _read_returned(self) -> list[Frame]:
         paths = sorted(path for path in self._folder.glob(RETURNED) if path.is_file())
-        return list(iter_frames(paths)) if paths else []
+        frames = list(iter_frames(paths)) if paths else []
+        self._refuse_units(frames)
+        return frames
+
+    def _refuse_units(self, frames: list[Frame]) -> None:
+        """Refuse energies in another unit than eV; what has none is judged later."""
+        key = self._keys["energy_key"]
+        units = EnergyUnits(f"label {key!r}", "returned structures")
+        for frame in frames:
+            with suppress(LabelError):
+                energy = get_energy(frame.atoms, str(frame.source), key)
+                units.add(frame.atoms.numbers, energy, str(frame.source), frame.atoms.info)
+        units.check()
 
     def _match(self, returned: list[Frame], waiting: list[Task]) -> list[tuple[Task, Frame]]:
         """Return the waiting tasks that have an answer, in the tasks' order."""
