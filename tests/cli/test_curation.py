@@ -174,6 +174,18 @@ def test_check_data_without_a_model_says_what_it_left_out(run, capsys) -> None:
     assert record["kernel"] is None and record["compared_under_kernel"] == 0
 
 
+def test_check_data_does_not_count_labels_that_it_did_not_find(run, capsys) -> None:
+    keys = ["--energy-key", "dft_energy", "--forces-key", "dft_forces"]
+    assert run("check-data", *keys, model=False) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    for kind in ("label conflicts", "bad labels", "energy outliers", "force outliers"):
+        assert f"{kind} not looked for" in shown
+    assert "32 structures, 0 of them labelled" in shown
+    assert "Keys that are there: numbers: REF_energy; vectors of atoms: REF_forces" in shown
+    assert run("check-data", *keys, "--json", model=False) == 0
+    assert json.loads(capsys.readouterr().out)["label_keys"] is None
+
+
 @pytest.mark.parametrize("command", ["summarise", "split", "check-data"])
 def test_broken_input_is_told_and_nothing_is_written(command: str, folder: Path, capsys) -> None:
     words = {"summarise": ["-n", "2", "-r", "random"], "split": ["--out-dir", "out"]}

@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import molecule
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.units import Bohr, Hartree
 
 from labelwise.curation.checking import CheckSettings, check_data
 from labelwise.curation.data_set import DataSet, load_data_set, make_kernel
-from labelwise.errors import ArgumentError, ScreeningError
+from labelwise.errors import ArgumentError, LabelError, ScreeningError
 from labelwise.potentials import Potential
+from labelwise.potentials.batching import predict_structures
 from labelwise.structures import Frame, Source
 
 ENERGIES = {1: -13.0, 6: -1030.0, 7: -1480.0, 8: -2040.0}
@@ -139,3 +142,60 @@ def test_groups_name_what_lacks_them(water: Atoms) -> None:
         data.groups("reaction", required=True)
     with pytest.raises(ArgumentError, match="2 of 2"):
         data.groups("family")
+
+
+def strip(structures: Sequence[Atoms]) -> None:
+    """Move labels to where ASE keeps those of a calculator."""
+    for atoms in structures:
+        energy, forces = atoms.info.pop("REF_energy"), atoms.arrays.pop("REF_forces")
+        atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=forces)
+
+
+def test_keys_of_ase_are_taken_where_the_default_ones_are_nowhere(structures: list[Atoms]) -> None:
+    structures[3].info["REF_energy"] += 30.0
+    strip(structures)
+    report = check_data(load_data_set(as_frames(structures)))
+    assert report.label_keys == ("energy", "forces")
+    assert [found.position for found in report.of_kind("energy-outlier")] == [3]
+    assert report.messages == (
+        "No structure has REF_energy or REF_forces: the labels are taken from energy and forces.",
+    )
+
+
+def test_labels_that_are_not_there_are_not_looked_for(structures: list[Atoms]) -> None:
+    settings = CheckSettings(energy_key="dft_energy", forces_key="dft_forces")
+    report = check_data(load_data_set(as_frames(structures)), settings=settings)
+    assert report.label_keys is None and report.n_labelled == 0
+    (message,) = report.messages
+    assert "labels were not looked for" in message
+    assert "numbers: REF_energy; vectors of atoms: REF_forces" in message
+
+
+def test_energies_in_hartree_are_refused(structures: list[Atoms]) -> None:
+    for atoms in structures:
+        atoms.info["REF_energy"] /= Hartree
+    with pytest.raises(LabelError, match=r"of 33 of 33 .* hartree \(set.xyz@0"):
+        check_data(load_data_set(as_frames(structures)))
+
+
+@pytest.mark.parametrize("factor", [-1.0, Bohr / Hartree])
+@pytest.mark.parametrize("step", [1, 10])
+def test_forces_are_held_against_a_model(
+    structures: list[Atoms], potential: Potential, factor: float, step: int
+) -> None:
+    _, forces = predict_structures(potential, structures)
+    for i, (atoms, force) in enumerate(zip(structures, forces, strict=True)):
+        atoms.arrays["REF_forces"] = force * (factor if i % step == 0 else 1.0)
+    data = load_data_set(as_frames(structures), potential)
+    assert check_data(data).messages == ()
+    report = check_data(data, potential=potential)
+    kind = "reversed-forces" if factor < 0 else "force-scale"
+    assert [found.position for found in report.of_kind(kind)] == list(range(0, 33, step))
+    assert len(report.messages) == 1 and "set.xyz@0" in report.messages[0]
+
+
+def test_calculations_that_did_not_converge_are_found(structures: list[Atoms]) -> None:
+    structures[5].info["converged"] = False
+    structures[6].info["converged_path"] = False
+    report = check_data(load_data_set(as_frames(structures)))
+    assert [found.position for found in report.of_kind("unconverged")] == [5]

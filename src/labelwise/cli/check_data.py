@@ -33,8 +33,11 @@ from labelwise.summary import to_json
 _N_SHOWN = 8
 _KINDS = (
     "near-duplicate", "label-conflict", "bad-label", "energy-outlier", "force-outlier",
-    "structure-outlier",
+    "unconverged", "reversed-forces", "force-scale", "structure-outlier",
 )  # fmt: skip
+#: What is looked for with a kernel, with a model and labels, and without labels, alone.
+_WITH_KERNEL = ("near-duplicate", "structure-outlier")
+_WITH_MODEL = ("reversed-forces", "force-scale")
 
 
 @app.command(name="check-data")
@@ -127,7 +130,7 @@ def check_data_set(
         strict=False, talkative=talkative,
     )  # fmt: skip
     with console.show_status("checking", enabled=talkative):
-        report = check_data(data, kernel, settings)
+        report = check_data(data, kernel, settings, potential=potential, batch_atoms=batch_atoms)
     record = {
         "format_version": 1,
         "inputs": {"pool": pool, "model": model, "out": None if out is None else str(out)},
@@ -169,6 +172,8 @@ def _describe(data: DataSet, report: DataReport, group_by: str | None) -> dict[s
 
     return {
         "labelled": report.n_labelled,
+        "label_keys": report.label_keys,
+        "messages": report.messages,
         "compared_under_kernel": report.n_checked,
         "exact_duplicates": [[place(i) for i in places] for places in report.equal_sets],
         "groups_sharing_a_structure": [
@@ -201,9 +206,9 @@ def _show(data: DataSet, report: DataReport, record: dict[str, Any], out: Path |
     counts.add_column("structures", justify="right")
     counts.add_row("exact duplicates", str(record["counts"]["exact_duplicates"]))
     for kind in _KINDS:
-        n_found = len(report.of_kind(kind))
-        is_open = kind in ("near-duplicate", "structure-outlier") and report.n_checked == 0
-        counts.add_row(kind.replace("-", " ") + "s", "not looked for" if is_open else str(n_found))
+        n_found = str(len(report.of_kind(kind)))
+        is_open = _is_open(kind, report, has_model=record["model"] is not None)
+        counts.add_row(_plural(kind), "not looked for" if is_open else n_found)
     console.output.print(counts)
     if report.equal_sets or report.findings:
         console.output.print(_worst(data, report))
@@ -224,9 +229,22 @@ def _show(data: DataSet, report: DataReport, record: dict[str, Any], out: Path |
     ]
     if out is not None:
         lines.append(f"without exact duplicates: {out}")
+    lines += report.messages
     for line in lines:
         if line is not None:
             console.output.print(line, markup=False, soft_wrap=True)
+
+
+def _is_open(kind: str, report: DataReport, *, has_model: bool) -> bool:
+    """Return whether findings of a kind could not be looked for."""
+    if kind in _WITH_KERNEL:
+        return report.n_checked == 0
+    return report.label_keys is None or (kind in _WITH_MODEL and not has_model)
+
+
+def _plural(kind: str) -> str:
+    words = kind.replace("-", " ")
+    return words if kind in ("unconverged", "reversed-forces") else f"{words}s"
 
 
 def _worst(data: DataSet, report: DataReport) -> Table:

@@ -20,9 +20,20 @@ from labelwise.curation.outliers import (
 )
 from labelwise.errors import ArgumentError, LabelError
 from labelwise.kernels import Kernel, device_of, take
+from labelwise.potentials import Potential
+from labelwise.potentials.batching import predict_structures
 from labelwise.selection.base import DEFAULT_REGULARISATION
 from labelwise.structures import Labels, get_labels
-from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
+from labelwise.structures.convergence import find_unconverged_in
+from labelwise.structures.energy_units import EnergyUnits
+from labelwise.structures.label_judging import judge_labels
+from labelwise.structures.labels import (
+    DEFAULT_ENERGY_KEY,
+    DEFAULT_FORCES_KEY,
+    choose_keys,
+    has_any,
+    say_keys,
+)
 
 #: Kernel distance below which two structures are near duplicates: above what float32 makes of
 #: a rotated copy, below the steps of a relaxation.
@@ -70,7 +81,8 @@ class Finding:
 
     Attributes:
         kind: ``near-duplicate``, ``structure-outlier``, ``energy-outlier``, ``force-outlier``,
-            ``bad-label`` or ``label-conflict``.
+            ``bad-label``, ``label-conflict``, ``unconverged``, ``reversed-forces`` or
+            ``force-scale``.
         position: Its position in the data set.
         value: Kernel distance; posterior variance; eV/atom; eV/Å; eV; NaN for none.
         score: Robust standard deviations from the median; NaN for none.
@@ -99,6 +111,8 @@ class DataReport:
         findings: All else, by kind, the worst first.
         n_labelled: Structures with an energy and forces.
         n_checked: Different structures that were compared under the kernel; 0 without one.
+        label_keys: Keys of energy and forces that were found; None if no structure has either.
+        messages: What concerns the labels as a whole, in plain words.
     """
 
     equal_sets: tuple[tuple[int, ...], ...]
@@ -107,6 +121,8 @@ class DataReport:
     findings: tuple[Finding, ...]
     n_labelled: int
     n_checked: int
+    label_keys: tuple[str, str] | None
+    messages: tuple[str, ...]
 
     def of_kind(self, kind: str) -> tuple[Finding, ...]:
         """Return the findings of one kind."""
@@ -114,7 +130,12 @@ class DataReport:
 
 
 def check_data(
-    data: DataSet, kernel: Kernel | None = None, settings: CheckSettings | None = None
+    data: DataSet,
+    kernel: Kernel | None = None,
+    settings: CheckSettings | None = None,
+    *,
+    potential: Potential | None = None,
+    batch_atoms: int | None = None,
 ) -> DataReport:
     """Look for duplicates and outliers.
 
@@ -126,10 +147,14 @@ def check_data(
     Args:
         data: The data set, (n,) structures.
         kernel: Of all its structures, (n,); None for duplicates and labels only.
-        settings: Thresholds; None for the defaults.
+        settings: Thresholds; None for the defaults. Where no structure has labels under the
+            default keys, ASE's own ``energy`` and ``forces`` are taken.
+        potential: A model that the labels are held against; None for none.
+        batch_atoms: Atoms that it predicts at once.
 
     Raises:
         ArgumentError: A setting is out of range, or no structure has ``group_by``.
+        LabelError: The energies are in another unit than eV, as ``EnergyUnits`` tells it.
         SelectionError: A kernel value is not finite.
     """
     settings = CheckSettings() if settings is None else settings
@@ -140,11 +165,14 @@ def check_data(
         part = take(kernel, torch.from_numpy(unique).to(device_of(kernel)))
         found += _find_near(part, unique, settings.near)
         found += _find_lonely(part, unique, settings)
-    labels, bad = _read_labels(data, settings)
+    keys = choose_keys(data.structures, settings.energy_key, settings.forces_key)
+    labels, bad = _read_labels(data, keys)
     found += bad
     found += _find_conflicts(data, labels)
     found += _find_energies(data, labels, settings)
     found += _find_forces(labels, settings)
+    judged, messages = _judge_labels(data, labels, potential, batch_atoms)
+    found += judged
     groups = None if settings.group_by is None else data.groups(settings.group_by)
     return DataReport(
         equal_sets=_equal_sets(data),
@@ -153,6 +181,8 @@ def check_data(
         findings=tuple(found),
         n_labelled=sum(label is not None for label in labels),
         n_checked=0 if kernel is None else len(unique),
+        label_keys=keys,
+        messages=(*_explain_keys(data, settings, keys), *messages),
     )
 
 
@@ -223,8 +253,24 @@ def _find_lonely(
     ]
 
 
+def _explain_keys(
+    data: DataSet, settings: CheckSettings, keys: tuple[str, str] | None
+) -> tuple[str, ...]:
+    given = (settings.energy_key, settings.forces_key)
+    if keys == given:
+        return ()
+    nothing = f"No structure has {given[0]} or {given[1]}: "
+    if keys is not None:
+        return (f"{nothing}the labels are taken from {keys[0]} and {keys[1]}.",)
+    message = (
+        f"{nothing}labels were not looked for. Keys that are there: {say_keys(data.structures)}. "
+        "Where labels are among them, name them (--energy-key and --forces-key)."
+    )
+    return (message,)
+
+
 def _read_labels(
-    data: DataSet, settings: CheckSettings
+    data: DataSet, keys: tuple[str, str] | None
 ) -> tuple[list[Labels | None], list[Finding]]:
     """Return each structure's labels, and findings where they are there but not usable.
 
@@ -232,17 +278,17 @@ def _read_labels(
     """
     labels: list[Labels | None] = []
     bad: list[Finding] = []
+    if keys is None:
+        return [None] * len(data), bad
     for place, atoms in enumerate(data.structures):
-        results = getattr(atoms.calc, "results", None) or {}
-        keys = {*atoms.info, *atoms.arrays, *results}
         label = None
-        if keys & {settings.energy_key, settings.forces_key}:
+        if has_any(atoms, keys):
             try:
                 label = get_labels(
                     atoms,
                     str(data.sources[place]),
-                    energy_key=settings.energy_key,
-                    forces_key=settings.forces_key,
+                    energy_key=keys[0],
+                    forces_key=keys[1],
                 )
             except LabelError as error:
                 detail = str(error).removeprefix(f"{data.sources[place]}: ")
@@ -253,6 +299,45 @@ def _read_labels(
             label = None
         labels.append(label)
     return labels, bad
+
+
+def _judge_labels(
+    data: DataSet,
+    labels: Sequence[Labels | None],
+    potential: Potential | None,
+    batch_atoms: int | None,
+) -> tuple[list[Finding], tuple[str, ...]]:
+    """Look at labels together, and beside a model.
+
+    Raises:
+        LabelError: The energies are in another unit than eV.
+    """
+    units = EnergyUnits("the energy")
+    known = [(i, label) for i, label in enumerate(labels) if label is not None]
+    for i, label in known:
+        atoms = data.structures[i]
+        units.add(atoms.numbers, label.energy, str(data.sources[i]), atoms.info)
+    units.check()
+    found = [
+        Finding("unconverged", i, np.nan, np.nan, None, f"its calculation says {said}")
+        for i, _ in known
+        if (said := find_unconverged_in(data.structures[i]))
+    ]
+    if potential is None or not known:
+        return found, ()
+    structures = [data.structures[i] for i, _ in known]
+    judged = judge_labels(
+        structures,
+        [label for _, label in known],
+        *predict_structures(potential, structures, batch_atoms=batch_atoms),
+        [data.sources[i] for i, _ in known],
+    )
+    for kind, places, words in (
+        ("reversed-forces", judged.reversed_idx, "forces point against those of the model"),
+        ("force-scale", judged.scaled_idx, "forces are of another size than those of the model"),
+    ):
+        found += [Finding(kind, known[i][0], np.nan, np.nan, None, words) for i in places]
+    return found, judged.messages
 
 
 def _is_placeholder(label: Labels, is_periodic: bool) -> bool:
