@@ -249,7 +249,7 @@ def _name_units(
 
 def _name_near(factor: float, units: Mapping[str, float]) -> str:
     near = [unit for unit in units if abs(np.log(factor / units[unit])) < np.log(_NEAR_UNIT)]
-    near.sort(key=lambda unit: abs(np.log(factor / units[unit])))
+    near.sort(key=lambda unit: ("taken for" in unit, abs(np.log(factor / units[unit]))))
     return " or ".join(near[:2])
 
 
