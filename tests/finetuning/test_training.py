@@ -379,10 +379,10 @@ def test_bad_labels_are_refused_before_training(
 def test_zero_forces_of_an_atom_and_of_a_crystal_are_labels(
     student: Potential, train: list[Atoms]
 ) -> None:
-    atom = Atoms("O", info={"REF_energy": -75.0})
+    atom = Atoms("O", info={"REF_energy": -95.0})
     atom.arrays["REF_forces"] = np.zeros((1, 3))
     crystal = Atoms("CO", [[0, 0, 0], [1.5, 1.5, 1.5]], cell=[3, 3, 3], pbc=True)
-    crystal.info["REF_energy"] = -115.0
+    crystal.info["REF_energy"] = -145.0
     crystal.arrays["REF_forces"] = np.zeros((2, 3))
     finetune(student, [*train, atom, crystal], [], SHORT, seed=0)
     with pytest.raises(LabelError, match="all forces of all 2 training structures"):
