@@ -25,5 +25,5 @@ srun ray symmetric-run \
   -- \
   labelwise select \
   --pool pool.extxyz --train train.extxyz --n-select 1250 --out batch.extxyz \
-  --model mace.model --device cuda \
+  --model mace.model --trust-model --device cuda \
   --store features --memory 16GB --ray auto

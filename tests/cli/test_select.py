@@ -259,19 +259,6 @@ def test_missing_model_is_asked_for(run, capsys: pytest.CaptureFixture[str]) -> 
     assert "needs a model" in capsys.readouterr().err
 
 
-def test_unpickling_warns_once_and_plainly(
-    folder: Path, model_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert (
-        main(["select", "--model", str(model_path), "--pool", "pool_a.extxyz", "-n", "2", "-q"])
-        == 0
-    )
-    err = capsys.readouterr().err
-    assert err.count("warning:") == 1
-    assert "runs code" in err
-    assert ".py:" not in err
-
-
 def test_interrupt_leaves_nothing_behind(folder: Path, model_path: Path) -> None:
     os.mkfifo("slow.xyz")
     words = ["select", "--model", str(model_path), "--trust-model", "-n", "5"]

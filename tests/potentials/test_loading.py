@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import subprocess
 import sys
 import urllib.error
@@ -9,15 +10,18 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from ase.build import molecule
 
 from labelwise.errors import ArgumentError, MissingDependencyError, PotentialError
-from labelwise.potentials import UntrustedModelWarning, list_models, load_potential
+from labelwise.finetuning import save_potential
+from labelwise.potentials import list_models, load_potential
 from labelwise.potentials import loading as loading_module
 from labelwise.potentials.mace_checkpoint import mace_warnings_silenced, save_checkpoint
 from labelwise.potentials.mace_loading import MaceFamily, make_potential
+from tests.potentials.hostile import HOSTILE_KINDS, HOSTILE_NAMES, write_hostile
 from tests.potentials.models import VARIANTS, make_mace
 
 
@@ -48,13 +52,20 @@ def test_types_are_converted_on_request(model_file: Path, dtype: Any) -> None:
     assert torch.get_default_dtype() == torch.float32
 
 
-def test_unpickling_warns_unless_trusted(model_file: Path) -> None:
-    with pytest.warns(UntrustedModelWarning, match="runs code") as record:
+def test_a_pickle_is_refused_unless_trusted(model_file: Path) -> None:
+    with pytest.raises(PotentialError, match=r"runs code from it: pass --trust-model") as caught:
         load_potential(model_file)
-    assert len(record) == 1
+    assert str(model_file) in str(caught.value)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         load_potential(model_file, trust=True)
+
+
+def test_the_remedy_for_a_machine_without_trust_works(model_file: Path, tmp_path: Path) -> None:
+    trusted = load_potential(model_file, trust=True, device="cpu")
+    save_potential(trusted, tmp_path / "name.pt")
+    converted = load_potential(tmp_path / "name.pt", device="cpu")
+    assert converted.content_hash == trusted.content_hash
 
 
 def test_files_in_the_cache_of_mace_are_trusted(
@@ -74,19 +85,49 @@ def test_weights_only_checkpoints_run_no_code_and_need_no_trust(tmp_path: Path) 
     assert potential.content_hash == make_potential(make_mace(), name="memory").content_hash
 
 
-def test_a_refused_file_ran_no_code(tmp_path: Path) -> None:
-    """A hostile pickle among weights: with warnings as errors it must not run."""
-    marker = tmp_path / "ran"
-
-    class Hostile:
-        def __reduce__(self) -> tuple[Any, ...]:
-            return (Path.touch, (marker,))
-
-    path = tmp_path / "hostile.model"
-    torch.save({"format_version": Hostile()}, path)
-    with pytest.raises(UntrustedModelWarning):
+@pytest.mark.parametrize("kind", HOSTILE_KINDS)
+@pytest.mark.parametrize("name", HOSTILE_NAMES)
+def test_a_refused_file_ran_no_code(kind: str, name: str, tmp_path: Path) -> None:
+    """Whatever a file is called and however it was pickled, it must not run."""
+    path, marker = tmp_path / name, tmp_path / "ran"
+    write_hostile(path, kind, marker)
+    with pytest.raises(PotentialError, match=re.escape(str(path))):
         load_potential(path)
     assert not marker.exists()
+
+
+@pytest.mark.parametrize("kind", HOSTILE_KINDS)
+def test_a_pt_file_runs_no_code_even_if_trusted(kind: str, tmp_path: Path) -> None:
+    path, marker = tmp_path / "model.pt", tmp_path / "ran"
+    write_hostile(path, kind, marker)
+    with pytest.raises(PotentialError) as caught:
+        load_potential(path, trust=True)
+    assert "weights_only" not in str(caught.value)  # torch's advice to load it all the same
+    assert not marker.exists()
+
+
+def test_the_hostile_files_would_run(tmp_path: Path) -> None:
+    """Otherwise the tests above could not fail."""
+    path, marker = tmp_path / "x.model", tmp_path / "ran"
+    write_hostile(path, "archive", marker)
+    with pytest.raises(PotentialError):
+        load_potential(path, trust=True)
+    assert marker.exists()
+
+
+def test_a_whole_model_named_pt_is_refused_with_the_remedy(model_file: Path) -> None:
+    renamed = model_file.with_suffix(".pt")
+    renamed.write_bytes(model_file.read_bytes())
+    with pytest.raises(PotentialError, match=r"more than weights.*name that ends in \.model"):
+        load_potential(renamed, trust=True)
+
+
+def test_a_checkpoint_names_blocks_and_nothing_else(tmp_path: Path) -> None:
+    checkpoint = save_checkpoint(make_mace())
+    checkpoint["config"]["interaction_cls_first"] = "np"
+    torch.save(checkpoint, tmp_path / "odd.pt")
+    with pytest.raises(PotentialError, match="'np' is no block"):
+        load_potential(tmp_path / "odd.pt")
 
 
 def damaged_files(folder: Path) -> dict[str, tuple[Path, str]]:
@@ -104,7 +145,9 @@ def damaged_files(folder: Path) -> dict[str, tuple[Path, str]]:
         "text.model": b"<!DOCTYPE html> not found",
         "pickled.model": pickle.dumps({"hello": object}),
         "cut_pickle.model": pickle.dumps(list(range(100)))[:50],
+        "damaged.pt": pickle.dumps(list(range(100)))[:50],
     }
+    np.savez(folder / "arrays.npz", x=np.zeros(2))
     for name, content in contents.items():
         (folder / name).write_bytes(content)
     messages = {
@@ -113,6 +156,8 @@ def damaged_files(folder: Path) -> dict[str, tuple[Path, str]]:
         "text.model": "not a model file",
         "pickled.model": "not a model",
         "cut_pickle.model": "cannot be unpickled",
+        "damaged.pt": "is damaged",
+        "arrays.npz": "zip archive that torch did not write",
         "compiled.pt": "TorchScript",
         "weights.pt": "weights alone",
         "training.pt": "training checkpoint",

@@ -19,7 +19,7 @@ model:
   device: auto              # auto, cpu, cuda, cuda:1, mps
   dtype: null               # float32 or float64; null takes the model's own
   head: null                # head of a model that has several
-  trust: false              # do not warn that loading a .model file runs code from it
+  trust: false              # true to load a .model file, which runs code from it
 
 data:
   pool: [pool.extxyz]       # files, globs, file@start:stop:step; anything ASE reads

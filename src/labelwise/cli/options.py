@@ -87,7 +87,7 @@ Trust = Annotated[
     bool,
     typer.Option(
         "--trust-model",
-        help="Do not warn that loading a .model file runs code from it.",
+        help="Load a .model file, which runs code from it; it is refused otherwise.",
         rich_help_panel=MODEL,
     ),
 ]

@@ -6,13 +6,13 @@ import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import torch
 
 from labelwise.errors import (
     ArgumentError,
-    LabelwiseWarning,
     PotentialError,
     UnknownNameError,
     check_name,
@@ -22,10 +22,6 @@ from labelwise.potentials.base import Potential
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 _DEVICES = ("auto", "cpu", "cuda", "mps")
-
-
-class UntrustedModelWarning(LabelwiseWarning):
-    """A model file is about to be unpickled, which runs whatever code it holds."""
 
 
 @dataclass(frozen=True)
@@ -108,9 +104,10 @@ def load_potential(
 ) -> Potential:
     """Load a pretrained potential.
 
-    A mace-torch ``.model`` file is a pickle: **loading it runs code from the file**. A warning
-    says so for every file that did not come from mace-torch's own downloads; weights-only
-    checkpoints, such as ``demo``, run no code and need none.
+    A mace-torch ``.model`` file is a pickle: **loading it runs code from the file**. It is refused
+    unless ``trust`` is set or it came from mace-torch's own downloads. A ``.pt`` is a weights-only
+    checkpoint, as ``save_potential`` writes it: it runs no code, needs no trust, and whatever
+    else has that ending is refused.
 
     Args:
         spec: Path of a model file, or a name from ``list_models``, for instance
@@ -119,7 +116,8 @@ def load_potential(
         dtype: ``float32`` or ``float64``; by default that of the checkpoint.
         head: Head of a multi-head model; may be omitted if there is one head, or one that is
             called ``default``.
-        trust: Unpickle without a warning.
+        trust: Unpickle the file, which runs code from it; say so only of a file whose origin
+            you trust.
         cueq: Evaluate a MACE model's convolutions and contractions with NVIDIA's
             cuEquivariance (True) or without (False). Rows, weights and hashes mean the same
             either way. By default the environment variable ``LABELWISE_CUEQ`` decides, which
@@ -131,8 +129,9 @@ def load_potential(
         The potential, its weights frozen.
 
     Raises:
-        PotentialError: no such file or name, not a model, a damaged file, a failed download,
-            an unknown head; cuEquivariance was asked for and cannot evaluate the model.
+        PotentialError: no such file or name, not a model, a damaged file, a pickle that is not
+            trusted, a failed download, an unknown head; cuEquivariance was asked for and cannot
+            evaluate the model.
         ArgumentError: unknown device or type, or a device that is not there.
         MissingDependencyError: the package that the model needs is not installed, or
             cuEquivariance was asked for and is not.
@@ -143,7 +142,6 @@ def load_potential(
         MacePotential('demo', 4 elements (H, C, N, O), cutoff 4.5 Å, float32 on cpu)
 
     Warns:
-        UntrustedModelWarning: a file of unknown origin is unpickled.
         KernelWarning: cuEquivariance was chosen automatically and fails, or gives other
             results; the model is evaluated without it.
     """
@@ -182,6 +180,31 @@ def as_potential(potential: Potential | str | PathLike[str]) -> Potential:
     raise ArgumentError(
         f"potential is a {type(potential).__name__}: give what load_potential returns, or the name "
         "or path that it takes, such as 'demo'"
+    )
+
+
+def find_model_file(spec: str) -> Path | None:
+    """Return the file that ``load_potential`` reads; None for a known name, or if there is none.
+
+    Args:
+        spec: What ``load_potential`` takes.
+    """
+    path = Path(spec).expanduser()
+    is_known = any(model.name == spec for model in list_models())
+    return path if path.is_file() and not is_known else None
+
+
+def describe_untrusted(path: str | PathLike[str]) -> str:
+    """Return why a pickle is refused; for families whose models are files of that kind.
+
+    Args:
+        path: The file, which nobody said to trust.
+    """
+    return (
+        f"{path} is a pickle, and loading it runs code from it: pass --trust-model (trust=True; "
+        "in a campaign's or study's YAML file, model: trust: true) if you trust where it came "
+        "from, or on a machine where you do, convert it to weights alone with "
+        "labelwise.finetuning.save_potential(potential, 'name.pt')"
     )
 
 

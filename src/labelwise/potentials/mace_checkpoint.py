@@ -103,8 +103,8 @@ def build(checkpoint: Mapping[str, Any]) -> torch.nn.Module:
             f"model_class is {class_name!r}; allowed are {', '.join(MODEL_CLASSES)}"
         )
     modules = import_mace_modules()
-    state = checkpoint["state_dict"]
     try:
+        state = checkpoint["state_dict"]
         arguments = _arguments(checkpoint["config"], modules)
         dtype = state["node_embedding.linear.weight"].dtype
         with _default_dtype(dtype), torch.random.fork_rng(devices=[]), mace_warnings_silenced():
@@ -296,13 +296,21 @@ def _arguments(config: Mapping[str, Any], modules: Any) -> dict[str, Any]:
     arguments = dict(config)
     for key in _CLASS_ARGUMENTS:
         if isinstance(arguments.get(key), str):
-            arguments[key] = getattr(modules.blocks, arguments[key])
+            arguments[key] = _find_block(modules.blocks, arguments[key])
     for key in _IRREPS_ARGUMENTS:
         if isinstance(arguments.get(key), str):
             arguments[key] = o3.Irreps(arguments[key])
     if isinstance(arguments.get("gate"), str):
         arguments["gate"] = _GATES[arguments["gate"]]
     return arguments
+
+
+def _find_block(blocks: Any, name: str) -> Any:
+    """Return a class of network blocks by its name, and nothing else that can be called."""
+    found = getattr(blocks, name, None)
+    if not (isinstance(found, type) and issubclass(found, torch.nn.Module)):
+        raise TypeError(f"{name!r} is no block of mace-torch")
+    return found
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from ase import Atoms
 
 from labelwise.errors import PotentialError
 from labelwise.potentials.base import Potential
-from labelwise.potentials.loading import KnownModel, UntrustedModelWarning
+from labelwise.potentials.loading import KnownModel, describe_untrusted
 from labelwise.potentials.mace_checkpoint import (
     MODEL_CLASSES,
     build,
@@ -24,6 +24,8 @@ from labelwise.potentials.mace_checkpoint import (
     mace_warnings_silenced,
 )
 
+#: Ending of checkpoints of weights alone, as ``save_potential`` writes them.
+WEIGHTS_SUFFIX = ".pt"
 _ASL = "Academic Software License, no commercial use"
 #: Name to file and description.
 _SHIPPED = {
@@ -236,14 +238,18 @@ def _download(name: str) -> Any:
 
 
 def _read_file(path: Path, *, trust: bool) -> Any:
-    """Read a model file; only what cannot be read without running code is unpickled."""
+    """Read a model file; only a file that is trusted is unpickled, and never a ``.pt``."""
     _check_container(path)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Detected pickle protocol", UserWarning)
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, TypeError):
-        return _unpickle(path, trust=trust)
+    except Exception as error:  # whatever a damaged or hostile file leads to
+        if path.suffix.lower() == WEIGHTS_SUFFIX:
+            raise PotentialError(_explain_weights(path, error)) from None
+        if not (trust or _from_known_loaders(path)):
+            raise PotentialError(describe_untrusted(path)) from None
+        return _unpickle(path)
     if isinstance(content, dict) and "format_version" in content:
         return build(content)
     raise PotentialError(
@@ -253,6 +259,7 @@ def _read_file(path: Path, *, trust: bool) -> Any:
 
 
 def _check_container(path: Path) -> None:
+    """Refuse what neither torch nor pickle has written, by its content."""
     if path.is_dir():
         raise PotentialError(f"{path} is a folder; give a model file")
     try:
@@ -261,15 +268,7 @@ def _check_container(path: Path) -> None:
     except OSError as error:
         raise PotentialError(f"{path} cannot be read: {error.strerror}") from error
     if start[:2] == b"PK":
-        try:
-            members = zipfile.ZipFile(path).namelist()
-        except zipfile.BadZipFile as error:
-            raise PotentialError(f"{path} is damaged or truncated; copy it again") from error
-        if any("/code/" in member for member in members):
-            raise PotentialError(
-                f"{path} is compiled TorchScript (for LAMMPS or another engine), which gives no "
-                "features; give the .model file that it was made from"
-            )
+        _check_archive(path)
     elif start[:1] != b"\x80":
         raise PotentialError(
             f"{path} is not a model file: it is neither a torch archive nor a pickle; it may be "
@@ -277,14 +276,36 @@ def _check_container(path: Path) -> None:
         )
 
 
-def _unpickle(path: Path, *, trust: bool) -> Any:
-    if not (trust or _from_known_loaders(path)):
-        warnings.warn(
-            f"loading {path} runs code stored in that file; do so only if you trust its origin, "
-            "and say so with trust=True (--trust-model) to be silent about it",
-            UntrustedModelWarning,
-            stacklevel=5,
+def _check_archive(path: Path) -> None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.namelist()
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError) as error:
+        raise PotentialError(f"{path} is damaged or truncated; copy it again") from error
+    if any("/code/" in name or name.endswith("/constants.pkl") for name in members):
+        raise PotentialError(
+            f"{path} is compiled TorchScript (for LAMMPS or another engine), which gives no "
+            "features; give the .model file that it was made from"
         )
+    if not any(name.endswith("/data.pkl") for name in members):
+        raise PotentialError(
+            f"{path} is not a model file: it is a zip archive that torch did not write; give the "
+            ".model file that mace-torch wrote, or a checkpoint of Labelwise"
+        )
+
+
+def _explain_weights(path: Path, error: Exception) -> str:
+    """Say why a ``.pt`` is refused, without torch's advice to load it all the same."""
+    found = "more than weights" if isinstance(error, pickle.UnpicklingError) else "no weights"
+    return (
+        f"{path} holds {found}, or is damaged; a {WEIGHTS_SUFFIX} file is read as weights alone, "
+        "which runs no code, whatever is trusted: put back the checkpoint that Labelwise wrote. "
+        "A whole model of mace-torch that you trust can be loaded under a name that ends in .model"
+    )
+
+
+def _unpickle(path: Path) -> Any:
+    """Load a file that is trusted by running the code in it."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=False)
     except Exception as error:  # a pickle may raise anything
