@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
@@ -14,7 +14,7 @@ from typing import Any
 
 from labelwise.acquisition import Acquisition, AcquisitionSettings, Pick
 from labelwise.feature_store import hash_file
-from labelwise.potentials.base import Potential
+from labelwise.potentials import Potential, find_model_file
 from labelwise.structures.reading import expand_specs
 
 FORMAT_VERSION = 1
@@ -126,9 +126,18 @@ def describe_files(specs: Sequence[str]) -> list[dict[str, Any]]:
     Raises:
         ReadError: A file is missing or cannot be read.
     """
-    paths = dict.fromkeys(part.path for part in expand_specs(specs)) if specs else {}
+    return _describe_paths([part.path for part in expand_specs(specs)] if specs else [])
+
+
+def describe_model(spec: str | None) -> list[dict[str, Any]]:
+    """Return the same of a model's file; nothing of one that is known by its name, or of none."""
+    path = None if spec is None else find_model_file(spec)
+    return _describe_paths([] if path is None else [path])
+
+
+def _describe_paths(paths: Iterable[Path]) -> list[dict[str, Any]]:
     described = []
-    for path in paths:
+    for path in dict.fromkeys(paths):
         size = path.stat().st_size if path.is_file() else None
         is_read = size is not None and size <= _LARGEST_HASHED
         digest = hash_file(path) if is_read else None

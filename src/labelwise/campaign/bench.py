@@ -11,10 +11,17 @@ from typing import Any
 
 from ase import Atoms
 
-from labelwise.campaign.datasets import GivenSets, iter_pool
-from labelwise.campaign.durable import append_line, write_json
+from labelwise.campaign.datasets import GivenSets, choose_split, iter_pool, read_given_sets
+from labelwise.campaign.durable import append_line, read_json, write_json
 from labelwise.campaign.inputs import find_model
-from labelwise.campaign.state import INVENTORY, JOURNAL, MODEL, CampaignState
+from labelwise.campaign.state import (
+    INVENTORY,
+    JOURNAL,
+    MODEL,
+    SPLIT,
+    CampaignState,
+    verify_file,
+)
 from labelwise.campaign.workshop import Workshop
 from labelwise.finetuning import Evaluation
 from labelwise.labelling.encoding import decode_structure
@@ -68,9 +75,21 @@ class Bench:
         return self.model_of(state, state.n_round - 1)
 
     def model_of(self, state: CampaignState, n_round: int, file: str = MODEL) -> Potential:
-        """Load a model of a round that has been fine-tuned."""
+        """Load a model of a round that has been fine-tuned.
+
+        Args:
+            state: The campaign.
+            n_round: The round.
+            file: The model's file in the round's folder.
+
+        Raises:
+            DamagedStateError: The round is finished, and the file is not what it was then.
+            PotentialError: The file holds more than weights.
+        """
         path = str(state.round_folder(n_round) / file)
         if path not in self._models:
+            if n_round < state.n_round:
+                verify_file(state, n_round, file)
             self._hold(path, self._load(state, path))
         return self._models[path]
 
@@ -149,9 +168,24 @@ class Bench:
 
     def _load(self, state: CampaignState, path: str) -> Potential:
         model = state.config.model
-        return load_potential(
-            path, device=model.device, dtype=model.dtype, head=model.head, trust=model.trust
-        )
+        return load_potential(path, device=model.device, dtype=model.dtype, head=model.head)
+
+
+def open_bench(state: CampaignState, progress: ProgressCallback = ignore_progress) -> Bench:
+    """Read the given structures as a run of the campaign does, but write and load nothing.
+
+    Args:
+        state: The campaign, which may be somebody else's.
+        progress: Called with stage, done, total.
+
+    Raises:
+        ReadError: A file cannot be read.
+        LabelError: A label is missing.
+        LeakageError: The sets have structures in common.
+    """
+    path = state.directory / SPLIT
+    split = read_json(path) if path.exists() else choose_split(state.directory, state.config)
+    return Bench(read_given_sets(state.directory, state.config, split), {}, progress)
 
 
 def used_structures(state: CampaignState) -> Iterator[Atoms]:

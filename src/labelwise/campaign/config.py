@@ -29,9 +29,11 @@ from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
 CONFIG_FILE = "campaign.yaml"
 #: Rules that look at the disagreement of fine-tuned models, not at a representation.
 COMMITTEE_RULES = ("committee-e", "committee-f")
-#: What may change without another result: when to stop, and the machine's side of it.
+#: What may change without another result: when to stop, whether a file may run code, and the
+#: machine's side of it.
 FREE_KEYS = (
     "stop",
+    "model.trust",
     "labeller.n_workers",
     "labeller.n_threads",
     "labeller.time_limit_s",
@@ -357,9 +359,13 @@ class CampaignConfig(_Section):
         return {
             key: value
             for key, value in flat.items()
-            if not any(key == free or key.startswith(f"{free}.") for free in FREE_KEYS)
-            and not (key in _FORMER and value == _FORMER[key])
+            if not is_free(key) and not (key in _FORMER and value == _FORMER[key])
         }
+
+
+def is_free(key: str) -> bool:
+    """Return whether a setting, as a dotted key, may change without another result."""
+    return any(key == free or key.startswith(f"{free}.") for free in FREE_KEYS)
 
 
 def read_config(directory: Path) -> CampaignConfig:

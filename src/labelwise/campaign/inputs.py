@@ -9,10 +9,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from labelwise.campaign.config import CampaignConfig
+from labelwise.campaign.config import CampaignConfig, is_free
 from labelwise.campaign.durable import hash_file
 from labelwise.errors import ReadError
 from labelwise.structures.reading import expand_specs
+
+#: What the name of the pretrained model's file begins with, in a description of inputs.
+MODEL_ROLE = "model: "
 
 
 def describe_inputs(
@@ -40,7 +43,7 @@ def describe_inputs(
             files[name] = _describe_file(part.path, former.get(name))
     model = find_model(directory, config.model.path)
     if Path(model).is_file():
-        name = f"model: {shorten(directory, Path(model))}"
+        name = f"{MODEL_ROLE}{shorten(directory, Path(model))}"
         files[name] = _describe_file(Path(model), former.get(name))
     return {"settings": config.result_keys(), "files": files}
 
@@ -52,7 +55,7 @@ def digest_inputs(inputs: Mapping[str, Any]) -> str:
         inputs: What ``describe_inputs`` returned.
     """
     files = {name: item["sha256"] for name, item in inputs["files"].items()}
-    text = json.dumps([inputs["settings"], files], sort_keys=True)
+    text = json.dumps([_settings(inputs), files], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -64,8 +67,9 @@ def list_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str
         new: The present one.
     """
     lines = []
-    for key in sorted({*old["settings"], *new["settings"]}):
-        before, after = old["settings"].get(key), new["settings"].get(key)
+    was, is_now = _settings(old), _settings(new)
+    for key in sorted({*was, *is_now}):
+        before, after = was.get(key), is_now.get(key)
         if before != after:
             lines.append(f"{key}: {_show(before)} → {_show(after)}")
     for name in sorted({*old["files"], *new["files"]}):
@@ -75,6 +79,11 @@ def list_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str
         elif before["sha256"] != after["sha256"]:
             lines.append(f"{name}: other content, {before['size']:,} → {after['size']:,} bytes")
     return lines
+
+
+def _settings(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a description's settings, without those that older versions noted needlessly."""
+    return {key: value for key, value in inputs["settings"].items() if not is_free(key)}
 
 
 def locate(directory: Path, spec: str) -> str:

@@ -8,11 +8,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from labelwise.campaign.bench import Bench
+from labelwise.campaign.bench import open_bench
 from labelwise.campaign.durable import read_log, sync_folder, write_json
 from labelwise.campaign.errors import CampaignError
 from labelwise.campaign.lock import is_stale, read_holder
-from labelwise.campaign.loop import make_bench
 from labelwise.campaign.state import JOURNAL, SPLITS, CampaignState
 from labelwise.campaign.stopping import Forecast, forecast, get_curve, sum_hours
 from labelwise.finetuning import save_potential
@@ -128,6 +127,7 @@ def export_round(state: CampaignState, n_round: int, folder: Path) -> Path:
 
     Raises:
         CampaignError: There is no such round.
+        DamagedStateError: The model's file is not what the campaign wrote.
         WriteError: A file cannot be written.
     """
     if not 0 <= n_round < len(state.rounds):
@@ -135,7 +135,7 @@ def export_round(state: CampaignState, n_round: int, folder: Path) -> Path:
             f"round {n_round} is not finished; finished are 0 to {len(state.rounds) - 1}"
         )
     record = state.rounds[n_round]
-    bench: Bench = make_bench(state)
+    bench = open_bench(state)
     frames = bench.train_frames(state)[: record["n_train"]]
     folder.mkdir(parents=True, exist_ok=True)
     save_potential(bench.model_of(state, n_round), folder / EXPORTED_MODEL)

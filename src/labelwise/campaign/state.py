@@ -40,6 +40,7 @@ from labelwise.campaign.carried import restore_carried
 from labelwise.campaign.config import CampaignConfig, read_config
 from labelwise.campaign.durable import hash_file, read_json, read_log
 from labelwise.campaign.errors import DamagedStateError
+from labelwise.campaign.inputs import MODEL_ROLE, find_model
 from labelwise.labelling.encoding import decode_structure
 
 INPUTS = "inputs.json"
@@ -171,6 +172,47 @@ def read_state(directory: Path) -> CampaignState:
     return CampaignState(directory, config, labels, failures, rounds)
 
 
+def verify_file(state: CampaignState, n_round: int, name: str) -> None:
+    """See that a file of a finished round is what it was.
+
+    Args:
+        state: The campaign.
+        n_round: The round.
+        name: The file's name in the round's folder.
+
+    Raises:
+        DamagedStateError: It is missing, has another content, or is none of the round's.
+    """
+    path = state.round_folder(n_round) / name
+    if hash_file(path) != state.rounds[n_round]["files"].get(name):
+        raise DamagedStateError(
+            f"{path} is not what the campaign wrote; put the file back, or begin a new campaign"
+        )
+
+
+def verify_model(state: CampaignState) -> None:
+    """See, before it is loaded, that the pretrained model is that of the campaign's beginning.
+
+    Nothing is known of a model that is loaded by its name, nor before the first run.
+
+    Args:
+        state: The campaign.
+
+    Raises:
+        DamagedStateError: The model's file is missing or has another content.
+    """
+    record = state.directory / INPUTS
+    path = Path(find_model(state.directory, state.config.model.path))
+    if not (record.exists() and path.is_file()):
+        return
+    for name, known in read_json(record).get("files", {}).items():
+        if name.startswith(MODEL_ROLE) and hash_file(path) != known["sha256"]:
+            raise DamagedStateError(
+                f"{path} is not the model that {state.directory} was begun with; put the file "
+                "back, or give the model with --model"
+            )
+
+
 def verify_files(state: CampaignState) -> None:
     """See that the files of finished rounds are what they were.
 
@@ -181,13 +223,8 @@ def verify_files(state: CampaignState) -> None:
         DamagedStateError: A file is missing or has another content; the message names it.
     """
     for record in state.rounds:
-        folder = state.round_folder(record["round"])
-        for name, digest in record["files"].items():
-            if hash_file(folder / name) != digest:
-                raise DamagedStateError(
-                    f"{folder / name} is not what the campaign wrote; put the file back, or "
-                    "begin a new campaign"
-                )
+        for name in record["files"]:
+            verify_file(state, record["round"], name)
     if state.rounds:
         part = state.rounds[-1]["labels"]
         path = state.directory / LABELS

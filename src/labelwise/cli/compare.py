@@ -265,6 +265,7 @@ def compare(
     if study is not None:
         place = _find_study(study, out)
         place = _take_part(place, methods, seeds, rounds)
+        place = _trust(place) if trust_model else place
     else:
         section = {
             "path": model,
@@ -340,6 +341,12 @@ def compare(
             for key, words in failures.items()
         )
         raise CampaignError(f"{len(failures)} of {len(cells)} campaigns failed:\n{listed}")
+
+
+def _trust(place: _Place) -> _Place:
+    """Return a study whose model may run code when it is loaded."""
+    model = place.study.model.model_copy(update={"trust": True})
+    return replace(place, study=place.study.model_copy(update={"model": model}))
 
 
 def _find_study(study: Path, out: Path | None) -> _Place:

@@ -12,7 +12,13 @@ from rich import box
 from rich.table import Table
 
 from labelwise.campaign.inputs import find_model
-from labelwise.campaign.state import MODEL, CampaignState, read_state
+from labelwise.campaign.state import (
+    MODEL,
+    CampaignState,
+    read_state,
+    verify_file,
+    verify_model,
+)
 from labelwise.cli import console, options
 from labelwise.cli.app import app
 from labelwise.cli.data_sets import read_usable
@@ -248,15 +254,17 @@ def _find_rounds(
         how.device,
         settings.dtype if how.dtype is None else how.dtype,
         settings.head if how.head is None else how.head,
-        trust=settings.trust or how.trust,
+        trust=how.trust,  # the folder may be somebody else's
     )
     specs = []
     if with_first:
+        verify_model(state)
         specs.append(_Spec("pretrained", find_model(directory, settings.path), loading))
     for n_round in _parse_rounds(rounds, state):
         path = state.round_folder(n_round) / MODEL
         if not path.exists():
             raise ReadError(f"{path} is missing; choose other --rounds")
+        verify_file(state, n_round, MODEL)
         specs.append(_Spec(f"round {n_round}", str(path), loading))
     return specs
 

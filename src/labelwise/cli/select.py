@@ -40,7 +40,7 @@ from labelwise.structures import (
 )
 from labelwise.structures.labels import DEFAULT_FORCES_KEY
 from labelwise.structures.reading import count_quickly, expand_specs
-from labelwise.summary import describe_files, summarise_acquisition, to_json
+from labelwise.summary import describe_files, describe_model, summarise_acquisition, to_json
 
 _N_SHOWN = 10
 
@@ -247,7 +247,11 @@ def select(
             "forces_key": forces_key,
             "store": None if store is None else str(store),
             "store_dtype": store_dtype.value,
-            "files": {"pool": describe_files(pool), "train": describe_files(train or [])},
+            "files": {
+                "pool": describe_files(pool),
+                "train": describe_files(train or []),
+                "model": describe_model(model),
+            },
         },
     )
     write_text(summary, to_json(record))

@@ -22,8 +22,8 @@ class ReportOptions:
         model: The model's file or name, where it is not the one that was recorded.
         device: Where features are computed: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         seed: Seed of samples and of UMAP, >= 0.
-        trust_model: Load a model's file without a warning; what a folder or a summary says of
-            that is not believed, because it may be somebody else's.
+        trust_model: Load a model's file although that runs code from it; what a folder or a
+            summary says of that is not believed, because it may be somebody else's.
     """
 
     map_method: str = "pca"

@@ -8,8 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from labelwise.errors import ReadError
-from labelwise.potentials import UntrustedModelWarning
+from labelwise.errors import PotentialError, ReadError
 from labelwise.report.comparison.inputs import StudyInputs, draw_frames, find_inputs
 from labelwise.report.comparison.record import read_record
 from labelwise.report.options import ReportOptions
@@ -45,7 +44,7 @@ def test_the_model_can_be_another(with_data: Path, tmp_path: Path) -> None:
 def test_a_study_that_calls_its_model_trusted_is_not_believed(with_data: Path) -> None:
     inputs = find_inputs(read_record(with_data), ReportOptions(device="cpu"))
     assert inputs.config.model.trust
-    with pytest.warns(UntrustedModelWarning, match=r"small\.model runs code"):
+    with pytest.raises(PotentialError, match=r"small\.model is a pickle.*--trust-model"):
         inputs.load()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -10,11 +11,10 @@ from typing import TypeVar
 
 import numpy as np
 
-from labelwise.campaign.bench import Bench
-from labelwise.campaign.datasets import choose_split, read_given_sets
-from labelwise.campaign.durable import read_json
-from labelwise.campaign.state import SPLIT, CampaignState, read_state
-from labelwise.errors import LabelwiseError
+from labelwise.campaign.bench import Bench, open_bench
+from labelwise.campaign.errors import DamagedStateError
+from labelwise.campaign.state import CampaignState, read_state, verify_model
+from labelwise.errors import LabelwiseError, LabelwiseWarning, PotentialError
 from labelwise.report.campaign.breakdown import find_groupings, make_error_bars, make_path_errors
 from labelwise.report.campaign.choices import make_choice_tables, make_failure_table
 from labelwise.report.campaign.costs import (
@@ -71,11 +71,13 @@ class _Desk:
 
     @contextmanager
     def optional(self, what: str) -> Iterator[None]:
-        """Let a part be left out of the page, with the reason."""
+        """Let a part be left out of the page, with the reason; a refused model is warned of."""
         try:
             yield
         except (LabelwiseError, OSError) as error:
             self.remarks.append(clean_text(f"Without {what}: {error}", 400))
+            if isinstance(error, PotentialError | DamagedStateError):
+                warnings.warn(f"without {what}: {error}", LabelwiseWarning, stacklevel=3)
 
 
 def gather_campaign(
@@ -143,18 +145,11 @@ def _apply(options: ReportOptions, state: CampaignState) -> CampaignState:
     return replace(state, config=state.config.model_copy(update={"model": model}))
 
 
-def _set_up(state: CampaignState, progress: ProgressCallback) -> Bench:
-    """Read the given structures as a run of the campaign does, but write nothing."""
-    path = state.directory / SPLIT
-    split = read_json(path) if path.exists() else choose_split(state.directory, state.config)
-    return Bench(read_given_sets(state.directory, state.config, split), {}, progress)
-
-
 def _compute(desk: _Desk, bench: Bench | None, progress: ProgressCallback) -> None:
     """Make what needs structures and models."""
     state, seed = desk.saved.state, desk.options.seed
     with desk.optional("given structures"):
-        desk.bench = _set_up(state, progress) if bench is None else bench
+        desk.bench = open_bench(state, progress) if bench is None else bench
     if desk.bench is None:
         return
     predictor = Predictor(state, desk.bench, desk.kept)
@@ -168,8 +163,14 @@ def _compute(desk: _Desk, bench: Bench | None, progress: ProgressCallback) -> No
     with desk.optional("errors of chosen structures"):
         desk.batches = tuple(_score_batches(desk.saved, predictor))
     desk.remarks += predictor.refusals
+    if predictor.refusals:
+        more = len(predictor.refusals) - 1
+        words = predictor.refusals[0] + (f" (and {more} more models)" if more else "")
+        warnings.warn(words, LabelwiseWarning, stacklevel=3)
     with desk.optional("the map"):
         sources = [each.source for each in desk.saved.candidates]
+        if bench is None and desk.options.model is None:
+            verify_model(state)
         desk.landscape = survey_landscape(state, desk.bench, desk.kept, sources, seed=seed)
         desk.remarks += desk.landscape.remarks
         desk.fates = find_fates(desk.saved, desk.landscape)

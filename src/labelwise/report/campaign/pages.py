@@ -6,9 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from labelwise.campaign.bench import Bench
+from labelwise.campaign.config import read_config
 from labelwise.campaign.state import CampaignState
 from labelwise.report.campaign.gathering import gather_campaign
 from labelwise.report.libraries import read_libraries
+from labelwise.report.options import ReportOptions
 from labelwise.report.page import write_page
 
 #: The page's file, in the campaign's folder.
@@ -60,7 +62,9 @@ class CampaignPages:
         self.is_written = False
         try:
             read_libraries()  # before anything is computed that could not be shown
-            document = gather_campaign(self._directory, bench=self._bench, stopped=stopped)
+            # Who runs a campaign has trusted what it says of its model already.
+            options = ReportOptions(trust_model=read_config(self._directory).model.trust)
+            document = gather_campaign(self._directory, options, bench=self._bench, stopped=stopped)
             write_page(self.path, document)
         except Exception as error:  # no mistake of a page may end a campaign
             self._say(f"no page of the campaign: {error or type(error).__name__}")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from labelwise.errors import ArgumentError, LabelwiseError
+from labelwise.campaign.errors import DamagedStateError
+from labelwise.errors import ArgumentError, LabelwiseError, LabelwiseWarning, PotentialError
 from labelwise.part_store import PartStore
 from labelwise.potentials import Potential
 from labelwise.report.comparison.inputs import StudyInputs, find_inputs
@@ -101,6 +103,8 @@ class _Run:
             known = self._read(store)
             return (measure[name](store) if known is None else known), ()
         except LabelwiseError as error:
+            if isinstance(error, PotentialError | DamagedStateError):
+                warnings.warn(f"no {name}: {error}", LabelwiseWarning, stacklevel=3)
             return {}, (f"No {name}: {error}.",)
 
     def _read(self, store: PartStore) -> Results | None:

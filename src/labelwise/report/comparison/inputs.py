@@ -13,6 +13,7 @@ from labelwise import __version__
 from labelwise.acquisition import JOINT_RULE, list_rules
 from labelwise.campaign.config import CONFIG_FILE, CampaignConfig, read_config
 from labelwise.campaign.inputs import find_model, locate
+from labelwise.campaign.state import read_state, verify_model
 from labelwise.errors import ReadError
 from labelwise.experiments.comparison.series import Series
 from labelwise.experiments.comparison.study import CELLS
@@ -64,9 +65,12 @@ class StudyInputs:
 
         Raises:
             PotentialError: It cannot be loaded.
+            DamagedStateError: It is not the file that the campaign was begun with.
         """
         model = self.config.model
         given = self.asked.model
+        if given is None:
+            verify_model(read_state(self.directory))
         return load_potential(
             find_model(self.directory, model.path) if given is None else given,
             device=self.asked.device,

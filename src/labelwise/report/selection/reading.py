@@ -14,11 +14,11 @@ from labelwise.acquisition import JOINT_RULE, StoreSettings
 from labelwise.errors import PotentialError, ReadError
 from labelwise.feature_memo import FeatureMemo
 from labelwise.force_uncertainty import FORCE_STD_KEY
-from labelwise.potentials import Potential, load_potential
+from labelwise.potentials import Potential, list_models, load_potential
 from labelwise.report.document import Column
 from labelwise.report.options import ReportOptions
 from labelwise.report.pool_columns import ColumnCollector
-from labelwise.report.selection.record import SelectionRecord
+from labelwise.report.selection.record import SelectionRecord, check_files
 from labelwise.report.selection.representing import (
     KernelView,
     view_row_sets,
@@ -28,6 +28,7 @@ from labelwise.report.selection.representing import (
 from labelwise.report.selection.shelves import Shelf, Shelved
 from labelwise.representations import ModelRepresentation
 from labelwise.structures import iter_frames, read_sources, read_structures
+from labelwise.summary import describe_model
 from labelwise.timing import ProgressCallback
 
 #: Labelled structures that are kept and shown; of more, a random part is.
@@ -191,8 +192,11 @@ def _load_model(record: SelectionRecord, options: ReportOptions) -> Potential | 
     if name is None or not (_needs_model(record) or noted):
         return None
     if options.model is None:
-        found = record.find_file(str(name))
-        name = str(name) if found is None else str(found)
+        if all(model.name != name for model in list_models()):
+            path = record.find_file(str(name))
+            name = str(name) if path is None else str(path)
+        if found := describe_model(str(name)):
+            check_files(record, "model", found)  # before code from it runs
     noted = noted if isinstance(noted, dict) else {}
     return load_potential(
         name,

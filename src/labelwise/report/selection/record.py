@@ -218,21 +218,36 @@ def _check_picks(record: SelectionRecord) -> None:
 
 
 def _check_files(record: SelectionRecord) -> None:
-    """Compare the files with what was noted of them, if anything was."""
-    noted = record.input("files") or {}
+    """Compare the structures' files with what was noted of them."""
+    if not record.input("files"):
+        return  # as older versions wrote it
     for role, specs in (("pool", record.pool), ("train", record.train)):
-        former = noted.get(role)
-        if former is None:
-            continue
-        now = describe_files(specs)
-        if len(now) != len(former):
+        check_files(record, role, describe_files(specs))
+
+
+def check_files(record: SelectionRecord, role: str, now: Sequence[Mapping[str, Any]]) -> None:
+    """Compare files with what was noted of them, if anything was.
+
+    Args:
+        record: The selection.
+        role: ``pool``, ``train`` or ``model``.
+        now: What ``describe_files`` or ``describe_model`` says of them.
+
+    Raises:
+        ReadError: A file is not what it was, or there are more or fewer.
+    """
+    noted = record.input("files")
+    former = noted.get(role) if isinstance(noted, dict) else None
+    if former is None:
+        return
+    if len(now) != len(former):
+        raise ReadError(
+            f"the {role} of {record.path} was {len(former)} files and is {len(now)} now; "
+            "run the selection again"
+        )
+    for then, here in zip(former, now, strict=True):
+        if (then["bytes"], then["blake2b"]) != (here["bytes"], here["blake2b"]):
             raise ReadError(
-                f"the {role} of {record.path} was {len(former)} files and is {len(now)} now; "
-                "run the selection again"
+                f"{here['file']} is not what it was when {record.path} was written; put "
+                "the file back, or run the selection again"
             )
-        for then, here in zip(former, now, strict=True):
-            if (then["bytes"], then["blake2b"]) != (here["bytes"], here["blake2b"]):
-                raise ReadError(
-                    f"{here['file']} is not what it was when {record.path} was written; put "
-                    "the file back, or run the selection again"
-                )
