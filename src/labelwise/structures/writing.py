@@ -14,6 +14,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io.extxyz import write_xyz
 
 from labelwise.errors import WriteError
+from labelwise.structures.leftovers import lock_temporary, remove_leftovers
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
@@ -33,6 +34,8 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
     """Write a binary file in one step: temporary file, flush to disk, rename.
 
+    What writers of the same file that were killed left beside it is removed.
+
     Args:
         path: Where to write; missing folders are made.
         content: The bytes.
@@ -47,13 +50,15 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
         if target.is_dir():
             raise WriteError(f"cannot write {target}: it is a directory")
         target.parent.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(target)
         handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
         with os.fdopen(handle, "wb") as stream:
+            lock_temporary(handle)
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
-        Path(temporary).chmod(0o666 & ~_current_umask())
-        Path(temporary).replace(target)
+            Path(temporary).chmod(0o666 & ~_current_umask())
+            Path(temporary).replace(target)
     except OSError as error:
         _remove_quietly(temporary)
         if isinstance(error, WriteError):
