@@ -14,10 +14,13 @@ from labelwise.campaign import RunOptions, read_state, run_campaign
 from labelwise.report.campaign import gather_campaign
 from labelwise.report.campaign.saved import SavedCampaign, read_saved
 from labelwise.report.document import Document
+from labelwise.report.options import ReportOptions
 from labelwise.structures import read_structures, write_structures
 from tests.campaign.building import make_structures, write_campaign, write_data
 
 FAMILIES = ("water", "methane", "<b>carbon & dioxide</b>", "methanol")
+#: What the reader of one's own campaign asks for.
+TRUSTED = ReportOptions(trust_model=True)
 #: Finished rounds after round 0.
 N_ROUNDS = 2
 
@@ -71,7 +74,7 @@ def saved(finished: Path) -> SavedCampaign:
 def document(finished: Path) -> Document:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return gather_campaign(finished)
+        return gather_campaign(finished, TRUSTED)
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,11 +15,10 @@ from labelwise.labelling import LabelsPending
 from labelwise.report.blob import encode_document
 from labelwise.report.campaign import gather_campaign
 from labelwise.report.document import Document, Kind, Role
-from labelwise.report.options import ReportOptions
 from labelwise.structures import read_structures, write_structures
 from tests.campaign.building import result_of, write_campaign, write_data
 from tests.campaign.slabs import slab_sections, write_slabs
-from tests.report.campaign.conftest import run_quietly
+from tests.report.campaign.conftest import TRUSTED, run_quietly
 from tests.report.campaign.reading import fact, iter_panels, panel
 
 pytestmark = pytest.mark.filterwarnings("ignore::labelwise.errors.LabelwiseWarning")
@@ -62,6 +62,15 @@ def test_every_structure_that_is_linked_is_the_right_one(document: Document) -> 
         assert document.structures.names[place] == name
 
 
+def test_without_trust_no_model_file_is_unpickled(copied: Callable[[], Path]) -> None:
+    found = gather_campaign(copied())
+    (note,) = (note for note in found.notes if note.startswith("Without"))
+    assert "small.model is a pickle, and loading it runs code from it: pass --trust-model" in note
+    names = [section.name for section in found.sections]
+    assert "map" not in names
+    assert "parity" in names  # by the rounds' models, which are weights alone
+
+
 def stamps(folder: Path) -> dict[str, int]:
     return {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
 
@@ -71,7 +80,7 @@ def test_nothing_is_predicted_twice_and_the_campaign_stays_as_it_is(
 ) -> None:
     directory = copied()
     before = {path for path in directory.rglob("*") if path.is_file()}
-    first = gather_campaign(directory)
+    first = gather_campaign(directory, TRUSTED)
     kept = stamps(directory / "report")
     assert {f"round_00{r}_test.npz" for r in (0, 1, 2)} < set(kept)
     assert "rows.npz" in kept
@@ -80,7 +89,7 @@ def test_nothing_is_predicted_twice_and_the_campaign_stays_as_it_is(
     )
     for n_round in (0, 1, 2):  # whoever computed anything would need them
         (directory / f"round_00{n_round}" / "model.pt").unlink()
-    again = gather_campaign(directory)
+    again = gather_campaign(directory, TRUSTED)
     assert stamps(directory / "report") == kept
     assert encode_document(again) == encode_document(first)
     assert result_of(directory) == result_of(finished)
@@ -89,11 +98,11 @@ def test_nothing_is_predicted_twice_and_the_campaign_stays_as_it_is(
 
 def test_what_is_kept_is_made_again_where_it_does_not_fit(copied: Callable[[], Path]) -> None:
     directory = copied()
-    first = gather_campaign(directory)
+    first = gather_campaign(directory, TRUSTED)
     kept = stamps(directory / "report")
     wrong = directory / "report" / "round_000_test.npz"  # under the name of another model's
     wrong.replace(directory / "report" / "round_001_test.npz")
-    again = gather_campaign(directory)
+    again = gather_campaign(directory, TRUSTED)
     changed = {name for name, stamp in stamps(directory / "report").items() if kept[name] != stamp}
     assert changed == {"round_000_test.npz", "round_001_test.npz"}
     assert encode_document(again) == encode_document(first)
@@ -101,10 +110,10 @@ def test_what_is_kept_is_made_again_where_it_does_not_fit(copied: Callable[[], P
 
 def test_a_run_goes_on_beside_its_page(copied: Callable[[], Path]) -> None:
     directory = copied()
-    gather_campaign(directory)
+    gather_campaign(directory, TRUSTED)
     run_quietly(directory, n_rounds=3)
     verify_files(read_state(directory))
-    assert fact(gather_campaign(directory), "rounds").value == "3"
+    assert fact(gather_campaign(directory, TRUSTED), "rounds").value == "3"
 
 
 def test_a_model_that_was_exchanged_is_not_believed(copied: Callable[[], Path]) -> None:
@@ -112,8 +121,8 @@ def test_a_model_that_was_exchanged_is_not_believed(copied: Callable[[], Path]) 
     (directory / "round_001" / "model.pt").write_bytes(
         (directory / "round_002" / "model.pt").read_bytes()
     )
-    found = gather_campaign(directory)
-    assert any("round 1 is not the one that was measured" in note for note in found.notes)
+    found = gather_campaign(directory, TRUSTED)
+    assert any("round_001/model.pt is not what the campaign" in note for note in found.notes)
     names = [name for name, _ in panel(found, "parity-forces").options]
     assert names == ["round 0", "round 2"]
 
@@ -124,7 +133,7 @@ def test_without_the_pool_what_the_campaign_knows_is_shown(
     directory = copied()
     text = (directory / "campaign.yaml").read_text().replace("pool.extxyz", "gone.extxyz")
     (directory / "campaign.yaml").write_text(text)
-    found = gather_campaign(directory)
+    found = gather_campaign(directory, TRUSTED)
     assert any("pool cannot be read any more" in note for note in found.notes)
     pool_map = panel(found, "campaign-map")
     state = read_state(directory)
@@ -138,7 +147,7 @@ def test_without_the_given_structures_what_the_files_say_is_shown(
     directory = copied()
     text = (directory / "campaign.yaml").read_text().replace("test.extxyz", "gone.extxyz")
     (directory / "campaign.yaml").write_text(text)
-    found = gather_campaign(directory)
+    found = gather_campaign(directory, TRUSTED)
     assert any(note.startswith("Without given structures") for note in found.notes)
     assert {"rounds", "learning-forces", "choices", "failures", "training"} <= set(
         iter_panels(found)
@@ -146,7 +155,7 @@ def test_without_the_given_structures_what_the_files_say_is_shown(
 
 
 def test_a_campaign_that_has_not_begun(files: Path, tmp_path: Path) -> None:
-    found = gather_campaign(write_campaign(tmp_path / "c", files))
+    found = gather_campaign(write_campaign(tmp_path / "c", files), TRUSTED)
     assert fact(found, "state").value == "not begun"
     assert [section.name for section in found.sections] == ["map"]
     assert encode_document(found)
@@ -159,7 +168,7 @@ def test_a_campaign_that_waits_for_labels(tmp_path: Path) -> None:
     directory = write_campaign(tmp_path / "c", tmp_path / "data", labeller={"kind": "files"})
     with pytest.raises(LabelsPending):
         run_quietly(directory)
-    found = gather_campaign(directory)
+    found = gather_campaign(directory, TRUSTED)
     assert fact(found, "state").value == "waiting for labels"
     assert fact(found, "state").note == "3 structures"
     pool_map = panel(found, "campaign-map")
@@ -177,7 +186,7 @@ def test_random_choice_and_no_test_set(files: Path, tmp_path: Path) -> None:
         data={"test": {}}, stop={"rounds": 1},
     )  # fmt: skip
     run_quietly(directory)
-    found = gather_campaign(directory)
+    found = gather_campaign(directory, TRUSTED)
     panels = iter_panels(found)
     assert "score-against-error" not in panels
     assert "for want of others" in panels["predicted-error-1"].caption
@@ -192,7 +201,7 @@ def test_neither_test_nor_validation_set(files: Path, tmp_path: Path) -> None:
         tmp_path / "c", files, data={"test": {}, "valid": {}}, stop={"rounds": 1}
     )
     run_quietly(directory)
-    found = gather_campaign(directory)
+    found = gather_campaign(directory, TRUSTED)
     panels = iter_panels(found)
     assert not any(name.startswith(("parity", "learning", "error-by")) for name in panels)
     assert "Nothing was measured" in panels["rounds"].caption
@@ -207,7 +216,7 @@ def test_everything_chosen_from_the_pool(files: Path, tmp_path: Path) -> None:
         selection={"rule": "k-center", "initial_size": 3, "batch_size": 2, "n_reserve": 1},
     )  # fmt: skip
     run_quietly(directory)
-    found = gather_campaign(directory)
+    found = gather_campaign(directory, TRUSTED)
     pool_map = panel(found, "campaign-map")
     assert (pool_map.rounds == 0).sum() == 3
     assert (pool_map.rounds == 1).sum() == 2
@@ -225,7 +234,7 @@ def test_slabs_with_fixed_atoms_and_splits(tmp_path: Path) -> None:
         tmp_path / "c", tmp_path / "data", **slab_sections(tmp_path / "data")
     )
     run_quietly(directory)
-    found = gather_campaign(directory)
+    found = gather_campaign(directory, TRUSTED)
     recorded = read_json(directory / "round_001" / "measure.json")
     energy, forces = (panel(found, f"parity-{name}-1").series for name in ("energy", "forces"))
     assert {each.name for each in energy} == {"val_id", "val_ood"}
@@ -246,7 +255,7 @@ def test_a_committee(files: Path, tmp_path: Path) -> None:
         tmp_path / "c", files, selection={"rule": "committee-f", "members": 2}, stop={"rounds": 1}
     )
     run_quietly(directory)
-    found = gather_campaign(directory)
+    found = gather_campaign(directory, TRUSTED)
     chart = panel(found, "score-against-error")
     assert chart.diagonal
     picks = read_json(directory / "round_001" / "picks.json")
@@ -268,7 +277,7 @@ def test_a_campaign_of_an_earlier_version(copied: Callable[[], Path]) -> None:
     (directory / "rounds.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     (directory / "inventory.json").unlink()
     (directory / "journal.jsonl").unlink()
-    found = gather_campaign(directory)
+    found = gather_campaign(directory, TRUSTED)
     assert fact(found, "rounds").value == "2"
     assert "parity-forces-2" in iter_panels(found)
     assert encode_document(found)
@@ -288,7 +297,7 @@ def test_hostile_words(tmp_path: Path) -> None:
         data={"test": {"files": [str(tmp_path / "data" / "test.extxyz")], "split_key": "family"}},
     )  # fmt: skip
     run_quietly(directory)
-    found = gather_campaign(directory)
+    found = gather_campaign(directory, TRUSTED)
     assert found.title == "Campaign <i>&amp;"
     assert encode_document(found)
     for name in iter_panels(found):
@@ -297,9 +306,9 @@ def test_hostile_words(tmp_path: Path) -> None:
 
 def test_options(copied: Callable[[], Path]) -> None:
     directory = copied()
-    found = gather_campaign(directory, ReportOptions(colour_by="round", device="cpu"))
+    found = gather_campaign(directory, replace(TRUSTED, colour_by="round", device="cpu"))
     assert panel(found, "campaign-map").colour_by == "round"
-    small = gather_campaign(directory, ReportOptions(max_megabytes=0.003))
+    small = gather_campaign(directory, replace(TRUSTED, max_megabytes=0.003))
     assert small.structures is not None
     assert found.structures is not None
     assert len(small.structures.names) < len(found.structures.names)
@@ -311,7 +320,7 @@ def test_options(copied: Callable[[], Path]) -> None:
 def test_umap_is_kept(copied: Callable[[], Path]) -> None:
     pytest.importorskip("umap")
     directory = copied()
-    options = ReportOptions(map_method="umap")
+    options = replace(TRUSTED, map_method="umap")
     first = gather_campaign(directory, options)
     stamp = (directory / "report" / "map.npz").stat().st_mtime_ns
     again = gather_campaign(directory, options)

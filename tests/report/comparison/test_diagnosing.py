@@ -10,6 +10,7 @@ import pytest
 
 from labelwise.diagnostics.calibration_metrics import DEFAULT_LEVELS
 from labelwise.diagnostics.geometry import mean_by_family
+from labelwise.errors import LabelwiseWarning
 from labelwise.kernel_building import build_kernels
 from labelwise.kernels import block64
 from labelwise.potentials import load_potential
@@ -121,7 +122,8 @@ def test_without_a_model_there_is_a_reason(with_data: Path, tmp_path: Path) -> N
     folder = tmp_path / "study"
     shutil.copytree(with_data, folder, ignore=shutil.ignore_patterns("report"))
     (folder / "data" / "small.model").unlink()
-    found = diagnose(read_record(folder), CPU, Namer())
+    with pytest.warns(LabelwiseWarning, match=r"no (kernels|reliability): .*small\.model"):
+        found = diagnose(read_record(folder), CPU, Namer())
     assert found.kernels == found.reliability == []
     assert all("small.model" in note for note in found.notes)
 
