@@ -8,10 +8,11 @@ import yaml
 
 from labelwise.campaign import CampaignConfig, ConfigError, read_config
 from labelwise.campaign.config import CalculatorSection
+from labelwise.campaign.inputs import describe_inputs, digest_inputs, list_differences
 from labelwise.campaign.template import TEMPLATE, write_template
 from labelwise.errors import WriteError
 from labelwise.finetuning import Recipe
-from tests.campaign.building import make_config
+from tests.campaign.building import make_config, write_campaign, write_data
 
 
 def read(tmp_path: Path, content: Any) -> CampaignConfig:
@@ -47,6 +48,18 @@ def test_selections_take_the_options_of_force_tangents(tmp_path: Path) -> None:
     selection = read(tmp_path, make_config(tmp_path, selection=section)).selection
     settings = selection.settings(3, seed=1)
     assert {key: getattr(settings, key) for key in section} == section
+
+
+def test_trust_is_no_input_whatever_an_older_version_noted(tmp_path: Path) -> None:
+    write_data(tmp_path / "data", n_pool=4)
+    files = tmp_path / "data"
+    described = {}
+    for trust in (False, True):
+        directory = write_campaign(tmp_path / "c", files, model={"trust": trust})
+        described[trust] = describe_inputs(directory, read_config(directory))
+    older = {**described[False], "settings": {**described[False]["settings"], "model.trust": False}}
+    assert digest_inputs(older) == digest_inputs(described[True])
+    assert list_differences(older, described[True]) == []
 
 
 @pytest.mark.parametrize("kind", ["calculator", "files"])

@@ -96,7 +96,7 @@ def test_models_of_a_campaign(folder: Path, capsys) -> None:
         warnings.simplefilter("ignore")
         run_campaign(directory)
     words = ["geometry", "--pool", "pool.extxyz", "--group-by", "family", "--kernels", "ntk-e"]
-    words += ["--campaign", str(directory), "--out", "out"]
+    words += ["--campaign", str(directory), "--trust-model", "--out", "out"]
     assert main([*words, "--rounds", "0,1"]) == 0
     table = capsys.readouterr().out.splitlines()
     assert [line.split("  0.")[0].strip() for line in table[2:6]] == [
