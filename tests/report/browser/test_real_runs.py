@@ -82,7 +82,24 @@ def check_page(opened: OpenPage, document: Document) -> None:
     """Everything is drawn, nothing is wider than the window, and axe finds nothing."""
     draw_all(opened, document)
     assert opened.overflow() <= 0
+    links = "[...document.querySelectorAll('.links a')]"
+    assert opened.page.evaluate(f"{links}.length") == len(document.sections)
+    cut = f"{links}.filter((one) => one.scrollWidth > one.clientWidth).map((one) => one.innerText)"
+    assert opened.page.evaluate(cut) == []
     assert find_violations(opened) == []
+
+
+def check_columns(opened: OpenPage) -> None:
+    """No column of the map's card is much shorter than the other: no blank stands under it."""
+    drawn = "document.querySelector('.plane').getBoundingClientRect().height"
+    # The cell of the grid is as high as its row; what is in it may be lower.
+    told = (
+        "(() => { const beside = document.querySelector('.beside');"
+        " return beside.lastElementChild.getBoundingClientRect().bottom"
+        " - beside.getBoundingClientRect().top; })()"
+    )
+    plane, beside = (opened.page.evaluate(script) for script in (drawn, told))
+    assert abs(plane - beside) < 0.3 * plane
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -100,6 +117,8 @@ def test_the_page_of_a_selection(
     opened.click_point(pool_map.name, float(pool_map.x[note]), float(pool_map.y[note]))
     opened.page.wait_for_selector(".beside .viewer canvas", timeout=20_000)
     assert "nearest labelled" in opened.page.locator(".beside").inner_text().lower()
+    if size["width"] > 1000:
+        check_columns(opened)
     check_page(opened, document)
 
 

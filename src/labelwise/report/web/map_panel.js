@@ -13,6 +13,7 @@ class PointPanel {
     this.heading = make('h4', { tabindex: '-1' }, 'No structure yet');
     this.role = make('p.role');
     this.lines = make('div');
+    this.values = make('div.values', { hidden: true });
     this.hint = make('p.quiet', {}, 'Click a point of the map, or look for a structure by its name.');
     this.found = make('ul.found', { 'aria-label': 'Structures found' });
     this.search = make('input', { type: 'search', autocomplete: 'off', placeholder: 'file@frame', input: () => this.find() });
@@ -77,10 +78,10 @@ class PointPanel {
     this.lines.replaceChildren(
       ...own,
       ...(notes.length > 0 ? [make('h5', {}, view.roles[point] === CHOSEN ? 'Why it was chosen' : 'Notes'), makeLines(notes)] : []),
-      make('h5', {}, 'Values'),
-      makeLines([['read from', where], ...view.valuesOf(point)]),
       make('div.tools', {}, button),
     );
+    this.values.hidden = false;
+    this.values.replaceChildren(make('h5', {}, 'Values'), makeLines([['read from', where], ...view.valuesOf(point)]));
   }
 
   updateSteps() {

@@ -63,7 +63,7 @@ class MapView {
     const { panel } = this;
     const figure = make('figure', { 'aria-labelledby': `${panel.name}-title` }, this.plot.element);
     const left = make('div.plane', {}, this.makeTools(), this.legend, figure, panel.rounds === null ? null : this.makeSlider());
-    const card = makeCard(panel, make('div.map', {}, left, this.point.element), makeDataTable(() => this.readTable()));
+    const card = makeCard(panel, make('div.map', {}, left, this.point.element, this.point.values), makeDataTable(() => this.readTable()));
     card.classList.add('wide');
     return card;
   }
