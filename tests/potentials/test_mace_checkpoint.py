@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import warnings
 from typing import Any
 
 import pytest
@@ -9,7 +10,12 @@ import torch
 from ase.build import molecule
 
 from labelwise.errors import PotentialError
-from labelwise.potentials.mace_checkpoint import build, model_config, save_checkpoint
+from labelwise.potentials.mace_checkpoint import (
+    build,
+    mace_warnings_silenced,
+    model_config,
+    save_checkpoint,
+)
 from labelwise.potentials.mace_loading import make_potential
 from tests.potentials.models import VARIANTS, make_mace
 
@@ -95,3 +101,12 @@ def test_reduced_couplings_are_noticed() -> None:
     assert model_config(model)["use_reduced_cg"]
     again = make_potential(model, name="reduced").with_random_weights(0).model
     assert [w.shape for w in again.parameters()] == [w.shape for w in model.parameters()]
+
+
+# torch 2.13 calls it a DeprecationWarning, 2.14 a FutureWarning, which Python shows everybody.
+@pytest.mark.parametrize("category", [DeprecationWarning, FutureWarning])
+def test_what_torch_says_of_torchscript_is_not_repeated(category: type[Warning]) -> None:
+    with mace_warnings_silenced():
+        warnings.warn("`torch.jit.script` is deprecated. Please switch.", category, stacklevel=1)
+    with mace_warnings_silenced(), pytest.raises(category):
+        warnings.warn("`another thing` is deprecated", category, stacklevel=1)

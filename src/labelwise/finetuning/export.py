@@ -10,7 +10,7 @@ import torch
 from labelwise.errors import ArgumentError, WriteError
 from labelwise.finetuning.trainable import require_trainable
 from labelwise.potentials import Potential
-from labelwise.potentials.mace_checkpoint import save_checkpoint
+from labelwise.potentials.mace_checkpoint import mace_warnings_silenced, save_checkpoint
 
 _SUFFIXES = (".pt", ".model")
 
@@ -40,7 +40,7 @@ def save_potential(potential: Potential, path: str | os.PathLike[str]) -> None:
     model = require_trainable(potential).model
     partial = target.with_name(f"{target.name}.partial")
     try:
-        with partial.open("wb") as stream:
+        with mace_warnings_silenced(), partial.open("wb") as stream:
             if target.suffix == ".pt":
                 torch.save(save_checkpoint(model), stream)
             else:

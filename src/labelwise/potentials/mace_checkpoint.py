@@ -45,7 +45,7 @@ def mace_warnings_silenced() -> Iterator[None]:
     """Silence what importing and loading mace-torch says about torch, and nothing else."""
     with warnings.catch_warnings():
         for message, category in (
-            (r"`torch\.jit\.\w+` is (deprecated|not supported)", DeprecationWarning),
+            (r"`torch\.jit\.\w+` is (deprecated|not supported)", Warning),
             ("Environment variable TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", UserWarning),
             ("The TorchScript type system doesn't support instance-level annotations", UserWarning),
         ):
