@@ -40,6 +40,7 @@ from labelwise.representations import (
     iter_remarked,
     join_sparse,
     make_representation,
+    make_size_limit,
 )
 from labelwise.structures import Frame, Screen, Screened
 from labelwise.structures.screening import NON_FINITE, NON_FINITE_DETAIL
@@ -82,6 +83,7 @@ def write_features(
     representation: str | Representation = "ntk-e",
     options: RepresentationOptions | None = None,
     batch_atoms: int | None = None,
+    max_atoms: int | None = None,
     chunk_size: int = DEFAULT_CHUNK,
     remarks: Counter[str] | None = None,
     progress: ProgressCallback = ignore_progress,
@@ -101,6 +103,7 @@ def write_features(
             do not apply.
         options: Of a representation given by name; None for the defaults.
         batch_atoms: Atoms evaluated at once.
+        max_atoms: Structures of more atoms are left out; None for as many as memory allows.
         chunk_size: Structures read between two saves.
         remarks: Where the representation's remarks are counted; those on chunks of an earlier
             run are not.
@@ -122,7 +125,10 @@ def write_features(
     counts: Counter[str] = Counter() if remarks is None else remarks
     folder = path.with_name(f"{path.name}.part")
     _open_folder(folder, {**metadata, "chunk_size": chunk_size})
-    screen = Screen(None if potential is None else potential.graph_builder)
+    screen = Screen(
+        None if potential is None else potential.graph_builder,
+        size_limit=make_size_limit(potential, chosen, max_atoms=max_atoms),
+    )
     screened: list[Screened] = []
     stream = iter(frames)
     n_read = 0

@@ -29,6 +29,7 @@ _UNITS = {
     "ti": 2**40,
 }
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
+_MEMINFO = Path("/proc/meminfo")
 _KEPT_FREE_BYTES = 2**26
 _RETURNED_BLOCK_BYTES = 2**17
 #: Where a control group says what its processes may use together, by version.
@@ -77,6 +78,19 @@ def usable_memory_bytes(proc: Path = Path("/proc/self")) -> int:
     """
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return min([machine, *_group_limits(proc), *_address_space_limit()])
+
+
+def available_bytes() -> int:
+    """Return how much more memory this process may take now, bytes.
+
+    What is left of ``usable_memory_bytes``, or what the machine has to give, if that is less.
+    """
+    left = usable_memory_bytes() - resident_bytes()
+    with suppress(OSError):
+        match = re.search(r"^MemAvailable:\s*(\d+) kB$", _MEMINFO.read_text(), re.MULTILINE)
+        if match is not None:
+            left = min(left, 1024 * int(match[1]))
+    return max(0, left)
 
 
 def resident_bytes() -> int:

@@ -55,7 +55,10 @@ class Road:
             self.watch.count(name, 0)  # the order in which they are shown
         self._settings = settings
         self._progress = progress
-        self._screen = Screen(None if potential is None else potential.graph_builder)
+        self._screen = Screen(
+            None if potential is None else potential.graph_builder,
+            size_limit=settings.make_size_limit(potential),
+        )
 
     def load(self, role: str, frames: Iterable[Frame], chooser: Chooser | None) -> Kept:
         """Read and screen structures and let the chooser, if there is one, see them."""

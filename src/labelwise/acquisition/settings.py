@@ -8,12 +8,14 @@ import numpy as np
 
 from labelwise.errors import ArgumentError, check_name
 from labelwise.kernel_building import check_kernel
-from labelwise.potentials.base import check_parameter_block
+from labelwise.potentials.base import Potential, check_parameter_block
+from labelwise.potentials.size_limit import SizeLimit
 from labelwise.representations import (
     ModelRepresentation,
     Representation,
     RepresentationOptions,
     make_representation,
+    make_size_limit,
 )
 from labelwise.representations.base import DEFAULT_PROBES
 from labelwise.representations.joint_rows import JointRows
@@ -54,6 +56,7 @@ class AcquisitionSettings:
             default.
         seed: Seeds sketches, probes, random weights and the random rule.
         batch_atoms: Atoms evaluated at once; None for the potential's default.
+        max_atoms: Structures of more atoms are set aside; None for as many as memory allows.
         strict: Raise when a structure has to be set aside.
         required_labels: Info or array keys that every labelled structure must have.
         group_by: Info key by which chosen and offered structures are counted.
@@ -72,6 +75,7 @@ class AcquisitionSettings:
     regularisation: float | None = None
     seed: int = 0
     batch_atoms: int | None = None
+    max_atoms: int | None = None
     strict: bool = False
     required_labels: tuple[str, ...] = ()
     group_by: str | None = None
@@ -104,6 +108,8 @@ class AcquisitionSettings:
             raise ArgumentError(
                 f"shortlist is {self.shortlist}, below the {self.n_select} structures to select"
             )
+        if self.max_atoms is not None and self.max_atoms < 1:
+            raise ArgumentError(f"max_atoms is {self.max_atoms}; it must be at least 1")
         value = self.regularisation
         if value is not None and not (np.isfinite(value) and value > 0):
             raise ArgumentError(f"regularisation is {value}; it must be finite and above 0")
@@ -144,6 +150,23 @@ class AcquisitionSettings:
             reduction=self.reduction,
             n_probes=self.n_probes,
             energy_weight=self.energy_weight,
+        )
+
+    def make_size_limit(
+        self, potential: Potential | None, memory_bytes: int | None = None
+    ) -> SizeLimit:
+        """Return what tells which structures are too large for the model and the memory.
+
+        Args:
+            potential: The model, or None.
+            memory_bytes: What the process may occupy; None for all that is free.
+        """
+        representation: Representation | JointRows | None = None
+        if self.needs_features:
+            is_joint = self.rule == JOINT_RULE
+            representation = JointRows(self.options) if is_joint else self.make_representation()
+        return make_size_limit(
+            potential, representation, max_atoms=self.max_atoms, memory_bytes=memory_bytes
         )
 
     def make_representation(self) -> Representation:

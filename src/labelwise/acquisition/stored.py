@@ -42,8 +42,8 @@ class StoreSettings:
     Attributes:
         path: The feature store's folder; made if it is not there.
         storage_dtype: ``float32``, ``float16`` or ``bfloat16``.
-        memory_bytes: What the process may occupy while it chooses; None for half of
-            what it may use.
+        memory_bytes: What the process may occupy; None for half of what it may use while it
+            chooses, and for all that is free while it represents.
         workers: Processes that parse and build neighbour lists ahead; 0 for none.
     """
 
@@ -237,7 +237,7 @@ def _open_filler(
     progress: ProgressCallback,
 ) -> Iterator[StoreFiller]:
     """Give what fills the store, here with the potential that is loaded, or in workers."""
-    make = partial(_make_extractor, settings, store.workers)
+    make = partial(_make_extractor, settings, store)
     if engine is None:
         with closing(make(features, potential)) as extractor:
             yield StoreFiller(
@@ -255,15 +255,19 @@ def _open_filler(
 
 
 def _make_extractor(
-    settings: AcquisitionSettings, workers: int, features: FeatureStore, potential: Potential
+    settings: AcquisitionSettings,
+    store: StoreSettings,
+    features: FeatureStore,
+    potential: Potential,
 ) -> Extractor:
     return Extractor(
         features,
         potential,
         storable_representation(settings),
         batch_atoms=settings.batch_atoms,
-        workers=workers,
+        workers=store.workers,
         group_by=settings.group_by,
+        size_limit=settings.make_size_limit(potential, store.memory_bytes),
     )
 
 

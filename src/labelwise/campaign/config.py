@@ -140,6 +140,7 @@ class SelectionSection(_Section):
     regularisation: float | None = Field(default=None, gt=0.0)
     batch_size: int = Field(default=5, ge=1)
     batch_atoms: int | None = Field(default=None, ge=1)
+    max_atoms: int | None = Field(default=None, ge=1)
     initial_size: int = Field(default=0, ge=0)
     initial_rule: str = "random"
     n_reserve: int = Field(default=5, ge=0)
@@ -189,6 +190,7 @@ class SelectionSection(_Section):
             regularisation=self.regularisation,
             seed=seed,
             batch_atoms=self.batch_atoms,
+            max_atoms=self.max_atoms,
         )
 
 

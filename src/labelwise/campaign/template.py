@@ -54,6 +54,7 @@ selection:
   n_reserve: 5              # candidates beyond the batch, in place of failures
   model: current            # features of the fine-tuned model, or of the pretrained one
   batch_atoms: null         # atoms evaluated at once
+  max_atoms: null           # larger structures are set aside; null: as memory allows
   members: 3                # of a committee
   diversity: shuffle        # shuffle, bootstrap, scratch
   aggregate: mean           # of committee-f: mean or max over the force components

@@ -17,6 +17,7 @@ from labelwise.representations import (
     ModelRepresentation,
     RepresentationOptions,
     make_representation,
+    make_size_limit,
 )
 from labelwise.structures import Frame, Screen, iter_frames
 from labelwise.structures.reading import count_quickly, expand_specs
@@ -118,7 +119,11 @@ def load(
     total = count_quickly(pool) if talkative else None
     totals = {} if total is None else {"read pool": total}
     with console.show_progress(enabled=talkative, totals=totals) as progress:
-        data = load_data_set(iter_frames(pool), potential, strict=strict, progress=progress)
+        representation = make_representation(choice.representation, choice.options)
+        limit = make_size_limit(potential, representation if with_kernel else None)
+        data = load_data_set(
+            iter_frames(pool), potential, size_limit=limit, strict=strict, progress=progress
+        )
         if not with_kernel:
             return data, None, potential
         data, kernel = make_kernel(

@@ -192,6 +192,15 @@ InPrecision = Annotated[
         "--dtype", help="Precision of the model; by default its own.", rich_help_panel=MACHINE
     ),
 ]
+MaxAtoms = Annotated[
+    int | None,
+    typer.Option(
+        "--max-atoms",
+        min=1,
+        help="Set structures of more atoms aside; by default those that do not fit into memory.",
+        rich_help_panel=MACHINE,
+    ),
+]
 BatchAtoms = Annotated[
     int | None,
     typer.Option(

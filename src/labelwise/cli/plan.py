@@ -15,7 +15,7 @@ from labelwise.cli import console, options
 from labelwise.cli.app import app
 from labelwise.errors import ArgumentError
 from labelwise.memory import format_bytes, parse_bytes
-from labelwise.planning import Plan, RunSettings, make_plan
+from labelwise.planning import LargestStructure, Plan, RunSettings, make_plan
 from labelwise.potentials import Potential, load_potential
 from labelwise.summary import describe_potential, package_versions, to_json
 
@@ -142,6 +142,7 @@ def plan(
     device: options.OnDevice = "auto",
     dtype: options.InPrecision = None,
     batch_atoms: options.BatchAtoms = None,
+    max_atoms: options.MaxAtoms = None,
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:
@@ -162,6 +163,7 @@ def plan(
         shortlist=shortlist,
         seed=seed,
         batch_atoms=batch_atoms,
+        max_atoms=max_atoms,
     )
     settings.check()
     if model is None and settings.needs_potential:
@@ -257,6 +259,7 @@ def _describe_run(found: Plan, currency: str) -> list[str]:
     if road.width > 0:
         speed = f"{road.structures_per_second:,.0f} structures/s on {road.device}"
         lines.append(f"model:   {speed}, rows of {road.width:,}")
+    lines.append(_describe_largest_structure(found.largest))
     bound = f"of {format_bytes(float(estimate.memory_bound_bytes))}"
     least = f"at least {format_bytes(float(estimate.least_memory_bytes))}"
     lines.append(f"memory:  {format_bytes(float(estimate.peak_memory_bytes))} {bound}, {least}")
@@ -265,6 +268,15 @@ def _describe_run(found: Plan, currency: str) -> list[str]:
     if estimate.cost is not None:
         lines.append(f"cost:    {estimate.cost:,.2f} {currency}")
     return lines
+
+
+def _describe_largest_structure(largest: LargestStructure) -> str:
+    line = f"largest: {largest.n_atoms:,} atoms, in {largest.source.file}"
+    if largest.memory_bytes is not None:
+        line += f", takes about {format_bytes(largest.memory_bytes)}"
+    if largest.why_too_large is not None:
+        line += f"; it will be set aside: {largest.why_too_large}"
+    return line
 
 
 def _describe_largest(found: Plan) -> list[str]:

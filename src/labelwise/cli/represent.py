@@ -53,6 +53,7 @@ def represent(
     device: options.OnDevice = "auto",
     dtype: options.InPrecision = None,
     batch_atoms: options.BatchAtoms = None,
+    max_atoms: options.MaxAtoms = None,
     store: options.Store = None,
     store_dtype: options.StoreDtype = options.StorageType.float32,
     workers: options.Workers = 0,
@@ -96,6 +97,7 @@ def represent(
             representation=representation,
             **asdict(representation_options),
             batch_atoms=batch_atoms,
+            max_atoms=max_atoms,
         )
         with (
             open_engine(ray, ray_workers, device) as engine,
@@ -130,6 +132,7 @@ def represent(
             metadata=metadata,
             representation=chosen,
             batch_atoms=batch_atoms,
+            max_atoms=max_atoms,
             remarks=remarks,
             progress=progress,
         )

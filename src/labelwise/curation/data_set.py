@@ -13,6 +13,7 @@ from labelwise.errors import ArgumentError, ScreeningError
 from labelwise.kernel_building import collect_rows
 from labelwise.kernels import Kernel
 from labelwise.potentials.base import Potential
+from labelwise.potentials.size_limit import SizeLimit
 from labelwise.representations import RepresentationOptions, iter_features, make_representation
 from labelwise.structures import DuplicateIndex, Frame, Screen, Screened, Source
 from labelwise.structures.screening import NON_FINITE, NON_FINITE_DETAIL
@@ -113,6 +114,7 @@ def load_data_set(
     frames: Iterable[Frame],
     potential: Potential | None = None,
     *,
+    size_limit: SizeLimit | None = None,
     strict: bool = False,
     progress: ProgressCallback = ignore_progress,
 ) -> DataSet:
@@ -125,6 +127,7 @@ def load_data_set(
     Args:
         frames: The structures, for instance from ``iter_frames``.
         potential: The model that will represent them; None checks the structures alone.
+        size_limit: Tells which structures are too large; None for any size.
         strict: Whether a structure that is set aside is an error.
         progress: Called as ``progress("read pool", done, None)``.
 
@@ -133,7 +136,8 @@ def load_data_set(
         ScreeningError: ``strict``, and a structure would be set aside.
         ReadError: Raised by the stream itself.
     """
-    screen = Screen(None if potential is None else potential.graph_builder)
+    builder = None if potential is None else potential.graph_builder
+    screen = Screen(builder, size_limit=size_limit)
     seen = DuplicateIndex()
     kept: list[Frame] = []
     aside: list[Atoms] = []

@@ -18,6 +18,7 @@ from labelwise.feature_store import FeatureStore, RowColumns
 from labelwise.potentials.base import Potential
 from labelwise.potentials.batching import map_ahead, map_graphs
 from labelwise.potentials.graphs import Graph
+from labelwise.potentials.size_limit import SizeLimit
 from labelwise.representations import ModelRepresentation, is_finite
 from labelwise.structures.reading import RawFrame
 from labelwise.structures.screening import NON_FINITE, NON_FINITE_DETAIL
@@ -60,6 +61,7 @@ class Extractor:
         batch_atoms: Atoms evaluated at once; None for the device's default.
         workers: Processes that parse, check and build neighbour lists ahead; 0 for none.
         group_by: An info key whose value is passed on.
+        size_limit: Tells which structures are too large; None for any size.
     """
 
     def __init__(
@@ -71,12 +73,13 @@ class Extractor:
         batch_atoms: int | None = None,
         workers: int = 0,
         group_by: str | None = None,
+        size_limit: SizeLimit | None = None,
     ) -> None:
         self._store = store
         self._potential = potential
         self._representation = representation
         self._batch_atoms = batch_atoms
-        self._preparer = Preparer(potential.graph_builder, group_by=group_by)
+        self._preparer = Preparer(potential.graph_builder, size_limit, group_by=group_by)
         self._workers = workers
         self._pool: ProcessPoolExecutor | None = None
 

@@ -26,6 +26,7 @@ from labelwise.structures.reading import (
     iter_raw_parts,
 )
 from labelwise.structures.repeats import Fingerprints
+from labelwise.structures.screening import TOO_LARGE
 from labelwise.timing import ProgressCallback, ignore_progress
 
 _LOT_BYTES = 2**24
@@ -176,6 +177,8 @@ class StoreFiller:
         )
 
     def _save(self, name: str, offered: Offered) -> None:
+        if any(reason == TOO_LARGE for reason, _ in offered.set_aside.values()):
+            return  # another machine may have the memory
         self._store.save_listing(
             name,
             Listing(

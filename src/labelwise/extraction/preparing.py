@@ -11,6 +11,7 @@ from ase import Atoms
 
 from labelwise.errors import StructureError
 from labelwise.potentials.graphs import Graph, GraphBuilder
+from labelwise.potentials.size_limit import SizeLimit
 from labelwise.structures import Screen, hash_structure
 from labelwise.structures.identity import Fingerprint, make_fingerprint
 from labelwise.structures.reading import RawFrame
@@ -48,12 +49,15 @@ class Preparer:
 
     Args:
         builder: The model's.
+        size_limit: Tells which structures are too large.
         group_by: An info key whose value is passed on.
     """
 
-    def __init__(self, builder: GraphBuilder, *, group_by: str | None) -> None:
+    def __init__(
+        self, builder: GraphBuilder, size_limit: SizeLimit | None = None, *, group_by: str | None
+    ) -> None:
         self._builder = builder
-        self._screen = Screen(builder)
+        self._screen = Screen(builder, size_limit=size_limit)
         self._group_by = group_by
 
     def prepare(self, frames: Sequence[RawFrame]) -> list[Prepared]:

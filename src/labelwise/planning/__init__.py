@@ -8,6 +8,7 @@ from labelwise.planning.estimate import RunSettings as RunSettings
 from labelwise.planning.estimate import StageEstimate as StageEstimate
 from labelwise.planning.estimate import Workload as Workload
 from labelwise.planning.estimate import estimate_run as estimate_run
+from labelwise.planning.plan import LargestStructure as LargestStructure
 from labelwise.planning.plan import Plan as Plan
 from labelwise.planning.plan import make_plan as make_plan
 from labelwise.planning.road_probe import check_plannable as check_plannable

@@ -23,9 +23,27 @@ from labelwise.planning.road_probe import check_plannable, probe_road
 from labelwise.planning.rule_probe import probe_rule
 from labelwise.planning.survey import Survey, survey_files
 from labelwise.potentials.base import Potential
+from labelwise.structures import Frame, Screen, Source
 
 #: Parts of the time that the steps of a trial get.
 _SURVEY, _TRAIN, _ROAD, _RULE, _MACHINE = 0.15, 0.05, 0.4, 0.25, 0.15
+
+
+@dataclass(frozen=True)
+class LargestStructure:
+    """The structure of most atoms among those that were looked at.
+
+    Attributes:
+        source: Its file; the frame's number counts within the sample.
+        n_atoms: Its atoms.
+        memory_bytes: What its representation takes at the peak; None where no model is run.
+        why_too_large: Why it would be set aside; None if it would not.
+    """
+
+    source: Source
+    n_atoms: int
+    memory_bytes: int | None
+    why_too_large: str | None
 
 
 @dataclass(frozen=True)
@@ -37,12 +55,14 @@ class Plan:
         rates: What was measured.
         survey: What the pool looks like.
         probe_s: What the trial took, s.
+        largest: The largest structure that was looked at.
     """
 
     estimate: Estimate
     rates: Rates
     survey: Survey
     probe_s: float
+    largest: LargestStructure
 
     def as_dict(self) -> dict[str, Any]:
         """Return the plan as plain data, with the unit in the name of every number that has one."""
@@ -64,6 +84,7 @@ class Plan:
             "largest_pool_structures": asdict(found.largest),
             "workload": asdict(found.workload),
             "run": asdict(found.run),
+            "largest_structure": {**asdict(self.largest), "source": str(self.largest.source)},
             "probe": {
                 "seconds": self.probe_s,
                 "structures_read": len(self.survey.frames),
@@ -136,7 +157,27 @@ def make_plan(
         rule=rule,
         machine=machine,
     )
-    return Plan(estimate_run(work, run, rates), rates, survey, time.perf_counter() - began)
+    largest = find_largest_structure(survey.frames, settings, potential, run.memory_bytes)
+    estimate = estimate_run(work, run, rates)
+    return Plan(estimate, rates, survey, time.perf_counter() - began, largest)
+
+
+def find_largest_structure(
+    frames: Sequence[Frame],
+    settings: AcquisitionSettings,
+    potential: Potential | None,
+    memory_bytes: int | None = None,
+) -> LargestStructure:
+    """Return the structure of most atoms and what it takes; frames, at least one, are a sample."""
+    frame = max(frames, key=lambda each: len(each.atoms))
+    limit = settings.make_size_limit(potential, memory_bytes)
+    is_sound = Screen(None).check_content(frame) is None
+    return LargestStructure(
+        source=frame.source,
+        n_atoms=len(frame.atoms),
+        memory_bytes=limit.estimate(frame.atoms) if is_sound else None,
+        why_too_large=limit.find(frame.atoms) if is_sound else None,
+    )
 
 
 def _workload(

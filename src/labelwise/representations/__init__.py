@@ -19,6 +19,7 @@ from labelwise.representations.extract import (
     iter_features,
     iter_remarked,
     join_rows,
+    make_size_limit,
     represent,
 )
 from labelwise.representations.force_tangent import ForceTangent, JointTangent
@@ -67,6 +68,7 @@ __all__ = [
     "join_sparse",
     "list_representations",
     "make_representation",
+    "make_size_limit",
     "normalise_rows",
     "register_representation",
     "represent",

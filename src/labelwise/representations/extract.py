@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float32
 from labelwise.errors import ArgumentError, StructureError
 from labelwise.potentials.base import Potential
 from labelwise.potentials.batching import map_batches
+from labelwise.potentials.size_limit import SizeLimit
 from labelwise.representations.base import (
     FeatureBlock,
     ModelRepresentation,
@@ -22,6 +23,7 @@ from labelwise.representations.base import (
     StructureRepresentation,
     make_representation,
 )
+from labelwise.representations.joint_rows import JointRows
 from labelwise.representations.rows import SparseRows, join_sparse
 
 _CHUNK_STRUCTURES = 256
@@ -127,6 +129,27 @@ def iter_features(
             )
         )
     return iter(chunks)
+
+
+def make_size_limit(
+    potential: Potential | None,
+    representation: Representation | JointRows | None,
+    *,
+    max_atoms: int | None = None,
+    memory_bytes: int | None = None,
+) -> SizeLimit:
+    """Return what tells which structures are too large to be represented.
+
+    Args:
+        potential: The model; None where none is run.
+        representation: What is computed with it; None where nothing is.
+        max_atoms: The most atoms a structure may have; None for any number.
+        memory_bytes: What the process may occupy in all; None for all that is free.
+    """
+    compute = None
+    if potential is not None and isinstance(representation, ModelRepresentation | JointRows):
+        compute = partial(representation.compute, potential)
+    return SizeLimit(potential, compute, max_atoms=max_atoms, memory_bytes=memory_bytes)
 
 
 def feature_size(representation: Representation, potential: Potential | None) -> int:

@@ -25,6 +25,8 @@ MIN_CELL_HEIGHT = 0.1
 #: The reason that is found by those who run the model.
 NON_FINITE = "non-finite-features"
 NON_FINITE_DETAIL = "the model gives features that are not finite"
+#: The reason that depends on the memory there is.
+TOO_LARGE = "too-large"
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,13 @@ class ModelLimits(Protocol):
         """Raise ``StructureError`` for a charge or a spin that the model does not know."""
 
 
+class FindsTooLarge(Protocol):
+    """Tells which structures are too large; see ``labelwise.potentials.size_limit``."""
+
+    def find(self, atoms: Atoms) -> str | None:
+        """Return why a structure is too large, in words, or None."""
+
+
 class Screen:
     """Checks structures one by one and remembers those it has passed.
 
@@ -80,6 +89,7 @@ class Screen:
     out-of-range            a position or cell component beyond 1e6 Å
     bad-cell                periodic along a missing or flat cell vector
     unknown-element         an element the model was not trained on
+    too-large               more atoms than allowed, or than there is memory for
     atoms-too-close         two atoms closer than 0.4 Å
     isolated-atom           one atom without periodic neighbours
     no-neighbours           no pair of atoms within the model's cutoff
@@ -97,17 +107,25 @@ class Screen:
     Duplicates among the labelled structures are kept: they are the user's.
     """
 
-    def __init__(self, model: ModelLimits | None, *, min_distance: float = MIN_DISTANCE) -> None:
+    def __init__(
+        self,
+        model: ModelLimits | None,
+        *,
+        size_limit: FindsTooLarge | None = None,
+        min_distance: float = MIN_DISTANCE,
+    ) -> None:
         """Set what a structure is held against.
 
         Args:
             model: The ``graph_builder`` of the potential that is to take the structures; None
                 for any elements, charges and spins, and no check for neighbours.
+            size_limit: Tells which structures are too large; None for any size.
             min_distance: The least distance between two atoms, Å.
         """
         self._model = model
         self._elements = None if model is None else frozenset(model.elements)
         self._cutoff = None if model is None else model.cutoff
+        self._size_limit = size_limit
         self._min_distance = min_distance
         self._train = DuplicateIndex()
         self._pool = DuplicateIndex()
@@ -152,9 +170,14 @@ class Screen:
             _check_numbers(atoms)
             or self._check_elements(atoms)
             or _check_cell(atoms)
+            or self._check_size(atoms)
             or self._check_distances(atoms)
             or self._check_charge(atoms)
         )
+
+    def _check_size(self, atoms: Atoms) -> tuple[str, str] | None:
+        found = None if self._size_limit is None else self._size_limit.find(atoms)
+        return None if found is None else (TOO_LARGE, found)
 
     def _check_elements(self, atoms: Atoms) -> tuple[str, str] | None:
         if self._elements is None:
