@@ -5,6 +5,8 @@ import time
 from pathlib import Path
 
 import pytest
+from ase.build import bulk
+from ase.io import write
 
 from labelwise.cli import main
 from labelwise.cli.plan import format_seconds
@@ -122,3 +124,13 @@ def test_a_pool_is_asked_for(capsys) -> None:
 )
 def test_times_are_short(seconds: float, text: str) -> None:
     assert format_seconds(seconds) == text
+
+
+def test_plan_names_the_largest_structure(run, folder: Path) -> None:
+    large = bulk("C", "diamond", a=3.57, cubic=True).repeat(5)
+    write(folder / "large.extxyz", large)
+    code, out, _ = run("large.extxyz", "--model", "demo", "-n", "1", "--max-atoms", "900")
+    assert code == 0
+    words = " ".join(out.split())
+    assert "largest: 1,000 atoms, in large.extxyz, takes about" in words
+    assert "it will be set aside: 1,000 atoms, more than the 900 allowed" in words

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.build import bulk
 
 from labelwise.cli import main
 from labelwise.cli.app import fill_in_values
@@ -146,3 +147,28 @@ def test_a_killed_command_goes_on_and_gives_the_same(folder: Path) -> None:
     assert main([*SELECT, "-n", "5", "--out", "whole.extxyz"]) == 0
     assert picks_of("killed.extxyz") == picks_of("whole.extxyz")
     assert main(["store", "rows", "--verify"]) == 0
+
+
+def test_a_structure_that_was_too_large_is_taken_when_it_is_not(
+    folder: Path, rattled_molecules: list[Atoms], capsys: pytest.CaptureFixture[str]
+) -> None:
+    largest = max(len(atoms) for atoms in rattled_molecules[5:])
+    n_large = sum(len(atoms) == largest for atoms in rattled_molecules[5:])
+    words = [*SELECT, "-n", "3", "--store", "rows", "--force"]
+    assert main([*words, "--max-atoms", str(largest - 1)]) == 0
+    aside = json.loads(Path("batch.json").read_text())["screened"]
+    assert [item["reason"] for item in aside] == ["too-large"] * n_large
+    assert main(words) == 0
+    assert json.loads(Path("batch.json").read_text())["screened"] == []
+
+
+def test_what_the_process_may_occupy_bounds_a_structure(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    crystal = bulk("C", "diamond", a=3.57, cubic=True).repeat(8)
+    crystal.rattle(0.05, seed=0)
+    write_structures(folder / "pool.extxyz", [*read_structures("pool.extxyz"), crystal])
+    assert main([*SELECT, "-n", "3", "--store", "rows", "--memory", "2GB"]) == 0
+    (aside,) = json.loads(Path("batch.json").read_text())["screened"]
+    assert aside["reason"] == "too-large"
+    assert "4,096 atoms need about" in aside["detail"]

@@ -15,6 +15,22 @@ from labelwise.structures import Frame, Screen, Source
 from labelwise.structures.images import find_nearest_distance
 
 
+class AtMostTwo:
+    """Stands for what tells the size of a structure; the real one needs a model."""
+
+    def find(self, atoms: Atoms) -> str | None:
+        return None if len(atoms) <= 2 else f"{len(atoms)} atoms"
+
+
+def test_a_structure_that_is_too_large_is_set_aside_before_distances_are_looked_at() -> None:
+    screen = Screen(None, size_limit=AtMostTwo())
+    close = Atoms("CO2", np.zeros((3, 3)))
+    found = screen.check_pool(frame(close))
+    assert found is not None
+    assert (found.reason, found.detail) == ("too-large", "3 atoms")
+    assert screen.check_pool(frame(Atoms("CO", [[0, 0, 0], [0, 0, 1.1]]))) is None
+
+
 def frame(atoms: Atoms, index: int = 0, file: str = "pool.extxyz") -> Frame:
     return Frame(atoms, Source(file, index), index)
 

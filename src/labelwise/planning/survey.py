@@ -172,7 +172,9 @@ def _enter(
         offset = place - (int(ends[number]) - sizes[number])
         with _clock(part):
             found = read_frames_at(files[number], offset, width)
-        n_bytes.append(sum(len(text.encode()) for text in found))
+        # A place inside a frame that is larger than what is read there holds the start of none.
+        empty = min(sizes[number] - offset, _WIDEST_PLACE_BYTES)
+        n_bytes.append(sum(len(text.encode()) for text in found) if found else empty)
         n_frames.append(len(found))
         name = str(files[number].path)
         texts += [(text, Source(name, len(texts) + i)) for i, text in enumerate(found)]

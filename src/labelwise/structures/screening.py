@@ -71,6 +71,7 @@ class ModelLimits(Protocol):
         """Raise ``StructureError`` for a charge or a spin that the model does not know."""
 
 
+@runtime_checkable
 class FindsTooLarge(Protocol):
     """Tells which structures are too large; see ``labelwise.potentials.size_limit``."""
 
