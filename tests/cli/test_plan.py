@@ -126,11 +126,12 @@ def test_times_are_short(seconds: float, text: str) -> None:
     assert format_seconds(seconds) == text
 
 
-def test_plan_names_the_largest_structure(run, folder: Path) -> None:
-    large = bulk("C", "diamond", a=3.57, cubic=True).repeat(5)
-    write(folder / "large.extxyz", large)
-    code, out, _ = run("large.extxyz", "--model", "demo", "-n", "1", "--max-atoms", "900")
-    assert code == 0
-    words = " ".join(out.split())
-    assert "largest: 1,000 atoms, in large.extxyz, takes about" in words
-    assert "it will be set aside: 1,000 atoms, more than the 900 allowed" in words
+def test_plan_names_the_largest_structure(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(folder / "large.extxyz", bulk("C", "diamond", a=3.57, cubic=True).repeat(5))
+    words = ["plan", "large.extxyz", "--seconds", "0.2", "--model", "demo", "-n", "1"]
+    assert main([*words, "--max-atoms", "900"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert "largest: 1,000 atoms, in large.extxyz, takes about" in shown
+    assert "it will be set aside: 1,000 atoms, more than the 900 allowed" in shown
