@@ -90,11 +90,11 @@ def _count_peak(
     return living.peak_bytes, batch.n_edges, batch.n_atoms
 
 
-class _LivingTensors(TorchDispatchMode):
+class _LivingTensors(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's own
     """Counts the bytes of all tensors that are alive; each storage once."""
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.peak_bytes = 0
         self._living_bytes = 0
         self._storages: set[int] = set()
