@@ -23,8 +23,6 @@ from labelwise.structures import hash_structure
 
 DEFAULT_MAX_BYTES = 2**29
 _CHUNK = 256
-#: Info keys that a representation may read beside elements, positions and cell.
-STATE_KEYS = ("charge", "total_charge", "spin", "total_spin")
 
 
 class FeatureMemo:
@@ -92,7 +90,7 @@ class FeatureMemo:
     ) -> Iterator[Any]:
         stream = iter(structures)
         while chunk := list(itertools.islice(stream, _CHUNK)):
-            names = [_name(atoms) for atoms in chunk]
+            names = [hash_structure(atoms) for atoms in chunk]
             missing = {name: i for i, name in enumerate(names) if name not in known}
             new: dict[str, Any] = {}
             parts = iter_features(
@@ -114,11 +112,6 @@ class FeatureMemo:
                 return
             known[name] = row
             self._n_bytes += size
-
-
-def _name(atoms: Atoms) -> str:
-    state = [atoms.info.get(key) for key in STATE_KEYS]
-    return f"{hash_structure(atoms)} {state}"
 
 
 def _stack(rows: list[Any]) -> Any:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,8 +21,16 @@ def make_listing(n_frames: int = 5) -> Listing:
     aside = {1: ("no-neighbours", "no two atoms within the model's 5 Å"), 3: ("non-finite", "é\n")}
     counts, frames = np.arange(n_frames) + 3, 2 * np.arange(n_frames)
     groups = [f"reaction {i}" for i in range(n_frames)]
+    coordinates = np.linspace(0.0, 1.0, 7)
     return Listing(
-        columns.keys, columns.species, counts, columns.projections, frames, aside, groups
+        columns.keys,
+        columns.species,
+        counts,
+        columns.projections,
+        coordinates,
+        frames,
+        aside,
+        groups,
     )
 
 
@@ -41,6 +50,7 @@ def test_a_listing_comes_back(tmp_path: Path) -> None:
     assert np.array_equal(found.keys, listing.keys)
     assert np.array_equal(found.species, listing.species)
     assert np.array_equal(found.projections, listing.projections)
+    assert np.array_equal(found.coordinates, listing.coordinates)
     assert np.array_equal(found.n_atoms, listing.n_atoms)
     assert np.array_equal(found.frames, listing.frames)
     assert found.set_aside == listing.set_aside
@@ -95,3 +105,16 @@ def test_files_are_told_apart_by_content(tmp_path: Path) -> None:
     assert len(hash_file(first)) == 32
     with pytest.raises(ReadError, match="cannot read"):
         hash_file(tmp_path / "none")
+
+
+def test_a_listing_of_the_first_format_is_not_there(tmp_path: Path) -> None:
+    """It told no charges apart, so that its file is read again."""
+    said: list[str] = []
+    store = open_store(tmp_path / "s", said)
+    store.save_listing(HASH, make_listing())
+    (path,) = (store.path / "listings").iterdir()
+    body = path.read_bytes().partition(b"\n")[2].replace(b'"format": 2', b'"format": 1')
+    seal = hashlib.blake2b(body, digest_size=16).hexdigest().encode()
+    path.write_bytes(seal + b"\n" + body)
+    assert store.load_listing(HASH) is None
+    assert said == []

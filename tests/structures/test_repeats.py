@@ -62,3 +62,25 @@ def test_takes_empty_sets() -> None:
     assert find_repeats(nothing, nothing)[0].shape == (0,)
     of_train, of_pool = find_repeats(prints_of([molecule("H2O")]), nothing)
     assert of_train.tolist() == of_pool.tolist() == [-1]
+
+
+def test_small_structures_close_to_each_other_agree_with_the_screen() -> None:
+    rng = np.random.default_rng(1)
+    lengths = 0.7 + 2e-4 * rng.random(400)
+    pool = [Atoms("H2", [[0, 0, 0], [0, 0, length]]) for length in lengths]
+    pool[::7] = [rattled(molecule("C2H6"), i, 1e-6) for i in range(len(pool[::7]))]
+    screen = Screen(None, None)
+    found = [screen.check_pool(Frame(a, Source("pool", i), i)) for i, a in enumerate(pool)]
+    _, of_pool = find_repeats(prints_of(pool), Fingerprints.of([]))
+    assert [place >= 0 for place in of_pool.tolist()] == [item is not None for item in found]
+    assert 0 < (of_pool >= 0).sum() < len(pool)
+
+
+def test_rows_of_fingerprints_are_those_of_their_structures() -> None:
+    structures = [molecule("H2O"), bulk("Cu") * (3, 3, 3), molecule("C2H6"), molecule("H2")]
+    prints = Fingerprints.join([prints_of(structures[:3]), prints_of(structures[3:])])
+    for rows in (slice(1, 3), np.array([3, 0, 0, 2])):
+        taken = prints[rows]
+        for place, row in enumerate(np.arange(4)[rows].tolist()):
+            assert taken.at(place).equals(make_fingerprint(structures[row]))
+            assert np.array_equal(taken.at(place).coordinates, prints.at(row).coordinates)

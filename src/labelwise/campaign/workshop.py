@@ -16,10 +16,11 @@ from typing import Any
 
 from labelwise.campaign.config import ModelSection
 from labelwise.campaign.durable import read_json, write_file, write_json
-from labelwise.feature_memo import STATE_KEYS, FeatureMemo
+from labelwise.feature_memo import FeatureMemo
 from labelwise.finetuning import Recipe, save_potential
 from labelwise.potentials import Potential, load_potential
 from labelwise.structures import Frame, get_labels, iter_frames
+from labelwise.structures.electronic_state import encode_state
 from labelwise.structures.fixed_atoms import free_atoms
 from labelwise.structures.reading import expand_specs
 from labelwise.summary import package_versions
@@ -169,7 +170,7 @@ def _digest(frame: Frame, label_keys: tuple[str, str]) -> str:
     atoms = frame.atoms
     energy_key, forces_key = label_keys
     labels = get_labels(atoms, str(frame.source), energy_key=energy_key, forces_key=forces_key)
-    state = [str(atoms.info.get(key)) for key in STATE_KEYS]
+    state = encode_state(atoms.info, atoms.arrays)
     digest = hashlib.blake2b(repr((labels.energy, state, atoms.pbc.tolist())).encode())
     for array in (atoms.numbers, atoms.positions, atoms.cell.array, labels.forces):
         digest.update(array.tobytes())

@@ -16,6 +16,7 @@ from jaxtyping import Int64
 from labelwise.datasets.base import LabelledStructure
 from labelwise.datasets.frame_text import format_frame
 from labelwise.errors import WriteError
+from labelwise.structures.electronic_state import encode_state
 from labelwise.structures.identity import DuplicateIndex, fingerprint_arrays
 
 
@@ -85,7 +86,13 @@ class Spool:
         copies, sizes = [], []
         for number, structure in enumerate(structures):
             arrays = structure.arrays
-            known = fingerprint_arrays(arrays.numbers, arrays.positions, arrays.cell, arrays.pbc)
+            known = fingerprint_arrays(
+                arrays.numbers,
+                arrays.positions,
+                arrays.cell,
+                arrays.pbc,
+                encode_state(arrays.info, {}),
+            )
             original = index.find(known)
             if original is None:
                 index.add(known, number)

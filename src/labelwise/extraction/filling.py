@@ -168,7 +168,9 @@ class StoreFiller:
             return None
         return Offered(
             listing.keys,
-            Fingerprints(listing.species, listing.n_atoms, listing.projections),
+            Fingerprints(
+                listing.species, listing.n_atoms, listing.projections, listing.coordinates
+            ),
             (str(part.path),),
             np.zeros(len(listing), dtype=np.int32),
             listing.frames,
@@ -186,6 +188,7 @@ class StoreFiller:
                 species=offered.prints.species,
                 n_atoms=offered.prints.n_atoms,
                 projections=offered.prints.projections,
+                coordinates=offered.prints.coordinates,
                 frames=offered.frames,
                 set_aside=offered.set_aside,
                 groups=offered.groups,

@@ -10,11 +10,11 @@ from jaxtyping import Bool, Int32, Int64, UInt8
 
 from labelwise.extraction.preparing import KEY_BYTES, Prepared
 from labelwise.structures import Source
-from labelwise.structures.identity import Fingerprint
+from labelwise.structures.identity import fingerprint_arrays
 from labelwise.structures.repeats import Fingerprints
 from labelwise.structures.screening import NON_FINITE
 
-_NO_PRINT = Fingerprint(bytes(16), 0, np.zeros(8))
+_NO_PRINT = fingerprint_arrays(np.zeros(0), np.zeros((0, 3)), None, (False,) * 3)
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def join_offered(parts: Sequence[Offered]) -> Offered:
         n_before += len(part)
     return Offered(
         np.concatenate([np.zeros((0, KEY_BYTES), np.uint8), *(part.keys for part in parts)]),
-        join_prints([part.prints for part in parts]),
+        Fingerprints.join([part.prints for part in parts]),
         files,
         np.concatenate([np.zeros(0, np.int32), *file_idx]),
         np.concatenate([np.zeros(0, np.int64), *(part.frames for part in parts)]),
@@ -111,15 +111,4 @@ def cut_offered(offered: Offered, start: int, stop: int) -> Offered:
         offered.frames[rows],
         {place - start: why for place, why in offered.set_aside.items() if start <= place < stop},
         offered.groups[rows],
-    )
-
-
-def join_prints(parts: Sequence[Fingerprints]) -> Fingerprints:
-    """Put fingerprints behind one another."""
-    nothing = Fingerprints.of([])
-    several = [nothing, *parts]
-    return Fingerprints(
-        np.concatenate([part.species for part in several]),
-        np.concatenate([part.n_atoms for part in several]),
-        np.concatenate([part.projections for part in several]),
     )

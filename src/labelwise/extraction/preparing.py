@@ -12,8 +12,8 @@ from ase import Atoms
 from labelwise.errors import StructureError
 from labelwise.potentials.graphs import Graph, GraphBuilder
 from labelwise.potentials.size_limit import SizeLimit
-from labelwise.structures import Screen, hash_structure
-from labelwise.structures.identity import Fingerprint, make_fingerprint
+from labelwise.structures import Screen
+from labelwise.structures.identity import Fingerprint, hash_geometry, make_fingerprint
 from labelwise.structures.reading import RawFrame
 
 KEY_BYTES = 16
@@ -88,9 +88,11 @@ class Preparer:
 def make_key(atoms: Atoms, state: tuple[float, float]) -> bytes:
     """Return what names a structure's row, 16 bytes.
 
+    Structures whose state the model does not tell apart have one row.
+
     Args:
         atoms: The structure.
-        state: Total charge, e, and spin multiplicity.
+        state: Total charge, e, and spin multiplicity, as the model takes them.
     """
-    content = bytes.fromhex(hash_structure(atoms)) + struct.pack("<2d", *state)
+    content = bytes.fromhex(hash_geometry(atoms)) + struct.pack("<2d", *state)
     return hashlib.blake2b(content, digest_size=KEY_BYTES).digest()

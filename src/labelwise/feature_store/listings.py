@@ -17,7 +17,9 @@ from labelwise.errors import ArgumentError, ReadError
 from labelwise.feature_store.names import LISTINGS_FOLDER
 from labelwise.structures.writing import write_bytes
 
-_FORMAT = 1
+_FORMAT = 2
+#: Formats whose fingerprints know no charges and no coordinates: such files are read again.
+_OUTDATED = (1,)
 _HASH = re.compile(r"[0-9a-f]{32}")
 _FRAME_DTYPE = np.dtype(
     [
@@ -36,9 +38,10 @@ class Listing:
 
     Attributes:
         keys: (n, 16) uint8; zeros for a frame that was set aside.
-        species: (n, 16) uint8, hash of elements and periodic directions.
-        n_atoms: (n,) int64; like the next it serves to find duplicates.
+        species: (n, 16) uint8, hash of elements, periodic directions and electronic state.
+        n_atoms: (n,) int64; like the next two it serves to find duplicates.
         projections: (n, 8) float64, Å.
+        coordinates: (c,) float64, Å, see ``Fingerprints``.
         frames: (n,) int64, each frame's number in the file.
         set_aside: Places of frames that no model can take: the reason's short name and the
             detail.
@@ -52,6 +55,7 @@ class Listing:
     species: UInt8[np.ndarray, "_ 16"]
     n_atoms: Int64[np.ndarray, " _"]
     projections: Float64[np.ndarray, "_ 8"]
+    coordinates: Float64[np.ndarray, " c"]
     frames: Int64[np.ndarray, " _"]
     set_aside: Mapping[int, tuple[str, str]]
     groups: Sequence[str] = ()
@@ -107,12 +111,13 @@ def write_listing(store: Path, file_hash: str, listing: Listing) -> None:
         "groups": list(listing.groups),
         "set_aside": [[frame, *why] for frame, why in sorted(listing.set_aside.items())],
     }
-    content = json.dumps(header).encode() + b"\n" + frames.tobytes()
+    body = frames.tobytes() + listing.coordinates.astype("<f8").tobytes()
+    content = json.dumps(header).encode() + b"\n" + body
     write_bytes(_listing_path(store, file_hash), _checksum(content) + b"\n" + content)
 
 
 def read_listing(store: Path, file_hash: str) -> Listing | None:
-    """Read a listing; None if there is none.
+    """Read a listing; None if there is none, or one of an earlier format.
 
     Args:
         store: The feature store's folder.
@@ -134,14 +139,17 @@ def read_listing(store: Path, file_hash: str) -> Listing | None:
         raise ValueError(f"{path} does not agree with its checksum")
     line, _, body = content.partition(b"\n")
     header = json.loads(line)
+    if header["format"] in _OUTDATED:
+        return None
     if header["format"] != _FORMAT:
         raise ValueError(f"{path} has format {header['format']}")
-    frames = np.frombuffer(body, _FRAME_DTYPE)
+    frames = np.frombuffer(body, _FRAME_DTYPE, count=header["n_frames"])
     return Listing(
         keys=frames["key"].copy(),
         species=frames["species"].copy(),
         n_atoms=frames["n_atoms"].copy(),
         projections=frames["projections"].copy(),
+        coordinates=np.frombuffer(body, "<f8", offset=frames.nbytes).astype(np.float64),
         frames=frames["frame"].copy(),
         groups=tuple(header["groups"]),
         set_aside={frame: (reason, detail) for frame, reason, detail in header["set_aside"]},

@@ -7,7 +7,7 @@ torch, on the device and in the floating-point type of the potential.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -20,6 +20,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from labelwise.errors import ArgumentError, StructureError
+from labelwise.structures.electronic_state import (
+    DEFAULT_CHARGE,
+    DEFAULT_SPIN,
+    get_charge,
+    get_spin,
+)
 from labelwise.structures.images import find_pairs
 
 # Below this many atoms all pairs at once in NumPy beat a cell list (measured: 20 µs against
@@ -165,8 +171,8 @@ class GraphBuilder:
     def __call__(self, atoms: Atoms) -> Graph:
         """Build the graph of one structure; ``atoms`` is not modified.
 
-        ``atoms.info`` may hold ``total_charge`` or ``charge`` (e, default 0) and
-        ``total_spin`` or ``spin`` (multiplicity 2S + 1, default 1).
+        Total charge and multiplicity are those of ``get_charge`` and ``get_spin``, for a
+        potential that knows them.
 
         Args:
             atoms: The structure, positions and cell in Å.
@@ -204,8 +210,8 @@ class GraphBuilder:
             StructureError: one that the potential does not know, or no number.
         """
         return (
-            _info(atoms, "charge", 0.0, self.charge_range),
-            _info(atoms, "spin", 1.0, self.spin_range),
+            _checked(atoms, "charge", get_charge, DEFAULT_CHARGE, self.charge_range),
+            _checked(atoms, "spin", get_spin, DEFAULT_SPIN, self.spin_range),
         )
 
     def _check(
@@ -236,23 +242,20 @@ def _symbol(z: int) -> str:
     return chemical_symbols[z] if 0 < z < len(chemical_symbols) else f"atomic number {z}"
 
 
-def _info(atoms: Atoms, key: str, default: float, known: tuple[float, float] | None) -> float:
-    """Read ``total_<key>`` or ``<key>`` from ``atoms.info``, checked if the potential uses it."""
-    names = [name for name in (f"total_{key}", key) if name in atoms.info]
-    if known is None or not names:
+def _checked(
+    atoms: Atoms,
+    name: str,
+    get: Callable[[Atoms], float],
+    default: float,
+    known: tuple[float, float] | None,
+) -> float:
+    """Return what a structure asks for, checked; the default if the potential ignores it."""
+    if known is None:
         return default
-    try:
-        values = {name: float(atoms.info[name]) for name in names}
-    except (TypeError, ValueError) as error:
-        raise StructureError(
-            f"{atoms.get_chemical_formula()}: info {names} must be one number; {error}"
-        ) from error
-    if len(set(values.values())) > 1:
-        raise StructureError(f"{atoms.get_chemical_formula()} has {values}: keep only one of them")
-    value = next(iter(values.values()))
+    value = get(atoms)
     if not known[0] <= value <= known[1]:
         raise StructureError(
-            f"{atoms.get_chemical_formula()} has a total {key} of {value:g}; the potential knows "
+            f"{atoms.get_chemical_formula()} has a total {name} of {value:g}; the potential knows "
             f"{known[0]:g} to {known[1]:g}"
         )
     return value

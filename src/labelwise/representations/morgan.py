@@ -19,6 +19,7 @@ from jaxtyping import Float32, Int64
 from labelwise.errors import MissingDependencyError
 from labelwise.potentials.graphs import radius_edges
 from labelwise.representations.base import RepresentationOptions, StructureRepresentation
+from labelwise.structures.electronic_state import get_charge
 
 RADIUS = 3
 N_BITS = 2048
@@ -159,11 +160,7 @@ def _charge(atoms: Atoms) -> int:
     Raises:
         ValueError: it is not a whole number.
     """
-    value: Any = atoms.info.get("total_charge", atoms.info.get("charge", 0))
-    try:
-        charge = float(value)
-    except TypeError as error:
-        raise ValueError(f"the charge is {value!r}") from error
+    charge = get_charge(atoms)
     if charge != round(charge):
         raise ValueError(f"the charge is {charge}")
     return round(charge)

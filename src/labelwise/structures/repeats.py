@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64, UInt8
@@ -11,6 +13,7 @@ from labelwise.structures.identity import (
     TOLERANCE,
     DuplicateIndex,
     Fingerprint,
+    count_coordinates,
     largest_tolerance,
 )
 
@@ -25,23 +28,43 @@ class Fingerprints:
         species: (n, 16) uint8.
         n_atoms: (n,) int64.
         projections: (n, 8) float64, Å.
+        coordinates: (c,) float64, Å, those of all structures behind one another.
     """
 
     species: UInt8[np.ndarray, "n 16"]
     n_atoms: Int64[np.ndarray, " n"]
     projections: Float64[np.ndarray, "n 8"]
+    coordinates: Float64[np.ndarray, " c"]
 
     def __len__(self) -> int:
         return len(self.species)
 
+    @cached_property
+    def _ends(self) -> Int64[np.ndarray, " _"]:
+        """Return where the coordinates of each structure begin, and their end."""
+        sizes, kinds = np.unique(self.n_atoms, return_inverse=True)
+        counts = np.array([count_coordinates(n) for n in sizes.tolist()], dtype=np.int64)
+        return np.concatenate([np.zeros(1, np.int64), np.cumsum(counts[kinds])])
+
     def at(self, place: int) -> Fingerprint:
         """Return one of them."""
         return Fingerprint(
-            self.species[place].tobytes(), int(self.n_atoms[place]), self.projections[place]
+            self.species[place].tobytes(),
+            int(self.n_atoms[place]),
+            self.projections[place],
+            self.coordinates[self._ends[place] : self._ends[place + 1]],
         )
 
     def __getitem__(self, rows: slice | Int64[np.ndarray, " k"]) -> Fingerprints:
-        return Fingerprints(self.species[rows], self.n_atoms[rows], self.projections[rows])
+        starts, counts = self._ends[:-1][rows], np.diff(self._ends)[rows]
+        # Each structure's numbers follow its start; what came before it is taken off.
+        steps = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+        return Fingerprints(
+            self.species[rows],
+            self.n_atoms[rows],
+            self.projections[rows],
+            self.coordinates[np.repeat(starts, counts) + steps],
+        )
 
     @classmethod
     def of(cls, prints: list[Fingerprint]) -> Fingerprints:
@@ -50,6 +73,18 @@ class Fingerprints:
             np.frombuffer(b"".join(p.species for p in prints), np.uint8).reshape(-1, 16),
             np.array([p.n_atoms for p in prints], dtype=np.int64),
             np.array([p.projections for p in prints], dtype=np.float64).reshape(-1, 8),
+            np.concatenate([np.zeros(0), *(p.coordinates for p in prints)]),
+        )
+
+    @classmethod
+    def join(cls, parts: Sequence[Fingerprints]) -> Fingerprints:
+        """Put fingerprints behind one another."""
+        several = [cls.of([]), *parts]
+        return cls(
+            np.concatenate([part.species for part in several]),
+            np.concatenate([part.n_atoms for part in several]),
+            np.concatenate([part.projections for part in several]),
+            np.concatenate([part.coordinates for part in several]),
         )
 
 

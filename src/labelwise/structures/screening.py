@@ -12,7 +12,7 @@ from ase.data import chemical_symbols
 from ase.geometry import complete_cell
 
 from labelwise.errors import StructureError
-from labelwise.structures.identity import DuplicateIndex
+from labelwise.structures.identity import DuplicateIndex, Fingerprint, make_fingerprint
 from labelwise.structures.images import find_nearest_distance
 from labelwise.structures.reading import Frame, Source
 
@@ -142,26 +142,30 @@ class Screen:
         found = self._check_content(frame.atoms)
         if found is not None:
             return Screened("train", frame.index, frame.source, *found)
-        self._remember(self._train, frame, "train")
+        self._remember(self._train, frame, "train", make_fingerprint(frame.atoms))
         return None
 
     def check_pool(self, frame: Frame) -> Screened | None:
         """Return why a structure of the pool is set aside, or None and remember it."""
-        found = self._check_content(frame.atoms) or self._check_duplicate(frame.atoms)
+        found = self._check_content(frame.atoms)
+        if found is not None:  # what is not finite has no fingerprint
+            return Screened("pool", frame.index, frame.source, *found)
+        known = make_fingerprint(frame.atoms)
+        found = self._check_duplicate(known)
         if found is not None:
             return Screened("pool", frame.index, frame.source, *found)
-        self._remember(self._pool, frame, "pool")
+        self._remember(self._pool, frame, "pool", known)
         return None
 
-    def _remember(self, index: DuplicateIndex, frame: Frame, role: str) -> None:
-        index.add(frame.atoms, len(self._labels[role]))
+    def _remember(self, index: DuplicateIndex, frame: Frame, role: str, known: Fingerprint) -> None:
+        index.add(known, len(self._labels[role]))
         self._labels[role].append(str(frame.source))
 
-    def _check_duplicate(self, atoms: Atoms) -> tuple[str, str] | None:
-        number = self._train.find(atoms)
+    def _check_duplicate(self, known: Fingerprint) -> tuple[str, str] | None:
+        number = self._train.find(known)
         if number is not None:
             return "duplicate-of-train", f"equals {self._labels['train'][number]}"
-        number = self._pool.find(atoms)
+        number = self._pool.find(known)
         if number is not None:
             return "duplicate-of-pool", f"equals {self._labels['pool'][number]}"
         return None

@@ -6,9 +6,8 @@ import pytest
 from labelwise.campaign.bench import Bench
 from labelwise.campaign.datasets import read_given_sets
 from labelwise.report.campaign import labelled_sets
-from labelwise.report.campaign.labelled_sets import batch_set, describe_content, held_out_set
+from labelwise.report.campaign.labelled_sets import batch_set, held_out_set
 from labelwise.report.campaign.saved import SavedCampaign
-from tests.campaign.building import make_structures
 
 
 @pytest.fixture
@@ -37,16 +36,3 @@ def test_batches_have_the_labels_of_the_log(saved: SavedCampaign) -> None:
     assert found is not None
     assert found.energies.tolist() == [saved.state.labels[key]["energy"] for key in keys]
     assert batch_set(saved.state, []) is None
-
-
-def test_content_is_what_a_model_looks_at() -> None:
-    atoms = make_structures(1)[0]
-    content = describe_content(atoms)
-    relabelled = atoms.copy()
-    relabelled.info["REF_energy"] = 0.0
-    assert describe_content(relabelled) == content
-    charged = atoms.copy()
-    charged.info["charge"] = 1
-    moved = atoms.copy()
-    moved.positions[0, 0] += 0.01
-    assert len({content, describe_content(charged), describe_content(moved)}) == 3

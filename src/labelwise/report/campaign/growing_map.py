@@ -9,7 +9,6 @@ from jaxtyping import Int32, Int64
 
 from labelwise.campaign.config import COMMITTEE_RULES
 from labelwise.report.campaign.kept import KeptArrays, digest
-from labelwise.report.campaign.labelled_sets import describe_content
 from labelwise.report.campaign.landscape import Landscape
 from labelwise.report.campaign.saved import Candidate, SavedCampaign
 from labelwise.report.campaign.wording import write_error
@@ -29,6 +28,7 @@ from labelwise.report.pool_columns import (
     number_column,
 )
 from labelwise.selection.nearest_labelled import find_nearest
+from labelwise.structures import hash_structure
 
 MAP_NAME = "campaign-map"
 _ROLES = list(Role)
@@ -165,7 +165,7 @@ def make_pool_map(
 
 
 def _map_points(landscape: Landscape, kept: KeptArrays, options: ReportOptions) -> KernelMap:
-    names = [describe_content(frame.atoms) for frame in landscape.points]
+    names = [hash_structure(frame.atoms) for frame in landscape.points]
     settings = replace(landscape.settings, batch_atoms=None)
     made_of = digest("map", names, str(settings), options.map_method, options.seed)
     points = landscape.part(np.arange(landscape.n_points, dtype=np.int64))

@@ -6,14 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from ase import Atoms
 from jaxtyping import Bool, Float64, Int64
 
 from labelwise.campaign.bench import Bench
 from labelwise.campaign.config import CampaignConfig
 from labelwise.campaign.inputs import shorten
 from labelwise.campaign.state import CampaignState
-from labelwise.feature_memo import STATE_KEYS
 from labelwise.metrics import root_mean_square
 from labelwise.report.pool_columns import clean_text
 from labelwise.structures import Frame, Source, get_labels, hash_structure
@@ -93,12 +91,6 @@ class StructureErrors:
     forces: Float64[np.ndarray, " n"]
 
 
-def describe_content(atoms: Atoms) -> str:
-    """Return a word for all of a structure that a model looks at."""
-    state = [atoms.info.get(key) for key in STATE_KEYS]
-    return f"{hash_structure(atoms)} {state}"
-
-
 def name_of(source: Source) -> str:
     """Return a structure's name on a page: its file and frame, as one line."""
     return clean_text(str(source), 200)
@@ -165,7 +157,7 @@ def make_set(
         np.array([each.energy for each in labels], dtype=np.float64),
         tuple(each.forces for each in labels),
         tuple(_counted(config, frame) for frame in frames),
-        tuple(describe_content(frame.atoms) for frame in frames),
+        tuple(hash_structure(frame.atoms) for frame in frames),
         n_all,
     )
 

@@ -26,10 +26,10 @@ from labelwise.kernels import Kernel, take
 from labelwise.labelling.encoding import decode_structure
 from labelwise.potentials import Potential
 from labelwise.report.campaign.kept import KeptArrays, digest
-from labelwise.report.campaign.labelled_sets import describe_content, name_file
+from labelwise.report.campaign.labelled_sets import name_file
 from labelwise.representations import ModelRepresentation, iter_features
 from labelwise.selection.posterior_variance import posterior_variance
-from labelwise.structures import Frame, Screen, Source
+from labelwise.structures import Frame, Screen, Source, hash_structure
 
 #: Points of a map; of a larger pool as many are drawn, and all that a round chose.
 MOST_POINTS = 50_000
@@ -255,7 +255,7 @@ def _find_rows(
     if isinstance(representation, ModelRepresentation):
         options |= representation.relevant_options(settings.options)
     made_of = digest("rows", settings.representation, options, potential.content_hash)
-    names = [describe_content(atoms) for atoms in structures]
+    names = [hash_structure(atoms) for atoms in structures]
     found = kept.load("rows", made_of)
     known: dict[str, int] = {}
     stored = np.zeros((0, 0), dtype=np.float32)

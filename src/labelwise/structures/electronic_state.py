@@ -1,0 +1,136 @@
+"""The electronic state that a structure asks for: total charge, multiplicity, initial moments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+from labelwise.errors import StructureError
+
+#: A structure that says nothing is neutral and a singlet.
+DEFAULT_CHARGE = 0.0
+DEFAULT_SPIN = 1.0
+#: Info keys of the total charge, e, with what is added to their values.
+_CHARGE_KEYS = {"total_charge": 0.0, "charge": 0.0}
+#: Info keys of the multiplicity 2S + 1, with what is added to their values.
+_SPIN_KEYS = {"total_spin": 0.0, "spin": 0.0}
+#: The same in the words of other programs, read where those are absent: ``uhf`` counts
+#: unpaired electrons.
+_OTHER_SPIN_KEYS = {"multiplicity": 0.0, "spin_multiplicity": 0.0, "uhf": 1.0}
+_ALL_SPIN_KEYS = {**_SPIN_KEYS, **_OTHER_SPIN_KEYS}
+_ALL_KEYS = frozenset({**_CHARGE_KEYS, **_ALL_SPIN_KEYS})
+#: Initial magnetic moments that agree to so many decimals are the same, μB.
+_MOMENT_DECIMALS = 3
+
+
+def get_charge(atoms: Atoms) -> float:
+    """Return the total charge that a structure asks for, e: ``total_charge`` or ``charge``.
+
+    Args:
+        atoms: The structure; info without these keys means 0.
+
+    Raises:
+        StructureError: The value is not one number, or both keys are there and differ.
+    """
+    return _get_agreed(atoms, _CHARGE_KEYS, DEFAULT_CHARGE)
+
+
+def get_spin(atoms: Atoms) -> float:
+    """Return the multiplicity 2S + 1 that a structure asks for: ``total_spin`` or ``spin``.
+
+    Where neither is there, ``multiplicity``, ``spin_multiplicity`` and ``uhf`` (unpaired
+    electrons, one less than the multiplicity) are read.
+
+    Args:
+        atoms: The structure; info without these keys means 1.
+
+    Raises:
+        StructureError: The value is not one number, or two keys differ.
+    """
+    is_plain = any(atoms.info.get(key) is not None for key in _SPIN_KEYS)
+    return _get_agreed(atoms, _SPIN_KEYS if is_plain else _OTHER_SPIN_KEYS, DEFAULT_SPIN)
+
+
+def says_state(atoms: Atoms) -> bool:
+    """Return whether a structure says anything about its charge or multiplicity."""
+    return not _ALL_KEYS.isdisjoint(atoms.info)
+
+
+def encode_state(info: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> bytes:
+    """Return what tells electronic states of one geometry apart, for use in a hash.
+
+    The total charge (info, or the sum of the initial charges of the atoms, to the nearest
+    integer) and the multiplicity, under whichever of their names, and the initial magnetic
+    moments to 0.001 μB. Values that are no numbers count as they are written.
+
+    Args:
+        info: Info of a structure.
+        arrays: Its arrays by name.
+
+    Returns:
+        Nothing for a neutral singlet without initial moments, whether it says so or not.
+    """
+    charges = _find_stated(info, _CHARGE_KEYS, DEFAULT_CHARGE)
+    charges |= _find_net_charge(arrays.get("initial_charges"))
+    spins = _find_stated(info, _ALL_SPIN_KEYS, DEFAULT_SPIN)
+    moments = _encode_moments(arrays.get("initial_magmoms"))
+    if not (charges or spins or moments):
+        return b""
+    return f"state {sorted(charges)} {sorted(spins)} ".encode() + moments
+
+
+def _get_agreed(atoms: Atoms, keys: Mapping[str, float], default: float) -> float:
+    """Return the value of the keys that are there, or the default."""
+    names = [name for name in keys if atoms.info.get(name) is not None]
+    try:
+        values = {name: _as_number(atoms.info[name]) for name in names}
+    except (TypeError, ValueError) as error:
+        raise StructureError(
+            f"{atoms.get_chemical_formula()}: info {names} must be one number; {error}"
+        ) from error
+    found = {values[name] + keys[name] for name in names}
+    if len(found) > 1:
+        raise StructureError(f"{atoms.get_chemical_formula()} has {values}: keep only one of them")
+    return next(iter(found), default)
+
+
+def _find_stated(info: Mapping[str, Any], keys: Mapping[str, float], default: float) -> set[str]:
+    """Return the different values of some keys, without the default."""
+    found = set()
+    for key in keys.keys() & info.keys():
+        value = info[key]
+        try:
+            number = None if value is None else _as_number(value) + keys[key]
+        except (TypeError, ValueError):
+            found.add(str(np.asarray(value, dtype=object).tolist()))
+            continue
+        if number is not None and number != default:
+            found.add(repr(number))
+    return found
+
+
+def _find_net_charge(charges: np.ndarray | None) -> set[str]:
+    """Return the sum of the initial charges of atoms if it rounds to another integer than 0."""
+    total = 0.0 if charges is None else float(np.sum(charges))
+    if not np.isfinite(total) or round(total) == 0:
+        return set()
+    return {repr(float(round(total)))}
+
+
+def _encode_moments(moments: np.ndarray | None) -> bytes:
+    if moments is None:
+        return b""
+    # Adding zero turns -0.0 into 0.0.
+    rounded = np.round(np.asarray(moments, dtype="<f8"), _MOMENT_DECIMALS) + 0.0
+    return rounded.tobytes() if rounded.any() else b""
+
+
+def _as_number(value: Any) -> float:
+    """Return a number, whichever way it is kept: text and arrays of one element too."""
+    array = np.asarray(value)
+    if array.size != 1:
+        raise ValueError(f"it has {array.size} values")
+    return float(array.reshape(-1)[0])
