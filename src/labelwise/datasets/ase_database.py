@@ -18,6 +18,7 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms, FixConstraint
+from ase.db.core import bytes_to_object, object_to_bytes
 from ase.db.jsondb import JSONDatabase
 from ase.db.row import AtomsRow
 from ase.db.sqlite import SQLite3Database
@@ -32,7 +33,9 @@ from labelwise.datasets.base import (
 )
 from labelwise.datasets.units import check_units
 from labelwise.errors import ArgumentError, LabelwiseError, WriteError
+from labelwise.structures.info_text import is_same_value
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY, as_real
+from labelwise.structures.left_out import LeftOut
 
 _SUFFIXES = (".db", ".json")
 _JSON_HEAD = re.compile(rb'\s*\{\s*"(\d+|ids)"\s*:')
@@ -409,14 +412,34 @@ def _take_apart(row: AtomsRow, keys: Mapping[str, Any], where: str) -> Row:
     )
 
 
-def keys_to_write(structure: LabelledStructure) -> dict[str, Any]:
-    """Return what a database keeps of a structure's info: all but its label."""
-    info = structure.atoms.info.items()
-    return {
-        key: each.item() if isinstance(each, np.generic) else each
-        for key, each in info
-        if key != DEFAULT_ENERGY_KEY
-    }
+def keys_to_write(structure: LabelledStructure, left_out: LeftOut) -> dict[str, Any]:
+    """Return what a database keeps of a structure's info: all but its label.
+
+    Args:
+        structure: The structure; not modified.
+        left_out: Told of info that a database cannot hold.
+    """
+    kept = {}
+    for key, value in structure.atoms.info.items():
+        plain = value.item() if isinstance(value, np.generic) else value
+        if key == DEFAULT_ENERGY_KEY:
+            continue
+        if isinstance(key, str) and _is_storable(plain):
+            kept[key] = plain
+        else:
+            left_out.note("info", key)
+    return kept
+
+
+def _is_storable(value: Any) -> bool:
+    """Return whether ASE's encoder brings back a value as it was."""
+    if isinstance(value, bool | int | float) or value is None:
+        return True
+    try:
+        found = bytes_to_object(object_to_bytes({"value": value}))["value"]
+        return is_same_value(value, found)
+    except Exception:  # ASE raises whatever it stumbles on
+        return False
 
 
 def write_database(path: Path, structures: Iterable[LabelledStructure]) -> int:
@@ -432,17 +455,21 @@ def write_database(path: Path, structures: Iterable[LabelledStructure]) -> int:
     Raises:
         ArgumentError: Another suffix.
         WriteError: The file cannot be written.
+
+    Warns:
+        LabelwiseWarning: Info that a database cannot hold was left out.
     """
     if path.suffix.lower() != ".db":
         raise ArgumentError(f"{path} is an ASE database to write; its suffix must be .db")
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     n_written = 0
+    left_out = LeftOut("an ASE database")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with SQLite3Database(str(temporary), use_lock_file=False) as database:
             database.metadata = {}
             for structure in structures:
-                database.write(_with_results(structure), data=keys_to_write(structure))
+                database.write(_with_results(structure), data=keys_to_write(structure, left_out))
                 n_written += 1
         temporary.replace(path)
     except LabelwiseError:
@@ -453,6 +480,7 @@ def write_database(path: Path, structures: Iterable[LabelledStructure]) -> int:
     finally:
         with suppress(OSError):
             temporary.unlink()
+    left_out.warn(path)
     return n_written
 
 

@@ -5,7 +5,6 @@ ASE's writer takes about a millisecond a structure and rounds positions to 1e-8 
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Any
 
@@ -15,24 +14,32 @@ from ase.calculators.calculator import all_properties
 from ase.data import chemical_symbols
 
 from labelwise.datasets.base import LabelledStructure
+from labelwise.errors import WriteError
+from labelwise.structures.info_text import format_json, is_word
 from labelwise.structures.labels import DEFAULT_FORCES_KEY
+from labelwise.structures.left_out import LeftOut
 
-_WORD = re.compile(r"[A-Za-z][A-Za-z0-9_./+#@:()-]*")
 _KEY = re.compile(r"[A-Za-z_][A-Za-z0-9_.+-]*")
 _NOT_OF_A_KEY = re.compile(r"[^A-Za-z0-9_.+-]")
 #: What the frame itself says, and what ASE would move into a calculator.
 _OWN_KEYS = frozenset({"Lattice", "Properties", "pbc", "cell", *all_properties})
 _MOVES = {True: " F", False: " T"}
-#: Words that ASE reads as truth values or numbers.
-_READ_AS_NUMBERS = {"t", "f", "true", "false", "nan", "inf", "infinity"}
+_INT64 = range(-(2**63), 2**63)
 
 
-def format_frame(structure: LabelledStructure) -> str:
+def format_frame(structure: LabelledStructure, left_out: LeftOut | None = None) -> str:
     """Return a structure as a frame of extended XYZ, which ASE reads back bit by bit.
 
     Real numbers are written as the shortest text that gives the same float64. Fixed atoms are
     the column ``move_mask``, as ASE writes them. Info keys that would be taken for the frame's
     own (``pbc``, ``energy``) or are no words begin with ``info_``.
+
+    Args:
+        structure: The structure; not modified.
+        left_out: Told of info that extended XYZ cannot hold; None raises.
+
+    Raises:
+        WriteError: Such info, and nobody to be told.
     """
     arrays = structure.arrays
     reals = np.concatenate([arrays.positions, arrays.forces], axis=1)
@@ -46,9 +53,7 @@ def format_frame(structure: LabelledStructure) -> str:
     if arrays.tags is not None:
         columns += ":tags:I:1"
         rows = [f"{row} {tag}" for row, tag in zip(rows, arrays.tags.tolist(), strict=True)]
-    keys = "".join(
-        [f" {_format_key(key)}={_format_value(value)}" for key, value in arrays.info.items()]
-    )
+    keys = "".join([_format_entry(key, value, left_out) for key, value in arrays.info.items()])
     periodic = " ".join(["T" if flag else "F" for flag in arrays.pbc])
     head = f"{len(rows)}\n{_format_cell(arrays.cell)}Properties={columns}{keys}"
     lines = "\n".join(rows)
@@ -75,27 +80,27 @@ def _format_key(key: Any) -> str:
     return f"info_{_NOT_OF_A_KEY.sub('_', text)}"
 
 
-def _format_value(value: Any) -> str:
-    if type(value) is str:
-        return _format_text(value)
-    if type(value) is int or type(value) is float:
+def _format_entry(key: Any, value: Any, left_out: LeftOut | None) -> str:
+    text = _format_value(value)
+    if text is not None:
+        return f" {_format_key(key)}={text}"
+    if left_out is None:
+        raise WriteError(f"info {key!r} is {value!r:.40}, which extended XYZ cannot hold")
+    left_out.note("info", key)
+    return ""
+
+
+def _format_value(value: Any) -> str | None:
+    """Return a value, None if it cannot be held; text that is no word as JSON."""
+    if type(value) is str and is_word(value):
+        return value
+    if type(value) is float or (type(value) is int and value in _INT64):
         return repr(value)
     if isinstance(value, bool | np.bool_):
         return "T" if value else "F"
-    if isinstance(value, str):
-        return _format_text(value)
-    if isinstance(value, int | float | np.number):
-        return repr(value.item() if isinstance(value, np.number) else value)
-    return _escape(f"_JSON {json.dumps(value, default=np.ndarray.tolist)}")
-
-
-def _format_text(text: str) -> str:
-    """Return a word as it stands, and as JSON what would be read back as something else."""
-    if _WORD.fullmatch(text) and text.lower() not in _READ_AS_NUMBERS:
-        return text
-    return _escape(f"_JSON {json.dumps(text)}")
-
-
-def _escape(text: str) -> str:
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
+    if isinstance(value, np.number):
+        plain = value.item()
+        return repr(plain) if type(plain) in (int, float) else None
+    if isinstance(value, str) and is_word(value):
+        return str.__str__(value)
+    return format_json(value)

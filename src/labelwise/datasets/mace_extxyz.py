@@ -26,6 +26,7 @@ from labelwise.structures.compression import strip_compression
 from labelwise.structures.extxyz import iter_frame_texts, parse_frame
 from labelwise.structures.fixed_atoms import free_atoms
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY, get_labels
+from labelwise.structures.left_out import LeftOut
 
 _SUFFIXES = (".xyz", ".extxyz")
 #: MACE's own keys, and those that ASE moves into a calculator.
@@ -128,14 +129,18 @@ def write_labelled(path: Path, structures: Iterable[LabelledStructure]) -> int:
 
     Raises:
         WriteError: It cannot be written.
+
+    Warns:
+        LabelwiseWarning: Info that extended XYZ cannot hold was left out.
     """
     temporary = path.with_name(f".{path.name}.part")
     n_written = 0
+    left_out = LeftOut("extended XYZ")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("w", encoding="utf-8") as stream:
             for structure in structures:
-                stream.write(format_frame(structure))
+                stream.write(format_frame(structure, left_out))
                 n_written += 1
             stream.flush()
             os.fsync(stream.fileno())
@@ -147,6 +152,7 @@ def write_labelled(path: Path, structures: Iterable[LabelledStructure]) -> int:
     finally:
         with suppress(OSError):
             temporary.unlink()
+    left_out.warn(path)
     return n_written
 
 

@@ -23,6 +23,7 @@ from labelwise.datasets.base import DataFile, DataSetError, Entry, Format, Label
 from labelwise.datasets.units import check_total_energy, check_units
 from labelwise.errors import ArgumentError
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
+from labelwise.structures.left_out import LeftOut
 
 _SUFFIX = ".aselmdb"
 _SPLIT_BY_SOURCE = "reactivity"
@@ -171,10 +172,16 @@ def write_omol(path: Path, structures: Iterable[LabelledStructure]) -> int:
         ArgumentError: Another suffix.
         WriteError: The file cannot be written.
         MissingDependencyError: lmdb is not installed.
+
+    Warns:
+        LabelwiseWarning: Info that a database cannot hold was left out.
     """
     if path.suffix.lower() != _SUFFIX:
         raise ArgumentError(f"{path} is a database to write; its suffix must be {_SUFFIX}")
-    return write_rows(path, map(_as_raw, structures))
+    left_out = LeftOut("an ASE database")
+    n_written = write_rows(path, (_as_raw(structure, left_out) for structure in structures))
+    left_out.warn(path)
+    return n_written
 
 
 def _list_files(path: Path) -> list[Path]:
@@ -264,9 +271,9 @@ def _restore_constraints(listed: Any, where: str) -> list[FixConstraint]:
         raise DataSetError(f"{where}: constraints cannot be decoded ({error!r})") from error
 
 
-def _as_raw(structure: LabelledStructure) -> dict[str, Any]:
+def _as_raw(structure: LabelledStructure, left_out: LeftOut) -> dict[str, Any]:
     atoms = structure.atoms
-    data = keys_to_write(structure)
+    data = keys_to_write(structure, left_out)
     name = data.pop("name", structure.entry.name)
     data.setdefault("source", name)
     raw = {

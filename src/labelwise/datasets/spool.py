@@ -18,6 +18,7 @@ from labelwise.datasets.frame_text import format_frame
 from labelwise.errors import WriteError
 from labelwise.structures.electronic_state import encode_state
 from labelwise.structures.identity import DuplicateIndex, fingerprint_arrays
+from labelwise.structures.left_out import LeftOut
 
 
 @dataclass(frozen=True)
@@ -79,11 +80,15 @@ class Spool:
         Raises:
             DataSetError: A structure that cannot be read.
             WriteError: The disk is full.
+
+        Warns:
+            LabelwiseWarning: Info that extended XYZ cannot hold was left out.
         """
         index = DuplicateIndex()
         families: list[str] = []
         splits: list[str] = []
         copies, sizes = [], []
+        left_out = LeftOut("extended XYZ")
         for number, structure in enumerate(structures):
             arrays = structure.arrays
             known = fingerprint_arrays(
@@ -100,7 +105,8 @@ class Spool:
             families.append(structure.entry.family or "")
             splits.append(structure.entry.split or "")
             sizes.append(len(arrays.numbers))
-            self._append(format_frame(structure).encode())
+            self._append(format_frame(structure, left_out).encode())
+        left_out.warn(self._folder)
         return Spooled(
             families, splits, np.array(copies, dtype=np.int64), np.array(sizes, dtype=np.int64)
         )

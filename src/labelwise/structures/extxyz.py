@@ -11,6 +11,7 @@ from ase.io.extxyz import key_val_str_to_dict, read_xyz
 
 from labelwise.errors import ReadError
 from labelwise.structures.compression import DECODING_ERRORS, open_binary
+from labelwise.structures.info_text import fill_empty_values
 
 _MAX_CELL_VECTORS = 3
 
@@ -65,7 +66,7 @@ def parse_frame(text: str, where: str) -> Atoms:
     """
 
     def parse_comment(line: str) -> dict[str, object]:
-        keys: dict[str, object] = key_val_str_to_dict(line)
+        keys: dict[str, object] = key_val_str_to_dict(fill_empty_values(line))
         _check_columns(str(keys.get("Properties", "")), len(text))
         return keys
 

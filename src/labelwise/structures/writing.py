@@ -8,12 +8,17 @@ import tempfile
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from ase import Atoms
-from ase.calculators.singlepoint import SinglePointCalculator
-from ase.io.extxyz import write_xyz
+from ase.io.extxyz import per_atom_properties, per_config_properties, write_xyz
+from ase.stress import voigt_6_to_full_3x3_stress
 
 from labelwise.errors import WriteError
+from labelwise.structures.array_columns import make_columns
+from labelwise.structures.info_text import format_entry
+from labelwise.structures.left_out import LeftOut
 from labelwise.structures.leftovers import lock_temporary, remove_leftovers
 
 
@@ -74,42 +79,87 @@ def write_structures(path: str | os.PathLike[str], structures: Iterable[Atoms]) 
 
     Info keys, arrays, cell, periodic directions, fixed atoms and stored results are kept;
     forces are written as stored, whatever the constraints. ASE prints real arrays with
-    eight decimals.
+    eight decimals. What extended XYZ cannot hold so that ASE reads it again is left out.
 
     Args:
         path: Where to write; the suffix is not looked at.
         structures: What to write, in order; not modified.
 
     Raises:
-        WriteError: An info key or array cannot be expressed in extended XYZ (names the
-            structure), or the file cannot be written.
+        WriteError: A structure cannot be expressed in extended XYZ (names it), or the file
+            cannot be written.
+
+    Warns:
+        LabelwiseWarning: Something was left out; names the keys, once for the file.
     """
     text = io.StringIO()
+    left_out = LeftOut("extended XYZ")
     for number, atoms in enumerate(structures):
         try:
-            write_xyz(text, _without_clashes(atoms))
+            text.write(_format_frame(atoms, left_out))
         except Exception as error:  # ASE raises whatever it stumbles on
             reason = str(error) or type(error).__name__
             raise WriteError(
                 f"structure {number} of {path} cannot be written as extended XYZ ({reason})"
             ) from error
     write_text(path, text.getvalue())
+    left_out.warn(path)
 
 
-def _without_clashes(atoms: Atoms) -> Atoms:
-    """Return the structure, without calculator results that an own key already holds.
+def _format_frame(atoms: Atoms, left_out: LeftOut) -> str:
+    """Return a structure as a frame of extended XYZ."""
+    info, arrays = _join_results(atoms, left_out)
+    entries = []
+    for key, value in info.items():
+        entry = format_entry(key, value)
+        if entry is None:
+            left_out.note("info", key)
+        else:
+            entries.append(entry)
+    columns = make_columns(arrays)
+    for name in arrays:
+        if name not in columns:
+            left_out.note("array", name)
+    text = io.StringIO()
+    write_xyz(text, _with_arrays(atoms, columns), write_info=False, write_results=False)
+    if not entries:
+        return text.getvalue()
+    count, comment, lines = text.getvalue().split("\n", 2)
+    head, _, periodic = comment.rpartition(" pbc=")
+    return f"{count}\n{head} {' '.join(entries)} pbc={periodic}\n{lines}"
 
-    ASE refuses to write a structure whose info and calculator both name, for instance,
-    an energy; the user's own key wins.
-    """
-    results = getattr(atoms.calc, "results", None)
-    if not results or not {*atoms.info, *atoms.arrays} & {*results}:
+
+def _with_arrays(atoms: Atoms, arrays: dict[str, np.ndarray]) -> Atoms:
+    """Return a structure with these arrays; it is not modified."""
+    own = atoms.arrays
+    if own.keys() == arrays.keys() and all(own[name] is arrays[name] for name in own):
         return atoms
     copy: Atoms = atoms.copy()
-    kept = {k: v for k, v in results.items() if k not in atoms.info and k not in atoms.arrays}
-    if kept:
-        copy.calc = SinglePointCalculator(copy, **kept)
+    copy.arrays = arrays
     return copy
+
+
+def _join_results(atoms: Atoms, left_out: LeftOut) -> tuple[dict[Any, Any], dict[str, np.ndarray]]:
+    """Return info and arrays with the results of a calculator, as ASE writes them.
+
+    A result that an own key already names, for instance an energy, is passed over: the user's
+    own key wins.
+    """
+    info, arrays = dict(atoms.info), dict(atoms.arrays)
+    results = getattr(atoms.calc, "results", None) or {}
+    for key, value in results.items():
+        if value is None or key in atoms.info or key in atoms.arrays:
+            continue
+        if key in per_atom_properties:
+            arrays[key] = np.asarray(value)
+        elif key in per_config_properties:
+            info[key] = value
+        else:
+            left_out.note("result", key)
+    stress = info.get("stress")
+    if np.shape(stress) == (6,):
+        info["stress"] = voigt_6_to_full_3x3_stress(stress)
+    return info, arrays
 
 
 def _current_umask() -> int:
