@@ -19,7 +19,7 @@ from ase.db import connect
 from labelwise.datasets.ase_database import FORMAT
 from labelwise.datasets.base import DataSetError, LabelledStructure
 from labelwise.datasets.frame_text import format_frame
-from labelwise.errors import ArgumentError, WriteError
+from labelwise.errors import ArgumentError, LabelwiseWarning, WriteError
 
 
 def labelled(name: str, seed: int) -> Atoms:
@@ -373,11 +373,23 @@ def test_a_writer_that_fails_leaves_the_old_file_alone(
     assert FORMAT.write is not None
     with pytest.raises(DataSetError, match="the source broke"):
         FORMAT.write(path, fail())
-    structures[1].atoms.info["odd"] = object()
-    with pytest.raises(WriteError, match="at structure 1"):
-        FORMAT.write(path, structures)
     assert path.read_bytes() == content
     assert [each.name for each in tmp_path.iterdir()] == ["x.db"]
+
+
+def test_info_that_cannot_be_held_is_left_out_by_name(
+    tmp_path: Path, molecules: list[Atoms]
+) -> None:
+    path = write_with_ase(tmp_path / "x.db", molecules)
+    structures = read(path)
+    structures[1].atoms.info |= {"odd": object(), "kept": "two\nlines", "nothing": None}
+    assert FORMAT.write is not None
+    with pytest.warns(LabelwiseWarning, match="info 'odd' of 1 structure") as said:
+        FORMAT.write(path, structures)
+    assert len(said) == 1
+    found = read(path)[1].atoms.info
+    assert found["kept"] == "two\nlines"
+    assert "odd" not in found
 
 
 def test_no_structures_are_a_database_without_rows(tmp_path: Path) -> None:

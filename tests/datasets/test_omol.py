@@ -23,7 +23,7 @@ from labelwise.datasets.aselmdb import AselmdbRows, decode_value, restore, write
 from labelwise.datasets.base import DataSetError, LabelledStructure
 from labelwise.datasets.frame_text import format_frame
 from labelwise.datasets.omol import FORMAT, name_subset, parse_source
-from labelwise.errors import ArgumentError, MissingDependencyError, WriteError
+from labelwise.errors import ArgumentError, LabelwiseWarning, MissingDependencyError, WriteError
 from labelwise.structures.extxyz import parse_frame
 
 # Total energies of all electrons, roughly, eV.
@@ -564,11 +564,20 @@ def test_a_writer_that_fails_leaves_the_old_file_alone(tmp_path: Path, omol_file
     assert FORMAT.write is not None
     with pytest.raises(DataSetError, match="the source broke"):
         FORMAT.write(omol_file, fail())
-    structures[1].atoms.info["odd"] = object()
-    with pytest.raises(WriteError, match="a object cannot be written"):
-        FORMAT.write(omol_file, structures)
     assert omol_file.read_bytes() == content
     assert [each.name for each in omol_file.parent.iterdir()] == [omol_file.name]
+
+
+def test_info_that_cannot_be_held_is_left_out_by_name(omol_file: Path) -> None:
+    structures = read(omol_file)
+    structures[1].atoms.info |= {"odd": object(), "kept": "two\nlines", "nothing": None}
+    assert FORMAT.write is not None
+    with pytest.warns(LabelwiseWarning, match="info 'odd' of 1 structure") as said:
+        FORMAT.write(omol_file, structures)
+    assert len(said) == 1
+    found = read(omol_file)[1].atoms.info
+    assert found["kept"] == "two\nlines"
+    assert "odd" not in found
 
 
 def test_no_structures_are_a_file_without_rows(tmp_path: Path) -> None:

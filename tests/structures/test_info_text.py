@@ -119,6 +119,10 @@ def labelled(atoms: Atoms, before: dict[Any, Any]) -> Atoms:
     return copy
 
 
+def is_text(value: Any) -> bool:
+    return isinstance(np.asarray(value, object).tolist(), str)
+
+
 def read_both(path: Path) -> list[Atoms]:
     """Read the one structure of a file with Labelwise and with ASE."""
     return [*read_structures(path), *read(path, ":")]

@@ -18,7 +18,6 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms, FixConstraint
-from ase.db.core import bytes_to_object, object_to_bytes
 from ase.db.jsondb import JSONDatabase
 from ase.db.row import AtomsRow
 from ase.db.sqlite import SQLite3Database
@@ -31,9 +30,9 @@ from labelwise.datasets.base import (
     LabelledStructure,
     make_structure,
 )
+from labelwise.datasets.database_keys import keys_to_write
 from labelwise.datasets.units import check_units
 from labelwise.errors import ArgumentError, LabelwiseError, WriteError
-from labelwise.structures.info_text import is_same_value
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY, as_real
 from labelwise.structures.left_out import LeftOut
 
@@ -410,36 +409,6 @@ def _take_apart(row: AtomsRow, keys: Mapping[str, Any], where: str) -> Row:
         constraints,
         keys,
     )
-
-
-def keys_to_write(structure: LabelledStructure, left_out: LeftOut) -> dict[str, Any]:
-    """Return what a database keeps of a structure's info: all but its label.
-
-    Args:
-        structure: The structure; not modified.
-        left_out: Told of info that a database cannot hold.
-    """
-    kept = {}
-    for key, value in structure.atoms.info.items():
-        plain = value.item() if isinstance(value, np.generic) else value
-        if key == DEFAULT_ENERGY_KEY:
-            continue
-        if isinstance(key, str) and _is_storable(plain):
-            kept[key] = plain
-        else:
-            left_out.note("info", key)
-    return kept
-
-
-def _is_storable(value: Any) -> bool:
-    """Return whether ASE's encoder brings back a value as it was."""
-    if isinstance(value, bool | int | float) or value is None:
-        return True
-    try:
-        found = bytes_to_object(object_to_bytes({"value": value}))["value"]
-        return is_same_value(value, found)
-    except Exception:  # ASE raises whatever it stumbles on
-        return False
 
 
 def write_database(path: Path, structures: Iterable[LabelledStructure]) -> int:
