@@ -10,7 +10,7 @@ from ase.build import molecule
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from labelwise.errors import ArgumentError, StructureError
+from labelwise.errors import ArgumentError, LabelwiseWarning, StructureError
 from labelwise.potentials.graphs import GraphBuilder, collate, radius_edges
 
 BUILDER = GraphBuilder(elements=(1, 6, 8), cutoff=3.0)
@@ -111,3 +111,58 @@ def test_an_empty_batch_is_refused() -> None:
 
 def test_graphs_describe_themselves() -> None:
     assert BUILDER(molecule("CH3CHO")).formula == "H4C2O"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "words"),
+    [
+        ({}, {"total_charge": 1}, r"total charge \(0.0 and 1.0\)"),
+        ({"charge": -1}, {"charge": "0"}, r"total charge \(-1.0 and 0.0\)"),
+        ({}, {"spin": 3}, r"multiplicity \(1.0 and 3.0\)"),
+        ({"spin": 1}, {"multiplicity": 2}, r"multiplicity \(1.0 and 2.0\)"),
+        ({"charge": 0}, {"charge": "odd"}, r"total charge \(0.0 and odd\)"),
+        ({}, {"charge": 1, "spin": 2}, r"total charge \(0.0 and 1.0\) and multiplicity"),
+    ],
+)
+def test_ignored_states_that_differ_are_said_once(
+    one: dict[str, object], other: dict[str, object], words: str
+) -> None:
+    builder = GraphBuilder((1, 8), 5.0)
+    structures = [molecule("H2O") for _ in range(4)]
+    structures[1].info.update(one)
+    structures[0].info.update(one)
+    structures[2].info.update(other)
+    builder(structures[0])
+    builder(structures[1])
+    with pytest.warns(LabelwiseWarning, match=words) as said:
+        builder(structures[2])
+    assert len(said) == 1
+    for atoms in structures:
+        assert builder(atoms).charge == 0.0
+
+
+def test_states_that_are_taken_or_alike_are_not_remarked() -> None:
+    ions = [molecule("H2O") for _ in range(3)]
+    for charge, atoms in enumerate(ions):
+        atoms.info.update(charge=charge, spin=1 + charge)
+    taking = GraphBuilder((1, 8), 5.0, charge_range=(-1.0, 5.0), spin_range=(0.0, 5.0))
+    assert [(g.charge, g.spin) for g in map(taking, ions)] == [(0, 1), (1, 2), (2, 3)]
+    ignoring = GraphBuilder((1, 8), 5.0)
+    assert [ignoring(ions[2]).charge for _ in range(3)] == [0.0] * 3
+
+
+@pytest.mark.parametrize(
+    ("info", "expected"),
+    [
+        ({"multiplicity": 3}, 3.0),
+        ({"uhf": 2}, 3.0),
+        ({"spin_multiplicity": "2"}, 2.0),
+        ({"spin": 0, "multiplicity": 1}, 0.0),
+        ({"spin": None, "uhf": 1}, 2.0),
+        ({"total_spin": np.array([3])}, 3.0),
+    ],
+)
+def test_multiplicities_in_other_words(info: dict[str, object], expected: float) -> None:
+    atoms = molecule("H2O")
+    atoms.info.update(info)
+    assert GraphBuilder((1, 8), 5.0, spin_range=(0.0, 5.0))(atoms).spin == expected

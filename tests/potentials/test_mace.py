@@ -172,7 +172,7 @@ def test_charges_and_spins_that_the_model_lacks_are_refused(info: dict[str, Any]
 def test_charge_is_ignored_by_a_model_without_it(vectors: Any) -> None:
     atoms = molecule("CH4")
     atoms.info["charge"] = "whatever"
-    assert vectors.prepare(atoms).charge == 0.0
+    assert replace(vectors.graph_builder)(atoms).charge == 0.0
 
 
 def test_tangents_leave_no_trace_on_the_model(potential: Any) -> None:

@@ -7,6 +7,7 @@ torch, on the device and in the floating-point type of the potential.
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -19,10 +20,12 @@ from matscipy.neighbours import neighbour_list
 from numpy.typing import NDArray
 from torch import Tensor
 
-from labelwise.errors import ArgumentError, StructureError
+from labelwise.errors import ArgumentError, LabelwiseWarning, StructureError
 from labelwise.structures.electronic_state import (
     DEFAULT_CHARGE,
     DEFAULT_SPIN,
+    describe_charge,
+    describe_spin,
     get_charge,
     get_spin,
 )
@@ -162,11 +165,14 @@ class GraphBuilder:
     charge_range: tuple[float, float] | None = None
     spin_range: tuple[float, float] | None = None
     _place: Int64[np.ndarray, " 119"] = field(init=False, repr=False, compare=False)
+    _ignored: IgnoredStates = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         place = np.full(max(len(chemical_symbols), *(z + 1 for z in self.elements)), -1)
         place[list(self.elements)] = np.arange(len(self.elements))
         object.__setattr__(self, "_place", place)
+        ignored = IgnoredStates(self.charge_range is None, self.spin_range is None)
+        object.__setattr__(self, "_ignored", ignored)
 
     def __call__(self, atoms: Atoms) -> Graph:
         """Build the graph of one structure; ``atoms`` is not modified.
@@ -208,7 +214,12 @@ class GraphBuilder:
 
         Raises:
             StructureError: one that the potential does not know, or no number.
+
+        Warns:
+            LabelwiseWarning: the potential takes none, and structures that it was asked for
+                have different ones; once in its life.
         """
+        self._ignored.see(atoms)
         return (
             _checked(atoms, "charge", get_charge, DEFAULT_CHARGE, self.charge_range),
             _checked(atoms, "spin", get_spin, DEFAULT_SPIN, self.spin_range),
@@ -235,6 +246,45 @@ class GraphBuilder:
             raise StructureError(
                 f"{atoms.get_chemical_formula()} has positions or a cell that are not finite; "
                 "set the structure aside"
+            )
+
+
+class IgnoredStates:
+    """Watches for charges and multiplicities that differ and that a potential does not take.
+
+    Args:
+        charge: Whether it ignores the total charge.
+        spin: Whether it ignores the multiplicity.
+    """
+
+    def __init__(self, charge: bool, spin: bool) -> None:
+        self._describe = {
+            name: describe
+            for name, describe, is_ignored in (
+                ("total charge", describe_charge, charge),
+                ("multiplicity", describe_spin, spin),
+            )
+            if is_ignored
+        }
+        self._names = tuple(self._describe)
+        self._first: dict[str, str] = {}
+
+    def see(self, atoms: Atoms) -> None:
+        """Look at a structure; warn if it is the first that differs from those before."""
+        different = []
+        for name, describe in self._describe.items():
+            found = describe(atoms)
+            first = self._first.setdefault(name, found)
+            if found != first:
+                different.append(f"{name} ({first} and {found})")
+        if different:
+            self._describe = {}  # it is said once
+            warnings.warn(
+                f"the model takes no {' and no '.join(self._names)}, and structures differ in "
+                f"{' and '.join(different)}: those of one geometry look alike to it, charged "
+                "ones like neutral ones; use a model that takes it, or keep to one state",
+                LabelwiseWarning,
+                stacklevel=3,
             )
 
 

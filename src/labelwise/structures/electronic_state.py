@@ -73,13 +73,30 @@ def encode_state(info: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> b
     Returns:
         Nothing for a neutral singlet without initial moments, whether it says so or not.
     """
-    charges = _find_stated(info, _CHARGE_KEYS, DEFAULT_CHARGE)
-    charges |= _find_net_charge(arrays.get("initial_charges"))
-    spins = _find_stated(info, _ALL_SPIN_KEYS, DEFAULT_SPIN)
+    charges, spins = _find_charges(info, arrays), _find_spins(info)
     moments = _encode_moments(arrays.get("initial_magmoms"))
     if not (charges or spins or moments):
         return b""
     return f"state {sorted(charges)} {sorted(spins)} ".encode() + moments
+
+
+def describe_charge(atoms: Atoms) -> str:
+    """Return the total charge of a structure in words, whatever is written there."""
+    return " or ".join(sorted(_find_charges(atoms.info, atoms.arrays))) or f"{DEFAULT_CHARGE}"
+
+
+def describe_spin(atoms: Atoms) -> str:
+    """Return the multiplicity of a structure in words, whatever is written there."""
+    return " or ".join(sorted(_find_spins(atoms.info))) or f"{DEFAULT_SPIN}"
+
+
+def _find_charges(info: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> set[str]:
+    stated = _find_stated(info, _CHARGE_KEYS, DEFAULT_CHARGE)
+    return stated | _find_net_charge(arrays.get("initial_charges"))
+
+
+def _find_spins(info: Mapping[str, Any]) -> set[str]:
+    return _find_stated(info, _ALL_SPIN_KEYS, DEFAULT_SPIN)
 
 
 def _get_agreed(atoms: Atoms, keys: Mapping[str, float], default: float) -> float:
@@ -99,7 +116,9 @@ def _get_agreed(atoms: Atoms, keys: Mapping[str, float], default: float) -> floa
 
 def _find_stated(info: Mapping[str, Any], keys: Mapping[str, float], default: float) -> set[str]:
     """Return the different values of some keys, without the default."""
-    found = set()
+    found: set[str] = set()
+    if keys.keys().isdisjoint(info):
+        return found
     for key in keys.keys() & info.keys():
         value = info[key]
         try:
