@@ -126,9 +126,7 @@ def test_times_are_short(seconds: float, text: str) -> None:
     assert format_seconds(seconds) == text
 
 
-def test_plan_names_the_largest_structure(
-    folder: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_plan_names_the_largest_structure(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(folder / "large.extxyz", bulk("C", "diamond", a=3.57, cubic=True).repeat(5))
     words = ["plan", "large.extxyz", "--seconds", "0.2", "--model", "demo", "-n", "1"]
     assert main([*words, "--max-atoms", "900"]) == 0

@@ -217,3 +217,49 @@ def test_energies_in_hartree_are_refused_and_nothing_is_lost(tmp_path: Path) -> 
     ase.io.write(tmp_path / "labelled.extxyz", answers)
     found, _ = take(tmp_path, tasks)
     assert [found[task.key].energy for task in tasks] == [a.info["REF_energy"] for a in answers]
+
+
+def charged(charges: list[int]) -> list[Task]:
+    """Return tasks of one geometry with different charges; neutral ones do not say so."""
+    structures = []
+    for charge in charges:
+        atoms = make_structures(1, labelled=False)[0]
+        if charge:
+            atoms.info.update(total_charge=charge, total_spin=2)
+        structures.append(atoms)
+    return [Task(hash_structure(a), a, Source("pool", i)) for i, a in enumerate(structures)]
+
+
+def energies_of(tasks: list[Task], *, keep: tuple[str, ...]) -> list[Atoms]:
+    """Return answers whose energies tell them apart, last task first."""
+    answers = answer(tasks)
+    for number, (task, atoms) in enumerate(zip(tasks, answers, strict=True)):
+        atoms.info["REF_energy"] = -100.0 - number
+        kept = {key: task.atoms.info[key] for key in keep if key in task.atoms.info}
+        atoms.info = {"REF_energy": atoms.info["REF_energy"], **kept}
+        if "labelwise_key" in keep:
+            atoms.info["labelwise_key"] = task.key
+    return answers[::-1]
+
+
+@pytest.mark.parametrize("keep", [("labelwise_key",), ("total_charge", "total_spin")])
+def test_charges_of_one_geometry_are_told_apart(tmp_path: Path, keep: tuple[str, ...]) -> None:
+    tasks = charged([1, -1, 2])
+    write_structures(tmp_path / "labelled.extxyz", energies_of(tasks, keep=keep))
+    found, _ = take(tmp_path, tasks)
+    assert [found[task.key].energy for task in tasks] == [-100.0, -101.0, -102.0]
+
+
+def test_a_lone_geometry_is_matched_without_its_charge(tmp_path: Path, tasks: list[Task]) -> None:
+    one = charged([1])
+    write_structures(tmp_path / "labelled.extxyz", energies_of(one, keep=()))
+    found, _ = take(tmp_path, [*tasks[1:], *one])
+    assert found[one[0].key].energy == -100.0
+
+
+@pytest.mark.parametrize("charges", [[0, 1], [1, -1]])
+def test_a_charge_that_is_not_told_is_asked_for(tmp_path: Path, charges: list[int]) -> None:
+    tasks = charged(charges)
+    write_structures(tmp_path / "labelled.extxyz", energies_of(tasks, keep=()))
+    with pytest.raises(LabellingError, match="return each with its labelwise_key"):
+        take(tmp_path, tasks)

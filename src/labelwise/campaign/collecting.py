@@ -54,6 +54,7 @@ from labelwise.structures import (
     read_sources,
     write_structures,
 )
+from labelwise.structures.identity import hash_geometry
 
 _LEAST_FAILURES = 20
 
@@ -264,7 +265,8 @@ class _Collection:
         sources = [Source(str(directory / each["file"]), each["frame"]) for each in candidates]
         tasks = {}
         for each, source, atoms in zip(candidates, sources, read_sources(sources), strict=True):
-            if hash_structure(atoms) != each["key"]:
+            # Earlier versions named charged structures by their geometry alone.
+            if each["key"] not in (hash_structure(atoms), hash_geometry(atoms)):
                 raise ChangedInputsError(
                     f"{source} is no longer the structure that round {self._state.n_round} "
                     "chose; put the file back until the round is finished"

@@ -21,7 +21,9 @@ from labelwise.labelling.base import (
     Task,
 )
 from labelwise.structures import Frame, get_labels, iter_frames
+from labelwise.structures.electronic_state import encode_state, says_state
 from labelwise.structures.energy_units import EnergyUnits
+from labelwise.structures.identity import TOLERANCE
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY, get_energy
 from labelwise.structures.writing import write_structures
 
@@ -176,16 +178,42 @@ class FilesLabeller:
 
 
 def _nearest(atoms: Atoms, tasks: Sequence[Task]) -> tuple[int | None, float]:
-    """Return the nearest task of the same elements, and its largest deviation, Å."""
-    best, least = None, np.inf
-    for number, task in enumerate(tasks):
-        other = task.atoms
-        if len(other) != len(atoms) or (other.numbers != atoms.numbers).any():
-            continue
-        distance = _deviation(atoms, other)
-        if distance < least:
-            best, least = number, distance
-    return best, float(least)
+    """Return the nearest task of the same elements, and its largest deviation, Å.
+
+    Raises:
+        LabellingError: Tasks differ in their electronic state alone, and the structure does not
+            tell which of them is meant.
+    """
+    distances = {
+        number: _deviation(atoms, task.atoms)
+        for number, task in enumerate(tasks)
+        if np.array_equal(task.atoms.numbers, atoms.numbers)
+    }
+    least = min(distances.values(), default=np.inf)
+    if not np.isfinite(least):
+        return None, np.inf
+    nearest = [number for number, each in distances.items() if each <= least + 2 * TOLERANCE]
+    return _choose_state(atoms, tasks, nearest), float(least)
+
+
+def _choose_state(atoms: Atoms, tasks: Sequence[Task], nearest: list[int]) -> int:
+    """Return which of the tasks of one geometry a returned structure answers."""
+    by_key = [number for number in nearest if tasks[number].key == str(atoms.info.get(KEY))]
+    if by_key:
+        return by_key[0]
+    states = {n: encode_state(tasks[n].atoms.info, tasks[n].atoms.arrays) for n in nearest}
+    if len(set(states.values())) == 1:
+        return nearest[0]
+    state = encode_state(atoms.info, atoms.arrays)
+    same = [number for number, each in states.items() if each == state]
+    if same and (state or says_state(atoms)):
+        return same[0]
+    raise LabellingError(
+        f"{len(nearest)} structures asked for have the geometry of a returned "
+        f"{atoms.get_chemical_formula()} and differ in charge, multiplicity or initial moments, "
+        f"and it does not tell which it is: return each with its {KEY}, or with total_charge and "
+        "total_spin as they were handed over"
+    )
 
 
 def _deviation(atoms: Atoms, other: Atoms) -> float:
