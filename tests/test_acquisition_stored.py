@@ -24,7 +24,7 @@ from labelwise.acquisition import (
     acquire_stored,
     fill_store,
 )
-from labelwise.errors import ArgumentError, ScreeningError, SelectionError
+from labelwise.errors import ArgumentError, ReadError, ScreeningError, SelectionError
 from labelwise.feature_store import FeatureStore
 from labelwise.potentials import Potential
 from labelwise.structures import iter_frames, write_structures
@@ -277,3 +277,22 @@ def test_a_killed_extraction_goes_on(tmp_path: Path, files: tuple[list[str], lis
     assert counts.n_computed == int(offered.usable().sum()) - n_before
     assert (features.find(offered.keys[offered.usable()]) >= 0).all()
     assert np.isfinite(features.read_chunk(0)).all()
+
+
+@pytest.mark.parametrize("is_stored", [False, True])
+def test_a_pool_that_was_replaced_is_not_read_again(
+    choose: Callable[..., Acquisition],
+    files: tuple[list[str], list[str]],
+    potential: Potential,
+    is_stored: bool,
+) -> None:
+    pool, train = files
+    chosen = (
+        choose()
+        if is_stored
+        else acquire(iter_frames(pool), iter_frames(train), SETTINGS, potential=potential)
+    )
+    assert len(chosen.read_again()) == 6
+    write_structures(pool[1], [frame.atoms for frame in iter_frames(pool[1])][::-1])
+    with pytest.raises(ReadError, match=r"b.extxyz@\d+ is no longer the structure"):
+        chosen.read_again()

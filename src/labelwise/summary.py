@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from labelwise.acquisition import Acquisition, AcquisitionSettings, Pick
+from labelwise.errors import LabelwiseWarning, ReadError
 from labelwise.feature_store import hash_file
 from labelwise.potentials import Potential, find_model_file
 from labelwise.structures.reading import expand_specs
@@ -143,6 +145,34 @@ def _describe_paths(paths: Iterable[Path]) -> list[dict[str, Any]]:
         digest = hash_file(path) if is_read else None
         described.append({"file": str(path), "bytes": size, "blake2b": digest})
     return described
+
+
+def warn_of_changes(described: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
+    """Say which files are no longer what ``describe_files`` found.
+
+    Args:
+        described: Lists of files by role.
+
+    Warns:
+        LabelwiseWarning: Names the files; what is recorded of them is how they were before.
+    """
+    changed = [
+        str(file["file"]) for files in described.values() for file in files if _has_changed(file)
+    ]
+    if changed:
+        warnings.warn(
+            f"{', '.join(changed[:5])} changed while the structures were read; the summary "
+            "records what was there before",
+            LabelwiseWarning,
+            stacklevel=2,
+        )
+
+
+def _has_changed(file: Mapping[str, Any]) -> bool:
+    try:
+        return describe_files([file["file"]]) != [file]
+    except ReadError:  # it is gone
+        return True
 
 
 def describe_potential(potential: Potential) -> dict[str, Any]:

@@ -14,7 +14,9 @@ import pytest
 from ase import Atoms
 from ase.constraints import FixAtoms
 
+from labelwise.acquisition import acquire
 from labelwise.cli import main
+from labelwise.feature_store import hash_file
 from labelwise.structures import read_structures, write_structures
 
 
@@ -306,3 +308,26 @@ def test_a_package_that_is_missing(
         monkeypatch.setitem(sys.modules, package, None)
         assert run("--pool", "pool_a.extxyz", "-n", "3", "-r", name, model=False) == 1
         assert "pip install 'labelwise[descriptors]'" in capsys.readouterr().err
+
+
+def test_a_pool_that_is_replaced_meanwhile_is_refused(
+    run, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def then(change):
+        def acquire_and_change(*words, **options):
+            found = acquire(*words, **options)
+            write_structures("pool_a.extxyz", change(read_structures("pool_a.extxyz")))
+            return found
+
+        monkeypatch.setattr("labelwise.cli.select.acquire", acquire_and_change)
+        return run("--pool", "pool_a.extxyz", "-n", "4")
+
+    before = hash_file(folder / "pool_a.extxyz")
+    assert then(lambda frames: [*frames, frames[0]]) == 0
+    assert "pool_a.extxyz changed while the structures were read" in capsys.readouterr().err
+    record = json.loads((folder / "batch.json").read_text())
+    assert record["inputs"]["files"]["pool"][0]["blake2b"] == before
+    batch = (folder / "batch.extxyz").read_bytes()
+    assert then(lambda frames: frames[::-1]) == 1
+    assert "is no longer the structure that was read before" in capsys.readouterr().err
+    assert (folder / "batch.extxyz").read_bytes() == batch

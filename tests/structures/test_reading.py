@@ -17,7 +17,14 @@ from ase.build import molecule
 from ase.constraints import FixAtoms
 
 from labelwise.errors import ArgumentError, ReadError
-from labelwise.structures import Source, iter_frames, read_sources, read_structures
+from labelwise.structures import (
+    Source,
+    iter_frames,
+    read_sources,
+    read_structures,
+    write_structures,
+)
+from labelwise.structures.identity import make_fingerprint
 from labelwise.structures.reading import count_frames
 
 COMPRESSORS = {
@@ -184,6 +191,27 @@ def test_frames_can_be_read_again_in_any_order(pool_file: Path) -> None:
     assert numbers(read_sources(sources)) == [7, 29, 0]
     with pytest.raises(ReadError, match="no longer there"):
         read_sources([Source(str(pool_file), 30)])
+
+
+@pytest.mark.parametrize("change", ["swap", "charge", "cell"])
+def test_a_frame_that_is_another_now_is_refused(tmp_path: Path, water: Atoms, change: str) -> None:
+    path = tmp_path / "pool.extxyz"
+    other = water.copy()
+    other.positions[0, 0] += 0.1
+    write_structures(path, [water, other])
+    sources = [Source(str(path), 0), Source(str(path), 1)]
+    prints = [make_fingerprint(atoms) for atoms in read_structures([path])]
+    assert len(read_sources(sources, prints)) == 2
+    changed = other.copy()
+    if change == "charge":
+        changed.info["charge"] = 1
+    elif change == "cell":
+        changed.cell = [9, 9, 9]
+    write_structures(path, [other, water] if change == "swap" else [water, changed])
+    at = 0 if change == "swap" else 1
+    with pytest.raises(ReadError, match=f"pool.extxyz@{at} is no longer the structure"):
+        read_sources(sources, prints)
+    assert len(read_sources(sources, [None, None])) == 2
 
 
 BROKEN = {

@@ -120,6 +120,7 @@ def _picks(
             score=float(selection.score[rank]),
             nearest_train=None if nearest is None else train.sources[int(nearest[0][rank])],
             nearest_distance=None if nearest is None else float(nearest[1][rank]),
+            fingerprint=pool.prints[row],
         )
         for rank, row in enumerate(selection.pool_idx.tolist())
     )

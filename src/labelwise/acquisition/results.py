@@ -12,7 +12,8 @@ from ase import Atoms
 
 from labelwise.errors import LabelwiseWarning
 from labelwise.extraction import ExtractionCounts
-from labelwise.structures import Screened, Source
+from labelwise.structures import Screened, Source, read_sources
+from labelwise.structures.identity import Fingerprint
 from labelwise.timing import Stage
 
 #: Info keys that a chosen structure gains.
@@ -40,6 +41,7 @@ class Pick:
         nearest_train: The labelled structure nearest under the kernel; None when
             nothing is labelled or the rule needs no kernel.
         nearest_distance: Kernel distance to it, dimensionless.
+        fingerprint: Of the structure as it was read; None where nothing is known of it.
     """
 
     rank: int
@@ -48,6 +50,7 @@ class Pick:
     score: float
     nearest_train: Source | None = None
     nearest_distance: float | None = None
+    fingerprint: Fingerprint | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, repr=False)
@@ -128,6 +131,17 @@ class Acquisition:
             "choose fewer, or find such copies with 'labelwise check-data'",
             LabelwiseWarning,
             stacklevel=3,
+        )
+
+    def read_again(self) -> list[Atoms]:
+        """Read the chosen structures from their files, in order of choice.
+
+        Raises:
+            ReadError: A file has changed so that a structure is no longer the one that was
+                chosen; names file and frame.
+        """
+        return read_sources(
+            [pick.source for pick in self.picks], [pick.fingerprint for pick in self.picks]
         )
 
     def annotate(self, structures: Sequence[Atoms]) -> list[Atoms]:

@@ -14,6 +14,7 @@ from labelwise.acquisition.settings import AcquisitionSettings
 from labelwise.errors import ScreeningError
 from labelwise.potentials.base import Potential
 from labelwise.structures import Frame, Screen, Screened, Source
+from labelwise.structures.identity import Fingerprint
 from labelwise.structures.labels import require_label
 from labelwise.structures.screening import NON_FINITE, NON_FINITE_DETAIL
 from labelwise.timing import ProgressCallback, Stopwatch
@@ -29,6 +30,7 @@ class Kept:
     n_read: int = 0
     sources: list[Source] = field(default_factory=list)
     indices: list[int] = field(default_factory=list)
+    prints: list[Fingerprint | None] = field(default_factory=list)
     groups: list[str] = field(default_factory=list)
     screened: list[Screened] = field(default_factory=list)
 
@@ -36,6 +38,7 @@ class Kept:
         """Take back a structure whose features are not finite."""
         if self.groups:
             del self.groups[row]
+        del self.prints[row]
         return Screened(
             self.role, self.indices.pop(row), self.sources.pop(row), NON_FINITE, NON_FINITE_DETAIL
         )
@@ -104,6 +107,7 @@ class Road:
                 continue
             kept.sources.append(frame.source)
             kept.indices.append(frame.index)
+            kept.prints.append(self._screen.last_print)
             if self._settings.group_by is not None and kept.role == "pool":
                 kept.groups.append(str(frame.atoms.info.get(self._settings.group_by, "")))
             yield frame.atoms

@@ -357,7 +357,8 @@ def _picks(
             nearest = labelled.source(int(kept_train[choice.nearest[0][rank]]))
             distance = float(choice.nearest[1][rank])
         score = float(choice.selection.score[rank])
-        picks.append(Pick(rank, place, offered.source(place), score, nearest, distance))
+        known = offered.prints.at(place)
+        picks.append(Pick(rank, place, offered.source(place), score, nearest, distance, known))
     return tuple(picks)
 
 

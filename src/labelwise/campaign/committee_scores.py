@@ -19,6 +19,7 @@ from labelwise.metrics import spearman
 from labelwise.potentials import Potential
 from labelwise.structures import Frame, Screen, Source, get_labels
 from labelwise.structures.fixed_atoms import free_atoms
+from labelwise.structures.identity import Fingerprint, make_fingerprint
 
 _CHUNK = 256
 
@@ -28,8 +29,8 @@ class CommitteeScores:
     """The structures of a pool that can be chosen, and how the last round's models see them.
 
     Attributes:
-        kept: Place in the pool, and file and frame, of each of the n structures; those about
-            which a member says something that is not finite are left out.
+        kept: Place in the pool, file and frame, and fingerprint of each of the n structures; those
+            about which a member says something that is not finite are left out.
         score: (n,) deviation by which they are chosen, eV or eV/Å.
         rank_correlation: Under ``energy`` and ``forces`` the Spearman correlation of the
             deviation with the true absolute error of the members' mean, where the pool is
@@ -38,7 +39,7 @@ class CommitteeScores:
             ``measure.fixed_forces`` excludes them.
     """
 
-    kept: list[tuple[int, Source]]
+    kept: list[tuple[int, Source, Fingerprint]]
     score: Float64[np.ndarray, " n"]
     rank_correlation: dict[str, float | None]
 
@@ -66,14 +67,17 @@ def score_by_committee(
     for frame in train:
         screen.check_train(frame)
     n_done = 0
-    kept: list[tuple[int, Source]] = []
+    kept: list[tuple[int, Source, Fingerprint]] = []
     columns = [np.zeros((5, 0))]
     passing = (frame for frame in pool if screen.check_pool(frame) is None)
     while chunk := list(islice(passing, _CHUNK)):
         scored = _score(config, members, chunk)
         finite = np.isfinite(scored[[0, 1, 3]]).all(axis=0)
         columns.append(scored[:, finite])
-        kept += [(frame.index, frame.source) for frame in compress(chunk, finite)]
+        kept += [
+            (frame.index, frame.source, make_fingerprint(frame.atoms))
+            for frame in compress(chunk, finite)
+        ]
         n_done += len(chunk)
         bench.progress("committee", n_done, None)
     score, *pairs = np.concatenate(columns, axis=1)

@@ -23,6 +23,7 @@ from labelwise.structures import (
     hash_structure,
     read_sources,
 )
+from labelwise.structures.identity import Fingerprint
 from labelwise.structures.split_names import get_split
 
 #: Keys of ``picks.json``.
@@ -37,6 +38,7 @@ class _Chosen:
     pool_index: int
     source: Source
     score: float
+    fingerprint: Fingerprint | None = None
 
 
 def run_select(state: CampaignState, bench: Bench) -> None:
@@ -100,7 +102,9 @@ def choose_candidates(
             bench.correct_count(state, n_left - error.n_left)
             raise
         diagnosis |= found
-        frames = read_sources([each.source for each in chosen])
+        frames = read_sources(
+            [each.source for each in chosen], [each.fingerprint for each in chosen]
+        )
         split_key = state.config.data.test.split_key if role == "test" else None
         for each, atoms in zip(chosen, frames, strict=True):
             excluded.add(atoms, 0)
@@ -168,7 +172,8 @@ def _choose(
         top = select_top(scores.score, n_select)
         pairs = zip(top.pool_idx.tolist(), top.score.tolist(), strict=True)
         found = {RANK_CORRELATION: scores.rank_correlation} if scores.rank_correlation else {}
-        return [_Chosen(*scores.kept[row], score) for row, score in pairs], found
+        rows = [(*scores.kept[row], score) for row, score in pairs]
+        return [_Chosen(index, source, score, known) for index, source, known, score in rows], found
     pretrained = selection.model == "pretrained"
     acquisition = acquire(
         pool,
@@ -179,7 +184,10 @@ def _choose(
         progress=bench.progress,
     )
     remarks = {REMARKS: acquisition.remarks} if acquisition.remarks else {}
-    chosen = [_Chosen(pick.pool_index, pick.source, pick.score) for pick in acquisition.picks]
+    chosen = [
+        _Chosen(pick.pool_index, pick.source, pick.score, pick.fingerprint)
+        for pick in acquisition.picks
+    ]
     return chosen, remarks
 
 

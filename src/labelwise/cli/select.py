@@ -34,13 +34,17 @@ from labelwise.structures import (
     Screen,
     Source,
     iter_frames,
-    read_sources,
     write_structures,
     write_text,
 )
 from labelwise.structures.labels import DEFAULT_FORCES_KEY
 from labelwise.structures.reading import count_quickly, expand_specs
-from labelwise.summary import describe_files, describe_model, summarise_acquisition, to_json
+from labelwise.summary import (
+    describe_files,
+    summarise_acquisition,
+    to_json,
+    warn_of_changes,
+)
 
 _N_SHOWN = 10
 
@@ -202,6 +206,12 @@ def select(
         chosen_model = ModelOptions(model, device, dtype, head, trust_model)
         potential = chosen_model.load(device_here(device, ray))
     totals = _count(pool, train) if is_talkative else {}
+    # Of what is read below, not of what lies there when all is done.
+    files = {
+        "pool": describe_files(pool),
+        "train": describe_files(train or []),
+        "model": describe_model(model),
+    }
     memo = FeatureMemo()
     if potential is not None:
         memo.keep(potential)  # a page is made of the same rows
@@ -228,13 +238,13 @@ def select(
                     progress=progress,
                     say=console.warn,
                 )
-    chosen = read_sources([pick.source for pick in acquisition.picks])
-    annotated = acquisition.annotate(chosen)
+    annotated = acquisition.annotate(acquisition.read_again())
     write_structures(out, annotated)  # before what may still fail: no selection is lost
     if force_std and potential is not None and train is not None:
         with console.show_status("predicting force errors", enabled=is_talkative):
             _note_force_std(annotated, potential, train, settings, forces_key)
         write_structures(out, annotated)
+    warn_of_changes(files)
     record = summarise_acquisition(
         acquisition,
         settings,
@@ -249,11 +259,7 @@ def select(
             "forces_key": forces_key,
             "store": None if store is None else str(store),
             "store_dtype": store_dtype.value,
-            "files": {
-                "pool": describe_files(pool),
-                "train": describe_files(train or []),
-                "model": describe_model(model),
-            },
+            "files": files,
         },
     )
     write_text(summary, to_json(record))

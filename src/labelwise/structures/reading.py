@@ -23,6 +23,7 @@ from ase.db.row import AtomsRow
 from labelwise.errors import ArgumentError, ReadError
 from labelwise.structures.compression import decompressed_file, strip_compression
 from labelwise.structures.extxyz import iter_frame_texts, parse_frame
+from labelwise.structures.identity import Fingerprint, make_fingerprint
 
 _EXTXYZ_SUFFIXES = (".xyz", ".extxyz")
 _DATABASE_SUFFIXES = (".db", ".aselmdb")
@@ -172,17 +173,22 @@ def read_structures(specs: Spec | Iterable[Spec]) -> list[Atoms]:
     return [frame.atoms for frame in iter_frames(specs)]
 
 
-def read_sources(sources: Sequence[Source]) -> list[Atoms]:
+def read_sources(
+    sources: Sequence[Source], prints: Sequence[Fingerprint | None] | None = None
+) -> list[Atoms]:
     """Read single frames again, with one forward pass over each file.
 
     Args:
         sources: Where the structures are, in any order.
+        prints: Fingerprints of the structures that were there, one for each source; None for
+            those of which nothing is known.
 
     Returns:
         One structure for each source, in the same order.
 
     Raises:
-        ReadError: A file has changed so that a frame is no longer there.
+        ReadError: A file has changed so that a frame is no longer there, or is another
+            structure; names file and frame.
     """
     wanted: dict[str, set[int]] = {}
     for source in sources:
@@ -196,6 +202,12 @@ def read_sources(sources: Sequence[Source]) -> list[Atoms]:
     for source in sources:
         if source not in found:
             raise ReadError(f"{source}: the frame is no longer there; did the file change?")
+    for source, known in zip(sources, prints or (), strict=prints is not None):
+        if known is not None and not known.equals(make_fingerprint(found[source])):
+            raise ReadError(
+                f"{source} is no longer the structure that was read before: the file has changed "
+                "meanwhile; put it back as it was, or run again"
+            )
     return [found[source] for source in sources]
 
 

@@ -131,6 +131,8 @@ class Screen:
         self._train = DuplicateIndex()
         self._pool = DuplicateIndex()
         self._labels: dict[str, list[str]] = {"train": [], "pool": []}
+        #: Of the structure that passed last; with it a file can be read again and compared.
+        self.last_print: Fingerprint | None = None
 
     def check_content(self, frame: Frame) -> Screened | None:
         """Return why the model cannot take a structure, or None; repeats are not looked for."""
@@ -159,6 +161,7 @@ class Screen:
 
     def _remember(self, index: DuplicateIndex, frame: Frame, role: str, known: Fingerprint) -> None:
         index.add(known, len(self._labels[role]))
+        self.last_print = known
         self._labels[role].append(str(frame.source))
 
     def _check_duplicate(self, known: Fingerprint) -> tuple[str, str] | None:
