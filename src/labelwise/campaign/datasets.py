@@ -25,6 +25,7 @@ from labelwise.structures import (
     hash_structure,
     iter_frames,
 )
+from labelwise.structures.identity import hash_geometry
 from labelwise.structures.split_names import get_split
 
 ReadFrames = Callable[[Sequence[str]], Iterator[Frame]]
@@ -68,8 +69,8 @@ def read_given_sets(
     data = config.data
     held = {role: set(split.get(role, ())) for role in ("valid", "test")}
     sets: dict[str, list[Frame]] = {"train": [], "valid": [], "test": []}
-    for frame in _read_labelled(directory, data.train, config):
-        key = hash_structure(frame.atoms)
+    given = _read_labelled(directory, data.train, config)
+    for frame, key in zip(given, _name_in_split(given, held), strict=True):
         role = next((role for role, keys in held.items() if key in keys), "train")
         sets[role].append(frame)
     for role, section in (("valid", data.valid), ("test", data.test)):
@@ -83,6 +84,20 @@ def read_given_sets(
         tuple(sets["test"]),
         _read_isolated_atoms(directory, config),
     )
+
+
+def _name_in_split(frames: Sequence[Frame], held: Mapping[str, set[str]]) -> list[str]:
+    """Return the content hashes by which a split names structures.
+
+    Earlier versions named charged structures by their geometry alone: what a split names and no
+    structure is called is looked for among geometries.
+    """
+    keys = [hash_structure(frame.atoms) for frame in frames]
+    unknown = set().union(*held.values()).difference(keys)
+    if not unknown:
+        return keys
+    geometries = [hash_geometry(frame.atoms) for frame in frames]
+    return [old if old in unknown else key for key, old in zip(keys, geometries, strict=True)]
 
 
 def choose_split(directory: Path, config: CampaignConfig) -> dict[str, list[str]]:

@@ -64,7 +64,7 @@ def _is_readable_name(name: str) -> bool:
         properties.encode()
     except Exception:  # ASE's parser raises whatever it stumbles on
         return False
-    return found == {"Properties": properties, "pbc": True}
+    return bool(found == {"Properties": properties, "pbc": True})
 
 
 def _is_readable(array: np.ndarray) -> bool:

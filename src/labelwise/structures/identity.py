@@ -175,7 +175,7 @@ class DuplicateIndex:
         """
         known = _as_fingerprint(structure)
         first, second = _find_place(known)
-        found = []
+        found: list[int] = []
         for i, j in itertools.product(_near_bins(first), _near_bins(second)):
             equal = (
                 number

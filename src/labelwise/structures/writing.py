@@ -156,10 +156,16 @@ def _join_results(atoms: Atoms, left_out: LeftOut) -> tuple[dict[Any, Any], dict
             info[key] = value
         else:
             left_out.note("result", key)
-    stress = info.get("stress")
-    if np.shape(stress) == (6,):
-        info["stress"] = voigt_6_to_full_3x3_stress(stress)
+    if _is_voigt(info.get("stress")):
+        info["stress"] = voigt_6_to_full_3x3_stress(info["stress"])
     return info, arrays
+
+
+def _is_voigt(stress: object) -> bool:
+    """Return whether a value is a stress of six components."""
+    if not isinstance(stress, np.ndarray | list | tuple) or len(stress) != 6:
+        return False
+    return all(isinstance(each, int | float | np.number) for each in stress)
 
 
 def _current_umask() -> int:
