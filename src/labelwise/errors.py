@@ -10,6 +10,7 @@ Each is a ``LabelwiseError`` and also the builtin that a caller would expect::
     ├── StructureError          (ValueError)     a structure that no model can take
     │   └── ScreeningError                       --strict, and structures were set aside
     ├── ReadError               (OSError)        a file that cannot be read or parsed
+    │   └── DataSetError                         a file of a published format that is damaged
     ├── WriteError              (OSError)        a result that cannot be written
     ├── LabelError              (KeyError)       a requested label that is missing
     ├── PotentialError          (RuntimeError)   a model that cannot be loaded or used
@@ -83,6 +84,10 @@ class ScreeningError(StructureError):
 
 class ReadError(LabelwiseError, OSError):
     """A file is missing, unreadable, truncated or not in the format it claims."""
+
+
+class DataSetError(ReadError):
+    """A file of a published format that is damaged or not laid out as the format says."""
 
 
 class WriteError(LabelwiseError, OSError):

@@ -19,11 +19,11 @@ from ase.db import connect
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from labelwise.datasets.aselmdb import AselmdbRows, decode_value, restore, write_rows
 from labelwise.datasets.base import DataSetError, LabelledStructure
 from labelwise.datasets.frame_text import format_frame
 from labelwise.datasets.omol import FORMAT, name_subset, parse_source
 from labelwise.errors import ArgumentError, LabelwiseWarning, MissingDependencyError, WriteError
+from labelwise.structures.aselmdb import AselmdbRows, decode_value, restore, write_rows
 from labelwise.structures.extxyz import parse_frame
 
 # Total energies of all electrons, roughly, eV.

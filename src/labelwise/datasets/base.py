@@ -13,7 +13,7 @@ import numpy as np
 from ase import Atoms
 from ase.constraints import FixAtoms
 
-from labelwise.errors import ReadError
+from labelwise.errors import DataSetError as DataSetError
 from labelwise.structures.fixed_atoms import free_atoms
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY, as_real
 from labelwise.timing import ProgressCallback
@@ -23,10 +23,6 @@ LARGEST_FORCE = 2000.0
 _HEAVIEST = 118
 _NOT_PERIODIC = (False, False, False)
 _EVERY = 100
-
-
-class DataSetError(ReadError):
-    """A file of a published format that is damaged or not laid out as the format says."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from labelwise.datasets.aselmdb import READS_A_MAP
 from labelwise.datasets.base import (
     DataFile,
     DataSetError,
@@ -27,6 +26,7 @@ from labelwise.datasets.energies import REFERENCE_KEY
 from labelwise.datasets.oc20_folders import Shard, divide_wanted, find_shards, iter_files
 from labelwise.datasets.oc20_pickle import decode, load_fields, load_plain
 from labelwise.errors import MissingDependencyError
+from labelwise.structures.aselmdb import READS_A_MAP
 
 TITLE = "Open Catalyst 2020 (OC20), structure to energy and forces"
 LEVEL_OF_THEORY = "RPBE, PAW, plane waves to 350 eV (VASP)"

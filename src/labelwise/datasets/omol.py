@@ -17,11 +17,11 @@ from labelwise.datasets.ase_database import (
     find_labels,
     structure_of_row,
 )
-from labelwise.datasets.aselmdb import AselmdbRows, check_pages, restore, write_rows
 from labelwise.datasets.base import DataFile, DataSetError, Entry, Format, LabelledStructure
 from labelwise.datasets.database_keys import keys_to_write
 from labelwise.datasets.units import check_total_energy, check_units
 from labelwise.errors import ArgumentError
+from labelwise.structures.aselmdb import AselmdbRows, check_pages, restore, write_rows
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
 from labelwise.structures.left_out import LeftOut
 

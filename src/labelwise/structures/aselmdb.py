@@ -21,8 +21,12 @@ from weakref import WeakValueDictionary
 import numpy as np
 import orjson
 
-from labelwise.datasets.base import DataSetError
-from labelwise.errors import LabelwiseError, MissingDependencyError, WriteError
+from labelwise.errors import (
+    DataSetError,
+    LabelwiseError,
+    MissingDependencyError,
+    WriteError,
+)
 
 #: The head of a page (16 bytes), then magic, version, address and map size; page size, flags,
 #: depth and five counts of the free list; the same of the tree; last page; transaction.
