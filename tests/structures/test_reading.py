@@ -25,7 +25,7 @@ from labelwise.structures import (
     write_structures,
 )
 from labelwise.structures.identity import make_fingerprint
-from labelwise.structures.reading import count_frames
+from labelwise.structures.reading import count_frames, count_quickly, expand_specs, frames_of
 
 COMPRESSORS = {
     ".gz": gzip.compress,
@@ -155,6 +155,7 @@ def test_database_keeps_keys_and_scalar_data(tmp_path: Path, water: Atoms) -> No
     frames = list(iter_frames(f"{path}@1:4"))
     assert numbers([frame.atoms for frame in frames]) == [1, 2, 3]
     assert frames[0].atoms.info == {"number": 1, "tag": "a", "charge": -1}
+    assert frames[0].atoms.arrays["big"].tolist() == [0, 0, 0]
 
 
 def test_blank_lines_between_frames_hide_nothing(pool_file: Path) -> None:
@@ -234,6 +235,36 @@ def test_broken_text_names_file_and_frame(tmp_path: Path, text: str, message: st
         read_structures(path)
     assert message in str(caught.value)
     assert "broken.xyz" in str(caught.value)
+
+
+@pytest.mark.parametrize("text", [":3", ":2", "1:3", "2", ":3:2"])
+def test_the_first_frames_of_a_file_that_is_still_written(pool_file: Path, text: str) -> None:
+    growing = pool_file.with_name("growing.extxyz")
+    whole = pool_file.read_text()
+    fourth = whole.index("number=3")
+    growing.write_text(whole[: fourth + 40])
+    spec = f"{growing}@{text}"
+    n_wanted = len(read_structures(f"{pool_file}@{text}"))
+    assert len(read_structures(spec)) == n_wanted
+    assert count_quickly(spec) == n_wanted
+    assert [len(frames_of(part)) for part in expand_specs(spec)] == [n_wanted]
+
+
+@pytest.mark.parametrize("text", ["", "@::2", "@-2:"])
+def test_counting_leaves_it_to_reading_to_tell(pool_file: Path, text: str) -> None:
+    growing = pool_file.with_name("growing.extxyz")
+    growing.write_text(pool_file.read_text()[:-40])
+    assert count_quickly(f"{growing}{text}") is None
+    with pytest.raises(ReadError, match=r"@29: cut short: .* what is whole: .*extxyz@:29"):
+        read_structures(f"{growing}{text}")
+
+
+@pytest.mark.parametrize("name", ["set.h5", "set.hdf5", "set.lmdb"])
+def test_data_sets_name_the_command_that_converts(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
+    with pytest.raises(ReadError, match=f"labelwise data export .*{name} --to mace-extxyz --out"):
+        read_structures(path)
 
 
 @pytest.mark.parametrize("suffix", COMPRESSORS)

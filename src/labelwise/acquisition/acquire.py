@@ -20,6 +20,7 @@ from labelwise.feature_memo import FeatureMemo
 from labelwise.potentials.base import Potential
 from labelwise.selection import Selection, select_random
 from labelwise.structures import Frame
+from labelwise.structures.screening import count_reasons
 from labelwise.timing import ProgressCallback, ignore_progress
 
 
@@ -96,8 +97,7 @@ def _check_size(n_select: int, pool: Kept) -> None:
         return
     if pool.n_read == 0:
         raise ShortPoolError("the pool holds no structures", 0)
-    counts = Counter(item.reason for item in pool.screened)
-    reasons = ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
+    reasons = count_reasons(pool.screened)
     aside = f"; {len(pool.screened)} were set aside: {reasons}" if reasons else ""
     raise ShortPoolError(
         f"asked for {n_select} structures, but only {n_left} of the {pool.n_read} "

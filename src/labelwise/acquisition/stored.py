@@ -26,10 +26,11 @@ from labelwise.feature_store import DamagedChunkError, FeatureStore, Identity
 from labelwise.feature_store.root import Say, warn
 from labelwise.potentials.base import Potential
 from labelwise.representations import ModelRepresentation, feature_blocks
-from labelwise.structures import Screened, iter_frames
+from labelwise.structures import Screened
 from labelwise.structures.labels import require_label
-from labelwise.structures.reading import RawFrame
+from labelwise.structures.reading import RawFrame, iter_raw_frames
 from labelwise.structures.repeats import find_repeats
+from labelwise.structures.screening import count_reasons
 from labelwise.timing import ProgressCallback, Stopwatch, ignore_progress
 
 _MOST_REPAIRS = 20
@@ -287,10 +288,11 @@ def _open_extractor(
 def _iter_train(train: Sequence[str], settings: AcquisitionSettings) -> Iterator[RawFrame]:
     if not train:
         return
-    for frame in iter_frames(train):
+    for raw in iter_raw_frames(train):
+        frame = raw.parse()
         for key in settings.required_labels:
             require_label(frame.atoms, key, str(frame.source))
-        yield RawFrame(frame.atoms, frame.source, frame.index)
+        yield raw if frame.fault else RawFrame(frame.atoms, frame.source, frame.index)
 
 
 def _screen(
@@ -332,9 +334,8 @@ def _check_size(
         return
     if len(offered) == 0:
         raise ShortPoolError("the pool holds no structures", 0)
-    counts = Counter(item.reason for item in screened if item.role == "pool")
-    reasons = ", ".join(f"{count} {reason}" for reason, count in counts.most_common())
-    aside = f"; {sum(counts.values())} were set aside: {reasons}" if reasons else ""
+    of_pool = [item for item in screened if item.role == "pool"]
+    aside = f"; {len(of_pool)} were set aside: {count_reasons(of_pool)}" if of_pool else ""
     raise ShortPoolError(
         f"asked for {n_select} structures, but only {len(kept)} of the {len(offered)} "
         f"in the pool can be chosen{aside}",

@@ -24,6 +24,7 @@ from labelwise.structures import (
     get_labels,
     hash_structure,
     iter_frames,
+    iter_unscreened,
 )
 from labelwise.structures.identity import hash_geometry
 from labelwise.structures.split_names import get_split
@@ -143,7 +144,7 @@ def take_inventory(
     potential: Potential,
     used: Iterable[Atoms],
     *,
-    read: ReadFrames = iter_frames,
+    read: ReadFrames = iter_unscreened,
 ) -> dict[str, Any]:
     """Read everything once: count, screen, and see that the sets are disjoint.
 
@@ -206,7 +207,7 @@ def iter_pool(
     config: CampaignConfig,
     excluded: DuplicateIndex | None = None,
     *,
-    read: ReadFrames = iter_frames,
+    read: ReadFrames = iter_unscreened,
 ) -> Iterator[Frame]:
     """Read the pool as a stream, without structures that were used or set aside.
 

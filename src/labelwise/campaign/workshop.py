@@ -19,7 +19,7 @@ from labelwise.campaign.durable import read_json, write_file, write_json
 from labelwise.feature_memo import FeatureMemo
 from labelwise.finetuning import Recipe, save_potential
 from labelwise.potentials import Potential, load_potential
-from labelwise.structures import Frame, get_labels, iter_frames
+from labelwise.structures import Frame, get_labels, iter_unscreened
 from labelwise.structures.electronic_state import encode_state
 from labelwise.structures.fixed_atoms import free_atoms
 from labelwise.structures.reading import expand_specs
@@ -75,7 +75,7 @@ class Workshop:
             yield from self._frames[key]
             return
         kept: list[Frame] | None = []
-        for frame in iter_frames(list(specs)):
+        for frame in iter_unscreened(list(specs)):
             if kept is not None:
                 kept.append(frame)
                 if len(kept) > MAX_FRAMES:

@@ -19,8 +19,9 @@ from labelwise.representations import (
     make_representation,
     make_size_limit,
 )
-from labelwise.structures import Frame, Screen, iter_frames
+from labelwise.structures import Frame, Screen, Screened, iter_unscreened
 from labelwise.structures.reading import count_quickly, expand_specs
+from labelwise.structures.screening import count_reasons
 from labelwise.summary import describe_potential, package_versions
 
 
@@ -122,7 +123,7 @@ def load(
         representation = make_representation(choice.representation, choice.options)
         limit = make_size_limit(potential, representation if with_kernel else None)
         data = load_data_set(
-            iter_frames(pool), potential, size_limit=limit, strict=strict, progress=progress
+            iter_unscreened(pool), potential, size_limit=limit, strict=strict, progress=progress
         )
         if not with_kernel:
             return data, None, potential
@@ -156,23 +157,19 @@ def read_usable(
     """
     screen = Screen(None if potential is None else potential.graph_builder)
     kept: list[Frame] = []
-    reasons: Counter[str] = Counter()
-    for frame in iter_frames(specs):
+    screened: list[Screened] = []
+    for frame in iter_unscreened(specs):
         found = screen.check_content(frame)
         if found is None:
             kept.append(frame)
         else:
-            reasons[found.reason] += 1
-    if reasons and not kept:
-        raise ArgumentError(f"{option} has no structure that can be used: {_count(reasons)}")
-    if reasons and enabled:
-        console.say(f"{option}: {_count(reasons)}")
+            screened.append(found)
+    aside = f"set aside {len(screened)}: {count_reasons(screened)}"
+    if screened and not kept:
+        raise ArgumentError(f"{option} has no structure that can be used: {aside}")
+    if screened and enabled:
+        console.say(f"{option}: {aside}")
     return kept
-
-
-def _count(reasons: Counter[str]) -> str:
-    listed = ", ".join(f"{n} {name}" for name, n in reasons.most_common())
-    return f"set aside {reasons.total()}: {listed}"
 
 
 def describe(
@@ -211,7 +208,7 @@ def say_set_aside(data: DataSet) -> str | None:
     """Return a line on what was set aside; None if nothing was."""
     if not data.screened:
         return None
-    return _count(Counter(item.reason for item in data.screened))
+    return f"set aside {len(data.screened)}: {count_reasons(data.screened)}"
 
 
 def check_targets(targets: Sequence[Path], inputs: Sequence[str]) -> None:

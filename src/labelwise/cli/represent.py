@@ -23,7 +23,7 @@ from labelwise.representations import (
     feature_blocks,
     make_representation,
 )
-from labelwise.structures import iter_frames
+from labelwise.structures import iter_unscreened
 from labelwise.structures.reading import expand_specs
 from labelwise.summary import describe_potential, package_versions, to_json
 
@@ -127,7 +127,7 @@ def represent(
     with console.show_progress(enabled=not (quiet or as_json)) as progress:
         n_rows, screened = write_features(
             out,
-            iter_frames(pool),
+            iter_unscreened(pool),
             potential,
             metadata=metadata,
             representation=chosen,

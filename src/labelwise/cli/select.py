@@ -33,14 +33,16 @@ from labelwise.report.selection import gather_selection
 from labelwise.structures import (
     Screen,
     Source,
-    iter_frames,
+    iter_unscreened,
     write_structures,
     write_text,
 )
 from labelwise.structures.labels import DEFAULT_FORCES_KEY
 from labelwise.structures.reading import count_quickly, expand_specs
+from labelwise.structures.screening import count_reasons
 from labelwise.summary import (
     describe_files,
+    describe_model,
     summarise_acquisition,
     to_json,
     warn_of_changes,
@@ -218,8 +220,8 @@ def select(
     with console.show_progress(enabled=is_talkative, totals=totals) as progress:
         if keeping is None:
             acquisition = acquire(
-                iter_frames(pool),
-                iter_frames(train) if train else (),
+                iter_unscreened(pool),
+                iter_unscreened(train) if train else (),
                 settings,
                 potential=potential,
                 memo=None if page is None else memo,
@@ -325,7 +327,8 @@ def _note_force_std(
     What the selection set aside of the labelled structures is left out here, too.
     """
     screen = Screen(potential.graph_builder)
-    labelled = [frame.atoms for frame in iter_frames(train) if screen.check_train(frame) is None]
+    frames = iter_unscreened(train)
+    labelled = [frame.atoms for frame in frames if screen.check_train(frame) is None]
     found = predict_force_uncertainty(
         chosen,
         potential,
@@ -409,7 +412,7 @@ def _show(
     chosen = f"chose {counts['selected']} of {counts['pool']} structures"
     lines = [f"{chosen}, {counts['train']} labelled already{more}"]
     if counts["screened"]:
-        reasons = ", ".join(f"{n} {name}" for name, n in counts["screened_by_reason"].items())
+        reasons = count_reasons(acquisition.screened)
         lines.append(f"set aside {counts['screened']}: {reasons} (listed in the summary)")
     lines += [f"{n} structures: {remark}" for remark, n in counts["remarks"].items()]
     seconds = ", ".join(

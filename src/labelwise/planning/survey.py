@@ -16,10 +16,10 @@ from itertools import islice
 
 import numpy as np
 
-from labelwise.structures import Frame, Source, iter_frames
+from labelwise.structures import Frame, Source, iter_unscreened
 from labelwise.structures.compression import strip_compression
-from labelwise.structures.extxyz import iter_frame_texts, parse_frame
-from labelwise.structures.reading import FileSlice, Spec, expand_specs
+from labelwise.structures.extxyz import iter_frame_texts
+from labelwise.structures.reading import FileSlice, RawFrame, Spec, expand_specs
 
 _EXTXYZ_SUFFIXES = (".xyz", ".extxyz")
 _N_PLACES = 16
@@ -278,7 +278,7 @@ def _parse(part: _Part, texts: Iterable[tuple[str, Source]], deadline: float) ->
     """Parse frames until the time is over, at least one."""
     for text, source in texts:
         began = time.perf_counter()
-        frame = Frame(parse_frame(text, str(source)), source, 0)
+        frame = RawFrame(text, source, 0).parse()
         part.read_s += time.perf_counter() - began
         part.n_atoms_read += len(frame.atoms)
         yield frame
@@ -289,7 +289,7 @@ def _parse(part: _Part, texts: Iterable[tuple[str, Source]], deadline: float) ->
 def _read_front(part: _Part, file: FileSlice, deadline: float) -> list[Frame]:
     """Read the first frames of a file, and count the others if the time allows."""
     began = time.perf_counter()
-    stream = iter_frames(_spec_of(file))
+    stream = iter_unscreened(_spec_of(file))
     frames = list(_until(islice(stream, _FRONT_FRAMES), (began + deadline) / 2))
     part.read_s = time.perf_counter() - began
     part.n_atoms_read = sum(len(frame.atoms) for frame in frames)

@@ -6,6 +6,7 @@ from labelwise.structures.reading import (
     Frame,
     Source,
     iter_frames,
+    iter_unscreened,
     read_sources,
     read_structures,
 )
@@ -22,6 +23,7 @@ __all__ = [
     "get_labels",
     "hash_structure",
     "iter_frames",
+    "iter_unscreened",
     "read_sources",
     "read_structures",
     "write_structures",

@@ -28,6 +28,8 @@ DECODING_ERRORS = (EOFError, OSError, lzma.LZMAError, zlib.error, zstandard.Zstd
 
 
 _CHUNK = 1 << 18
+#: Compressed bytes that are decoded at once: four may stand for 128 kB.
+_ZSTANDARD_PIECE = 1 << 11
 
 
 class _ZstandardStream(io.RawIOBase):
@@ -54,9 +56,12 @@ class _ZstandardStream(io.RawIOBase):
                 if self._is_inside_frame:
                     raise EOFError("compressed file ended before the end of its data")
                 return 0
-            self._pending = self._frame.decompress(self._compressed)
+            piece = self._compressed[:_ZSTANDARD_PIECE]
+            self._pending = self._frame.decompress(piece)
             self._is_inside_frame = not self._frame.eof
-            self._compressed = self._frame.unused_data if self._frame.eof else b""
+            self._compressed = (self._frame.unused_data if self._frame.eof else b"") + (
+                self._compressed[_ZSTANDARD_PIECE:]
+            )
             if self._frame.eof:
                 self._frame = zstandard.ZstdDecompressor().decompressobj()
         n_given = min(len(view), len(self._pending))

@@ -11,22 +11,22 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Any
 
-import ase.db
 import ase.io
-import numpy as np
 from ase import Atoms
-from ase.db.row import AtomsRow
+from ase.io.formats import UnknownFileTypeError, filetype, get_ioformat
 
-from labelwise.errors import ArgumentError, ReadError
+from labelwise.errors import ArgumentError, MissingDependencyError, ReadError
 from labelwise.structures.compression import decompressed_file, strip_compression
-from labelwise.structures.extxyz import iter_frame_texts, parse_frame
+from labelwise.structures.database import DATABASE_SUFFIXES, iter_database
+from labelwise.structures.extxyz import Fault, iter_frame_texts, parse_with_fault
 from labelwise.structures.identity import Fingerprint, make_fingerprint
+from labelwise.structures.lammps import refuse_types
 
 _EXTXYZ_SUFFIXES = (".xyz", ".extxyz")
-_DATABASE_SUFFIXES = (".db", ".aselmdb")
+_DATA_SET_SUFFIXES = (".h5", ".hdf5", ".lmdb")
 _SLICE = re.compile(r"^-?\d*(:-?\d*){0,2}$")
 
 Spec = str | os.PathLike[str]
@@ -45,11 +45,29 @@ class Source:
 
 @dataclass(frozen=True)
 class Frame:
-    """A structure with its source and its place among all structures read."""
+    """A structure with its source and its place among all structures read.
+
+    Attributes:
+        atoms: The structure.
+        source: File and frame.
+        index: Place among all frames read.
+        fault: Why it cannot be used, although it was read; a ``Screen`` sets it aside.
+    """
 
     atoms: Atoms
     source: Source
     index: int
+    fault: Fault | None = None
+
+    def require_sound(self) -> Frame:
+        """Return the frame itself, which has no fault.
+
+        Raises:
+            ReadError: It has one; names file and frame.
+        """
+        if self.fault is not None:
+            raise ReadError(f"{self.source}: {self.fault.detail}")
+        return self
 
 
 @dataclass(frozen=True)
@@ -67,13 +85,14 @@ class RawFrame:
     index: int
 
     def parse(self) -> Frame:
-        """Return the frame with its structure.
+        """Return the frame with its structure and, where it has one, its fault.
 
         Raises:
             ReadError: The text is not a valid frame.
         """
         if isinstance(self.content, str):
-            return Frame(parse_frame(self.content, str(self.source)), self.source, self.index)
+            atoms, fault = parse_with_fault(self.content, str(self.source))
+            return Frame(atoms, self.source, self.index, fault)
         return Frame(self.content, self.source, self.index)
 
 
@@ -120,8 +139,22 @@ def iter_frames(specs: Spec | Iterable[Spec]) -> Iterator[Frame]:
 
     Raises:
         ArgumentError: A slice that cannot be read.
-        ReadError: A file is missing, damaged or in no format that ASE knows; names the
-            file and the frame.
+        ReadError: A file is missing, damaged or in no format that ASE knows, or a frame has
+            a symbol that is no element; names the file and the frame.
+    """
+    for frame in iter_unscreened(specs):
+        yield frame.require_sound()
+
+
+def iter_unscreened(specs: Spec | Iterable[Spec]) -> Iterator[Frame]:
+    """Do the same for those who set structures aside: frames with a ``fault`` come, too.
+
+    Args:
+        specs: One spec or several, see ``expand_specs``.
+
+    Raises:
+        ArgumentError: A slice that cannot be read.
+        ReadError: As ``iter_frames``, except for what is a fault of one frame.
     """
     for frame in iter_raw_frames(specs):
         yield frame.parse()
@@ -198,7 +231,7 @@ def read_sources(
         last = max(numbers)
         for number, content in _iter_file(Path(file), numbers.__contains__, last):
             source = Source(file, number)
-            found[source] = RawFrame(content, source, 0).parse().atoms
+            found[source] = RawFrame(content, source, 0).parse().require_sound().atoms
     for source in sources:
         if source not in found:
             raise ReadError(f"{source}: the frame is no longer there; did the file change?")
@@ -225,6 +258,21 @@ def count_frames(path: Path) -> int:
     return sum(1 for _ in _iter_file(path, lambda _: True, None))
 
 
+def frames_of(part: FileSlice) -> range:
+    """Return the numbers of the frames wanted from a file, read no further than to the last.
+
+    Args:
+        part: The file and its slice.
+
+    Raises:
+        ReadError: The file cannot be read up to there.
+    """
+    if _is_counted_from_end(part.frames) or not _is_extxyz(part.path):
+        return range(*part.frames.indices(count_frames(part.path)))
+    n_frames = sum(1 for _ in islice(iter_frame_texts(part.path), part.frames.stop))
+    return range(*part.frames.indices(n_frames))
+
+
 def count_quickly(specs: Spec | Iterable[Spec], *, max_bytes: int = 100_000_000) -> int | None:
     """Count the structures of some specs where that takes no more than about a second.
 
@@ -233,7 +281,8 @@ def count_quickly(specs: Spec | Iterable[Spec], *, max_bytes: int = 100_000_000)
         max_bytes: Larger inputs, and other formats than extended XYZ, are not counted.
 
     Returns:
-        The number of structures, or None.
+        The number of structures; None if it is not known, or a file cannot be read, which is
+        for those to tell who read it.
     """
     parts = expand_specs(specs)
     plain = all(
@@ -241,7 +290,10 @@ def count_quickly(specs: Spec | Iterable[Spec], *, max_bytes: int = 100_000_000)
     )
     if not plain or sum(part.path.stat().st_size for part in parts) > max_bytes:
         return None
-    return sum(len(range(*part.frames.indices(count_frames(part.path)))) for part in parts)
+    try:
+        return sum(len(frames_of(part)) for part in parts)
+    except ReadError:
+        return None
 
 
 def _expand_spec(spec: str) -> list[FileSlice]:
@@ -268,7 +320,7 @@ def _expand_spec(spec: str) -> list[FileSlice]:
 
 
 def _checked_file(path: Path) -> Path:
-    if path.is_dir() and strip_compression(path).suffix not in _DATABASE_SUFFIXES:
+    if path.is_dir() and strip_compression(path).suffix not in DATABASE_SUFFIXES:
         raise ReadError(f"{path} is a directory; give its files, for instance '{path}/*.extxyz'")
     return path
 
@@ -292,21 +344,25 @@ def _parse_slice(text: str) -> slice:
 
 def _iter_slice(part: FileSlice) -> Iterator[tuple[int, str | Atoms]]:
     """Yield (frame number, content) of the frames wanted from one file."""
-    numbers = (part.frames.start, part.frames.stop, part.frames.step)
-    if any(number is not None and number < 0 for number in numbers):
+    if _is_counted_from_end(part.frames):
         chosen = range(*part.frames.indices(count_frames(part.path)))
         if not chosen:
             return
         pairs = _iter_file(part.path, chosen.__contains__, max(chosen))
         yield from reversed(list(pairs)) if chosen.step < 0 else pairs
         return
-    start, stop, step = numbers[0] or 0, numbers[1], numbers[2] or 1
+    start, stop, step = part.frames.start or 0, part.frames.stop, part.frames.step or 1
     if stop is not None and stop <= start:
         return
     last = None if stop is None else stop - 1
     yield from _iter_file(
         part.path, lambda number: number >= start and (number - start) % step == 0, last
     )
+
+
+def _is_counted_from_end(frames: slice) -> bool:
+    numbers = (frames.start, frames.stop, frames.step)
+    return any(number is not None and number < 0 for number in numbers)
 
 
 def _iter_file(
@@ -327,7 +383,7 @@ def _iter_file(
                 yield number, atoms
             if last is not None and number >= last:
                 return
-    except ReadError:
+    except (ReadError, MissingDependencyError):
         raise
     except Exception as error:  # ASE's readers raise whatever they stumble on
         reason = str(error).strip() or type(error).__name__
@@ -338,27 +394,30 @@ def _iter_with_ase(path: Path) -> Iterator[Atoms]:
     if not path.exists():
         raise ReadError(f"no such file: {path}")
     with decompressed_file(path) as plain:
-        if plain.suffix.lower() in _DATABASE_SUFFIXES:
-            with ase.db.connect(str(plain), use_lock_file=False) as database:
-                for row in database.select():
-                    yield _atoms_of_row(row)
-        else:
-            yield from ase.io.iread(str(plain), index=":", do_not_split_by_at_sign=True)
+        if plain.suffix.lower() in DATABASE_SUFFIXES:
+            yield from iter_database(plain)
+            return
+        file_format = _name_format(plain, path)
+        refuse_types(plain, file_format, path)
+        yield from ase.io.iread(
+            str(plain), index=":", format=file_format, do_not_split_by_at_sign=True
+        )
 
 
-def _atoms_of_row(row: AtomsRow) -> Atoms:
-    """Return a database row as a structure with its keys and scalar data as info."""
-    atoms: Atoms = row.toatoms()
-    data = row.data if isinstance(row.data, dict) else {}
-    scalars = {key: value for key, value in data.items() if _is_scalar(value)}
-    atoms.info.update(scalars)
-    # Not the values of key_value_pairs: for "charge" ASE gives the sum of initial charges there.
-    atoms.info.update({key: vars(row)[key] for key in row.key_value_pairs})
-    return atoms
-
-
-def _is_scalar(value: Any) -> bool:
-    return isinstance(value, str | bool | int | float | np.number)
+def _name_format(plain: Path, path: Path) -> str:
+    """Return what ASE calls the format of a file."""
+    try:
+        return str(get_ioformat(filetype(str(plain))).name)
+    except UnknownFileTypeError as error:
+        if plain.suffix.lower() in _DATA_SET_SUFFIXES:
+            raise ReadError(
+                f"{path} is not read here; if it is a data set that 'labelwise data list' "
+                f"names, convert it: labelwise data export {path} --to mace-extxyz --out "
+                f"{plain.stem}.extxyz"
+            ) from error
+        raise ReadError(
+            f"{path} is in no format that ASE knows; convert it to extended XYZ (.extxyz)"
+        ) from error
 
 
 def _is_extxyz(path: Path) -> bool:

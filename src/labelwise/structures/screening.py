@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -27,6 +27,9 @@ NON_FINITE = "non-finite-features"
 NON_FINITE_DETAIL = "the model gives features that are not finite"
 #: The reason that depends on the memory there is.
 TOO_LARGE = "too-large"
+#: Reasons that say nothing unless it is said what was found, and how many are listed.
+_TOLD_REASONS = frozenset({"unknown-element", "bad-cell"})
+_N_TOLD = 4
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,30 @@ class FindsTooLarge(Protocol):
         """Return why a structure is too large, in words, or None."""
 
 
+def count_reasons(screened: Iterable[Screened]) -> str:
+    """Return how many structures were set aside for which reason, the most frequent first.
+
+    For elements and cells it is said which: ``3 unknown-element (the model does not know He)``.
+
+    Args:
+        screened: What was set aside.
+    """
+    details: dict[str, list[str]] = {}
+    for each in screened:
+        details.setdefault(each.reason, []).append(each.detail)
+    ordered = sorted(details.items(), key=lambda item: -len(item[1]))
+    return ", ".join(
+        f"{len(found)} {reason}{_list_some(found) if reason in _TOLD_REASONS else ''}"
+        for reason, found in ordered
+    )
+
+
+def _list_some(details: Sequence[str]) -> str:
+    different = list(dict.fromkeys(details))
+    more = ["…"] if len(different) > _N_TOLD else []
+    return f" ({'; '.join([*different[:_N_TOLD], *more])})"
+
+
 class Screen:
     """Checks structures one by one and remembers those it has passed.
 
@@ -88,8 +115,9 @@ class Screen:
     no-atoms                the frame is empty
     non-finite              NaN or infinity in the positions or the cell
     out-of-range            a position or cell component beyond 1e6 Å
-    bad-cell                periodic along a missing or flat cell vector
-    unknown-element         an element the model was not trained on
+    bad-cell                periodic along a missing or flat cell vector, or a cell in
+                            words that are not understood
+    unknown-element         an element the model was not trained on, or a symbol that is none
     too-large               more atoms than allowed, or than there is memory for
     atoms-too-close         two atoms closer than 0.4 Å
     isolated-atom           one atom without periodic neighbours
@@ -136,12 +164,12 @@ class Screen:
 
     def check_content(self, frame: Frame) -> Screened | None:
         """Return why the model cannot take a structure, or None; repeats are not looked for."""
-        found = self._check_content(frame.atoms)
+        found = self._check_content(frame)
         return None if found is None else Screened("pool", frame.index, frame.source, *found)
 
     def check_train(self, frame: Frame) -> Screened | None:
         """Return why a labelled structure is set aside, or None and remember it."""
-        found = self._check_content(frame.atoms)
+        found = self._check_content(frame)
         if found is not None:
             return Screened("train", frame.index, frame.source, *found)
         self._remember(self._train, frame, "train", make_fingerprint(frame.atoms))
@@ -149,7 +177,7 @@ class Screen:
 
     def check_pool(self, frame: Frame) -> Screened | None:
         """Return why a structure of the pool is set aside, or None and remember it."""
-        found = self._check_content(frame.atoms)
+        found = self._check_content(frame)
         if found is not None:  # what is not finite has no fingerprint
             return Screened("pool", frame.index, frame.source, *found)
         known = make_fingerprint(frame.atoms)
@@ -173,9 +201,11 @@ class Screen:
             return "duplicate-of-pool", f"equals {self._labels['pool'][number]}"
         return None
 
-    def _check_content(self, atoms: Atoms) -> tuple[str, str] | None:
+    def _check_content(self, frame: Frame) -> tuple[str, str] | None:
+        atoms = frame.atoms
         return (
-            _check_numbers(atoms)
+            frame.fault
+            or _check_numbers(atoms)
             or self._check_elements(atoms)
             or _check_cell(atoms)
             or self._check_size(atoms)

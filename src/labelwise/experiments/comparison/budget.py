@@ -28,8 +28,8 @@ from labelwise.finetuning.networks import PreparedSet, training_network
 from labelwise.finetuning.trainable import interaction_view, require_trainable
 from labelwise.potentials import Potential, load_potential
 from labelwise.potentials.batching import build_graphs
-from labelwise.structures import DuplicateIndex, Frame, Source, iter_frames
-from labelwise.structures.reading import FileSlice, count_frames, expand_specs, read_sources
+from labelwise.structures import DuplicateIndex, Frame, Source, iter_unscreened
+from labelwise.structures.reading import expand_specs, frames_of, read_sources
 
 _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0}
 _DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?")
@@ -246,7 +246,7 @@ def _measure_reading(study: StudyConfig, base: Path, frames: list[Frame]) -> flo
     begin = time.process_time()
     index = DuplicateIndex()
     n_read = 0
-    for frame in iter_frames([str(base / spec) for spec in first.pool]):
+    for frame in iter_unscreened([str(base / spec) for spec in first.pool]):
         index.find(frame.atoms)
         n_read += 1
         if n_read >= 4 * len(frames):
@@ -260,7 +260,7 @@ def _spread(study: StudyConfig, base: Path, n_wanted: int) -> list[Frame]:
     specs = [str(base / spec) for section in study.pools.values() for spec in section.pool]
     parts = expand_specs(list(dict.fromkeys(specs)))
     for part in parts:
-        numbers = _frame_numbers(part)
+        numbers = frames_of(part)
         n_here = -(-n_wanted // len(parts))
         step = max(1, len(numbers) // n_here)
         places += [Source(str(part.path), i) for i in list(numbers)[::step][:n_here]]
@@ -274,10 +274,6 @@ def _spread(study: StudyConfig, base: Path, n_wanted: int) -> list[Frame]:
         Frame(atoms, source, i)
         for i, (atoms, source) in enumerate(zip(read_sources(chosen), chosen, strict=True))
     ]
-
-
-def _frame_numbers(part: FileSlice) -> range:
-    return range(*part.frames.indices(count_frames(part.path)))
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from labelwise.experiments.comparison.results import CellResult, MethodCost
 from labelwise.experiments.comparison.running import StudyRun, run_cells
 from labelwise.experiments.comparison.study import Cell, StudyConfig, list_cells
 from labelwise.potentials import Potential, load_potential
-from labelwise.structures import Screen, iter_frames
+from labelwise.structures import Screen, iter_unscreened
 from labelwise.summary import describe_machine
 from labelwise.timing import ProgressCallback, ignore_progress
 
@@ -171,7 +171,7 @@ class _Sample:
             screen = Screen(potential.graph_builder)
             n_pool = count_structures(specs, Path())
             step = max(1, n_pool // _N_SAMPLE)
-            frames = (frame for i, frame in enumerate(iter_frames(specs)) if i % step == 0)
+            frames = (frame for i, frame in enumerate(iter_unscreened(specs)) if i % step == 0)
             passing = (frame.atoms for frame in frames if screen.check_pool(frame) is None)
             sample = list(islice(passing, _N_SAMPLE))
             if not sample:

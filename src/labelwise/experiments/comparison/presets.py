@@ -22,7 +22,7 @@ from labelwise.experiments.comparison.pools import (
 )
 from labelwise.experiments.comparison.study import PoolSection, StudyConfig, check_study
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
-from labelwise.structures.reading import count_frames, expand_specs
+from labelwise.structures.reading import expand_specs, frames_of
 
 _FAMILIES = ("activation", "ntk", "soap", "tanimoto")
 _TABLE_4 = (
@@ -374,7 +374,7 @@ def count_structures(specs: Sequence[str], base: Path) -> int:
     if not specs:
         return 0
     parts = expand_specs([str(base / spec) for spec in specs])
-    return sum(len(range(*part.frames.indices(count_frames(part.path)))) for part in parts)
+    return sum(len(frames_of(part)) for part in parts)
 
 
 def _describe_model(model: ModelSection | Mapping[str, Any]) -> dict[str, Any]:

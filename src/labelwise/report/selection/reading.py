@@ -27,7 +27,7 @@ from labelwise.report.selection.representing import (
 )
 from labelwise.report.selection.shelves import Shelf, Shelved
 from labelwise.representations import ModelRepresentation
-from labelwise.structures import iter_frames, read_sources, read_structures
+from labelwise.structures import iter_unscreened, read_sources, read_structures
 from labelwise.summary import describe_model
 from labelwise.timing import ProgressCallback
 
@@ -126,7 +126,7 @@ class _Reader:
             for role in specs
         }
         self.passing: dict[str, Iterator[Atoms]] = {
-            role: self._shelves[role].passing(iter_frames(names) if names else ())
+            role: self._shelves[role].passing(iter_unscreened(names) if names else ())
             for role, names in specs.items()
         }
 
