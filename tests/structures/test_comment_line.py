@@ -99,7 +99,7 @@ def test_what_is_not_understood_is_refused(tmp_path: Path, comment: str, message
 def test_a_cell_in_other_words_is_told_not_dropped(tmp_path: Path, comment: str) -> None:
     path = tmp_path / "pool.xyz"
     path.write_text(f"2\n{comment}\nCu 0 0 0\nCu 1.7 1.7 0\n")
-    with pytest.raises(ReadError, match="pool.xyz@0: the comment line says .* write it as Latt"):
+    with pytest.raises(ReadError, match=r"pool\.xyz@0: the comment line says .* write it as Latt"):
         list(iter_frames(path))
     (frame,) = iter_unscreened(path)
     found = Screen(None, None).check_pool(frame)

@@ -116,5 +116,5 @@ def test_an_endless_frame_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(extxyz, "_MAX_FRAME", 2**20)
     path = tmp_path / "pool.xyz.gz"
     path.write_bytes(gzip.compress(b"999999999\n\n" + b"H 0 0 0\n" * 20_000))
-    with pytest.raises(ReadError, match="pool.xyz.gz@0: a frame of more than 1 MB"):
+    with pytest.raises(ReadError, match=r"pool\.xyz\.gz@0: a frame of more than 1 MB"):
         read_structures(path)
