@@ -9,9 +9,9 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
-from ase.constraints import FixAtoms
+from ase.constraints import FixAtoms, FixBondLength, FixCartesian, Hookean
 
-from labelwise.errors import WriteError
+from labelwise.errors import LabelwiseWarning, WriteError
 from labelwise.structures import read_structures, write_structures, write_text
 
 
@@ -71,3 +71,27 @@ def test_targets_that_cannot_be_written(tmp_path: Path) -> None:
         write_text(tmp_path, "x")
     with pytest.raises(WriteError, match="cannot write"):
         write_text(tmp_path / "file" / "below", "x")
+
+
+def test_constraints_that_extended_xyz_cannot_hold_are_told(tmp_path: Path) -> None:
+    crystal = bulk("Cu", cubic=True)
+    crystal.set_constraint([FixAtoms([0]), FixBondLength(1, 2), Hookean(1, 3, 5.0, rt=2.0)])
+    other = bulk("Cu", cubic=True)
+    other.set_constraint(FixBondLength(1, 2))
+    message = r"out\.xyz: .* left out: FixBondLengths of 2 structures, Hookean of 1 structures"
+    with pytest.warns(LabelwiseWarning, match=message) as caught:
+        write_structures(tmp_path / "out.xyz", [crystal, other])
+    assert len(caught) == 1
+    assert len(crystal.constraints) == 3
+    again, _ = read_structures(tmp_path / "out.xyz")
+    assert [each.index.tolist() for each in again.constraints] == [[0]]
+
+
+def test_constraints_that_are_kept_are_not_told(tmp_path: Path) -> None:
+    crystal = bulk("Cu", cubic=True)
+    crystal.set_constraint([FixAtoms([0]), FixCartesian([1], (True, False, True))])
+    write_structures(tmp_path / "out.xyz", [crystal])
+    (again,) = read_structures(tmp_path / "out.xyz")
+    held = {int(each.index[0]): each.mask.tolist() for each in again.constraints}
+    assert held[0] == [True, True, True]
+    assert held[1] == [True, False, True]

@@ -44,6 +44,7 @@ _HAS_LOG = b"\x02\x02"
 #: Size of a page (1 for 65536), changes, pages, and the changes when they were counted.
 _SQLITE_HEAD = struct.Struct(">16xH6xII60xI4x")
 _LABEL_KEYS = (DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY)
+_RESULTS = ("energy", "forces")
 _ENTRY_KEYS = ("name", "family", "frame", "subset", "split", "charge", "spin")
 _NOT_EXTRA = frozenset((*_LABEL_KEYS, *_ENTRY_KEYS))
 
@@ -154,7 +155,8 @@ def find_labels(energy: Any, forces: Any, keys: Mapping[str, Any], where: str) -
     """Return the labels of a row, never one of each kind.
 
     ``REF_energy`` and ``REF_forces`` among the keys win over the calculator's results, as they
-    do in extended XYZ.
+    do in extended XYZ; ``energy`` and ``forces`` among the keys, where SchNetPack has them, count
+    where there are no results.
 
     Returns:
         The energy (eV) and, not checked, the forces (eV/Å).
@@ -162,11 +164,9 @@ def find_labels(energy: Any, forces: Any, keys: Mapping[str, Any], where: str) -
     Raises:
         DataSetError: Either is missing, or the energy is no number.
     """
-    if any(key in keys for key in _LABEL_KEYS):
-        energy, forces = (keys.get(key) for key in _LABEL_KEYS)
-        names = _LABEL_KEYS
-    else:
-        names = ("energy", "forces")
+    names = _LABEL_KEYS if any(key in keys for key in _LABEL_KEYS) else _RESULTS
+    if names == _LABEL_KEYS or (energy is None and forces is None):
+        energy, forces = (keys.get(key) for key in names)
     missing = [name for name, value in zip(names, (energy, forces), strict=True) if value is None]
     if missing:
         raise DataSetError(
@@ -189,7 +189,8 @@ def structure_of_row(row: Row, entry: Entry, where: str) -> LabelledStructure:
             is not there.
     """
     energy, forces = find_labels(row.energy, row.forces, row.keys, where)
-    extra = {k: v for k, v in row.keys.items() if v is not None and k not in _NOT_EXTRA}
+    known = _NOT_EXTRA.union(_RESULTS if row.energy is None and row.forces is None else ())
+    extra = {k: v for k, v in row.keys.items() if v is not None and k not in known}
     try:
         cell, pbc = _take_cell(row.cell, row.pbc)
         structure = make_structure(

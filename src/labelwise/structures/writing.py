@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +18,7 @@ from ase.stress import voigt_6_to_full_3x3_stress
 
 from labelwise.errors import WriteError
 from labelwise.structures.array_columns import make_columns
+from labelwise.structures.fixed_atoms import count_unwritten, warn_of_unwritten
 from labelwise.structures.info_text import format_entry
 from labelwise.structures.left_out import LeftOut
 from labelwise.structures.leftovers import lock_temporary, remove_leftovers
@@ -77,7 +79,8 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
 def write_structures(path: str | os.PathLike[str], structures: Iterable[Atoms]) -> None:
     """Write structures as extended XYZ, in one step.
 
-    Info keys, arrays, cell, periodic directions, fixed atoms and stored results are kept;
+    Info keys, arrays, cell, periodic directions, fixed atoms and stored results are kept, other
+    constraints are left out with a warning;
     forces are written as stored, whatever the constraints. ASE prints real arrays with
     eight decimals. What extended XYZ cannot hold so that ASE reads it again is left out.
 
@@ -94,7 +97,9 @@ def write_structures(path: str | os.PathLike[str], structures: Iterable[Atoms]) 
     """
     text = io.StringIO()
     left_out = LeftOut("extended XYZ")
+    unwritten: Counter[str] = Counter()
     for number, atoms in enumerate(structures):
+        unwritten += count_unwritten(atoms)
         try:
             text.write(_format_frame(atoms, left_out))
         except Exception as error:  # ASE raises whatever it stumbles on
@@ -104,6 +109,7 @@ def write_structures(path: str | os.PathLike[str], structures: Iterable[Atoms]) 
             ) from error
     write_text(path, text.getvalue())
     left_out.warn(path)
+    warn_of_unwritten(str(path), unwritten)
 
 
 def _format_frame(atoms: Atoms, left_out: LeftOut) -> str:
