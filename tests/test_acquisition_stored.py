@@ -27,7 +27,7 @@ from labelwise.acquisition import (
 from labelwise.errors import ArgumentError, ReadError, ScreeningError, SelectionError
 from labelwise.feature_store import FeatureStore
 from labelwise.potentials import Potential
-from labelwise.structures import iter_frames, write_structures
+from labelwise.structures import iter_frames, iter_unscreened, write_structures
 
 SETTINGS = AcquisitionSettings(n_select=6, group_by="family")
 
@@ -296,3 +296,25 @@ def test_a_pool_that_was_replaced_is_not_read_again(
     write_structures(pool[1], [frame.atoms for frame in iter_frames(pool[1])][::-1])
     with pytest.raises(ReadError, match=r"b.extxyz@\d+ is no longer the structure"):
         chosen.read_again()
+
+
+def test_symbols_that_are_no_element_are_set_aside_on_both_roads(
+    tmp_path: Path,
+    files: tuple[list[str], list[str]],
+    choose: Callable[..., Acquisition],
+    potential: Potential,
+) -> None:
+    pool, train = files
+    for path in (pool[0], train[0]):
+        head, comment, first, rest = Path(path).read_text().split("\n", 3)
+        Path(path).write_text(f"{head}\n{comment}\nD {first.split(None, 1)[1]}\n{rest}")
+    settings = replace(SETTINGS, required_labels=())
+    expected = acquire(iter_unscreened(pool), iter_unscreened(train), settings, potential=potential)
+    found = choose(settings)
+    assert [(each.role, each.index) for each in found.screened if "'D'" in each.detail] == [
+        ("train", 0),
+        ("pool", 0),
+    ]
+    assert found.screened == expected.screened
+    with pytest.raises(SelectionError, match=r"unknown-element \(.*'D'.* does not know Xe"):
+        choose(replace(settings, n_select=30))

@@ -127,7 +127,7 @@ def check_data_set(
     talkative = not (quiet or as_json)
     data, kernel, potential = data_sets.load(
         pool, choice, head=head, trust_model=trust_model, device=device, dtype=dtype,
-        strict=False, talkative=talkative,
+        strict=False, talkative=talkative, needs_all=out is not None,
     )  # fmt: skip
     with console.show_status("checking", enabled=talkative):
         report = check_data(data, kernel, settings, potential=potential, batch_atoms=batch_atoms)

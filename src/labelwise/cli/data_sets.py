@@ -19,7 +19,7 @@ from labelwise.representations import (
     make_representation,
     make_size_limit,
 )
-from labelwise.structures import Frame, Screen, Screened, iter_unscreened
+from labelwise.structures import Frame, Screen, Screened, iter_frames, iter_unscreened
 from labelwise.structures.reading import count_quickly, expand_specs
 from labelwise.structures.screening import count_reasons
 from labelwise.summary import describe_potential, package_versions
@@ -99,8 +99,11 @@ def load(
     strict: bool,
     talkative: bool,
     needs_kernel: bool = True,
+    needs_all: bool = False,
 ) -> tuple[DataSet, Kernel | None, Potential | None]:
     """Read a data set and make its kernel where the flags allow one.
+
+    With ``needs_all``, a frame that cannot be written as it was read is an error.
 
     Raises:
         LabelwiseError: As ``load_potential``, ``load_data_set`` and ``make_kernel`` do.
@@ -120,11 +123,10 @@ def load(
     total = count_quickly(pool) if talkative else None
     totals = {} if total is None else {"read pool": total}
     with console.show_progress(enabled=talkative, totals=totals) as progress:
+        frames = iter_frames(pool) if needs_all else iter_unscreened(pool)
         representation = make_representation(choice.representation, choice.options)
         limit = make_size_limit(potential, representation if with_kernel else None)
-        data = load_data_set(
-            iter_unscreened(pool), potential, size_limit=limit, strict=strict, progress=progress
-        )
+        data = load_data_set(frames, potential, size_limit=limit, strict=strict, progress=progress)
         if not with_kernel:
             return data, None, potential
         data, kernel = make_kernel(
