@@ -165,6 +165,19 @@ def test_check_data_names_copies_and_writes_the_rest(run, folder: Path, capsys) 
     assert "--force" in capsys.readouterr().err
 
 
+def test_check_data_writes_no_structure_whose_symbols_it_cannot_keep(
+    run, folder: Path, capsys
+) -> None:
+    path = folder / "pool.extxyz"
+    head, comment, rest = path.read_text().split("\n", 2)
+    path.write_text(f"{head}\n{comment}\nD {rest.split(None, 1)[1]}")
+    assert run("check-data", model=False) == 0
+    assert "unknown-element (atom 0 has the symbol 'D'" in capsys.readouterr().out
+    assert run("check-data", "--out", "clean.extxyz", model=False) == 1
+    assert "pool.extxyz@0: atom 0 has the symbol 'D'" in capsys.readouterr().err
+    assert not (folder / "clean.extxyz").exists()
+
+
 def test_check_data_without_a_model_says_what_it_left_out(run, capsys) -> None:
     assert run("check-data", model=False) == 0
     shown = capsys.readouterr().out

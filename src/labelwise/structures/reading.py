@@ -386,8 +386,15 @@ def _iter_file(
     except (ReadError, MissingDependencyError):
         raise
     except Exception as error:  # ASE's readers raise whatever they stumble on
-        reason = str(error).strip() or type(error).__name__
-        raise ReadError(f"{path}: cannot be read at frame {number} or after ({reason})") from error
+        raise ReadError(
+            f"{path}: cannot be read at frame {number} or after ({_describe(error)})"
+        ) from error
+
+
+def _describe(error: Exception) -> str:
+    if isinstance(error, KeyError):  # most often of a symbol
+        return f"{error} is not known; is it an element's symbol?"
+    return str(error).strip() or type(error).__name__
 
 
 def _iter_with_ase(path: Path) -> Iterator[Atoms]:
