@@ -14,6 +14,7 @@ from ase.geometry import complete_cell
 from labelwise.errors import StructureError
 from labelwise.structures.identity import DuplicateIndex, Fingerprint, make_fingerprint
 from labelwise.structures.images import find_nearest_distance
+from labelwise.structures.isolated_atoms import REACH, is_isolated_atom
 from labelwise.structures.reading import Frame, Source
 
 #: Atoms closer than this are a broken structure, Å.
@@ -238,13 +239,12 @@ class Screen:
         return None
 
     def _check_distances(self, atoms: Atoms) -> tuple[str, str] | None:
+        if is_isolated_atom(atoms, cutoff=REACH if self._cutoff is None else self._cutoff):
+            return "isolated-atom", "a single atom without neighbours"
         nearest = _nearest_distance(atoms, self._min_distance, self._cutoff)
         if nearest < self._min_distance:
             return "atoms-too-close", f"two atoms at {nearest:.3f} Å"
-        is_out_of_reach = self._cutoff is not None and nearest > self._cutoff
-        if len(atoms) == 1 and (is_out_of_reach or not atoms.pbc.any()):
-            return "isolated-atom", "a single atom without neighbours"
-        if is_out_of_reach:
+        if self._cutoff is not None and nearest > self._cutoff:
             return "no-neighbours", f"no two atoms within the model's {self._cutoff:g} Å"
         return None
 
