@@ -9,11 +9,11 @@ from ase.build import molecule
 from labelwise.curation.outliers import (
     composition_deviation,
     leave_one_out_variance,
-    robust_score,
 )
 from labelwise.errors import SelectionError
 from labelwise.kernels import Kernel, take
 from labelwise.selection import posterior_variance
+from labelwise.structures.atom_energies import robust_score
 from tests.curation.conftest import gram
 from tests.selection.oracles import RbfKernel
 

@@ -81,3 +81,27 @@ def test_deviation_is_the_shift(shift: float, n: int) -> None:
     atoms = molecule("CH3OH")
     found = checks.deviation(atoms, total(atoms) + shift)
     assert found == pytest.approx(shift / len(atoms), abs=1e-6)
+
+
+@pytest.mark.parametrize("bad", [[3], [1, 5, 6]])
+def test_wrong_labels_among_the_known_do_not_bend_what_is_expected(bad: list[int]) -> None:
+    known = [molecule(name) for name in ("H2O", "CH4", "CO2", "CH3OH", "C2H4", "H2CO", "C2H6")] * 2
+    energies = [total(atoms) for atoms in known]
+    for i in bad:
+        energies[i] -= 3000.0
+    checks = LabelChecks(known, energies)
+    atoms = molecule("CH3CHO")
+    assert checks.deviation(atoms, total(atoms)) == pytest.approx(0.0, abs=1e-6)
+    found = checks.check(known[bad[0]], label(known[bad[0]], energies[bad[0]]))
+    assert isinstance(found, Failure)
+    assert found.reason == "absurd-energy"
+
+
+def test_isolated_atoms_among_the_known_are_no_samples() -> None:
+    """Their binding energy is none, and would bend what is expected of molecules."""
+    known = [molecule(name) for name in ("H2O", "CH4", "CO2", "CH3OH", "C2H4", "H2CO", "C2H6")]
+    energies = [total(atoms) for atoms in known]
+    lone = [Atoms(symbol) for symbol in ("H", "C", "O")]
+    checks = LabelChecks([*known, *lone], [*energies, -5.0, -1020.0, -2030.0])
+    atoms = molecule("CH3CHO")
+    assert checks.deviation(atoms, total(atoms)) == pytest.approx(0.0, abs=1e-6)

@@ -16,7 +16,6 @@ from labelwise.curation.outliers import (
     composition_deviation,
     largest_first,
     leave_one_out_variance,
-    robust_score,
 )
 from labelwise.errors import ArgumentError, LabelError
 from labelwise.kernels import Kernel, device_of, take
@@ -24,6 +23,7 @@ from labelwise.potentials import Potential
 from labelwise.potentials.batching import predict_structures
 from labelwise.selection.base import DEFAULT_REGULARISATION
 from labelwise.structures import Labels, get_labels
+from labelwise.structures.atom_energies import robust_score
 from labelwise.structures.convergence import find_unconverged_in
 from labelwise.structures.energy_units import EnergyUnits
 from labelwise.structures.label_judging import judge_labels

@@ -27,13 +27,10 @@ from labelwise.selection.base import (
     first_max,
     positive_factor,
 )
+from labelwise.structures.atom_energies import deviate_from_others
 
 #: Columns at most that stand for a kernel without features.
 MAX_RANK = 1024
-_DETERMINED = 1e-6
-_MOST_ROUNDS = 20
-_REWEIGHTINGS = 30
-_NORMAL_MAD = 1.4826
 
 
 def leave_one_out_variance(
@@ -92,11 +89,7 @@ def composition_deviation(
 ) -> Float64[np.ndarray, " n"]:
     """Return how far each energy is from what the compositions of the others let expect.
 
-    Energies per atom are fitted by one energy for each element, first to the least sum of
-    absolute deviations, which one wrong label does not bend, then by least squares without the
-    structures that are farther off than ``threshold`` robust standard deviations, until
-    nothing changes. Each deviation is from the fit without the structure itself,
-    r / (1 − leverage).
+    See ``deviate_from_others`` for the fit, which one wrong label does not bend.
 
     Args:
         structures: (n,) structures.
@@ -112,48 +105,7 @@ def composition_deviation(
         [[np.mean(atoms.numbers == z) for z in numbers] for atoms in structures], dtype=np.float64
     ).reshape(len(structures), len(numbers))
     sizes = np.array([len(atoms) for atoms in structures], dtype=np.float64)
-    target = energies / sizes
-    usable = np.isfinite(target)
-    deviation = np.full(len(target), np.nan)
-    if not usable.any():
-        return deviation
-    used = usable & _near(_deviate_absolutely(parts, target, usable), threshold)
-    for _ in range(_MOST_ROUNDS):
-        deviation = _deviate(parts, target, used)
-        kept = usable & _near(deviation, threshold)
-        if not kept.any() or (kept == used).all():
-            break
-        used = kept
-    return deviation
-
-
-def robust_score(values: Float64[np.ndarray, " n"]) -> Float64[np.ndarray, " n"]:
-    """Return how many robust standard deviations each value is from the median.
-
-    The standard deviation is 1.4826 times the median absolute deviation, which outliers do
-    not inflate.
-
-    Args:
-        values: (n,) in any unit; those that are not finite are left out.
-
-    Returns:
-        (n,) float64, dimensionless; 0 for values at the median, infinite off it where more
-        than half the values are equal, NaN where the value is not finite.
-
-    Source: Iglewicz and Hoaglin, *How to Detect and Handle Outliers* (ASQC 1993).
-    """
-    finite = values[np.isfinite(values)]
-    score = np.full(len(values), np.nan)
-    if len(finite) == 0:
-        return score
-    median = np.median(finite)
-    spread = _NORMAL_MAD * np.median(np.abs(finite - median))
-    offset = finite - median
-    floor = ROUNDING * max(1.0, abs(float(median)))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        scaled = np.where(np.abs(offset) <= floor, 0.0, offset / spread)
-    score[np.isfinite(values)] = scaled
-    return score
+    return deviate_from_others(parts, energies / sizes, threshold=threshold)
 
 
 def _complement_from_moment(
@@ -202,50 +154,6 @@ def _pivoted_factor(
         left[pivot] = 0.0
         n_columns += 1
     return factor[:, : max(n_columns, 1)], left
-
-
-def _near(deviation: Float64[np.ndarray, " n"], threshold: float) -> Bool[np.ndarray, " n"]:
-    """Tell which are not known to be far off, (n,); those that are not judged are near."""
-    near: np.ndarray = ~(np.abs(robust_score(deviation)) > threshold)
-    return near
-
-
-def _deviate_absolutely(
-    parts: Float64[np.ndarray, "n E"],
-    target: Float64[np.ndarray, " n"],
-    used: Bool[np.ndarray, " n"],
-) -> Float64[np.ndarray, " n"]:
-    """Return deviations from the fit of least absolute deviations, by reweighted squares."""
-    rows, values = parts[used], target[used]
-    weight = np.ones(len(values))
-    left = values
-    for _ in range(_REWEIGHTINGS):
-        root = np.sqrt(weight)
-        energies, *_ = np.linalg.lstsq(rows * root[:, None], values * root, rcond=None)
-        left = values - rows @ energies
-        size = np.abs(left)
-        weight = 1.0 / np.maximum(size, max(1e-6 * float(size.max()), 1e-12))
-    deviation = np.full(len(target), np.nan)
-    deviation[used] = left
-    return deviation
-
-
-def _deviate(
-    parts: Float64[np.ndarray, "n E"],
-    target: Float64[np.ndarray, " n"],
-    used: Bool[np.ndarray, " n"],
-) -> Float64[np.ndarray, " n"]:
-    """Return the deviations from the fit to the used rows, each without itself."""
-    inverse = np.linalg.pinv(parts[used])
-    energies = inverse @ target[used]
-    deviation = np.asarray(target - parts @ energies)
-    leverage = np.zeros(len(target))
-    leverage[used] = np.einsum("ne,en->n", parts[used], inverse)
-    outside = np.abs(parts @ inverse @ parts[used] - parts).max(axis=1, initial=0.0) > _DETERMINED
-    alone = 1.0 - leverage < _DETERMINED
-    deviation[alone | outside] = np.nan
-    deviation[~alone] /= (1.0 - leverage)[~alone]
-    return deviation
 
 
 def largest_first(

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import compress
 
 import numpy as np
 from ase import Atoms
-from jaxtyping import Float64
+from jaxtyping import Int64
 
 from labelwise.labelling.base import Failure, Label, Outcome
+from labelwise.structures.atom_energies import fit_atom_energies, in_row_space
+from labelwise.structures.isolated_atoms import is_isolated_atom
 
 #: A force component beyond this is a failed calculation, eV/Å.
 MAX_FORCE = 100.0
 #: An energy farther than this from what the composition lets expect is one too, eV/atom.
 MAX_ENERGY_DEVIATION = 10.0
-_ISOLATED_WEIGHT = 1e-2
-_IN_SPAN = 1e-6
 
 
 class LabelChecks:
@@ -23,9 +24,10 @@ class LabelChecks:
 
     Total energies of different codes differ by thousands of eV an atom, so an absurd one
     shows only against others of the same level: the energies of the labelled structures
-    are fitted by a sum of one energy for each element (least squares, drawn weakly to the
-    isolated atoms where these are known), and the deviation from the sum is looked at.
-    Compositions that the labelled set does not determine are not checked.
+    are fitted by a sum of one energy for each element (``fit_atom_energies``, which labels that
+    lie far off the others do not bend; isolated atoms where these are known fill in what the
+    structures leave open), and the deviation from the sum is looked at. Compositions that
+    neither determines are not checked.
     """
 
     def __init__(
@@ -49,19 +51,23 @@ class LabelChecks:
         self._max_force = max_force
         self._max_deviation = max_energy_deviation
         isolated = {} if isolated_atoms is None else dict(isolated_atoms)
+        samples = [not is_isolated_atom(atoms) for atoms in structures]
+        structures = list(compress(structures, samples))
         self._elements = sorted(
             {int(z) for atoms in structures for z in atoms.numbers} | {*isolated}
         )
-        rows = [self._count(atoms) for atoms in structures]
-        targets = list(energies)
-        for z, energy in isolated.items():
-            row = np.zeros(len(self._elements))
-            row[self._elements.index(z)] = _ISOLATED_WEIGHT
-            rows.append(row)
-            targets.append(_ISOLATED_WEIGHT * energy)
-        self._rows = np.array(rows).reshape(len(rows), len(self._elements))
-        self._fitted = np.linalg.pinv(self._rows) @ np.asarray(targets, dtype=np.float64)
-        self._span = np.linalg.pinv(self._rows) @ self._rows
+        counts = np.array([self._count(atoms) for atoms in structures], dtype=np.int64)
+        counts = counts.reshape(len(structures), len(self._elements))
+        fit = fit_atom_energies(
+            counts,
+            np.array(list(compress(energies, samples)), dtype=np.float64),
+            prior=np.array([isolated.get(z, 0.0) for z in self._elements]),
+            weights=np.square(counts.sum(axis=1), dtype=np.float64),
+        )
+        alone = np.eye(len(self._elements), dtype=np.int64)
+        known = [alone[self._elements.index(z)][None] for z in isolated]
+        self._known = np.concatenate([counts[fit.used], *known])
+        self._fitted = fit.energies
 
     def check(self, atoms: Atoms, label: Label) -> Outcome:
         """Return the label, or the failure that it is.
@@ -101,17 +107,17 @@ class LabelChecks:
             atoms: The structure.
             energy: Its total energy, eV.
         """
-        if len(self._rows) == 0 or not {int(z) for z in atoms.numbers} <= {*self._elements}:
+        if len(self._known) == 0 or not {int(z) for z in atoms.numbers} <= {*self._elements}:
             return None
         row = self._count(atoms)
-        if np.abs(row @ self._span - row).max() > _IN_SPAN * row.sum():
+        if not in_row_space(self._known, row[None])[0]:
             return None
         return float((energy - row @ self._fitted) / len(atoms))
 
-    def _count(self, atoms: Atoms) -> Float64[np.ndarray, " n_elements"]:
+    def _count(self, atoms: Atoms) -> Int64[np.ndarray, " n_elements"]:
         """Return how many atoms of each element a structure has."""
         counts = [np.count_nonzero(atoms.numbers == z) for z in self._elements]
-        return np.array(counts, dtype=np.float64)
+        return np.array(counts, dtype=np.int64)
 
 
 def _is_placeholder(atoms: Atoms, label: Label) -> bool:
