@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from ase import Atoms
 from jaxtyping import Bool, Float64, Int64
 
 from labelwise.errors import ArgumentError, LabelError, StructureError
+from labelwise.finetuning.annotations import get_head, get_weights, require_one_head
 from labelwise.potentials import Graph, GraphBuilder
 from labelwise.structures import Labels, get_labels
 from labelwise.structures.energy_units import EnergyUnits
 from labelwise.structures.fixed_atoms import free_atoms
-from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
+from labelwise.structures.isolated_atoms import is_isolated_atom, refuse_isolated_molecule
+from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY, get_energy
 
 
 @dataclass(frozen=True)
@@ -27,6 +30,12 @@ class LabelledSet:
         forces: (n_atoms_i, 3) float64 each, eV/Å.
         atom_counts: (n,) int64.
         free: (n_atoms_i,) bool each, the atoms that are not fixed.
+        names: What to call each in a message, with file and frame.
+        structures: The structures themselves; not to be modified.
+        is_isolated: (n,) bool, atoms alone in space: their labels are reference energies.
+        energy_weights: (n,) float64, weight of each energy in the loss, dimensionless.
+        forces_weights: (n,) float64, the same of its forces.
+        head: The head that the structures name; None if none does.
     """
 
     graphs: tuple[Graph, ...]
@@ -34,11 +43,32 @@ class LabelledSet:
     forces: tuple[Float64[np.ndarray, "_ 3"], ...]
     atom_counts: Int64[np.ndarray, " n"]
     free: tuple[Bool[np.ndarray, " _"], ...]
+    names: tuple[str, ...]
+    structures: tuple[Atoms, ...]
+    is_isolated: Bool[np.ndarray, " n"]
+    energy_weights: Float64[np.ndarray, " n"]
+    forces_weights: Float64[np.ndarray, " n"]
+    head: str | None
 
     @property
     def n_structures(self) -> int:
         """Number of structures."""
         return len(self.graphs)
+
+    @property
+    def is_weighted(self) -> bool:
+        """Whether any weight differs from 1."""
+        return bool((self.energy_weights != 1).any() or (self.forces_weights != 1).any())
+
+    def take(self, idx: Int64[np.ndarray, " m"]) -> LabelledSet:
+        """Return some of the structures, (m,)."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        taken: dict[str, Any] = {
+            name: value[idx] if isinstance(value, np.ndarray) else tuple(value[i] for i in idx)
+            for name, value in values.items()
+            if name != "head"
+        }
+        return LabelledSet(**taken, head=self.head)
 
 
 def prepare_labelled(
@@ -52,6 +82,8 @@ def prepare_labelled(
 ) -> LabelledSet:
     """Read and check labels and build graphs; the structures are not modified.
 
+    Isolated atoms need no forces, which are zero.
+
     Args:
         builder: The potential's.
         structures: n structures.
@@ -64,9 +96,10 @@ def prepare_labelled(
         The labelled set.
 
     Raises:
-        ArgumentError: not as many sources as structures.
+        ArgumentError: not as many sources as structures, or structures of several heads.
         LabelError: a label that is missing, not finite, or a zero that stands for a missing
-            one, with file and frame; or energies in another unit than eV.
+            one, a weight that is no number >= 0, with file and frame; or energies in another
+            unit than eV.
         StructureError: a structure that the potential cannot take, with file and frame.
     """
     if sources is not None and len(sources) != len(structures):
@@ -74,12 +107,21 @@ def prepare_labelled(
             f"sources has {len(sources)} entries for {len(structures)} {role} structures; "
             "allowed is one each"
         )
-    graphs, labels = [], []
+    graphs, labels, names = [], [], []
+    is_isolated = np.zeros(len(structures), dtype=bool)
+    weights = np.ones((len(structures), 2))
     units = EnergyUnits(f"label {energy_key!r}", f"{role} structures")
     for i, atoms in enumerate(structures):
         where = f"{role} structure {i} ({atoms.get_chemical_formula()})"
         where = where if sources is None else f"{where} from {sources[i]}"
-        labels.append(get_labels(atoms, where, energy_key=energy_key, forces_key=forces_key))
+        names.append(where)
+        refuse_isolated_molecule(atoms, where)
+        is_isolated[i] = is_isolated_atom(atoms, cutoff=builder.cutoff)
+        weights[i] = get_weights(atoms, where)
+        if is_isolated[i]:
+            labels.append(Labels(get_energy(atoms, where, energy_key), np.zeros((1, 3))))
+        else:
+            labels.append(get_labels(atoms, where, energy_key=energy_key, forces_key=forces_key))
         _refuse_zeros(atoms, labels[-1], where, energy_key, forces_key)
         units.add(atoms.numbers, labels[-1].energy, where, atoms.info)
         try:
@@ -96,6 +138,12 @@ def prepare_labelled(
         forces=tuple(label.forces for label in labels),
         atom_counts=counts,
         free=tuple(free_atoms(atoms) for atoms in structures),
+        names=tuple(names),
+        structures=tuple(structures),
+        is_isolated=is_isolated,
+        energy_weights=weights[:, 0].copy(),
+        forces_weights=weights[:, 1].copy(),
+        head=require_one_head([get_head(atoms) for atoms in structures], role),
     )
 
 

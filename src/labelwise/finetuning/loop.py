@@ -224,14 +224,20 @@ class Loop:
 
     def _loss_of(self, found: Evaluation) -> float:
         """Return the recipe's loss of the whole validation set as one batch."""
-        energy = (found.energies - self._valid.energies) / self._valid.atom_counts
-        force = np.concatenate(found.forces) - np.concatenate(self._valid.forces)
+        valid, delta = self._valid, self._recipe.huber_delta
+        energy = (found.energies - valid.energies) / valid.atom_counts
+        force = np.concatenate(found.forces) - np.concatenate(valid.forces)
+        of_energy = of_force = None
+        if valid.is_weighted:
+            of_energy = valid.energy_weights
+            of_force = np.repeat(valid.forces_weights, valid.atom_counts)[:, None]
         if self._recipe.loss_fixed_forces == "exclude":
-            force = force[np.concatenate(self._valid.free)]
-        delta = self._recipe.huber_delta
+            free = np.concatenate(valid.free)
+            force = force[free]
+            of_force = None if of_force is None else of_force[free]
         return float(
-            self._recipe.energy_weight * mean_huber(energy, delta)
-            + self._recipe.forces_weight * mean_huber(force, delta)
+            self._recipe.energy_weight * mean_huber(energy, delta, of_energy)
+            + self._recipe.forces_weight * mean_huber(force, delta, of_force)
         )
 
     def _record(self, epoch: int, loss: float | None, errors: ErrorTable | None) -> None:
@@ -280,8 +286,16 @@ class Loop:
         )
 
 
-def mean_huber(difference: np.ndarray, delta: float) -> float:
-    """Return the mean of Huber's function, a parabola within ±delta and lines beyond; 0 of none."""
+def mean_huber(difference: np.ndarray, delta: float, weights: np.ndarray | None = None) -> float:
+    """Return the mean of Huber's function, a parabola within ±delta and lines beyond; 0 of none.
+
+    Args:
+        difference: Any shape.
+        delta: Where the parabola ends, in the same unit.
+        weights: By which each value is multiplied, of a shape that fits; None for 1.
+    """
     size = np.abs(difference)
     values = np.where(size <= delta, 0.5 * size**2, delta * (size - 0.5 * delta))
+    if weights is not None:
+        values = values * weights
     return float(values.mean()) if values.size else 0.0

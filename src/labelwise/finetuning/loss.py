@@ -25,12 +25,28 @@ class Targets:
         atom_counts: (n,) floating point.
         free: (N,) floating point, 1 for an atom whose forces count and 0 for one whose do not;
             None if all do.
+        energy_weights: (n,) floating point, weight of each structure's energy; None for 1 each.
+        forces_weights: (N,) floating point, weight of each atom's forces; None for 1 each.
     """
 
     energies: Float[Tensor, " n"]
     forces: Float[Tensor, "N 3"]
     atom_counts: Float[Tensor, " n"]
     free: Float[Tensor, " N"] | None = None
+    energy_weights: Float[Tensor, " n"] | None = None
+    forces_weights: Float[Tensor, " N"] | None = None
+
+    def energy_shares(self, weight: float) -> Float[Tensor, " n"]:
+        """Return by what each structure's energy is multiplied for their weighted mean.
+
+        Args:
+            weight: Of the mean in the loss, dimensionless.
+
+        Returns:
+            (n,), dimensionless: weight / n times the structure's own weight.
+        """
+        shares = torch.full_like(self.energies, weight / self.energies.shape[0])
+        return shares if self.energy_weights is None else shares * self.energy_weights
 
     def force_shares(self, weight: float) -> Float[Tensor, " N"]:
         """Return by what each atom's force components are multiplied for their weighted mean.
@@ -39,12 +55,15 @@ class Targets:
             weight: Of the mean in the loss, dimensionless.
 
         Returns:
-            (N,), dimensionless: weight / (3 · atoms that count), and 0 for an atom that does not.
+            (N,), dimensionless: weight / (3 · atoms that count) times the structure's own
+            weight, and 0 for an atom that does not count.
         """
         if self.free is None:
             n_atoms = self.forces.shape[0]
-            return self.forces.new_full((n_atoms,), weight / (3 * n_atoms))
-        return self.free * (weight / (3 * self.free.sum().clamp(min=1.0)))
+            shares = self.forces.new_full((n_atoms,), weight / (3 * n_atoms))
+        else:
+            shares = self.free * (weight / (3 * self.free.sum().clamp(min=1.0)))
+        return shares if self.forces_weights is None else shares * self.forces_weights
 
 
 def collate_targets(
@@ -70,15 +89,20 @@ def collate_targets(
         The targets; reference energies are subtracted in double precision.
     """
     places = np.asarray(idx)
-    arrays = [
-        labelled.energies[places] - reference[places],
-        np.concatenate([labelled.forces[i] for i in idx]),
-        labelled.atom_counts[places],
-    ]
+    n_atoms = labelled.atom_counts[places]
+    arrays = {
+        "energies": labelled.energies[places] - reference[places],
+        "forces": np.concatenate([labelled.forces[i] for i in idx]),
+        "atom_counts": n_atoms,
+    }
     free = np.concatenate([labelled.free[i] for i in idx])
     if fixed_forces == "exclude" and not free.all():
-        arrays.append(free)
-    return Targets(*(torch.from_numpy(array).to(device, dtype) for array in arrays))
+        arrays["free"] = free
+    if labelled.is_weighted:
+        arrays["energy_weights"] = labelled.energy_weights[places]
+        arrays["forces_weights"] = np.repeat(labelled.forces_weights[places], n_atoms)
+    tensors = {name: torch.from_numpy(a).to(device, dtype) for name, a in arrays.items()}
+    return Targets(**tensors)
 
 
 def weighted_huber_loss(
@@ -98,14 +122,14 @@ def weighted_huber_loss(
     Returns:
         The loss, a scalar.
     """
-    energy = huber_loss(
-        energies / targets.atom_counts,
-        targets.energies / targets.atom_counts,
-        delta=recipe.huber_delta,
-    )
-    if targets.free is None:
-        force = huber_loss(forces, targets.forces, delta=recipe.huber_delta)
-        return recipe.energy_weight * energy + recipe.forces_weight * force
-    each = huber_loss(forces, targets.forces, delta=recipe.huber_delta, reduction="none")
-    shares = targets.force_shares(recipe.forces_weight)
-    return recipe.energy_weight * energy + (shares * each.sum(1)).sum()
+    delta = recipe.huber_delta
+    left = energies / targets.atom_counts, targets.energies / targets.atom_counts
+    if targets.energy_weights is None:
+        energy = recipe.energy_weight * huber_loss(*left, delta=delta)
+    else:
+        each = huber_loss(*left, delta=delta, reduction="none")
+        energy = (targets.energy_shares(recipe.energy_weight) * each).sum()
+    if targets.free is None and targets.forces_weights is None:
+        return energy + recipe.forces_weight * huber_loss(forces, targets.forces, delta=delta)
+    each = huber_loss(forces, targets.forces, delta=delta, reduction="none")
+    return energy + (targets.force_shares(recipe.forces_weight) * each.sum(1)).sum()

@@ -145,12 +145,11 @@ def trace_prediction(potential: MacePotential) -> torch.fx.GraphModule:
 
 def update_inputs(batch: LeanBatch, targets: Targets, recipe: Recipe) -> list[Tensor]:
     """Write a batch, its targets and the loss as inputs of ``trace_update``'s graph."""
-    n_structures = targets.energies.shape[0]
     values = [
         targets.atom_counts,
         targets.energies,
         targets.forces,
-        torch.full_like(targets.energies, recipe.energy_weight / n_structures),
+        targets.energy_shares(recipe.energy_weight),
         targets.force_shares(recipe.forces_weight),
         targets.energies.new_tensor(recipe.huber_delta),
     ]

@@ -1,0 +1,79 @@
+"""What a frame says beside its labels: how much it counts, and which head it belongs to."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+from ase import Atoms
+
+from labelwise.errors import ArgumentError, LabelError
+
+#: Info keys of the weights of a structure, of its energy and of its forces, as in mace-torch.
+WEIGHT_KEYS = ("config_weight", "config_energy_weight", "config_forces_weight")
+_HEAD = "head"
+#: Every info key that decides how a structure is fitted.
+ANNOTATIONS = (*WEIGHT_KEYS, _HEAD)
+
+
+def get_weights(atoms: Atoms, where: str) -> tuple[float, float]:
+    """Return by what a structure's energy and forces are multiplied in the loss.
+
+    Each is ``config_weight`` times ``config_energy_weight`` or ``config_forces_weight`` of its
+    info, as in mace-torch; what is not there is 1.
+
+    Args:
+        atoms: The structure.
+        where: File and frame, for the error message.
+
+    Returns:
+        Weight of the energy and weight of the forces, dimensionless, >= 0.
+
+    Raises:
+        LabelError: A weight is not a finite number >= 0.
+    """
+    whole, energy, forces = (_get_weight(atoms, key, where) for key in WEIGHT_KEYS)
+    return whole * energy, whole * forces
+
+
+def get_head(atoms: Atoms) -> str | None:
+    """Return the head (level of theory) that a structure names in its info, or None."""
+    head = atoms.info.get(_HEAD)
+    return None if head is None else str(head)
+
+
+def require_one_head(heads: Sequence[str | None], role: str) -> str | None:
+    """Return the head that structures name.
+
+    Args:
+        heads: (n,) what each names, None for nothing.
+        role: What they are, for the message: ``training``.
+
+    Returns:
+        The head; None if no structure names one.
+
+    Raises:
+        ArgumentError: They name several heads.
+    """
+    counts = Counter(head for head in heads if head is not None)
+    if len(counts) > 1:
+        listed = ", ".join(f"{head!r} ({n})" for head, n in counts.most_common())
+        raise ArgumentError(
+            f"the {role} structures name {len(counts)} heads under the info key {_HEAD!r}: "
+            f"{listed}. Heads are levels of theory, whose energies have nothing in common: give "
+            "the structures of one of them alone"
+        )
+    return next(iter(counts), None)
+
+
+def _get_weight(atoms: Atoms, key: str, where: str) -> float:
+    value = atoms.info.get(key, 1.0)
+    is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    if not is_number or not math.isfinite(value) or value < 0:
+        raise LabelError(
+            f"{where}: info key {key!r} is {value!r:.40}; allowed are finite numbers >= 0 "
+            "(0 leaves the structure out)"
+        )
+    return float(value)
