@@ -10,11 +10,10 @@ from labelwise.errors import ArgumentError
 from labelwise.finetuning.reference_energies import (
     explain_undetermined,
     explain_unreached,
-    fit_reference_energies,
-    in_row_space,
     list_symbols,
     prior_energies,
 )
+from labelwise.structures.atom_energies import fit_atom_energies, in_row_space
 
 ELEMENTS = (1, 6, 7, 8)
 PRIOR = np.array([-13.0, -1030.0, -1480.0, -2040.0])
@@ -32,22 +31,18 @@ FORMAMIDE, CYANIDE = {"H": 3, "C": 1, "N": 1, "O": 1}, {"H": 1, "C": 1, "N": 1}
 
 def test_known_offsets_are_recovered() -> None:
     counts = counts_of(WATER, METHANE, METHANOL, FORMAMIDE, CYANIDE)
-    fit = fit_reference_energies(
-        counts, counts @ TRUE, elements=ELEMENTS, prior=PRIOR, regularisation=0.0
-    )
+    fit = fit_atom_energies(counts, counts @ TRUE, prior=PRIOR, regularisation=0.0)
     np.testing.assert_allclose(fit.energies, TRUE, atol=1e-8)
-    assert fit.undetermined == ()
+    assert not fit.undetermined.any()
     assert fit.n_determined == 4
     assert fit.residual_rms < 1e-9
-    assert explain_undetermined(fit, 5, "the checkpoint") == ()
+    assert explain_undetermined(fit, 5, ELEMENTS, "the checkpoint") == ()
 
 
 def test_the_default_regularisation_hardly_moves_labelled_energies() -> None:
     """Although the guess is off by 2,000 eV, the error stays below 0.1 meV/atom."""
     counts = counts_of(WATER, METHANE, METHANOL, FORMAMIDE, CYANIDE)
-    fit = fit_reference_energies(
-        counts, counts @ TRUE, elements=ELEMENTS, prior=PRIOR, regularisation=1e-6
-    )
+    fit = fit_atom_energies(counts, counts @ TRUE, prior=PRIOR, regularisation=1e-6)
     assert fit.residual_rms < 1e-4
 
 
@@ -55,9 +50,7 @@ def test_it_is_the_normal_equations_solution(rng: np.random.Generator) -> None:
     counts = rng.integers(1, 6, size=(9, 4))
     residuals = rng.normal(size=9)
     prior = rng.normal(size=4)
-    fit = fit_reference_energies(
-        counts, residuals, elements=ELEMENTS, prior=prior, regularisation=0.3
-    )
+    fit = fit_atom_energies(counts, residuals, prior=prior, regularisation=0.3)
     A = counts / counts.sum(1, keepdims=True)
     b = residuals / counts.sum(1)
     expected = np.linalg.solve(A.T @ A + 0.3 * np.eye(4), A.T @ b + 0.3 * prior)
@@ -66,13 +59,11 @@ def test_it_is_the_normal_equations_solution(rng: np.random.Generator) -> None:
 
 def test_one_composition_is_reported_with_the_elements() -> None:
     counts = counts_of(METHANOL, METHANOL)
-    fit = fit_reference_energies(
-        counts, counts @ TRUE, elements=ELEMENTS, prior=PRIOR, regularisation=1e-9
-    )
-    assert fit.undetermined == (1, 6, 8)
+    fit = fit_atom_energies(counts, counts @ TRUE, prior=PRIOR, regularisation=1e-9)
+    assert fit.undetermined.tolist() == [True, True, False, True]
     assert fit.n_determined == 1
     np.testing.assert_allclose(counts @ fit.energies, counts @ TRUE, atol=1e-3)
-    (message,) = explain_undetermined(fit, 1, "the checkpoint")
+    (message,) = explain_undetermined(fit, 1, ELEMENTS, "the checkpoint")
     assert "H, C and O one by one" in message
     assert "the checkpoint" in message
     assert "isolated atoms" in message
@@ -81,18 +72,14 @@ def test_one_composition_is_reported_with_the_elements() -> None:
 def test_an_element_on_its_own_is_determined_beside_others_that_are_not() -> None:
     """Water alone leaves H and O open, but carbon is known from its own structure."""
     counts = counts_of(WATER, {"C": 4})
-    fit = fit_reference_energies(
-        counts, counts @ TRUE, elements=ELEMENTS, prior=PRIOR, regularisation=0.0
-    )
-    assert fit.undetermined == (1, 8)
+    fit = fit_atom_energies(counts, counts @ TRUE, prior=PRIOR, regularisation=0.0)
+    assert fit.undetermined.tolist() == [True, False, False, True]
     assert fit.energies[1] == pytest.approx(TRUE[1])
 
 
 def test_absent_elements_keep_the_prior() -> None:
     counts = counts_of(WATER, METHANE)
-    fit = fit_reference_energies(
-        counts, counts @ TRUE, elements=ELEMENTS, prior=PRIOR, regularisation=1e-6
-    )
+    fit = fit_atom_energies(counts, counts @ TRUE, prior=PRIOR, regularisation=1e-6)
     assert fit.energies[2] == PRIOR[2]
 
 
@@ -100,10 +87,13 @@ def test_unreached_validation_structures_are_counted() -> None:
     train = counts_of(WATER, METHANE)
     others = counts_of(WATER, FORMAMIDE, METHANE)
     assert in_row_space(train, others).tolist() == [True, False, True]
-    (message,) = explain_unreached(train, others, elements=ELEMENTS, prior_name="the checkpoint")
+    errors = np.array([1e9, -3561.0, 1e9])
+    about = {"elements": ELEMENTS, "prior_name": "the checkpoint"}
+    (message,) = explain_unreached(train, others, errors, **about)
     assert message.startswith("1 of 3 validation structures")
     assert "N not in the training set" in message
-    assert explain_unreached(train, others[[0]], elements=ELEMENTS, prior_name="x") == ()
+    assert "off by 3,561 eV" in message
+    assert explain_unreached(train, others[[0]], errors[[0]], **about) == ()
 
 
 @given(st.integers(2, 30), st.integers(0, 1000))

@@ -11,10 +11,10 @@ from jaxtyping import Bool, Float64, Int64
 
 from labelwise.errors import LabelError, StructureError
 from labelwise.finetuning.recipe import Recipe
-from labelwise.finetuning.reference_energies import fit_reference_energies, in_row_space
 from labelwise.finetuning.trainable import get_reference_energies, interaction_view
 from labelwise.potentials import Potential, map_batches
 from labelwise.potentials.mace import MacePotential
+from labelwise.structures.atom_energies import fit_atom_energies, in_row_space
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY, get_energy
 
 
@@ -48,10 +48,9 @@ class PretrainedResiduals:
         Returns:
             (E,) float64, eV; the checkpoint's where the structures do not determine them.
         """
-        return fit_reference_energies(
+        return fit_atom_energies(
             self.counts[idx],
             self.unreferenced[idx],
-            elements=self.elements,
             prior=self.checkpoint,
             regularisation=Recipe().reference_regularisation,
         ).energies

@@ -32,7 +32,7 @@ from labelwise.experiments.weight_store import StudyStore, describe_inputs
 from labelwise.finetuning import Recipe, evaluate, finetune
 from labelwise.finetuning.evaluation import predict_graphs
 from labelwise.finetuning.labelled import LabelledSet, prepare_labelled
-from labelwise.finetuning.reference_energies import count_elements, fit_reference_energies
+from labelwise.finetuning.reference_energies import count_elements
 from labelwise.finetuning.trainable import (
     get_reference_energies,
     interaction_view,
@@ -42,6 +42,7 @@ from labelwise.metrics import root_mean_square, sparsification_area, spearman
 from labelwise.potentials import Potential
 from labelwise.representations import RepresentationOptions
 from labelwise.structures import DuplicateIndex
+from labelwise.structures.atom_energies import fit_atom_energies
 from labelwise.timing import ProgressCallback, ignore_progress
 
 _MEV = 1000.0
@@ -164,10 +165,9 @@ def measure_errors(
     )
     residuals = labelled.energies - energies
     counts = count_elements(labelled.graphs, len(source.elements))
-    fit = fit_reference_energies(
+    fit = fit_atom_energies(
         counts,
         residuals,
-        elements=source.elements,
         prior=get_reference_energies(source),
         regularisation=Recipe().reference_regularisation,
     )

@@ -30,7 +30,10 @@ class Recipe:
     The loss of a batch is w_E · mean over structures of h(ΔE / atoms) + w_F · mean over force
     components of h(ΔF) with Huber's h: energies per atom, because an error of the total grows
     with the structure, and one δ and one pair of weights would mean something else for every
-    size. It is the loss that mace-torch calls ``huber``.
+    size. It is the loss that mace-torch calls ``huber``. Weights that a structure's info names
+    multiply its terms and not the number that the mean divides by, as in mace-torch's
+    ``weighted`` loss: ``config_weight`` times ``config_energy_weight`` the energy's,
+    ``config_weight`` times ``config_forces_weight`` the forces'.
 
     Attributes:
         schedule: ``reaction-paths``: batch size and learning rate (1, 1e-3) up to 20
@@ -62,12 +65,15 @@ class Recipe:
         max_validations: Validations are spread over the epochs so that there are at most so
             many (the start not counted): with ten structures an epoch is ten updates, and
             validating on fifty structures after each would cost more than the training.
-        reference_energies: ``refit`` fits atomic energies to the training set, regularised
+        reference_energies: ``auto`` keeps the isolated atoms' or the checkpoint's energies if
+            they explain the labels as far as the training set can tell (``judge_references``),
+            and is ``refit`` if they do not; from scratch it is ``isolated`` if there are any,
+            else ``refit``. ``refit`` fits atomic energies to the training set, regularised
             towards ``isolated_atoms`` or, without them, the checkpoint's; ``labelled`` fits them
             to the validation set, too, for few training structures of few compositions, which
             leave atomic energies undetermined; ``isolated`` takes
             the isolated atoms, ``given`` takes ``given_energies``, ``checkpoint`` changes
-            nothing; ``auto`` is ``refit``, but ``isolated`` from scratch if there are any.
+            nothing.
         given_energies: Energies in eV by atomic number, for ``given``.
         reference_regularisation: Weight of the pull towards isolated atoms or checkpoint:
             (error of the model per atom / error of the guess)², by default (0.01 eV / 10 eV)².

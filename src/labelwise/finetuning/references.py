@@ -13,18 +13,27 @@ from labelwise.finetuning.evaluation import predict_graphs
 from labelwise.finetuning.labelled import LabelledSet
 from labelwise.finetuning.recipe import Recipe
 from labelwise.finetuning.reference_energies import (
-    ReferenceFit,
+    Judgement,
+    count_compositions,
     count_elements,
+    explain_far_off,
     explain_undetermined,
     explain_unreached,
-    fit_reference_energies,
+    judge_references,
     prior_energies,
+    write_size,
 )
 from labelwise.finetuning.trainable import get_reference_energies, interaction_view
 from labelwise.potentials.mace import MacePotential
+from labelwise.structures.atom_energies import (
+    AtomEnergyFit,
+    fit_atom_energies,
+    in_row_space,
+)
 
 # A shift of the reference energies that is worth a word, eV.
 _NOTABLE_SHIFT = 0.1
+_CHECKPOINT, _ISOLATED = "the checkpoint", "the isolated atoms"
 
 
 @dataclass(frozen=True)
@@ -64,53 +73,114 @@ def choose_references(
         ArgumentError: isolated or given energies lack an element of the training set.
     """
     checkpoint = get_reference_energies(potential)
-    elements = potential.elements
     mode = _resolve(recipe, isolated_atoms)
-    counts = _count(potential, [train])
-    present = [z for z, n in zip(elements, counts.sum(axis=0), strict=True) if n > 0]
-    messages: tuple[str, ...] = ()
-    if mode in ("refit", "labelled"):
-        prior = prior_energies(elements, checkpoint, isolated_atoms)
+    if mode in ("auto", "refit", "labelled"):
         sets = [train, valid] if mode == "labelled" and valid.n_structures > 0 else [train]
-        fit = _refit(potential, sets, prior, recipe)
-        energies = fit.energies
-        messages = _report(fit, potential, sets, valid, isolated_atoms, checkpoint)
+        evidence = _gather(potential, sets, recipe)
+        energies, messages = _fit_or_keep(
+            potential, evidence, valid, recipe, isolated_atoms, is_free=mode != "auto"
+        )
     elif mode == "checkpoint":
-        energies = checkpoint
+        energies, messages = checkpoint, ()
     else:
         known = recipe.given_energies if mode == "given" else isolated_atoms
         name = "given_energies" if mode == "given" else "isolated_atoms"
-        energies = prior_energies(elements, checkpoint, known, required=present, name=name)
+        present = _list_present(potential, [train])
+        energies = prior_energies(
+            potential.elements, checkpoint, known, required=present, name=name
+        )
+        messages = ()
     as_held = energies.astype(np.float32) if potential.dtype.itemsize == 4 else energies
     return ReferenceChoice(as_held.astype(np.float64), messages)
 
 
+@dataclass(frozen=True)
+class _Evidence:
+    """What reference energies have to explain: (n,) structures, see ``fit_atom_energies``."""
+
+    counts: Int64[np.ndarray, "n E"]
+    energies: Float64[np.ndarray, " n"]
+    weights: Float64[np.ndarray, " n"]
+    names: tuple[str, ...]
+
+    def offset(self, references: Float64[np.ndarray, " E"]) -> Float64[np.ndarray, " n"]:
+        """Return what references leave, (n,) eV/atom."""
+        left: np.ndarray = (self.energies - self.counts @ references) / self.counts.sum(axis=1)
+        return left
+
+
 def _resolve(recipe: Recipe, isolated_atoms: Mapping[int, float] | None) -> str:
-    if recipe.reference_energies != "auto":
+    """Settle what ``auto`` is for new weights, which know nothing that could be judged."""
+    if recipe.reference_energies != "auto" or recipe.start != "scratch":
         return recipe.reference_energies
-    if recipe.start == "scratch" and isolated_atoms:
-        return "isolated"
-    return "refit"
+    return "isolated" if isolated_atoms else "refit"
 
 
-def _refit(
-    potential: MacePotential,
-    sets: Sequence[LabelledSet],
-    prior: Float64[np.ndarray, " E"],
-    recipe: Recipe,
-) -> ReferenceFit:
-    """Fit to label minus interaction energy; new weights know nothing, so theirs counts as 0."""
-    energies = np.concatenate([each.energies for each in sets])
-    if recipe.start != "scratch":
-        view = interaction_view(potential)
-        energies = energies - np.concatenate([predict_graphs(view, s.graphs)[0] for s in sets])
-    return fit_reference_energies(
+def _gather(potential: MacePotential, sets: Sequence[LabelledSet], recipe: Recipe) -> _Evidence:
+    return _Evidence(
         _count(potential, sets),
-        energies,
-        elements=potential.elements,
+        np.concatenate([_unexplained(potential, each, recipe) for each in sets]),
+        np.concatenate([each.energy_weights for each in sets]),
+        tuple(name for each in sets for name in each.names),
+    )
+
+
+def _unexplained(
+    potential: MacePotential, labelled: LabelledSet, recipe: Recipe
+) -> Float64[np.ndarray, " n"]:
+    """Return label minus interaction energy, eV; that of new weights, which know nothing, is 0."""
+    if recipe.start == "scratch":
+        return labelled.energies
+    predicted, _ = predict_graphs(interaction_view(potential), labelled.graphs)
+    left: np.ndarray = labelled.energies - predicted
+    return left
+
+
+def _fit_or_keep(
+    potential: MacePotential,
+    evidence: _Evidence,
+    valid: LabelledSet,
+    recipe: Recipe,
+    isolated_atoms: Mapping[int, float] | None,
+    *,
+    is_free: bool,
+) -> tuple[Float64[np.ndarray, " E"], tuple[str, ...]]:
+    """Fit reference energies; unless ``is_free``, keep known ones that explain the labels."""
+    checkpoint = get_reference_energies(potential)
+    known = {_CHECKPOINT: checkpoint}
+    if isolated_atoms:
+        merged = prior_energies(potential.elements, checkpoint, isolated_atoms)
+        known = {_ISOLATED: merged, **known}
+    name, prior = next(iter(known.items()))
+    fit = fit_atom_energies(
+        evidence.counts,
+        evidence.energies,
         prior=prior,
         regularisation=recipe.reference_regularisation,
+        weights=evidence.weights,
     )
+    judged = {
+        each: judge_references(evidence.counts, evidence.energies, references, fit)
+        for each, references in known.items()
+    }
+    least = min(judgement.left for judgement in judged.values())
+    best = min(
+        judged,
+        key=lambda each: (judged[each].is_refuted, judged[each].left > 2 * least, each != name),
+    )
+    if not (is_free or judged[best].is_refuted):
+        kept = known[best]
+        messages = _report_kept(fit, evidence, judged, best, kept)
+        far_off = explain_far_off(evidence.names, evidence.offset(kept), judged[best].far_off)
+        return kept, (*messages, *far_off)
+    shift = _report_shift(fit, potential, evidence, checkpoint, None if is_free else judged)
+    messages = (
+        *shift,
+        *explain_undetermined(fit, count_compositions(evidence.counts), potential.elements, name),
+        *_report_unreached(fit, potential, evidence, valid, recipe, name),
+        *explain_far_off(evidence.names, evidence.offset(fit.energies), fit.far_off),
+    )
+    return fit.energies, messages
 
 
 def _count(potential: MacePotential, sets: Sequence[LabelledSet]) -> Int64[np.ndarray, "n E"]:
@@ -119,37 +189,83 @@ def _count(potential: MacePotential, sets: Sequence[LabelledSet]) -> Int64[np.nd
     return np.concatenate([count_elements(each.graphs, n_elements) for each in sets])
 
 
-def _report(
-    fit: ReferenceFit,
+def _list_present(potential: MacePotential, sets: Sequence[LabelledSet]) -> list[int]:
+    """Return the atomic numbers in some sets."""
+    totals = _count(potential, sets).sum(axis=0)
+    return [z for z, n in zip(potential.elements, totals, strict=True) if n > 0]
+
+
+def _report_unreached(
+    fit: AtomEnergyFit,
     potential: MacePotential,
-    sets: Sequence[LabelledSet],
+    evidence: _Evidence,
     valid: LabelledSet,
-    isolated_atoms: Mapping[int, float] | None,
-    checkpoint: Float64[np.ndarray, " E"],
+    recipe: Recipe,
+    name: str,
 ) -> tuple[str, ...]:
-    name = "the isolated atoms" if isolated_atoms else "the checkpoint"
-    counts = _count(potential, sets)
-    composition = counts / counts.sum(axis=1, keepdims=True)
-    n_compositions = len(np.unique(composition.round(9), axis=0))
-    messages = (
-        *_report_shift(fit, potential, counts, checkpoint),
-        *explain_undetermined(fit, n_compositions, name),
-    )
     if valid.n_structures == 0:
-        return messages
+        return ()
     others = _count(potential, [valid])
-    unreached = explain_unreached(counts, others, elements=potential.elements, prior_name=name)
-    return (*messages, *unreached)
+    known = evidence.counts[fit.used]
+    if in_row_space(known, others).all():
+        return ()
+    errors = _unexplained(potential, valid, recipe) - others @ fit.energies
+    return explain_unreached(known, others, errors, elements=potential.elements, prior_name=name)
+
+
+def _report_kept(
+    fit: AtomEnergyFit,
+    evidence: _Evidence,
+    judged: Mapping[str, Judgement],
+    best: str,
+    references: Float64[np.ndarray, " E"],
+) -> tuple[str, ...]:
+    """Say that known energies were kept, where fitted ones would have been notably different."""
+    known = judged[best]
+    present = evidence.counts.any(axis=0)
+    if not (np.abs(fit.energies - references)[present] > _NOTABLE_SHIFT).any():
+        return ()
+    others = [
+        f"; those of {each} leave {write_size(judgement.left)}"
+        for each, judgement in judged.items()
+        if each != best
+    ]
+    why = f"less than {known.share:.0%} of that would be a reason to replace them"
+    if not np.isfinite(known.left_out):
+        why = "so few compositions are no evidence against them"
+    message = (
+        f"The atomic reference energies of {best} were kept: they leave {write_size(known.left)} "
+        f"of the training set's energies{''.join(others)}. {_describe_fit(fit, evidence, known)}; "
+        f"{why}."
+    )
+    return (message,)
+
+
+def _describe_fit(fit: AtomEnergyFit, evidence: _Evidence, known: Judgement) -> str:
+    """Write what the fit leaves, for comparison with what known energies leave."""
+    n = count_compositions(evidence.counts)
+    text = (
+        f"A fit of {fit.n_determined} number{'s' if fit.n_determined > 1 else ''} to its {n} "
+        f"composition{'s' if n > 1 else ''} leaves {write_size(fit.residual_rms)}"
+    )
+    if np.isfinite(known.left_out):
+        text += (
+            f", and {write_size(known.left_out)} of compositions that were kept from it (of which "
+            f"the known energies leave {write_size(known.left_there)})"
+        )
+    return text
 
 
 def _report_shift(
-    fit: ReferenceFit,
+    fit: AtomEnergyFit,
     potential: MacePotential,
-    counts: np.ndarray,
+    evidence: _Evidence,
     checkpoint: Float64[np.ndarray, " E"],
+    judged: Mapping[str, Judgement] | None,
 ) -> tuple[str, ...]:
+    """Say from where to where the energies were shifted, and why if ``auto`` decided so."""
     shift = fit.energies - checkpoint
-    shifted: np.ndarray = counts.sum(axis=0) > 0
+    shifted: np.ndarray = evidence.counts.sum(axis=0) > 0
     if not (np.abs(shift[shifted]) > _NOTABLE_SHIFT).any():
         return ()
     parts = [
@@ -157,9 +273,17 @@ def _report_shift(
         for i, z in enumerate(potential.elements)
         if shifted[i]
     ]
+    why = ""
+    if judged is not None:
+        known = next(iter(judged.values()))
+        left = " and ".join(
+            f"those of {name} leave {write_size(judgement.left)}"
+            for name, judgement in judged.items()
+        )
+        why = f"{left} of the training set's energies. {_describe_fit(fit, evidence, known)}."
+        why = f" {why[0].upper()}{why[1:]}"
     message = (
-        "The atomic reference energies were fitted anew, because the labels are of another level "
-        f"of theory than the checkpoint (eV): {', '.join(parts)}; "
+        f"The atomic reference energies were fitted to the labels (eV): {', '.join(parts)}.{why} "
         f"{1000 * fit.residual_rms:.0f} meV/atom are left for the network to learn."
     )
     return (message,)
