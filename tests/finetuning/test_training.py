@@ -308,7 +308,7 @@ def test_reference_energies_are_fitted_and_reported(
     start = fitted.history[0].valid
     assert start is not None
     assert start.energy_rmse_per_atom < 0.02 * before
-    assert any("fitted anew" in message for message in fitted.messages)
+    assert any("were fitted to the labels" in message for message in fitted.messages)
 
 
 def test_an_undetermined_composition_is_reported(student: Potential, teacher: Potential) -> None:

@@ -18,6 +18,7 @@ from labelwise.finetuning.trainable import (
     interaction_view,
     require_trainable,
 )
+from labelwise.finetuning.training_sets import require_head
 from labelwise.metrics import ErrorTable, error_table
 from labelwise.potentials import Graph, Potential
 from labelwise.potentials.batching import DEFAULT_BATCH_ATOMS, fill_batches
@@ -56,7 +57,8 @@ def evaluate(
     """Predict energies and forces and compare them with the labels.
 
     Reference energies are added in double precision: in single precision a total energy of
-    10,000 eV is only known to 1 meV.
+    10,000 eV is only known to 1 meV. Isolated atoms are predicted, but are in no error: their
+    labels are reference energies. Weights in info do not count.
 
     Args:
         potential: A MACE potential; it is not modified.
@@ -75,7 +77,8 @@ def evaluate(
         LabelError: a label that is missing, not finite, or a zero in place of a missing one.
         StructureError: a structure that the potential cannot take.
         ArgumentError: no structures, not as many splits as structures, an unknown word for
-            fixed_forces, or forces of fixed atoms left out where all atoms are fixed.
+            fixed_forces, forces of fixed atoms left out where all atoms are fixed, or
+            structures of several heads or of another one than the potential's.
         PotentialError: a potential of a family that cannot be trained here.
     """
     check_fixed_forces(fixed_forces)
@@ -87,6 +90,7 @@ def evaluate(
         forces_key=forces_key,
     )
     source = require_trainable(potential)
+    require_head(source, labelled.head)
     found = evaluate_labelled(
         interaction_view(source),
         labelled,
@@ -147,7 +151,7 @@ def compare(
     Raises:
         ArgumentError: no structures, or all atoms are fixed and their forces left out.
     """
-    everything = np.arange(labelled.n_structures)
+    everything = np.flatnonzero(~labelled.is_isolated)
     table = _table_of(energies, forces, labelled, everything, fixed_forces, "evaluated")
     return Evaluation(energies, forces, table)
 
@@ -176,11 +180,11 @@ def _compare_splits(
             found.energies,
             found.forces,
             labelled,
-            np.flatnonzero(names == name),
+            np.flatnonzero((names == name) & ~labelled.is_isolated),
             fixed_forces,
             f"{name!r}",
         )
-        for name in sorted(set(splits))
+        for name in sorted(set(names[~labelled.is_isolated].tolist()))
     }
 
 

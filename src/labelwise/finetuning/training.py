@@ -24,6 +24,7 @@ from labelwise.finetuning.trainable import (
     set_reference_energies,
     with_new_weights,
 )
+from labelwise.finetuning.training_sets import sort_out
 from labelwise.metrics import root_mean_square
 from labelwise.potentials import Potential
 from labelwise.potentials.mace import MacePotential
@@ -71,6 +72,10 @@ def finetune(
 ) -> FineTuned:
     """Fit a potential to labelled structures.
 
+    Isolated atoms among them are taken as ``isolated_atoms`` and are no samples. Weights that
+    their info names (``config_weight``, ``config_energy_weight``, ``config_forces_weight``)
+    count in the loss, see ``Recipe``, and in the fit of reference energies.
+
     All weights are trained. The weights with the lowest validation loss are returned, those
     of the start among them; without validation structures, the last ones. The same arguments
     give the same weights, bit for bit, on the same machine with the same number of threads,
@@ -96,9 +101,11 @@ def finetune(
         The fitted potential, its history and what was noticed.
 
     Raises:
-        ArgumentError: no training structures, a negative seed, missing reference energies, or
-            forces of fixed atoms left out where all atoms are fixed.
-        LabelError: a label that is missing, not finite, or a zero in place of a missing one.
+        ArgumentError: no training structures, a negative seed, missing reference energies,
+            structures of several heads or of another one than the potential's, or forces of
+            fixed atoms left out where all atoms are fixed.
+        LabelError: a label that is missing, not finite, or a zero in place of a missing one; a
+            weight that is no number >= 0; isolated atoms that contradict each other.
         StructureError: a structure that the potential cannot take.
         PotentialError: a potential of a family that cannot be trained here.
 
@@ -118,12 +125,14 @@ def finetune(
     labelled = prepare_labelled(builder, train, role="training", sources=train_sources, **keys)
     suspicions = suspect_labels(source, labelled, train, train_sources)
     held_out = prepare_labelled(builder, valid, role="validation", sources=valid_sources, **keys)
+    sets = sort_out(source, labelled, held_out, isolated_atoms, energy_key=energy_key)
+    labelled, held_out = sets.train, sets.valid
     if fixed_forces == "exclude" and held_out.n_structures:
         require_free_atoms(held_out, "validation")
     if recipe.loss_fixed_forces == "exclude" and recipe.forces_weight > 0:
         require_free_atoms(labelled, "training")
     work = _start(source, labelled, recipe, seed)
-    choice = choose_references(work, labelled, held_out, recipe, isolated_atoms)
+    choice = choose_references(work, labelled, held_out, recipe, sets.isolated_atoms)
     set_reference_energies(work, np.zeros(len(work.elements)))
     schedule = resolve_schedule(recipe, labelled.n_structures)
     loop = Loop(
@@ -137,7 +146,7 @@ def finetune(
         history=tuple(loop.history),
         best_epoch=loop.best_epoch,
         reference_energies=_by_symbol(work, labelled, held_out),
-        messages=(*suspicions, *choice.messages, *loop.messages),
+        messages=(*suspicions, *sets.messages, *choice.messages, *loop.messages),
         n_updates=loop.n_updates,
         seconds=time.perf_counter() - begin,
     )
@@ -148,7 +157,9 @@ def _start(
 ) -> MacePotential:
     if recipe.start != "scratch":
         return copy_potential(source)
-    scale = root_mean_square(np.concatenate(labelled.forces))
+    counted = np.flatnonzero(labelled.forces_weights > 0)
+    forces = [np.zeros((0, 3)), *(labelled.forces[i] for i in counted)]
+    scale = root_mean_square(np.concatenate(forces))
     return with_new_weights(source, seed=seed, scale=scale if scale > 0 else None)
 
 
