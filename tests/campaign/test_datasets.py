@@ -1,16 +1,69 @@
-"""Which structures of the training files are held out."""
+"""What the files of a campaign hold: samples, isolated atoms, and what is held out."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+from ase import Atoms
+from ase.io import read
 
-from labelwise.campaign import CampaignConfig
+from labelwise.campaign.config import CampaignConfig
 from labelwise.campaign.datasets import choose_split, read_given_sets
+from labelwise.errors import ArgumentError, LabelError
 from labelwise.structures import hash_structure, write_structures
 from labelwise.structures.identity import hash_geometry
-from tests.campaign.building import make_config, make_structures
+from tests.campaign.building import make_config, make_structures, write_data
+
+LONE = {"H": -30.0, "C": -30.5, "O": -31.0}
+
+
+def lone_atoms(**changed: float) -> list[Atoms]:
+    """Isolated atoms without forces."""
+    energies = {**LONE, **changed}
+    return [
+        Atoms(z, info={"REF_energy": e, "config_type": "IsolatedAtom"}) for z, e in energies.items()
+    ]
+
+
+def add(file: Path, structures: list[Atoms]) -> None:
+    write_structures(file, [*structures, *read(file, ":")])
+
+
+def config_of(folder: Path, **sections: dict[str, Any]) -> CampaignConfig:
+    return CampaignConfig.model_validate(make_config(folder, **sections))
+
+
+def test_isolated_atoms_are_reference_energies_and_in_no_set(tmp_path: Path) -> None:
+    write_data(tmp_path)
+    for name in ("train", "valid", "test"):
+        add(tmp_path / f"{name}.extxyz", lone_atoms())
+    given = read_given_sets(tmp_path, config_of(tmp_path), {})
+    assert [len(each) for each in (given.train, given.valid, given.test)] == [4, 4, 4]
+    assert given.isolated_atoms == {1: -30.0, 6: -30.5, 8: -31.0}
+    assert len(given.lone) == 6
+    held = config_of(tmp_path, data={"valid": {"fraction": 0.5}})
+    assert len(choose_split(tmp_path, held)["valid"]) == 2
+
+
+def test_isolated_atoms_that_contradict_each_other(tmp_path: Path) -> None:
+    write_data(tmp_path)
+    add(tmp_path / "train.extxyz", lone_atoms())
+    write_structures(tmp_path / "lone.extxyz", lone_atoms(C=-28.0))
+    data = {"isolated_atoms": str(tmp_path / "lone.extxyz")}
+    with pytest.raises(LabelError, match="an isolated atom of C has"):
+        read_given_sets(tmp_path, config_of(tmp_path, data=data), {})
+
+
+def test_structures_of_several_heads_are_refused(tmp_path: Path) -> None:
+    write_data(tmp_path)
+    structures = read(tmp_path / "valid.extxyz", ":")
+    for i, atoms in enumerate(structures):
+        atoms.info["head"] = f"level {i % 2}"
+    write_structures(tmp_path / "valid.extxyz", structures)
+    with pytest.raises(ArgumentError, match=r"data\.valid structures name 2 heads"):
+        read_given_sets(tmp_path, config_of(tmp_path), {})
 
 
 @pytest.fixture

@@ -15,7 +15,8 @@ from labelwise.campaign.config import CampaignConfig
 from labelwise.campaign.errors import LeakageError
 from labelwise.campaign.inputs import locate
 from labelwise.campaign.seeds import derive_seed
-from labelwise.errors import LabelError, StructureError
+from labelwise.errors import StructureError
+from labelwise.finetuning.annotations import get_head, require_one_head
 from labelwise.potentials import Potential
 from labelwise.structures import (
     DuplicateIndex,
@@ -27,6 +28,12 @@ from labelwise.structures import (
     iter_unscreened,
 )
 from labelwise.structures.identity import hash_geometry
+from labelwise.structures.isolated_atoms import (
+    collect_isolated_energies,
+    is_isolated_atom,
+    read_isolated_energies,
+    refuse_isolated_molecule,
+)
 from labelwise.structures.split_names import get_split
 
 ReadFrames = Callable[[Sequence[str]], Iterator[Frame]]
@@ -42,19 +49,24 @@ class GivenSets:
         train: What training begins with.
         valid: Held out to choose the epoch.
         test: Held out to measure.
-        isolated_atoms: Atomic number to energy, eV; None if no file was given.
+        isolated_atoms: Atomic number to energy, eV; None if there are none.
+        lone: The isolated atoms of the training and validation files, which are in no set.
     """
 
     train: tuple[Frame, ...]
     valid: tuple[Frame, ...]
     test: tuple[Frame, ...]
     isolated_atoms: dict[int, float] | None
+    lone: tuple[Frame, ...] = ()
 
 
 def read_given_sets(
     directory: Path, config: CampaignConfig, split: Mapping[str, list[str]]
 ) -> GivenSets:
     """Read the labelled structures; labels are checked.
+
+    Isolated atoms among them are in no set: those to train on and to validate with are taken as
+    reference energies.
 
     Args:
         directory: The campaign.
@@ -63,27 +75,39 @@ def read_given_sets(
             under ``valid`` and ``test``.
 
     Raises:
-        LabelError: A label is missing or not finite, or a test structure does not name its
-            split; names file and frame.
+        LabelError: A label is missing or not finite, a test structure does not name its
+            split, or isolated atoms contradict each other; names file and frame.
+        ArgumentError: The structures of a set name several heads.
         ReadError: A file cannot be read.
     """
     data = config.data
     held = {role: set(split.get(role, ())) for role in ("valid", "test")}
     sets: dict[str, list[Frame]] = {"train": [], "valid": [], "test": []}
-    given = _read_labelled(directory, data.train, config)
+    lone: list[Frame] = []
+    given = _read_labelled(directory, data.train, config, lone)
     for frame, key in zip(given, _name_in_split(given, held), strict=True):
         role = next((role for role, keys in held.items() if key in keys), "train")
         sets[role].append(frame)
-    for role, section in (("valid", data.valid), ("test", data.test)):
-        sets[role] += _read_labelled(directory, section.files, config)
+    sets["valid"] += _read_labelled(directory, data.valid.files, config, lone)
+    known = _read_isolated_atoms(directory, config)
+    sets["test"] += _read_labelled(directory, data.test.files, config, [])
     if data.test.split_key is not None:
         for frame in sets["test"]:
             get_split(frame.atoms, str(frame.source), data.test.split_key)
+    for role, frames in sets.items():
+        require_one_head([get_head(frame.atoms) for frame in frames], f"data.{role}")
+    found = collect_isolated_energies(
+        [(frame.atoms, str(frame.source)) for frame in lone],
+        known=known,
+        energy_key=data.energy_key,
+    )
+    isolated = found if found else None
     return GivenSets(
         tuple(sets["train"]),
         tuple(sets["valid"]),
         tuple(sets["test"]),
-        _read_isolated_atoms(directory, config),
+        isolated,
+        tuple(lone),
     )
 
 
@@ -120,7 +144,10 @@ def choose_split(directory: Path, config: CampaignConfig) -> dict[str, list[str]
     wanted = {"valid": config.data.valid.fraction, "test": config.data.test.fraction}
     if wanted == {"valid": None, "test": None}:
         return {"valid": [], "test": []}
-    groups = _group_copies(_read(directory, config.data.train))
+    frames = (
+        frame for frame in _read(directory, config.data.train) if not is_isolated_atom(frame.atoms)
+    )
+    groups = _group_copies(frames)
     order = np.random.default_rng(derive_seed(config.seed, 0, "split")).permutation(len(groups))
     split: dict[str, list[str]] = {}
     begin = 0
@@ -287,10 +314,18 @@ def _read(directory: Path, specs: list[str]) -> Iterator[Frame]:
     return iter_frames([locate(directory, spec) for spec in specs])
 
 
-def _read_labelled(directory: Path, specs: list[str], config: CampaignConfig) -> list[Frame]:
-    frames = list(_read(directory, specs)) if specs else []
-    for frame in frames:
+def _read_labelled(
+    directory: Path, specs: list[str], config: CampaignConfig, lone: list[Frame]
+) -> list[Frame]:
+    """Return the labelled structures of some files; isolated atoms are added to ``lone``."""
+    frames = []
+    for frame in _read(directory, specs) if specs else ():
+        refuse_isolated_molecule(frame.atoms, str(frame.source))
+        if is_isolated_atom(frame.atoms):
+            lone.append(frame)
+            continue
         _labels(frame, config)
+        frames.append(frame)
     return frames
 
 
@@ -306,14 +341,8 @@ def _labels(frame: Frame, config: CampaignConfig) -> float:
 
 
 def _read_isolated_atoms(directory: Path, config: CampaignConfig) -> dict[int, float] | None:
+    """Return the energies of the configuration's file of isolated atoms, eV by atomic number."""
     if config.data.isolated_atoms is None:
         return None
-    energies = {}
-    for frame in _read(directory, [config.data.isolated_atoms]):
-        if len(frame.atoms) != 1:
-            raise LabelError(f"{frame.source}: {len(frame.atoms)} atoms; allowed is one")
-        energy = frame.atoms.info.get(config.data.energy_key)
-        energies[int(frame.atoms.numbers[0])] = (
-            _labels(frame, config) if energy is None else float(energy)
-        )
-    return energies
+    frames = _read(directory, [config.data.isolated_atoms])
+    return read_isolated_energies(frames, energy_key=config.data.energy_key)

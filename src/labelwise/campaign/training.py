@@ -25,6 +25,7 @@ from labelwise.finetuning import (
     finetune,
     save_potential,
 )
+from labelwise.finetuning.training_sets import describe_isolated
 from labelwise.potentials import Potential
 from labelwise.structures import Frame
 from labelwise.structures.split_names import get_split
@@ -72,6 +73,7 @@ def run_finetune(state: CampaignState, bench: Bench) -> None:
     folder = state.folder
     _finetune_members(state, bench, train, seed)
     record = _make_model(state, bench, train, folder / MODEL, seed=seed, label="fine-tune")
+    record["messages"] = [*_describe_lone(bench), *record["messages"]]
     sync_folder(folder)
     write_json(folder / FINETUNE, record)
 
@@ -181,6 +183,15 @@ def _make_model(
     if key is not None:
         bench.workshop.keep_fit(key, fitted.potential, record)
     return record
+
+
+def _describe_lone(bench: Bench) -> list[str]:
+    """Say which isolated atoms were among the given structures."""
+    lone = bench.given.lone
+    if not lone:
+        return []
+    numbers = sorted({int(frame.atoms.numbers[0]) for frame in lone})
+    return [describe_isolated(numbers, len(lone), str(lone[0].source))]
 
 
 def _fit(

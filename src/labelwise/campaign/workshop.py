@@ -18,6 +18,7 @@ from labelwise.campaign.config import ModelSection
 from labelwise.campaign.durable import read_json, write_file, write_json
 from labelwise.feature_memo import FeatureMemo
 from labelwise.finetuning import Recipe, save_potential
+from labelwise.finetuning.annotations import ANNOTATIONS
 from labelwise.potentials import Potential, load_potential
 from labelwise.structures import Frame, get_labels, iter_unscreened
 from labelwise.structures.electronic_state import encode_state
@@ -161,6 +162,12 @@ def describe_fit(
     if fixed_forces == "exclude" or recipe.loss_fixed_forces == "exclude":
         masks = [free_atoms(frame.atoms).tolist() for frame in (*train, *valid)]
         content |= {"fixed_forces": fixed_forces, "free": masks}
+    annotated = [
+        {key: str(frame.atoms.info[key]) for key in ANNOTATIONS if key in frame.atoms.info}
+        for frame in (*train, *valid)
+    ]
+    if any(annotated):
+        content["annotations"] = annotated
     text = json.dumps(content, sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
