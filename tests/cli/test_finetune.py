@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.io import read
 
 from labelwise.cli import main
 from labelwise.potentials import load_potential
@@ -61,10 +62,48 @@ def test_the_same_seed_gives_the_same_weights(run) -> None:
         (["--out", "model.txt"], "must end in .model or .pt"),
         (["--out", "train.extxyz"], "exists"),
         (["--valid", "absent.xyz"], "no such file"),
-        (["--isolated-atoms", "train.extxyz"], "expected one atom"),
+        (["--isolated-atoms", "train.extxyz"], "expected to have one atom a frame"),
     ],
 )
 def test_mistakes(run, words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(*words) == 1
     assert message in capsys.readouterr().err
     assert not Path("finetuned.model").exists()
+
+
+def add(file: str, *more: Atoms) -> None:
+    write_structures(file, [*more, *read(file, ":")])
+
+
+def test_isolated_atoms_are_told_and_in_no_error(run, capsys: pytest.CaptureFixture[str]) -> None:
+    energies = {"H": -11.0, "C": -9.0, "N": -8.0, "O": -12.0}
+    lone = [
+        Atoms(z, info={"REF_energy": e, "config_type": "IsolatedAtom"}) for z, e in energies.items()
+    ]
+    write_structures("lone.extxyz", lone)
+    words = ["--test", "test.extxyz", "--reference-energies", "isolated"]
+    assert run(*words, "--isolated-atoms", "lone.extxyz") == 0
+    expected = json.loads(Path("finetuned.json").read_text())
+    add("train.extxyz", *lone)
+    add("test.extxyz", *lone)
+    capsys.readouterr()
+    assert run(*words, "--force") == 0
+    found = json.loads(Path("finetuned.json").read_text())
+    for key in ("reference_energies_ev", "test", "updates"):
+        assert found[key] == expected[key]
+    assert found["model"]["content_hash"] == expected["model"]["content_hash"]
+    said = " ".join(capsys.readouterr().err.split())
+    assert "4 labelled isolated atoms are no sample to fit (H, C, N and O; the first is" in said
+    assert "4 isolated atoms of the test set are in no error" in said
+
+
+def test_structures_of_several_heads(run, capsys: pytest.CaptureFixture[str]) -> None:
+    structures = read("train.extxyz", ":")
+    for i, atoms in enumerate(structures):
+        atoms.info["head"] = "pbe" if i % 2 else "wb97x"
+    write_structures("train.extxyz", structures)
+    assert run() == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert (
+        "training structures name 2 heads under the info key 'head': 'wb97x' (6), 'pbe' (6)" in said
+    )

@@ -22,6 +22,7 @@ from labelwise.finetuning import (
 )
 from labelwise.potentials import Potential, load_potential
 from labelwise.structures import Frame, iter_frames, write_text
+from labelwise.structures.isolated_atoms import read_isolated_energies
 from labelwise.structures.split_names import get_split
 from labelwise.summary import describe_potential, package_versions, to_json
 
@@ -157,6 +158,10 @@ def finetune_command(
             splits=splits,
         )
         record["test"] = asdict(measured.errors)
+        n_isolated = len(tested) - measured.errors.n_structures
+        if n_isolated:
+            text = f"{n_isolated} isolated atoms of the test set are in no error."
+            record["messages"].append(text)
         if splits is not None:
             tables = measured.split_errors.items()
             record["split_errors"] = {name: asdict(errors) for name, errors in tables}
@@ -179,12 +184,7 @@ def _isolated(path: str | None, energy_key: str) -> dict[int, float] | None:
     """Return the energies of single atoms, eV by atomic number."""
     if path is None:
         return None
-    found: dict[int, float] = {}
-    for frame in iter_frames(path):
-        if len(frame.atoms) != 1 or energy_key not in frame.atoms.info:
-            raise ArgumentError(f"{frame.source}: expected one atom with {energy_key!r}")
-        found[int(frame.atoms.numbers[0])] = float(frame.atoms.info[energy_key])
-    return found
+    return read_isolated_energies(iter_frames(path), energy_key=energy_key)
 
 
 def _describe(
@@ -212,7 +212,7 @@ def _plain(record: EpochRecord) -> dict[str, Any]:
 
 
 def _show(fitted: FineTuned, record: dict[str, Any], out: Path) -> None:
-    for message in fitted.messages:
+    for message in record["messages"]:
         console.say(message)
     best = next(item for item in fitted.history if item.epoch == fitted.best_epoch)
     lines = [f"{fitted.n_updates} updates in {fitted.seconds:.1f} s, best epoch {best.epoch}"]
