@@ -108,3 +108,25 @@ def test_mistakes_are_named(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.zeros(3))
     with pytest.raises(ArgumentError, match="not extended XYZ"):
         prepare_pools([str(tmp_path / "x.npy")], tmp_path, layout="natural", seed=0)
+
+
+def test_isolated_atoms_are_in_no_pool(tmp_path: Path) -> None:
+    source = tmp_path / "all.extxyz"
+    write_reactions(source, SIZES)
+    lone = "".join(
+        f"1\nProperties=species:S:1:pos:R:3 config_type=IsolatedAtom REF_energy={e}\n{z} 0 0 0\n"
+        for z, e in (("H", -13.6), ("C", -1030.0))
+    )
+    expected = prepare_pools([str(source)], tmp_path / "without", layout="natural", seed=0)
+    source.write_text(lone + source.read_text())
+    found = prepare_pools([str(source)], tmp_path / "with", layout="natural", seed=0)
+    assert found.changes[0] == "pools: 2 isolated atoms are reference energies, not in them"
+    for name, section in found.pools.items():
+        assert section.isolated_atoms is not None
+        assert (tmp_path / "with" / section.isolated_atoms).read_text() == lone
+        for role in ("pool", "valid", "test"):
+            file = f"data/{name}/{role}.extxyz"
+            assert (tmp_path / "with" / file).read_bytes() == (
+                tmp_path / "without" / file
+            ).read_bytes()
+    assert len(found.pools) == len(expected.pools)

@@ -23,6 +23,7 @@ from labelwise.experiments.comparison.study import PoolSection
 from labelwise.structures import DuplicateIndex, get_labels
 from labelwise.structures.compression import strip_compression
 from labelwise.structures.extxyz import iter_frame_texts, parse_frame
+from labelwise.structures.isolated_atoms import is_isolated_atom
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
 from labelwise.structures.reading import FileSlice, expand_specs
 from labelwise.structures.writing import write_bytes
@@ -129,7 +130,11 @@ def prepare_pools(
     if folders:
         return _take_folders([Path(spec).absolute() for spec in folders])
     sources, isolated = _write_demo(folder) if not data else (list(data), None)
-    frames = sort_canonically(read_labelled(sources, keys))
+    lone: list[str] = []
+    frames = sort_canonically(read_labelled(sources, keys, lone=lone))
+    if lone:
+        isolated = f"{DATA}/{_ISOLATED}"
+        write_if_changed(folder / isolated, "".join(lone).encode("utf-8", "surrogateescape"))
     splits = _split(frames, keys, layout, seed, n_pools)
     names = ["mixed"] if layout == "mixed" else [f"natural_{i}" for i in range(len(splits))]
     record = {"sources": _describe(sources, embedded=not data), "seed": seed, "layout": layout}
@@ -137,12 +142,13 @@ def prepare_pools(
     for name, split in zip(names, splits, strict=True):
         _write_split(folder / DATA / name, frames, split, record)
         pools[name] = _section(f"{DATA}/{name}", isolated=isolated)
+    told = f"pools: {len(lone)} isolated atoms are reference energies, not in them"
     changes = [
         f"{name}: {change}" if len(splits) > 1 and not change.startswith("pools:") else change
         for name, split in zip(names, splits, strict=True)
         for change in split.changes
     ]
-    return PoolFiles(pools, tuple(changes))
+    return PoolFiles(pools, (told, *changes) if lone else tuple(changes))
 
 
 def prepare_built(
@@ -183,12 +189,17 @@ def prepare_built(
     return PoolFiles(sections, tuple(changes))
 
 
-def read_labelled(specs: Sequence[str], keys: DataKeys) -> list[LabelledText]:
+def read_labelled(
+    specs: Sequence[str], keys: DataKeys, *, lone: list[str] | None = None
+) -> list[LabelledText]:
     """Read labelled frames of extended XYZ files, each as it stands.
+
+    Isolated atoms, whose labels are reference energies, are not among them.
 
     Args:
         specs: Files, patterns, or either with ``@slice``.
         keys: Where structures say what they are.
+        lone: The text of each isolated atom is added to it.
 
     Returns:
         The frames in order.
@@ -203,7 +214,11 @@ def read_labelled(specs: Sequence[str], keys: DataKeys) -> list[LabelledText]:
     frames: list[LabelledText] = []
     for part in expand_specs(list(specs)):
         for number, text in _iter_texts(part):
-            frames.append(_parse(text, f"{part.path}@{number}", keys, index, len(frames)))
+            where = f"{part.path}@{number}"
+            if not _is_isolated(text, where):
+                frames.append(_parse(text, where, keys, index, len(frames)))
+            elif lone is not None:
+                lone.append(text if text.endswith("\n") else f"{text}\n")
     return frames
 
 
@@ -356,6 +371,11 @@ def _iter_texts(part: FileSlice) -> Iterator[tuple[int, str]]:
         yield from numbered
         return
     yield from list(numbered)[part.frames]
+
+
+def _is_isolated(text: str, where: str) -> bool:
+    has_one = text.split("\n", 1)[0].strip() == "1"
+    return has_one and is_isolated_atom(parse_frame(text, where))
 
 
 def _parse(
