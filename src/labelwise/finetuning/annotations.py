@@ -73,7 +73,7 @@ def _get_weight(atoms: Atoms, key: str, where: str) -> float:
     is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
     if not is_number or not math.isfinite(value) or value < 0:
         raise LabelError(
-            f"{where}: info key {key!r} is {value!r:.40}; allowed are finite numbers >= 0 "
+            f"{where}: info key {key!r} is {value!s:.40}; allowed are finite numbers >= 0 "
             "(0 leaves the structure out)"
         )
     return float(value)
