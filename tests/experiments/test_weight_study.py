@@ -211,7 +211,7 @@ def test_batches_and_a_given_labelled_set(
     demo_potential: Potential, demo_pool: list[Atoms], demo_test: list[Atoms]
 ) -> None:
     settings = replace(
-        SETTINGS, parameters=("embedding",), weights=(0.0, 1.0), batch_size=3, max_updates=4
+        SETTINGS, parameters=("embedding",), weights=(0.0, 1.0), batch_size=3, max_updates=8
     )
     study = study_weights(
         demo_potential, demo_pool[5:], settings, train=demo_pool[:5], test=demo_test
