@@ -44,6 +44,9 @@ class Moody(Calculator):
     def _be_broken(self) -> None:
         raise ValueError("no basis set")
 
+    def _be_unconverged(self) -> None:
+        self.converged = False
+
     def _be_slow(self) -> None:
         # A program of its own, as ORCA would be; it has to die as well.
         subprocess.run(["sleep", "60"], check=True)

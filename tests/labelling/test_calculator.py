@@ -57,13 +57,19 @@ def collect(labeller: Labeller, tasks: list[Task]) -> dict[str, Outcome]:
 
 
 def test_every_way_to_fail_is_told_and_ends_nothing(labeller, tmp_path: Path) -> None:
-    moods = ["", "stubborn", "broken", "dead", "nan", ""]
+    moods = ["", "stubborn", "broken", "dead", "nan", "", "unconverged"]
     tasks = [make_task(mood, i) for i, mood in enumerate(moods)]
     found = collect(labeller(n_retries=0, n_workers=2), tasks)
     reasons = {
         key: outcome.reason for key, outcome in found.items() if isinstance(outcome, Failure)
     }
-    assert reasons == {"stubborn-1": "not-converged", "broken-2": "exception", "dead-3": "crashed"}
+    assert reasons == {
+        "stubborn-1": "not-converged",
+        "broken-2": "exception",
+        "dead-3": "crashed",
+        "unconverged-6": "not-converged",
+    }
+    assert found["unconverged-6"].detail == "Moody: converged = False"
     assert "SCF did not converge in 50" in found["stubborn-1"].detail
     assert "SIGSEGV" in found["dead-3"].detail
     assert np.isnan(found["nan-4"].energy)  # the checks refuse it, not the labeller
@@ -74,7 +80,7 @@ def test_every_way_to_fail_is_told_and_ends_nothing(labeller, tmp_path: Path) ->
         assert np.array_equal(label.forces, sane_forces(task.atoms))
     # Files of failed calculations stay, those of the others go.
     kept = {path.name for path in (tmp_path / "scratch").iterdir() if path.is_dir()}
-    assert kept == {"stubborn-1", "broken-2", "dead-3"}
+    assert kept == {"stubborn-1", "broken-2", "dead-3", "unconverged-6"}
 
 
 def test_time_limit_kills_the_calculation_and_its_programs(labeller) -> None:

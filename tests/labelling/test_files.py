@@ -263,3 +263,149 @@ def test_a_charge_that_is_not_told_is_asked_for(tmp_path: Path, charges: list[in
     write_structures(tmp_path / "labelled.extxyz", energies_of(tasks, keep=()))
     with pytest.raises(LabellingError, match="return each with its labelwise_key"):
         take(tmp_path, tasks)
+
+
+def boxed(task: Task) -> Atoms:
+    """Return a labelled molecule as somebody hands it to a plane-wave code."""
+    atoms = task.atoms.copy()
+    label(atoms)
+    atoms.info["labelwise_key"] = task.key
+    atoms.center(vacuum=4.0)
+    atoms.pbc = True
+    return atoms
+
+
+@pytest.mark.parametrize("change", ["boxed", "wrapped", "moved", "box alone"])
+def test_molecules_may_be_moved_as_a_whole_and_given_a_box(
+    tmp_path: Path, tasks: list[Task], change: str
+) -> None:
+    returned = [boxed(task) for task in tasks]
+    for atoms, task in zip(returned, tasks, strict=True):
+        if change == "wrapped":  # about a corner of the box
+            atoms.positions -= atoms.positions.mean(axis=0)
+            atoms.wrap()
+        elif change == "moved":
+            atoms.cell, atoms.pbc = None, False
+        elif change == "box alone":
+            atoms.positions = task.atoms.positions
+    write_structures(tmp_path / "labelled.extxyz", returned)
+    found, message = take(tmp_path, tasks)
+    assert message == ""
+    for atoms, task in zip(returned, tasks, strict=True):
+        assert found[task.key].energy == pytest.approx(atoms.info["REF_energy"])
+        assert np.allclose(found[task.key].forces, atoms.arrays["REF_forces"], atol=1e-7)
+
+
+def test_crystals_and_slabs_may_be_moved_as_a_whole(tmp_path: Path) -> None:
+    crystal, slab = bulk("Cu", cubic=True), fcc111("Cu", (2, 2, 2), vacuum=6.0)
+    slab.info.clear()
+    tasks = [Task(hash_structure(a), a, Source("pool", i)) for i, a in enumerate([crystal, slab])]
+    returned = [boxed(task) for task in tasks]
+    for atoms, task in zip(returned, tasks, strict=True):
+        atoms.positions = task.atoms.positions + [0.3, -0.9, 1.7]
+        atoms.cell = task.atoms.cell
+        atoms.wrap()
+    write_structures(tmp_path / "labelled.extxyz", returned)
+    found, message = take(tmp_path, tasks)
+    assert (set(found), message) == ({task.key for task in tasks}, "")
+    returned[0].set_cell(1.01 * returned[0].cell, scale_atoms=True)
+    write_structures(tmp_path / "labelled.extxyz", returned)
+    with pytest.raises(LabellingError, match=r"0\.0361 Å off, wherever it is moved"):
+        take(tmp_path, tasks)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("turned", "turned or mirrored, so that its forces point elsewhere"),
+        ("mirrored", "turned or mirrored"),
+        ("relaxed", r"0\.05 Å off, wherever it is moved as a whole, as if it had been relaxed"),
+        ("reordered", "has other elements, or these in another order"),
+        ("without key", r"the nearest one asked for is .* Å off"),
+        ("two cells", r"Å off"),
+    ],
+)
+def test_other_changes_are_refused_with_what_was_found(
+    tmp_path: Path, tasks: list[Task], change: str, said: str
+) -> None:
+    atoms = boxed(tasks[3])  # methanol
+    if change == "turned":
+        atoms.rotate(90, "z", center="COP")
+    elif change == "mirrored":
+        atoms.positions *= [1, 1, -1]
+    elif change == "relaxed":
+        atoms.positions[0, 0] += 0.1
+    elif change == "reordered":
+        atoms = atoms[::-1]
+    elif change == "without key":
+        del atoms.info["labelwise_key"]
+    else:
+        atoms.positions[0] += 0.5 * atoms.cell[0]
+    write_structures(tmp_path / "labelled.extxyz", [atoms])
+    with pytest.raises(LabellingError, match=said):
+        take(tmp_path, tasks)
+
+
+def test_a_key_tells_structures_apart_that_are_one_geometry(tmp_path: Path) -> None:
+    """The same atoms with another charge: only their keys differ."""
+    structures = [make_structures(1, labelled=False)[0] for _ in range(2)]
+    tasks = [Task(f"key{i}", atoms, Source("pool", i)) for i, atoms in enumerate(structures)]
+    returned = [boxed(task) for task in reversed(tasks)]
+    returned[0].info["REF_energy"] -= 5.0
+    write_structures(tmp_path / "labelled.extxyz", returned)
+    found, _ = take(tmp_path, tasks)
+    assert found["key1"].energy == pytest.approx(found["key0"].energy - 5.0)
+
+
+@pytest.mark.parametrize("what", ["REF_energy", "REF_forces", "labelwise_failed"])
+def test_two_labels_for_one_structure_are_refused(
+    tmp_path: Path, tasks: list[Task], what: str
+) -> None:
+    first, second = answer(tasks[:3]), answer(tasks[1:2])
+    if what == "labelwise_failed":
+        second[0].info[what] = "SCF"
+    elif what == "REF_energy":
+        second[0].info[what] += 0.5
+    else:
+        second[0].arrays[what][0, 0] += 0.01
+    write_structures(tmp_path / "labelled_a.extxyz", first)
+    write_structures(tmp_path / "labelled_b.extxyz", second)
+    said = r"labelled_b.extxyz@0 and .*labelled_a.extxyz@1 are one structure"
+    if what != "labelwise_failed":
+        said = r"labelled_a.extxyz@1 and .*labelled_b.extxyz@0 are one structure"
+    found = []
+    with pytest.raises(LabellingError, match=said):
+        for outcome in FilesLabeller(tmp_path).label(deque(tasks[:3])):
+            found.append(outcome.key)  # noqa: PERF401 - what came before the error counts
+    assert found == [tasks[0].key, tasks[2].key]
+    with pytest.raises(LabellingError, match=said):
+        take(tmp_path, tasks[2:3], done=tasks[:2])
+
+
+def test_one_label_twice_and_a_second_try_are_taken(tmp_path: Path, tasks: list[Task]) -> None:
+    failed = answer(tasks[:1])
+    failed[0].info["labelwise_failed"] = "SCF"
+    write_structures(tmp_path / "labelled_a.extxyz", [*failed, *answer(tasks[1:2])])
+    write_structures(tmp_path / "labelled_b.extxyz", answer(tasks[:2]))
+    found, message = take(tmp_path, tasks[:2])
+    assert message == ""
+    assert all(isinstance(found[task.key], Label) for task in tasks[:2])
+
+
+@pytest.mark.parametrize("said", ["converged=F", "SCF_converged=False", "is_converged=0"])
+def test_files_may_say_that_a_calculation_did_not_converge(
+    tmp_path: Path, tasks: list[Task], said: str
+) -> None:
+    write_structures(tmp_path / "labelled.extxyz", answer(tasks[:2]))
+    path = tmp_path / "labelled.extxyz"
+    lines = path.read_text().splitlines()
+    lines[1] += f" {said}"
+    path.write_text("\n".join(lines) + "\n")
+    found, _ = take(tmp_path, tasks[:2])
+    assert [type(found[task.key]) for task in tasks[:2]] == [Failure, Label]
+    assert found[tasks[0].key].reason == "not-converged"
+    assert "labelled.extxyz@0" in found[tasks[0].key].detail
+
+
+def test_the_hand_over_says_how_to_mark_a_failure(tmp_path: Path, tasks: list[Task]) -> None:
+    assert "did not converge with labelwise_failed=reason" in take(tmp_path, tasks)[1]

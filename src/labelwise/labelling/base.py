@@ -64,7 +64,7 @@ class Failure:
     ==============  ==============================================================
     reason          what happened
     ==============  ==============================================================
-    not-converged   the calculation said that it did not converge
+    not-converged   the calculation, its results or the file says that it did not converge
     exception       it raised something else
     time-out        it took longer than the limit and was killed
     crashed         its process ended

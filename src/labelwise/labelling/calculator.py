@@ -97,6 +97,15 @@ class CalculatorLabeller:
         self._time_limit_s = time_limit_s
         self._n_retries = n_retries
 
+    def check(self) -> None:
+        """See that the calculator can be imported and made; nothing is calculated.
+
+        Raises:
+            LabellingError: It cannot be imported or made.
+            WriteError: The scratch folder cannot be written to.
+        """
+        _Worker(self._spec, self._scratch / "worker_000.log", self._n_threads).kill()
+
     def label(self, queue: deque[Task]) -> Iterator[Outcome]:
         """Yield outcomes as they come; see ``Labeller``.
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
+from ase.geometry.cell import complete_cell
 
 from labelwise.errors import LabelError
 from labelwise.labelling.base import (
@@ -20,6 +21,7 @@ from labelwise.labelling.base import (
     Outcome,
     Task,
 )
+from labelwise.labelling.convergence import find_unconverged
 from labelwise.structures import Frame, get_labels, iter_frames
 from labelwise.structures.electronic_state import encode_state, says_state
 from labelwise.structures.energy_units import EnergyUnits
@@ -35,6 +37,8 @@ KEY = "labelwise_key"
 FAILED_KEY = "labelwise_failed"
 #: Positions and cells of a returned structure may differ by so much, Å.
 MATCH_TOLERANCE = 1e-3
+#: Labels of one structure are the same within this, eV and eV/Å.
+_LABEL_TOLERANCE = 1e-6
 
 
 class FilesLabeller:
@@ -42,9 +46,12 @@ class FilesLabeller:
 
     A returned structure is known by its content: the same elements in the same order, and
     positions and cell within the tolerance, whichever image of a periodic atom is given. Of two
-    that fit the nearer is meant. A file may return a part, or structures that were returned
-    before; one that was never asked for is refused. A calculation that failed is returned with
-    the info key ``labelwise_failed="reason"``, or with NaN for its energy.
+    that fit the nearer is meant. One that has kept its ``labelwise_key`` may also have been moved
+    as a whole, and a molecule may have been given a cell: neither changes energy or forces. A
+    file may return a part, or structures that were returned before; one that was never asked for
+    is refused, and so are two different labels for one structure. A calculation that failed is
+    returned with the info key ``labelwise_failed="reason"``, with ``converged=F``, or with NaN for
+    its energy.
     """
 
     name = "files"
@@ -72,13 +79,14 @@ class FilesLabeller:
         self._done = list(done)
         self._keys = {"energy_key": energy_key, "forces_key": forces_key}
         self._tolerance = tolerance
+        self._contradictions: list[str] = []
 
     def label(self, queue: deque[Task]) -> Iterator[Outcome]:
         """Yield what was returned; see ``Labeller``.
 
         Raises:
             LabelsPending: Structures are still waiting; ``to_label.extxyz`` holds them.
-            LabellingError: A returned structure was never asked for.
+            LabellingError: A returned structure was never asked for, or has two labels.
             LabelError: A returned structure has no energy or no forces, or the energies are in
                 another unit than eV.
             ReadError: A returned file cannot be read.
@@ -87,15 +95,15 @@ class FilesLabeller:
         waiting: list[Task] = []
         returned = self._read_returned()
         while queue:
-            added = list(queue)
+            waiting += queue
             queue.clear()
-            waiting += added
-            matched = self._match(returned, waiting)
-            for task, frame in matched:
+            for task, outcome in self._settle(list(waiting), returned):
                 waiting.remove(task)
                 self._done.append(task)
-                yield self._outcome(task, frame)
+                yield outcome
         self._refuse_foreign(returned, waiting)
+        if self._contradictions:
+            raise LabellingError("; ".join(dict.fromkeys(self._contradictions)))
         if waiting:
             self._hand_over(waiting)
 
@@ -115,20 +123,48 @@ class FilesLabeller:
                 units.add(frame.atoms.numbers, energy, str(frame.source), frame.atoms.info)
         units.check()
 
-    def _match(self, returned: list[Frame], waiting: list[Task]) -> list[tuple[Task, Frame]]:
-        """Return the waiting tasks that have an answer, in the tasks' order."""
-        known = [*waiting, *self._done]
-        answers: dict[int, Frame] = {}
+    def _match(self, returned: list[Frame], known: list[Task]) -> dict[int, list[Frame]]:
+        """Return the frames that answer each of the known tasks, in the order of the files."""
+        answers: dict[int, list[Frame]] = {}
         for frame in returned:
-            number, distance = _nearest(frame.atoms, known)
-            if number is not None and number < len(waiting) and distance <= self._tolerance:
-                answers[number] = frame  # the last answer counts
-        return [(task, answers[i]) for i, task in enumerate(waiting) if i in answers]
+            number = self._find(frame.atoms, known)
+            if number is not None:
+                answers.setdefault(number, []).append(frame)
+        return answers
+
+    def _find(self, atoms: Atoms, known: list[Task]) -> int | None:
+        """Return which task a returned structure answers: that of its key, else the nearest."""
+        key = str(atoms.info.get(KEY))
+        for number, task in enumerate(known):
+            if task.key == key and _least_deviation(atoms, task.atoms) <= self._tolerance:
+                return number
+        number, distance = _nearest(atoms, known)
+        return number if distance <= self._tolerance else None
+
+    def _settle(self, waiting: list[Task], returned: list[Frame]) -> Iterator[tuple[Task, Outcome]]:
+        """Yield an outcome for each waiting task that has one; note what is contradictory."""
+        known = [*waiting, *self._done]
+        answers = self._match(returned, known)
+        for number, task in enumerate(known):
+            frames = answers.get(number, [])
+            if not frames or (number >= len(waiting) and len(frames) == 1):
+                continue
+            outcomes = [self._outcome(task, frame) for frame in frames]
+            last = max((i for i, o in enumerate(outcomes) if isinstance(o, Label)), default=-1)
+            contradiction = _find_contradiction(frames, outcomes, last)
+            if contradiction:
+                self._contradictions.append(contradiction)
+            elif number < len(waiting):
+                yield task, outcomes[last]
 
     def _outcome(self, task: Task, frame: Frame) -> Outcome:
         failed = frame.atoms.info.get(FAILED_KEY)
         if failed is not None and failed is not False:
             return Failure(task.key, "reported", str(failed))
+        results: dict[str, Any] = getattr(frame.atoms.calc, "results", None) or {}
+        unconverged = find_unconverged({**results, **frame.atoms.info})
+        if unconverged:
+            return Failure(task.key, "not-converged", f"{frame.source}: {unconverged}")
         energy = _raw_energy(frame.atoms, self._keys["energy_key"])
         if energy is not None and not np.isfinite(energy):
             return Failure(task.key, "not-finite", f"{frame.source}: energy {energy}")
@@ -146,17 +182,12 @@ class FilesLabeller:
     def _refuse_foreign(self, returned: list[Frame], waiting: list[Task]) -> None:
         known = [*waiting, *self._done]
         for frame in returned:
-            _, distance = _nearest(frame.atoms, known)
-            if distance > self._tolerance:
-                how = (
-                    f"the nearest one asked for is {distance:.3g} Å off"
-                    if np.isfinite(distance)
-                    else "none asked for has these elements in this order"
-                )
+            if self._find(frame.atoms, known) is None:
                 raise LabellingError(
                     f"{frame.source} ({frame.atoms.get_chemical_formula()}) is none of the "
-                    f"structures of {self._folder / TO_LABEL}: {how} (allowed: "
-                    f"{self._tolerance:g} Å). Take it out of the file; nothing else was lost"
+                    f"structures of {self._folder / TO_LABEL}: "
+                    f"{_explain_foreign(frame.atoms, known)} (allowed: {self._tolerance:g} Å). "
+                    "Take it out of the file; nothing else was lost"
                 )
 
     def _hand_over(self, waiting: list[Task]) -> None:
@@ -173,7 +204,8 @@ class FilesLabeller:
         raise LabelsPending(
             f"{len(waiting)} structures wait for labels in {path}. Put them, labelled "
             f"({self._keys['energy_key']} in eV, {self._keys['forces_key']} in eV/Å), into "
-            f"{self._folder}/labelled.extxyz, all or some, and run again"
+            f"{self._folder}/labelled.extxyz, all or some, and run again; mark a calculation that "
+            f"failed or did not converge with {FAILED_KEY}=reason"
         )
 
 
@@ -214,6 +246,102 @@ def _choose_state(atoms: Atoms, tasks: Sequence[Task], nearest: list[int]) -> in
         f"and it does not tell which it is: return each with its {KEY}, or with total_charge and "
         "total_spin as they were handed over"
     )
+
+
+def _explain_foreign(atoms: Atoms, known: Sequence[Task]) -> str:
+    """Say why a returned structure is none of those that were asked for."""
+    asked = next((t.atoms for t in known if t.key == str(atoms.info.get(KEY))), None)
+    if asked is None:
+        _, distance = _nearest(atoms, known)
+        if np.isfinite(distance):
+            return f"the nearest one asked for is {distance:.3g} Å off"
+        return "none asked for has these elements in this order"
+    if not np.array_equal(asked.numbers, atoms.numbers):
+        return f"the one with its {KEY} has other elements, or these in another order"
+    if _is_turned(atoms, asked):
+        return (
+            f"the one with its {KEY} was turned or mirrored, so that its forces point elsewhere; "
+            "return it as it was handed over, it may be moved as a whole"
+        )
+    return (
+        f"the one with its {KEY} is {_least_deviation(atoms, asked):.3g} Å off, "
+        "wherever it is moved as a whole, as if it had been relaxed"
+    )
+
+
+def _find_contradiction(frames: Sequence[Frame], outcomes: Sequence[Outcome], last: int) -> str:
+    """Say where two frames give one structure different labels; empty if they agree.
+
+    A failure that was followed by a label was tried again.
+
+    Args:
+        frames: All that was returned for it.
+        outcomes: What they say.
+        last: Which of them is the last label; -1 if none is.
+    """
+    if last < 0:
+        return ""
+    label = outcomes[last]
+    for number, (frame, outcome) in enumerate(zip(frames, outcomes, strict=True)):
+        is_tried_again = isinstance(outcome, Failure) and number < last
+        if is_tried_again or _agree(outcome, label):
+            continue
+        return (
+            f"{frame.source} and {frames[last].source} are one structure "
+            f"({frame.atoms.get_chemical_formula()}) with different labels: {_describe(outcome)} "
+            f"and {_describe(label)}. Take one out of the files; nothing else was lost"
+        )
+    return ""
+
+
+def _agree(one: Outcome, other: Outcome) -> bool:
+    """Return whether two labels are the same, to the digits that files have."""
+    if not (isinstance(one, Label) and isinstance(other, Label)):
+        return False
+    is_same = abs(one.energy - other.energy) <= _LABEL_TOLERANCE
+    return is_same and np.allclose(one.forces, other.forces, rtol=0.0, atol=_LABEL_TOLERANCE)
+
+
+def _describe(outcome: Outcome) -> str:
+    if isinstance(outcome, Label):
+        largest = float(np.abs(outcome.forces).max(initial=0.0))
+        return f"{outcome.energy:.8g} eV with forces up to {largest:.4g} eV/Å"
+    return f"failed ({outcome.reason}: {outcome.detail})"
+
+
+def _least_deviation(atoms: Atoms, other: Atoms) -> float:
+    """Return the largest difference of a coordinate, Å, where it is moved as a whole or not.
+
+    Energy and forces do not change if all atoms are moved by the same vector, nor if a molecule
+    is put into a cell: codes that know plane waves alone need both.
+
+    Args:
+        atoms: The structure as returned.
+        other: The structure as it was asked for.
+    """
+    if not np.array_equal(atoms.numbers, other.numbers):
+        return np.inf
+    cells = np.where(other.pbc[:, None], other.cell.array, atoms.cell.array)
+    is_periodic = (other.pbc | atoms.pbc) & cells.any(axis=1)
+    stretched = np.abs(atoms.cell.array - other.cell.array)[other.pbc].max(initial=0.0)
+    moved = atoms.positions - other.positions
+    moved = moved - moved[:1]
+    if np.linalg.matrix_rank(cells[is_periodic]) == is_periodic.sum() > 0:
+        cell = complete_cell(cells * is_periodic[:, None])
+        n_vectors = np.round(np.linalg.solve(cell.T, moved.T).T)
+        moved = moved - (n_vectors * is_periodic) @ cell
+    moved = moved - (moved.max(axis=0, initial=-np.inf) + moved.min(axis=0, initial=np.inf)) / 2
+    as_whole = max(float(stretched), float(np.abs(moved).max(initial=0.0)))
+    return min(_deviation(atoms, other), as_whole if np.isfinite(as_whole) else np.inf)
+
+
+def _is_turned(atoms: Atoms, other: Atoms) -> bool:
+    """Return whether a molecule is the same but for a rotation or reflection."""
+    from scipy.linalg import orthogonal_procrustes  # seldom needed
+
+    a, b = (each.positions - each.positions.mean(axis=0) for each in (atoms, other))
+    rotation, _ = orthogonal_procrustes(a, b)
+    return bool(np.abs(a @ rotation - b).max(initial=0.0) <= MATCH_TOLERANCE)
 
 
 def _deviation(atoms: Atoms, other: Atoms) -> float:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from labelwise.errors import LabelError
 from labelwise.labelling.base import Failure, Label, Outcome, Task
+from labelwise.labelling.convergence import find_unconverged
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY, get_labels
 
 
@@ -30,6 +31,10 @@ class ReplayLabeller:
         """Yield the outcomes in the order of the queue; see ``Labeller``."""
         while queue:
             task = queue.popleft()
+            unconverged = find_unconverged(task.atoms.info)
+            if unconverged:
+                yield Failure(task.key, "not-converged", f"{task.source}: {unconverged}")
+                continue
             try:
                 labels = get_labels(task.atoms, str(task.source), **self._keys)
             except LabelError as error:

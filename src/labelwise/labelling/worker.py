@@ -22,9 +22,11 @@ from typing import IO, Any
 from ase import Atoms
 from ase.calculators.calculator import get_calculator_class
 
+from labelwise.labelling.convergence import find_unconverged_part
 from labelwise.labelling.encoding import decode_structure
 
 _PARENT_CHECK_S = 0.5
+_LONGEST_DETAIL = 500
 
 
 def main() -> None:
@@ -87,7 +89,10 @@ def _calculate(spec: dict[str, Any], atoms: Atoms, folder: Path) -> dict[str, An
         atoms.calc = _make_calculator(spec, atoms)
         energy = float(atoms.get_potential_energy())
         forces = atoms.get_forces(apply_constraint=False)
+        unconverged = find_unconverged_part(atoms.calc)
         answer = {"energy": energy, "forces": forces.tolist()}
+        if unconverged:
+            answer = {"reason": "not-converged", "detail": unconverged[:_LONGEST_DETAIL]}
     except Exception as error:  # whatever a calculator raises is a failed calculation
         answer = {"reason": _classify(error), "detail": _describe(error)}
     finally:
@@ -104,7 +109,7 @@ def _classify(error: Exception) -> str:
 
 def _describe(error: Exception) -> str:
     said = " ".join(str(error).split())
-    return f"{type(error).__name__}: {said}"[:500]
+    return f"{type(error).__name__}: {said}"[:_LONGEST_DETAIL]
 
 
 def _send(answers: IO[str], answer: dict[str, Any]) -> None:
