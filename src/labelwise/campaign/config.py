@@ -19,6 +19,7 @@ from pydantic import (
 
 from labelwise.acquisition import AcquisitionSettings, list_rules
 from labelwise.campaign.errors import ConfigError
+from labelwise.campaign.yaml_reading import read_yaml
 from labelwise.finetuning import Recipe
 from labelwise.finetuning.recipe import FixedForces
 from labelwise.labelling.checks import MAX_ENERGY_DEVIATION, MAX_FORCE
@@ -27,6 +28,8 @@ from labelwise.representations.base import DEFAULT_PROBES
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
 
 CONFIG_FILE = "campaign.yaml"
+#: So many mistakes of a configuration are listed.
+MOST_MISTAKES = 20
 #: Rules that look at the disagreement of fine-tuned models, not at a representation.
 COMMITTEE_RULES = ("committee-e", "committee-f")
 #: What may change without another result: when to stop, whether a file may run code, and the
@@ -382,39 +385,24 @@ def read_config(directory: Path) -> CampaignConfig:
     """
     path = directory / CONFIG_FILE
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)  # noqa: S506 - safe
+        content = read_yaml(path)
     except FileNotFoundError as error:
         raise ConfigError(
             f"{path} does not exist; make a campaign with: "
             f"labelwise campaign init {directory} --template"
         ) from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, yaml.YAMLError) as error:
         raise ConfigError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path} holds no settings; see: labelwise campaign init --template")
     try:
         return CampaignConfig.model_validate(content)
     except ValidationError as error:
-        lines = "\n".join(f"  {_explain(item)}" for item in error.errors())
         count = error.error_count()
+        lines = "\n".join(f"  {_explain(item)}" for item in error.errors()[:MOST_MISTAKES])
+        lines += f"\n  and {count - MOST_MISTAKES:,} more" if count > MOST_MISTAKES else ""
         mistakes = "1 mistake" if count == 1 else f"{count} mistakes"
         raise ConfigError(f"{path} has {mistakes}:\n{lines}") from error
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML without its silent habit of letting the last of two equal keys win."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} is there twice", key_node.start_mark
-                )
-            seen.add(key)
-        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
-        return mapping
 
 
 def _explain(item: Any) -> str:

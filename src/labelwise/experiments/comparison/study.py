@@ -12,7 +12,14 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from labelwise.campaign.config import CampaignConfig, EnergyErrors, HeldOut, ModelSection
+from labelwise.campaign.config import (
+    MOST_MISTAKES,
+    CampaignConfig,
+    EnergyErrors,
+    HeldOut,
+    ModelSection,
+)
+from labelwise.campaign.yaml_reading import read_yaml
 from labelwise.errors import ArgumentError, LabelwiseError
 from labelwise.experiments.comparison.methods import get_method
 from labelwise.experiments.comparison.results import CellKey
@@ -151,13 +158,13 @@ def read_study(path: Path) -> StudyConfig:
             message names every one.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = read_yaml(path)
     except FileNotFoundError as error:
         raise StudyError(
             f"{path} does not exist; write one, or begin with: labelwise compare --preset "
             "reaction-natural --out DIR"
         ) from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, yaml.YAMLError) as error:
         raise StudyError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise StudyError(f"{path} holds no settings")
@@ -261,8 +268,10 @@ def _from_name(name: str) -> dict[str, Any]:
 
 def _explain(error: ValidationError, where: str) -> str:
     lines = []
-    for item in error.errors():
+    for item in error.errors()[:MOST_MISTAKES]:
         place = ".".join(str(part) for part in item["loc"] if part != "replay") or "study"
         got = "" if item["type"] in ("missing", "value_error") else f" (got {item['input']!r:.60})"
         lines.append(f"  {place}: {item['msg'].removeprefix('Value error, ')}{got}")
+    n_more = error.error_count() - len(lines)
+    lines += [f"  and {n_more:,} more"] if n_more else []
     return f"{where} is wrong:\n" + "\n".join(lines)
