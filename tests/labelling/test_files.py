@@ -302,7 +302,7 @@ def test_crystals_and_slabs_may_be_moved_as_a_whole(tmp_path: Path) -> None:
     tasks = [Task(hash_structure(a), a, Source("pool", i)) for i, a in enumerate([crystal, slab])]
     returned = [boxed(task) for task in tasks]
     for atoms, task in zip(returned, tasks, strict=True):
-        atoms.positions = task.atoms.positions + [0.3, -0.9, 1.7]
+        atoms.positions = task.atoms.positions + np.array([0.3, -0.9, 1.7])
         atoms.cell = task.atoms.cell
         atoms.wrap()
     write_structures(tmp_path / "labelled.extxyz", returned)

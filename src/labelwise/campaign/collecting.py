@@ -29,9 +29,11 @@ from labelwise.campaign.state import (
     JOURNAL,
     LABELS,
     PICKS,
+    TRIAL,
     CampaignState,
     read_state,
 )
+from labelwise.campaign.stopping import remind_of_failures
 from labelwise.errors import ShortPoolError
 from labelwise.labelling import (
     CalculatorLabeller,
@@ -42,6 +44,7 @@ from labelwise.labelling import (
     LabelChecks,
     Labeller,
     LabellingError,
+    LabelsPending,
     Outcome,
     ReplayLabeller,
     Task,
@@ -67,19 +70,64 @@ def run_label(state: CampaignState, bench: Bench) -> None:
     only when one has failed. If they run out, more are chosen. If the pool runs out, the
     batch is smaller.
 
+    If round 0 labels nothing, a calculator is tried on a structure of the pool before time is
+    spent on a fine-tuning: on others if that one fails, until one succeeds or so many have failed
+    in a row that none will. That label is used if the structure is chosen later.
+
     Args:
         state: A campaign whose next stage is ``label``.
         bench: Model and structures.
 
     Raises:
         LabelsPending: The ``files`` labeller waits for a file.
-        LabellingError: No label can be made at all.
+        LabellingError: No label can be made at all, or too many calculations failed in a row.
         CampaignError: No structure of round 0 could be labelled.
         WriteError: The disk is full; the labels so far are safe.
     """
-    n_list = 1
     picks = read_json(state.folder / PICKS)
     roles = picks["wanted"]
+    if not any(roles.values()) and isinstance(state.config.labeller, CalculatorSection):
+        state = _try_calculator(state, bench)
+    candidates = _collect(state, bench, roles, picks)
+    _finish(read_state(state.directory), roles, candidates)
+
+
+def check_calculator(state: CampaignState) -> None:
+    """See that the configured calculator, if there is one, can be imported and made.
+
+    Args:
+        state: The campaign.
+
+    Raises:
+        LabellingError: It cannot.
+    """
+    labeller = make_labeller(state, [])
+    if isinstance(labeller, CalculatorLabeller):
+        labeller.check()
+
+
+def _try_calculator(state: CampaignState, bench: Bench) -> CampaignState:
+    _collect(state, bench, {TRIAL: 1}, {"candidates": {}})
+    state = read_state(state.directory)
+    if state.failures and not state.trials:
+        raise CampaignError(
+            f"the calculator failed on every structure of the pool; {remind_of_failures(state)}"
+        )
+    return state
+
+
+def _collect(
+    state: CampaignState, bench: Bench, roles: dict[str, int], picks: dict[str, Any]
+) -> dict[str, list[dict[str, Any]]]:
+    """Label until each role has what it wants or the pool has no others; return who was asked.
+
+    Args:
+        state: The campaign.
+        bench: Model and structures.
+        roles: Role to structures that are wanted.
+        picks: The first list of candidates; see ``choose_candidates``.
+    """
+    n_list = 1
     candidates: dict[str, list[dict[str, Any]]] = {role: [] for role in roles}
     while True:
         for role, added in picks["candidates"].items():
@@ -87,12 +135,10 @@ def run_label(state: CampaignState, bench: Bench) -> None:
         _Collection(state, bench, roles, candidates).run()
         state = read_state(state.directory)
         missing = _missing(state, roles, candidates)
-        n_open = sum(missing.values())
-        if n_open == 0 or bench.n_left(state) == 0:
-            break
+        if not missing or bench.n_left(state) == 0:
+            return candidates
         n_list += 1
         picks = _further_picks(state, bench, missing, n_list)
-    _finish(state, roles, candidates)
 
 
 def further_picks_path(folder: Path, n_list: int) -> Path:
@@ -105,7 +151,7 @@ def _missing(
 ) -> dict[str, int]:
     """Return for each role how many labels are still wanted."""
     found = {
-        role: n - sum(each["key"] in state.labels for each in candidates[role])
+        role: n - sum(state.has_label(role, each["key"]) for each in candidates[role])
         for role, n in roles.items()
     }
     return {role: n for role, n in found.items() if n > 0}
@@ -141,7 +187,8 @@ def _finish(
     if not any(batch.values()) and any(roles.values()):
         raise CampaignError(
             f"no structure of round {state.n_round} could be labelled and the pool has no "
-            f"others; the reasons are in {state.directory / LABELS}"
+            f"others; the reasons are in {state.directory / LABELS}; "
+            f"{remind_of_failures(state)}"
         )
     labelled = [state.labelled_atoms(key) for keys in batch.values() for key in keys]
     for atoms in labelled:
@@ -169,14 +216,26 @@ class _Collection:
         self._role_of: dict[str, str] = {}
         self._tasks = self._read_tasks([c for each in candidates.values() for c in each])
         self._queue: deque[Task] = deque()
-        self._n_failed_in_a_row = 0
+        self._n_failed_in_a_row = state.n_failed_in_a_row
+        self._last_failure: Failure | None = None
         self._n_done = 0
 
     def run(self) -> None:
-        """Label until every role has its batch or no candidate is left."""
-        self._top_up()
-        if not self._queue:
+        """Label until every role has its batch or no candidate is left.
+
+        Raises:
+            LabellingError: So many calculations failed in a row that no other should be begun.
+            LabelsPending: The ``files`` labeller waits for a file.
+        """
+        if not any(self._waiting.values()):
             return
+        self._spare = SpareSpace(self._state.directory)
+        self._top_up()
+        if self._queue:
+            self._label()
+        self._spare.release()
+
+    def _label(self) -> None:
         done = [
             task
             for key, task in self._tasks.items()
@@ -184,26 +243,84 @@ class _Collection:
         ]
         labeller = make_labeller(self._state, done)
         checks = _make_checks(self._state, self._bench)
-        self._spare = SpareSpace(self._state.directory)
-        for outcome in labeller.label(self._queue):
-            task = self._tasks[outcome.key]
-            if isinstance(outcome, Label):
-                outcome = checks.check(task.atoms, outcome)
-            self._record(task, outcome)
-            self._top_up()
-        self._spare.release()
+        try:
+            for outcome in labeller.label(self._queue):
+                task = self._tasks[outcome.key]
+                if isinstance(outcome, Label):
+                    outcome = checks.check(task.atoms, outcome)
+                self._record(task, outcome)
+                # What was returned in files is paid for: all of it is taken before the stop.
+                if not self._is_hopeless:
+                    self._top_up()
+                elif not isinstance(labeller, FilesLabeller):
+                    break
+        except LabelsPending:
+            self._refuse_hopeless()
+            raise
+        self._refuse_hopeless()
 
     def _top_up(self) -> None:
         """Queue as many candidates as labels are wanted and not under way."""
         for role, waiting in self._waiting.items():
-            while waiting and self._n_running[role] < self._n_open[role]:
+            while waiting and self._n_running[role] < self._n_open[role] and self._may_begin:
                 key = waiting.popleft()["key"]
-                if key in self._state.labels:
+                if self._state.has_label(role, key):
                     self._n_open[role] -= 1
+                elif key in self._state.trials:
+                    self._adopt(role, key)
                 elif key not in self._state.failures:
                     self._role_of[key] = role
                     self._n_running[role] += 1
                     self._queue.append(self._tasks[key])
+
+    def _adopt(self, role: str, key: str) -> None:
+        """Take the label that was made when the calculator was tried."""
+        trial = self._state.trials[key]
+        forces = np.array(trial["forces"], dtype=np.float64).reshape(-1, 3)
+        self._role_of[key] = role
+        self._n_running[role] += 1
+        self._record(self._tasks[key], Label(key, trial["energy"], forces, n_tries=0))
+
+    @property
+    def _may_begin(self) -> bool:
+        """Whether a further calculation may be begun.
+
+        One that is under way may fail, so it counts here as if it had: then no more than the
+        limit are begun without a label between them, whatever the number of workers.
+        """
+        labeller = self._state.config.labeller
+        if not isinstance(labeller, CalculatorSection):
+            return True
+        n_running = sum(self._n_running.values())
+        most = max(self._max_failures, labeller.n_workers)
+        return n_running == 0 or self._n_failed_in_a_row + n_running < most
+
+    @property
+    def _max_failures(self) -> int:
+        config = self._state.config
+        limit = config.labeller.max_failures_in_a_row
+        return max(_LEAST_FAILURES, 2 * config.selection.batch_size) if limit is None else limit
+
+    @property
+    def _is_hopeless(self) -> bool:
+        """Whether nothing but failures comes: then the calculation as such is wrong.
+
+        After a run that was stopped by it, one further failure is enough.
+        """
+        is_over = self._n_failed_in_a_row >= self._max_failures
+        return self._last_failure is not None and is_over
+
+    def _refuse_hopeless(self) -> None:
+        last = self._last_failure
+        if last is None or not self._is_hopeless:
+            return
+        raise LabellingError(
+            f"{self._n_failed_in_a_row} calculations in a row failed, the last one with: "
+            f"{last.reason} ({last.detail}). Mend what is wrong and run again with "
+            "--retry-failed, or without it to leave these structures out; if so many failures are "
+            "to be expected, raise labeller.max_failures_in_a_row, now "
+            f"{self._max_failures}"
+        )
 
     def _record(self, task: Task, outcome: Outcome) -> None:
         """Append the outcome to the log before anything else is done with it."""
@@ -228,36 +345,25 @@ class _Collection:
             "seconds": round(outcome.seconds, 3),
             "n_tries": outcome.n_tries,
         }
-        append_line(directory / JOURNAL, cost)
+        if outcome.n_tries:  # a label that was there already costs nothing
+            append_line(directory / JOURNAL, cost)
         self._n_running[role] -= 1
         self._n_done += 1
         self._bench.progress("label", self._n_done, None)
         if isinstance(outcome, Failure):
-            self._count_failure(task, outcome)
+            self._bench.say(f"set aside {task.source}: {outcome.reason} ({outcome.detail})")
+            self._n_failed_in_a_row += 1
+            self._last_failure = outcome
         else:
             self._n_open[role] -= 1
             self._n_failed_in_a_row = 0
+            self._last_failure = None
 
     def _encode_carried(self, atoms: Atoms) -> dict[str, Any]:
         config = self._state.config
         keys = (config.data.energy_key, config.data.forces_key)
         is_replay = config.labeller.kind == "replay"
         return encode_carried(atoms, left_out=keys, with_results=is_replay)
-
-    def _count_failure(self, task: Task, outcome: Failure) -> None:
-        """Stop when nothing but failures comes: then the calculation as such is wrong."""
-        self._bench.say(f"set aside {task.source}: {outcome.reason} ({outcome.detail})")
-        self._n_failed_in_a_row += 1
-        config = self._state.config
-        limit = config.labeller.max_failures_in_a_row
-        if limit is None:
-            limit = max(_LEAST_FAILURES, 2 * config.selection.batch_size)
-        if self._n_failed_in_a_row >= limit:
-            raise LabellingError(
-                f"{self._n_failed_in_a_row} calculations in a row failed, the last one with: "
-                f"{outcome.reason} ({outcome.detail}). Mend what is wrong and run again with "
-                "--retry-failed, or without it to leave these structures out"
-            )
 
     def _read_tasks(self, candidates: list[dict[str, Any]]) -> dict[str, Task]:
         """Read the candidates' structures from the pool again, and see that they are the same."""

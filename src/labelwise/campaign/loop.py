@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from labelwise.campaign.bench import Bench, say_nothing, timed, used_structures
-from labelwise.campaign.collecting import run_label
+from labelwise.campaign.collecting import check_calculator, run_label
 from labelwise.campaign.config import read_config
 from labelwise.campaign.datasets import choose_split, read_given_sets, take_inventory
 from labelwise.campaign.durable import (
@@ -34,12 +34,14 @@ from labelwise.campaign.state import (
     ROUNDS,
     SPLIT,
     SPLITS,
+    UNDETERMINED,
     CampaignState,
     read_state,
     verify_files,
 )
-from labelwise.campaign.stopping import find_reason_to_stop
+from labelwise.campaign.stopping import find_reason_to_stop, remind_of_failures
 from labelwise.campaign.training import run_finetune, run_measure
+from labelwise.campaign.undetermined import explain_undetermined, is_undetermined
 from labelwise.campaign.workshop import Workshop
 from labelwise.summary import package_versions
 from labelwise.timing import ProgressCallback, ignore_progress
@@ -119,14 +121,19 @@ def run_campaign(
         verify_files(state)
         _write_manifest(state)
         _check_inputs(state, accept=options.accept_changes, say=say)
-        if options.retry_failed:
-            state = _pardon(state)
+        state = _pardon(state) if options.retry_failed else read_state(directory)
+        n_failed = len(state.failures)
+        if n_failed:
+            say(remind_of_failures(state))
+        if state.n_round == 0 and state.stage in ("select", "label"):
+            check_calculator(state)
         bench = make_bench(state, progress=progress, say=say, workshop=workshop)
         while True:
-            reason = find_reason_to_stop(
-                state, n_left=bench.n_left(state), n_rounds=options.n_rounds
-            )
+            n_left = bench.n_left(state)
+            reason = find_reason_to_stop(state, n_left=n_left, n_rounds=options.n_rounds)
             if reason is not None:
+                if n_left <= 0 and len(state.failures) > n_failed:
+                    say(remind_of_failures(state))
                 return reason
             n_round = state.n_round
             state = step(state, bench)
@@ -223,6 +230,8 @@ def _check_inputs(state: CampaignState, *, accept: bool, say: Callable[[str], No
             say(f"going on with other inputs:\n{listed}")
             event = {"event": "accepted changes", "round": state.n_round, "changes": differences}
             append_line(state.directory / JOURNAL, event)
+            if state.n_failed_in_a_row or state.trials:  # what comes is another calculation
+                append_line(state.directory / LABELS, event)
             _forget_models(state)
         else:
             (state.directory / SPLIT).unlink(missing_ok=True)
@@ -264,7 +273,7 @@ def _commit(state: CampaignState) -> None:
         "n_labels": len(state.labels),
         "n_failed": len(state.failures),
         "errors": measured["errors"],
-        **({SPLITS: measured[SPLITS]} if SPLITS in measured else {}),
+        **{key: measured[key] for key in (SPLITS, UNDETERMINED) if key in measured},
         "weights": measured["weights"],
         "best_epoch": read_json(folder / FINETUNE)["best_epoch"],
         "stages": _sum_stages(state),
@@ -320,6 +329,8 @@ def _describe_round(state: CampaignState) -> str:
     if errors is not None:
         measure = state.config.measure
         energy = f"{errors[measure.energy_error]:.1f} {measure.energy_unit}"
-        measured = f", RMSE {energy} and {errors['forces_rmse']:.1f} meV/Å"
+        mark = "*" if is_undetermined(record) else ""
+        measured = f", RMSE {energy}{mark} and {errors['forces_rmse']:.1f} meV/Å"
     seconds = sum(stage["seconds"] for stage in record["stages"].values())
-    return f"round {record['round']}: {record['n_train']} labelled{measured}, {seconds:.0f} s"
+    line = f"round {record['round']}: {record['n_train']} labelled{measured}, {seconds:.0f} s"
+    return "\n".join(filter(None, (line, explain_undetermined([record]))))

@@ -15,6 +15,7 @@ from labelwise.campaign.errors import CampaignError
 from labelwise.campaign.inputs import shorten
 from labelwise.campaign.seeds import derive_seed
 from labelwise.campaign.state import PICKS, CampaignState
+from labelwise.campaign.stopping import remind_of_failures
 from labelwise.errors import ShortPoolError
 from labelwise.selection.top import select_top
 from labelwise.structures import (
@@ -138,11 +139,12 @@ def _wanted(state: CampaignState, bench: Bench) -> dict[str, int]:
     held = {role: getattr(config.data, role).from_pool or 0 for role in ("valid", "test")}
     wanted = {**held, "train": config.selection.initial_size}
     if sum(wanted.values()) > n_left:
-        raise CampaignError(
+        message = (
             f"round 0 has to choose {wanted['train']} structures to begin with, "
             f"{wanted['valid']} for validation and {wanted['test']} for the test; the pool has "
             f"{n_left} that can be chosen, of {bench.inventory['n_pool']}"
         )
+        raise CampaignError("; ".join(filter(None, (message, remind_of_failures(state)))))
     return {role: n for role, n in wanted.items() if n > 0}
 
 

@@ -7,7 +7,8 @@
       inputs.json           the settings and file contents that the campaign was begun with
       split.json            which training structures are held out
       inventory.json        what the pool holds
-      labels.jsonl          every finished calculation: a label or the reason why not
+      labels.jsonl          every finished calculation: a label or the reason why not; it also
+                            tells how many failed in a row
       rounds.jsonl          one line for each finished round: errors, times, content hashes
       journal.jsonl         times and costs as they happened; nothing is decided by it but
                             the end by wall time
@@ -29,7 +30,8 @@ are in ``labels.jsonl`` already.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +62,11 @@ MEASURE = "measure.json"
 
 #: Key of the errors of each split of the test set, in ``measure.json`` and ``rounds.jsonl``.
 SPLITS = "split_errors"
+#: Key of how many structures of a set have energies that the labels do not determine, there too.
+UNDETERMINED = "undetermined"
+
+#: Role of a structure on which round 0 tries the calculator.
+TRIAL = "trial"
 
 #: The stages of a round and the file that says that it is done.
 STAGES = {"select": PICKS, "label": BATCH, "finetune": FINETUNE, "measure": MEASURE}
@@ -75,6 +82,10 @@ class CampaignState:
         labels: Content hash to the line of ``labels.jsonl`` that labels it.
         failures: Content hash to the line that says why there is no label.
         rounds: The lines of ``rounds.jsonl``, round 0 first.
+        trials: Content hash to the line of a label that was made to try the calculator. The
+            structure can still be chosen, and has its label then.
+        n_failed_in_a_row: Failures since the last label, pardon or accepted change, over all
+            rounds and runs.
     """
 
     directory: Path
@@ -82,6 +93,8 @@ class CampaignState:
     labels: Mapping[str, dict[str, Any]]
     failures: Mapping[str, dict[str, Any]]
     rounds: tuple[dict[str, Any], ...]
+    trials: Mapping[str, dict[str, Any]] = field(default_factory=dict)
+    n_failed_in_a_row: int = 0
 
     @property
     def n_round(self) -> int:
@@ -124,6 +137,10 @@ class CampaignState:
                 keys += read_json(path)["batch"].get(role, [])
         return keys
 
+    def has_label(self, role: str, key: str) -> bool:
+        """Return whether a structure that was chosen for a role has its label."""
+        return key in (self.trials if role == TRIAL else self.labels)
+
     def labelled_atoms(self, key: str) -> Atoms:
         """Return a labelled structure, its labels under the configured keys.
 
@@ -155,21 +172,68 @@ def read_state(directory: Path) -> CampaignState:
         DamagedStateError: A file is not what the campaign wrote.
     """
     config = read_config(directory)
-    labels: dict[str, dict[str, Any]] = {}
-    failures: dict[str, dict[str, Any]] = {}
-    for record in read_log(directory / LABELS):
-        key = record["key"]
-        if "energy" in record:
-            labels[key] = record
-            failures.pop(key, None)
-        elif "failed" in record:
-            failures.setdefault(key, record)
-        else:  # a pardon: the structure may be chosen again
-            failures.pop(key, None)
+    found = _read_labels(directory)
     rounds = tuple(read_log(directory / ROUNDS))
     if [record["round"] for record in rounds] != list(range(len(rounds))):
         raise DamagedStateError(f"{directory / ROUNDS}: a round is missing or there twice")
-    return CampaignState(directory, config, labels, failures, rounds)
+    return CampaignState(directory, config, rounds=rounds, **found)
+
+
+def _read_labels(directory: Path) -> dict[str, Any]:
+    """Return what ``labels.jsonl`` says: labels, trials, failures, and those in a row."""
+    labels: dict[str, dict[str, Any]] = {}
+    trials: dict[str, dict[str, Any]] = {}
+    failures: dict[str, dict[str, Any]] = {}
+    n_in_a_row = 0
+    for record in read_log(directory / LABELS):
+        key = record.get("key")
+        if key is None:  # other inputs were accepted: other calculations, perhaps
+            trials.clear()
+        n_in_a_row = n_in_a_row + 1 if "failed" in record else 0
+        if "failed" in record:
+            failures.setdefault(key, record)
+            continue
+        failures.pop(key, None)  # a label, or a pardon: the structure may be chosen again
+        if "energy" in record:
+            trials.pop(key, None)
+            (trials if record["role"] == TRIAL else labels)[key] = record
+    return {
+        "labels": labels,
+        "trials": trials,
+        "failures": failures,
+        "n_failed_in_a_row": n_in_a_row,
+    }
+
+
+def find_damage(state: CampaignState) -> tuple[str, ...]:
+    """Return what differs from what the campaign wrote, one line for each file.
+
+    For those who read a campaign that they do not go on with: a model that was deleted to save
+    space is no damage, as long as nobody asks for it.
+
+    Args:
+        state: The campaign.
+    """
+    found = []
+    for record in state.rounds:
+        folder = state.round_folder(record["round"])
+        for name, digest in record["files"].items():
+            path = folder / name
+            is_spared = path.suffix == ".pt" and not path.exists()
+            if not is_spared and _hash_or_nothing(path) != digest:
+                found.append(f"{path} is not what the campaign wrote")
+    part = state.rounds[-1]["labels"] if state.rounds else {"bytes": 0}
+    path = state.directory / LABELS
+    if part["bytes"] and _hash_or_nothing(path, part["bytes"]) != part["sha256"]:
+        found.append(f"{path} was changed in a part that belongs to finished rounds")
+    return tuple(found)
+
+
+def _hash_or_nothing(path: Path, n_bytes: int | None = None) -> str:
+    """Return a file's hash; nothing if it cannot be read or is too short."""
+    with suppress(DamagedStateError):
+        return hash_file(path, n_bytes)
+    return ""
 
 
 def verify_file(state: CampaignState, n_round: int, name: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -69,6 +70,20 @@ def find_reason_to_stop(
         reached = ", ".join(f"{name} {errors[name]:.3g}" for name in stop.target)
         return f"the target is reached: {reached}"
     return _find_plateau(state)
+
+
+def remind_of_failures(state: CampaignState) -> str:
+    """Return how many structures are set aside as failed and what to do; else nothing."""
+    if not state.failures:
+        return ""
+    reasons = Counter(record["failed"] for record in state.failures.values())
+    listed = ", ".join(f"{n} {reason}" for reason, n in reasons.items())
+    count = len(state.failures)
+    are = "1 structure is" if count == 1 else f"{count:,} structures are"
+    return (
+        f"{are} set aside because their calculations failed ({listed}): to let them be chosen "
+        "again, run with --retry-failed"
+    )
 
 
 def sum_hours(rounds: Sequence[dict[str, Any]]) -> float:
