@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 
+import labelwise.cli.campaign  # noqa: F401 - registers itself with the application
 from labelwise.campaign import CampaignError, RunOptions, read_state, run_campaign
 from labelwise.campaign.durable import read_json, read_log
 from labelwise.campaign.stopping import find_reason_to_stop
+from labelwise.cli import main
 from labelwise.labelling import LabellingError, LabelsPending
 from labelwise.structures import hash_structure, read_structures, write_structures
 from tests.campaign.building import label, write_campaign, write_data
@@ -151,11 +153,17 @@ def test_the_trial_is_paid_once_and_changes_no_choice(
         ]
 
 
-def test_a_calculator_that_cannot_be_made_is_found_first(begin: Callable[..., Path]) -> None:
+def test_a_calculator_that_cannot_be_made_is_found_first(
+    begin: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
     directory = begin({}, {"calculator": "tests.campaign.calculators.Faultty"})
     with pytest.raises(LabellingError, match="Faultty"):
         run_campaign(directory)
     assert not (directory / "round_000").exists()
+    assert main(["campaign", "init", str(directory)]) == 1
+    assert "Faultty" in capsys.readouterr().err
+    begin({}, {})
+    assert main(["campaign", "init", str(directory)]) == 0
 
 
 def test_returned_failures_are_all_taken_before_the_stop(tmp_path: Path, files: Path) -> None:

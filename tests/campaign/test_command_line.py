@@ -33,7 +33,7 @@ def test_init_run_status_export(tmp_path: Path, data: Path, finished: Path, caps
     assert main(["campaign", "run", str(directory)]) == 0
     shown = capsys.readouterr()
     assert "stopped: 2 rounds are done" in shown.err
-    assert "next: round 3: select" in shown.out
+    assert "finished: 2 rounds are done; to go on: labelwise campaign run" in shown.out
     assert "one more batch: forces RMSE" in shown.out
     assert (directory / "curves.png").exists()
     assert result_of(directory) == result_of(finished)

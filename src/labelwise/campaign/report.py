@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from labelwise.campaign.bench import open_bench
-from labelwise.campaign.durable import read_log, sync_folder, write_json
-from labelwise.campaign.errors import CampaignError
+from labelwise.campaign.durable import read_json, read_log, sync_folder, write_json
+from labelwise.campaign.errors import CampaignError, DamagedStateError
 from labelwise.campaign.lock import is_stale, read_holder
-from labelwise.campaign.state import JOURNAL, SPLITS, CampaignState
-from labelwise.campaign.stopping import Forecast, forecast, get_curve, sum_hours
+from labelwise.campaign.state import (
+    INVENTORY,
+    JOURNAL,
+    SPLITS,
+    UNDETERMINED,
+    CampaignState,
+    find_damage,
+)
+from labelwise.campaign.stopping import (
+    Forecast,
+    find_reason_to_stop,
+    forecast,
+    get_curve,
+    remind_of_failures,
+    sum_hours,
+)
+from labelwise.campaign.undetermined import explain_undetermined, read_messages
 from labelwise.finetuning import save_potential
 from labelwise.labelling.files import TO_LABEL
 from labelwise.metrics import auc_of_curve
@@ -30,7 +45,8 @@ class Status:
     """Where a campaign stands.
 
     Attributes:
-        next: What comes next, such as ``round 3: label``.
+        next: The stage that comes next, or would if it went on, such as ``round 3: label``.
+        finished: Why it has come to its end and how to go on; empty if it has not.
         n_labels: Finished calculations that gave a label.
         failures: Reason to structures that were set aside.
         n_waiting: Structures in ``to_label.extxyz`` that no label has come for.
@@ -38,13 +54,18 @@ class Status:
         holder: Who runs it; empty if nobody does.
         rounds: The lines of ``rounds.jsonl``.
         energy_errors: ``total`` or ``per-atom``: which energy errors are shown.
-        auc: Error to the sum over the rounds, meV, meV/atom and meV/Å.
+        auc: Error to the sum over the rounds, meV, meV/atom and meV/Å; that of energies is left
+            out if ``undetermined`` says something.
+        undetermined: Of which rounds the energy errors are no result, and why; or nothing.
+        messages: Round to what its fit had to say.
+        damage: Files that are not what the campaign wrote, a line each.
         calculation_hours: Wall time of all calculations, hours.
         hours: Wall time of all stages of finished rounds, hours.
         forecast: What one more batch would bring; None when that cannot be told.
     """
 
     next: str
+    finished: str
     n_labels: int
     failures: dict[str, int]
     n_waiting: int
@@ -53,6 +74,9 @@ class Status:
     rounds: tuple[dict[str, Any], ...]
     energy_errors: str
     auc: dict[str, float]
+    undetermined: str
+    messages: dict[int, list[str]]
+    damage: tuple[str, ...]
     calculation_hours: float
     hours: float
     forecast: Forecast | None
@@ -62,14 +86,16 @@ class Status:
         return asdict(self)
 
 
-def get_status(state: CampaignState) -> Status:
+def get_status(state: CampaignState, *, check: bool = True) -> Status:
     """Look at a campaign; nothing is written, and it may be running.
 
     Args:
         state: The campaign.
+        check: Whether to hold all files against the hashes in ``rounds.jsonl``; a run, which has
+            done so at its start, need not.
 
     Raises:
-        DamagedStateError: A file is not what the campaign wrote.
+        DamagedStateError: A file cannot be read.
     """
     waiting = state.folder / TO_LABEL
     is_waiting = state.stage == "label" and waiting.exists()
@@ -78,6 +104,7 @@ def get_status(state: CampaignState) -> Status:
     seconds = [event["seconds"] for event in events if event["event"] == "calculation"]
     return Status(
         next=f"round {state.n_round}: {state.stage}",
+        finished=_describe_end(state),
         n_labels=len(state.labels),
         failures=dict(Counter(record["failed"] for record in state.failures.values())),
         n_waiting=n_waiting,
@@ -86,10 +113,47 @@ def get_status(state: CampaignState) -> Status:
         rounds=state.rounds,
         energy_errors=state.config.measure.energy_errors,
         auc=_sum_curves(state.rounds, state.config.measure.energy_error),
+        undetermined=explain_undetermined(state.rounds),
+        messages=read_messages(state.directory, state.n_round + 1),
+        damage=find_damage(state) if check else (),
         calculation_hours=sum(seconds) / 3600.0,
         hours=sum_hours(state.rounds),
         forecast=forecast(state.rounds, state.config.selection.batch_size),
     )
+
+
+def count_left(state: CampaignState, inventory: Mapping[str, Any]) -> int:
+    """Return how many structures of the pool can still be chosen; 1 where nobody has counted.
+
+    Args:
+        state: The campaign.
+        inventory: ``inventory.json``; empty before it was made.
+    """
+    if not {"n_usable", "n_used"} <= inventory.keys():
+        return 1
+    n_used = len(state.labels) + len(state.failures) - int(inventory["n_used"])
+    return int(inventory["n_usable"]) - n_used
+
+
+def _describe_end(state: CampaignState) -> str:
+    """Return why a campaign has come to its end and how to go on; else nothing."""
+    path = state.directory / INVENTORY
+    n_left = count_left(state, read_json(path) if path.exists() else {})
+    reason = find_reason_to_stop(state, n_left=n_left)
+    if reason is None:
+        return ""
+    if n_left <= 0:
+        how = remind_of_failures(state) if state.failures else "to go on, add to data.pool"
+    else:
+        more = f"labelwise campaign run {state.directory} --rounds {state.n_round}"
+        limits = "change stop in campaign.yaml" if _has_other_limits(state) else ""
+        how = f"to go on: {' and '.join(filter(None, (limits, more)))}"
+    return f"{reason}; {how}"
+
+
+def _has_other_limits(state: CampaignState) -> bool:
+    """Return whether the campaign would stop without a limit of rounds, too."""
+    return find_reason_to_stop(state, n_left=1, n_rounds=state.n_round) is not None
 
 
 def find_best_round(rounds: Sequence[dict[str, Any]]) -> int:
@@ -127,15 +191,19 @@ def export_round(state: CampaignState, n_round: int, folder: Path) -> Path:
 
     Raises:
         CampaignError: There is no such round.
-        DamagedStateError: The model's file is not what the campaign wrote.
+        DamagedStateError: A file is not what the campaign wrote.
         WriteError: A file cannot be written.
     """
     if not 0 <= n_round < len(state.rounds):
         raise CampaignError(
             f"round {n_round} is not finished; finished are 0 to {len(state.rounds) - 1}"
         )
+    damage = find_damage(state)
+    if damage:
+        raise DamagedStateError(f"{'; '.join(damage)}; put back what was there")
     record = state.rounds[n_round]
     bench = open_bench(state)
+    messages = read_messages(state.directory, n_round + 1).get(n_round, [])
     frames = bench.train_frames(state)[: record["n_train"]]
     folder.mkdir(parents=True, exist_ok=True)
     save_potential(bench.model_of(state, n_round), folder / EXPORTED_MODEL)
@@ -146,7 +214,8 @@ def export_round(state: CampaignState, n_round: int, folder: Path) -> Path:
         "round": n_round,
         "n_train": record["n_train"],
         "errors": record["errors"],
-        **({SPLITS: record[SPLITS]} if SPLITS in record else {}),
+        **{key: record[key] for key in (SPLITS, UNDETERMINED) if key in record},
+        **({"messages": messages} if messages else {}),
         "units": "meV, meV/atom, meV/Å",
         "pretrained": state.config.model.path,
         "versions": record["versions"],
@@ -159,7 +228,8 @@ def _sum_curves(rounds: Sequence[dict[str, Any]], energy_error: str) -> dict[str
     sums = {}
     for error in (energy_error, "forces_rmse"):
         curve = [value for _, value in get_curve(rounds, error)]
-        if curve:
+        is_no_result = error == energy_error and bool(explain_undetermined(rounds))
+        if curve and not is_no_result:
             sums[error] = auc_of_curve(curve)
     return sums
 

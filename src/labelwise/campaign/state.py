@@ -119,7 +119,7 @@ class CampaignState:
 
     def round_folder(self, n_round: int) -> Path:
         """Return the folder of a round."""
-        return self.directory / f"round_{n_round:03d}"
+        return round_folder(self.directory, n_round)
 
     def batch_keys(self, role: str) -> list[str]:
         """Return the content hashes of all batches so far, in order of round and rank.
@@ -159,6 +159,11 @@ class CampaignState:
         forces = np.array(record["forces"], dtype=np.float64).reshape(-1, 3)
         atoms.set_array(self.config.data.forces_key, forces)
         return atoms
+
+
+def round_folder(directory: Path, n_round: int) -> Path:
+    """Return the folder of a round of a campaign."""
+    return directory / f"round_{n_round:03d}"
 
 
 def read_state(directory: Path) -> CampaignState:

@@ -63,7 +63,8 @@ labeller:
   kind: replay              # the pool is labelled: an offline study
   max_force: 100.0          # a label beyond this is a failed calculation, eV/Å
   max_energy_deviation: 10.0   # from what the composition lets expect, eV/atom
-  max_failures_in_a_row: null  # then something else is wrong; null is max(20, 2 batches)
+  max_failures_in_a_row: null  # then the run stops, whatever the round; null is
+                               # max(20, 2 batches)
 
   # kind: calculator          # any ASE calculator
   # calculator: tblite.ase.TBLite   # package.module.Class, or a name ASE knows (orca)

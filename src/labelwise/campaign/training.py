@@ -14,7 +14,15 @@ from labelwise.campaign.config import CampaignConfig
 from labelwise.campaign.durable import sync_folder, write_json
 from labelwise.campaign.errors import CampaignError
 from labelwise.campaign.seeds import derive_seed
-from labelwise.campaign.state import FINETUNE, MEASURE, MODEL, SPLITS, CampaignState
+from labelwise.campaign.state import (
+    FINETUNE,
+    MEASURE,
+    MODEL,
+    SPLITS,
+    UNDETERMINED,
+    CampaignState,
+)
+from labelwise.campaign.undetermined import count_undetermined
 from labelwise.campaign.workshop import describe_fit
 from labelwise.committee import draw_bootstrap, member_seeds
 from labelwise.finetuning import (
@@ -76,6 +84,8 @@ def run_finetune(state: CampaignState, bench: Bench) -> None:
     record["messages"] = [*_describe_lone(bench), *record["messages"]]
     sync_folder(folder)
     write_json(folder / FINETUNE, record)
+    for message in record["messages"]:
+        bench.say(f"round {state.n_round}: {message}")
 
 
 def run_measure(state: CampaignState, bench: Bench) -> None:
@@ -114,6 +124,9 @@ def run_measure(state: CampaignState, bench: Bench) -> None:
             batch_atoms=state.config.selection.batch_atoms,
         )
         bench.measured[state.n_round, role] = found
+        n_undetermined = count_undetermined(state, bench, frames, found.energies)
+        if n_undetermined:
+            record.setdefault(UNDETERMINED, {})[role] = n_undetermined
         record["errors"][role] = asdict(found.errors)
         if found.split_errors:
             record[SPLITS] = {name: asdict(table) for name, table in found.split_errors.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,13 +11,16 @@ import typer
 from rich import box
 from rich.table import Table
 
+from labelwise.campaign.collecting import check_calculator
 from labelwise.campaign.config import MeasureSection, read_config
 from labelwise.campaign.curves import CURVES, write_curves
+from labelwise.campaign.errors import DamagedStateError
 from labelwise.campaign.loop import RunOptions, run_campaign
 from labelwise.campaign.report import Status, export_round, find_best_round, get_status
 from labelwise.campaign.state import SPLITS, read_state
 from labelwise.campaign.stopping import get_curve
 from labelwise.campaign.template import write_template
+from labelwise.campaign.undetermined import is_undetermined
 from labelwise.cli import console, options
 from labelwise.cli.app import app
 from labelwise.cli.signals import terminated_as_interrupted
@@ -52,6 +55,7 @@ def init(
         console.say(f"edit it, then: labelwise campaign run {directory}")
         return
     config = read_config(directory)
+    check_calculator(read_state(directory))
     console.say(
         f"{directory} is in order: {config.selection.rule}, {config.selection.batch_size} a "
         f"round, labels by {config.labeller.kind}"
@@ -129,10 +133,12 @@ def status(directory: Directory, as_json: options.AsJson = False) -> None:
     found = get_status(read_state(directory))
     if as_json:
         typer.echo(to_json(found.as_dict()), nl=False)
-        return
-    _show(found)
+    else:
+        _show(found)
     with suppress(WriteError):  # somebody else's campaign can be looked at, too
         _draw(directory, quiet=True)
+    if found.damage:
+        raise DamagedStateError(f"{'; '.join(found.damage)}; put back what was there")
 
 
 @campaign.command()
@@ -192,6 +198,7 @@ def _row(record: dict[str, Any], energy_error: str) -> list[str]:
     errors = record["errors"].get(on)
     names = (energy_error, "forces_mae", "forces_rmse")
     measured = ["-"] * len(names) if errors is None else [f"{errors[name]:.1f}" for name in names]
+    measured[0] += "*" if is_undetermined(record) else ""
     stages = record["stages"]
     seconds = sum(stage["seconds"] for stage in stages.values())
     peak = max((stage["peak_mib"] for stage in stages.values()), default=0)
@@ -219,6 +226,30 @@ def _split_lines(record: dict[str, Any], shown: MeasureSection) -> list[str]:
     ]
 
 
+def _sum_lines(found: Status, shown: MeasureSection) -> list[str]:
+    """Return a line for the sums over rounds; energies that are no result are not summed."""
+    names = {shown.energy_error: ("energy", shown.energy_unit), "forces_rmse": ("forces", "meV/Å")}
+    sums = [
+        f"{names[error][0]} RMSE {value:.1f} {names[error][1]}"
+        for error, value in found.auc.items()
+    ]
+    if found.undetermined and sums:
+        sums.append("energies are not summed up, see *")
+    return [f"sum over rounds: {', '.join(sums)}"] if sums else []
+
+
+def _message_lines(messages: Mapping[int, Sequence[str]]) -> list[str]:
+    """Return what the last fit had to say, and which earlier ones had something to say."""
+    if not messages:
+        return []
+    *earlier, last = sorted(messages)
+    lines = [f"round {last}: {message}" for message in messages[last]]
+    if earlier:
+        listed = ", ".join(map(str, earlier))
+        lines.append(f"messages of the fits of rounds {listed} are in their finetune.json")
+    return lines
+
+
 def _lines(found: Status) -> list[str]:
     lines = []
     shown = _shown(found)
@@ -226,13 +257,10 @@ def _lines(found: Status) -> list[str]:
         unit = shown.energy_unit
         lines.append(f"errors in {unit} and meV/Å; all of them are in rounds.jsonl")
         lines += _split_lines(found.rounds[-1], shown)
+        lines += [found.undetermined] if found.undetermined else []
         lines.append(f"stages: {_stage_totals(found.rounds)}")
-    if found.auc:
-        energy, forces = found.auc[shown.energy_error], found.auc["forces_rmse"]
-        lines.append(
-            f"sum over rounds: energy RMSE {energy:.1f} {shown.energy_unit}, "
-            f"forces RMSE {forces:.1f} meV/Å"
-        )
+    lines += _sum_lines(found, shown)
+    lines += _message_lines(found.messages)
     failed = ", ".join(f"{n} {reason}" for reason, n in found.failures.items())
     lines.append(f"labels: {found.n_labels}" + (f"; set aside: {failed}" if failed else ""))
     lines.append(f"time: {found.hours:.2f} h, calculations {found.calculation_hours:.2f} h")
@@ -245,5 +273,6 @@ def _lines(found: Status) -> list[str]:
         )
     if found.waiting_file:
         lines.append(f"waiting: {found.n_waiting} structures in {found.waiting_file}")
-    lines.append(f"next: {found.next}" + (f"; run by {found.holder}" if found.holder else ""))
+    ahead = f"finished: {found.finished}" if found.finished else f"next: {found.next}"
+    lines.append(ahead + (f"; run by {found.holder}" if found.holder else ""))
     return lines

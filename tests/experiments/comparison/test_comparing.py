@@ -12,7 +12,9 @@ import torch
 from labelwise.experiments.comparison.adjusting import adjust_study
 from labelwise.experiments.comparison.comparing import COSTS, report_study, run_study
 from labelwise.experiments.comparison.presets import make_preset
-from labelwise.experiments.comparison.study import list_cells
+from labelwise.experiments.comparison.study import check_study, list_cells
+from labelwise.structures import write_structures
+from tests.campaign.building import make_structures, write_data
 from tests.experiments.comparison.pool_building import write_folder
 from tests.potentials.models import make_mace
 
@@ -81,3 +83,38 @@ def test_costs_are_measured_once(files: Path, tmp_path: Path) -> None:
     assert (tmp_path / COSTS).read_bytes() == before
     cost = json.loads(before)["ntk-pv"]["cost"]
     assert (cost["n_forward"], cost["n_backward"]) == (1.0, 1.0)
+
+
+def test_energies_that_labels_do_not_determine_are_named(tmp_path: Path) -> None:
+    """Water alone to train on, at another level of theory, and other molecules to test on."""
+    write_data(tmp_path)
+    structures = make_structures(40, seed=5)
+    water = [atoms for atoms in structures if atoms.get_chemical_formula() == "H2O"]
+    write_structures(tmp_path / "train.extxyz", water[:4])
+    write_structures(tmp_path / "pool.extxyz", water[4:10])
+    study = check_study(
+        {
+            "model": {"path": str(tmp_path / "small.model"), "trust": True, "device": "cpu"},
+            "pools": {
+                "water": {
+                    "pool": ["pool.extxyz"],
+                    "train": ["train.extxyz"],
+                    "test": {"files": ["test.extxyz"]},
+                }
+            },
+            "methods": {"random": {"rule": "random"}},
+            "seeds": [0],
+            "rounds": 1,
+            "selection": {"batch_size": 2},
+            "finetune": {"max_updates": 2, "batch_size": 2},
+        }
+    )
+    run_study(study, tmp_path / "out", tmp_path, n_processes=1)
+    written = report_study(study, tmp_path / "out", tmp_path)
+    page = written[0].read_text(encoding="utf-8")
+    assert "In 2 rounds (water random seed 0 round 0, water random seed 0 round 1), test" in page
+    assert "The fits of 2 rounds (water random seed 0 round 0" in page
+    assert "The labelled set has 1 composition" in page
+    cell = json.loads((tmp_path / "out" / "results.json").read_text())["cells"][0]
+    assert cell["curves"]["energy_rmse"] == [None, None]
+    assert all(value > 0 for value in cell["curves"]["forces_rmse"])

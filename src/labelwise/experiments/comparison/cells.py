@@ -14,6 +14,7 @@ from labelwise.campaign.config import CONFIG_FILE, CampaignConfig, read_config
 from labelwise.campaign.durable import read_json, read_log, write_file, write_json
 from labelwise.campaign.selecting import RANK_CORRELATION
 from labelwise.campaign.state import PICKS, ROUNDS, SPLITS
+from labelwise.campaign.undetermined import is_undetermined, read_messages
 from labelwise.experiments.comparison.results import MEASURED, CellResult, RoundCost
 from labelwise.experiments.comparison.study import Cell, StudyError
 
@@ -103,7 +104,7 @@ def _read_cell(cell: Cell) -> CellResult | None:
     return CellResult(
         key=cell.key,
         n_labels=tuple(int(record["n_train"]) for record in rounds),
-        curves=_read_curves([record["errors"]["test"] for record in rounds]),
+        curves=_read_curves([_test_errors(record) for record in rounds]),
         costs=tuple(_read_cost(record) for record in rounds),
         n_models=_count_models(cell.config),
         start=cell.config.finetune.start,
@@ -112,7 +113,19 @@ def _read_cell(cell: Cell) -> CellResult | None:
         else {},
         is_finished=is_finished(cell),
         splits=_read_splits(rounds),
+        undetermined=tuple(int(each["round"]) for each in rounds if is_undetermined(each)),
+        messages=read_messages(cell.directory, len(rounds)),
     )
+
+
+def _test_errors(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a round's errors; those of energies that are no result as NaN."""
+    errors: dict[str, Any] = record["errors"]["test"]
+    if not is_undetermined(record):
+        return errors
+    return {
+        name: math.nan if name.startswith("energy_") else value for name, value in errors.items()
+    }
 
 
 def _read_curves(tables: Sequence[Mapping[str, Any]]) -> dict[str, tuple[float, ...]]:

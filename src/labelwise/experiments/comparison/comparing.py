@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
@@ -18,7 +18,7 @@ from labelwise.experiments.comparison.cells import read_results
 from labelwise.experiments.comparison.costs import JOINT_ROWS, measure_costs
 from labelwise.experiments.comparison.presets import count_structures
 from labelwise.experiments.comparison.report import write_report
-from labelwise.experiments.comparison.results import CellResult, MethodCost
+from labelwise.experiments.comparison.results import CellKey, CellResult, MethodCost
 from labelwise.experiments.comparison.running import StudyRun, run_cells
 from labelwise.experiments.comparison.study import Cell, StudyConfig, list_cells
 from labelwise.potentials import Potential, load_potential
@@ -28,6 +28,7 @@ from labelwise.timing import ProgressCallback, ignore_progress
 
 COSTS = "costs.json"
 _N_SAMPLE = 32
+_N_NAMED = 5
 
 
 def run_study(
@@ -121,7 +122,30 @@ def _describe_study(study: StudyConfig, results: Sequence[CellResult]) -> tuple[
     return (
         f"Model {Path(study.model.path).name}; seeds {seeds}; {run}.",
         f"The campaigns took {seconds / 3600:.2f} hours together. {describe_machine()}.",
+        *_describe_fits(results),
     )
+
+
+def _describe_fits(results: Sequence[CellResult]) -> Iterator[str]:
+    """Say in which rounds energies are no result, and where fits had something to say."""
+    undetermined = [(each.key, n) for each in results for n in each.undetermined]
+    if undetermined:
+        yield (
+            f"In {_name_rounds(undetermined)}, test energies are off because the labels do not "
+            "determine the reference energies of their compositions: they are no measure of the "
+            "model and left blank."
+        )
+    told = [(each.key, n) for each in results for n in each.messages]
+    if told:
+        first = " ".join(next(texts for each in results for texts in each.messages.values()))
+        yield f"The fits of {_name_rounds(told)} had something to say, see finetune.json: {first}"
+
+
+def _name_rounds(rounds: Sequence[tuple[CellKey, int]]) -> str:
+    """Return how many rounds, and which the first of them are."""
+    named = [f"{k.pool} {k.method} seed {k.seed} round {n}" for k, n in rounds[:_N_NAMED]]
+    more = ", ..." if len(rounds) > _N_NAMED else ""
+    return f"{len(rounds)} round{'s' if len(rounds) > 1 else ''} ({', '.join(named)}{more})"
 
 
 def _measure_all(cells: list[Cell], folder: Path, say: Callable[[str], None]) -> list[MethodCost]:

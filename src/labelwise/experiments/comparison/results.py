@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import get_args
 
@@ -83,6 +83,9 @@ class CellResult:
             the first, (n_rounds − 1,); NaN where it could not be told. Empty otherwise.
         is_finished: Whether the campaign reached the end that the study sets.
         splits: Split of the test set to the curves measured on it; empty if there are none.
+        undetermined: Rounds whose test energies the labels do not determine; they are NaN in
+            ``curves``.
+        messages: Round to what its fit had to say.
     """
 
     key: CellKey
@@ -94,6 +97,8 @@ class CellResult:
     rank_correlations: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     is_finished: bool = True
     splits: Mapping[str, Mapping[str, tuple[float, ...]]] = field(default_factory=dict)
+    undetermined: tuple[int, ...] = ()
+    messages: Mapping[int, Sequence[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

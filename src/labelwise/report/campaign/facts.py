@@ -75,6 +75,8 @@ def _error_facts(saved: SavedCampaign) -> list[Fact]:
     ):
         first, last = read_error(measured[0], name), read_error(measured[-1], name)
         notes = [_SET_NAMES[role]]
+        if name == measure.energy_error and saved.status.undetermined:
+            notes.append("no measure of the model, see the small print")
         if len(measured) > 1:
             notes.append(write_change(first, last))
         note = ", ".join(part for part in notes if part)
@@ -137,4 +139,12 @@ def make_notes(saved: SavedCampaign) -> tuple[str, ...]:
             for name, value in area.items()
         ]
         notes.append(f"Sum over all rounds: {', '.join(sums)}.")
+    if saved.status.undetermined:
+        why = saved.status.undetermined.removeprefix("* ")
+        notes.append(f"{clean_text(why, 500)}. They are not summed up.")
+    notes += [
+        f"Fine-tuning of round {n_round}: {clean_text(message, 1000)}"
+        for n_round, messages in sorted(saved.status.messages.items())[-1:]
+        for message in messages
+    ]
     return tuple(notes)

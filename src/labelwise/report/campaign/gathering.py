@@ -111,13 +111,16 @@ def gather_campaign(
     """
     options = ReportOptions() if options is None else options
     state = _apply(options, read_state(directory))
-    saved = read_saved(state, stopped=stopped)
+    saved = read_saved(state, stopped=stopped, check=bench is None)
     desk = _Desk(
         saved,
         options,
         StructurePacker(max_bytes=int(_STRUCTURE_SHARE * options.max_megabytes * _MEGABYTE)),
         KeptArrays(directory / FOLDER),
     )
+    desk.remarks += [
+        clean_text(f"{line}; put back what was there.", 400) for line in saved.status.damage
+    ]
     _compute(desk, bench, progress)
     _take_structures(desk)
     sections = tuple(section for section in _make_sections(desk) if section.panels)

@@ -12,7 +12,7 @@ from labelwise.campaign.config import CampaignConfig
 from labelwise.campaign.durable import read_json, read_log
 from labelwise.campaign.errors import CampaignError
 from labelwise.campaign.lock import is_stale, read_holder
-from labelwise.campaign.report import Status, get_status
+from labelwise.campaign.report import Status, count_left, get_status
 from labelwise.campaign.state import (
     BATCH,
     FINETUNE,
@@ -110,12 +110,13 @@ class SavedCampaign:
         ]
 
 
-def read_saved(state: CampaignState, *, stopped: str = "") -> SavedCampaign:
+def read_saved(state: CampaignState, *, stopped: str = "", check: bool = True) -> SavedCampaign:
     """Read what a page tells of a campaign; nothing is written, and it may be running.
 
     Args:
         state: The campaign.
         stopped: Why it has just stopped, where that is known.
+        check: Whether to look for files that are not what the campaign wrote.
 
     Raises:
         DamagedStateError: A file is not what the campaign wrote.
@@ -126,7 +127,7 @@ def read_saved(state: CampaignState, *, stopped: str = "") -> SavedCampaign:
     inventory = read_json(path) if path.exists() else {}
     events = read_log(directory / JOURNAL)
     calculations = [event for event in events if event.get("event") == "calculation"]
-    status = get_status(state)
+    status = get_status(state, check=check)
     return SavedCampaign(
         state,
         status,
@@ -153,19 +154,11 @@ def _describe_situation(
         return Situation("waiting for labels", f"{status.n_waiting} structures")
     if not state.has_begun:
         return Situation("not begun", "")
-    reason = find_reason_to_stop(state, n_left=_count_left(state, inventory))
+    reason = find_reason_to_stop(state, n_left=count_left(state, inventory))
     if reason is not None:
         return Situation("stopped", reason)
     is_between = state.stage == "select" and bool(state.rounds)
     return Situation("between rounds" if is_between else "interrupted", f"next: {status.next}")
-
-
-def _count_left(state: CampaignState, inventory: dict[str, Any]) -> int:
-    """Return how many structures can still be chosen; 1 where nobody has counted."""
-    if not {"n_usable", "n_used"} <= inventory.keys():
-        return 1
-    n_used = len(state.labels) + len(state.failures) - int(inventory["n_used"])
-    return int(inventory["n_usable"]) - n_used
 
 
 def _iter_candidates(state: CampaignState) -> Iterator[Candidate]:

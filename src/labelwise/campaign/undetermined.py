@@ -1,0 +1,135 @@
+"""Which energies a round's labels do not determine, and what the fits had to say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.data import atomic_numbers
+from jaxtyping import Float64, Int64
+
+from labelwise.campaign.bench import Bench
+from labelwise.campaign.durable import read_json
+from labelwise.campaign.state import FINETUNE, UNDETERMINED, CampaignState, round_folder
+from labelwise.finetuning.reference_energies import in_row_space
+from labelwise.finetuning.trainable import get_reference_energies
+from labelwise.structures import Frame, get_labels
+
+#: Reference energies that differ by more from those of the pretrained model were fitted, eV.
+_NOTABLE_SHIFT = 0.1
+#: A total energy that is farther off may be so for want of a reference energy, eV.
+_NOTABLE_ERROR = 1.0
+_FITTED = ("auto", "refit", "labelled")
+_N_ELEMENTS = 119
+
+
+def count_undetermined(
+    state: CampaignState,
+    bench: Bench,
+    frames: Sequence[Frame],
+    energies: Float64[np.ndarray, " n"],
+) -> int:
+    """Count the structures whose energies the labelled ones do not determine, and are far off.
+
+    Where reference energies are fitted to labels of another level of theory, the energy of a
+    composition that is no combination of the labelled ones may be off by any constant.
+
+    Args:
+        state: A campaign whose round under way is fine-tuned.
+        bench: Model and structures.
+        frames: The n structures that errors are measured on.
+        energies: (n,) float64, eV, what the round's model predicts of them.
+
+    Returns:
+        0 if reference energies were kept, or those of isolated atoms are known.
+
+    Raises:
+        DamagedStateError: The record of the fit cannot be read.
+    """
+    mode = state.config.finetune.reference_energies
+    if mode not in _FITTED or bench.given.isolated_atoms or not _is_fitted(state, bench):
+        return 0
+    known = bench.train_frames(state)
+    if mode == "labelled":
+        known += bench.held_out_frames(state, "valid")
+    counts = _count_elements([frame.atoms for frame in (*known, *frames)])
+    is_reached = in_row_space(counts[: len(known)], counts[len(known) :])
+    is_far = np.abs(energies - _labels(state, frames)) > _NOTABLE_ERROR
+    return int((is_far & ~is_reached).sum())
+
+
+def is_undetermined(record: Mapping[str, Any]) -> bool:
+    """Return whether the energy errors that are shown of a round say nothing about the model.
+
+    Args:
+        record: A line of ``rounds.jsonl``.
+    """
+    role = "test" if "test" in record["errors"] else "valid"
+    return bool(record.get(UNDETERMINED, {}).get(role))
+
+
+def explain_undetermined(rounds: Sequence[Mapping[str, Any]]) -> str:
+    """Say of which rounds the energy errors are no result; empty if there are none.
+
+    Args:
+        rounds: Lines of ``rounds.jsonl``.
+    """
+    found = [record for record in rounds if is_undetermined(record)]
+    if not found:
+        return ""
+    numbers = ", ".join(str(record["round"]) for record in found)
+    role = "test" if "test" in found[-1]["errors"] else "valid"
+    count, total = found[-1][UNDETERMINED][role], found[-1]["errors"][role]["n_structures"]
+    return (
+        f"* The energy errors of round{'s' if len(found) > 1 else ''} {numbers} are no measure of "
+        f"the model: {count} of {total} structures, whose energies are off by more than "
+        f"{_NOTABLE_ERROR:g} eV, have compositions whose reference energies the labelled "
+        "structures do not determine. Label structures of other compositions, or give "
+        "data.isolated_atoms"
+    )
+
+
+def read_messages(directory: Path, n_rounds: int) -> dict[int, list[str]]:
+    """Return what the fits of the rounds had to say, by round; rounds with nothing are left out.
+
+    Args:
+        directory: The campaign.
+        n_rounds: So many rounds are looked at, from round 0.
+
+    Raises:
+        DamagedStateError: The record of a fit cannot be read.
+    """
+    found = {}
+    for n_round in range(n_rounds):
+        path = round_folder(directory, n_round) / FINETUNE
+        messages = read_json(path).get("messages") if path.exists() else None
+        if messages:
+            found[n_round] = [str(message) for message in messages]
+    return found
+
+
+def _is_fitted(state: CampaignState, bench: Bench) -> bool:
+    """Return whether the round's reference energies are others than the pretrained model's."""
+    start = bench.pretrained(state)
+    known = dict(zip(start.elements, get_reference_energies(start).tolist(), strict=True))
+    fitted = read_json(state.folder / FINETUNE)["reference_energies"]
+    return any(
+        abs(energy - known[atomic_numbers[symbol]]) > _NOTABLE_SHIFT
+        for symbol, energy in fitted.items()
+    )
+
+
+def _labels(state: CampaignState, frames: Sequence[Frame]) -> Float64[np.ndarray, " n"]:
+    data = state.config.data
+    keys = {"energy_key": data.energy_key, "forces_key": data.forces_key}
+    labels = [get_labels(frame.atoms, str(frame.source), **keys) for frame in frames]
+    return np.array([each.energy for each in labels], dtype=np.float64)
+
+
+def _count_elements(structures: Sequence[Atoms]) -> Int64[np.ndarray, "n E"]:
+    """Return how many atoms of each element that is in any of them each structure has."""
+    counts = np.stack([np.bincount(a.numbers, minlength=_N_ELEMENTS) for a in structures])
+    return counts[:, counts.any(axis=0)].astype(np.int64)
