@@ -191,17 +191,18 @@ def _read_labels(directory: Path) -> dict[str, Any]:
     failures: dict[str, dict[str, Any]] = {}
     n_in_a_row = 0
     for record in read_log(directory / LABELS):
-        key = record.get("key")
-        if key is None:  # other inputs were accepted: other calculations, perhaps
-            trials.clear()
         n_in_a_row = n_in_a_row + 1 if "failed" in record else 0
+        if "key" not in record:  # other inputs were accepted: other calculations, perhaps
+            trials.clear()
+            continue
+        key = record["key"]
         if "failed" in record:
             failures.setdefault(key, record)
             continue
         failures.pop(key, None)  # a label, or a pardon: the structure may be chosen again
         if "energy" in record:
             trials.pop(key, None)
-            (trials if record["role"] == TRIAL else labels)[key] = record
+            (trials if record.get("role") == TRIAL else labels)[key] = record
     return {
         "labels": labels,
         "trials": trials,

@@ -16,6 +16,7 @@ from labelwise.campaign.durable import read_json
 from labelwise.campaign.state import FINETUNE, UNDETERMINED, CampaignState, round_folder
 from labelwise.finetuning.reference_energies import in_row_space
 from labelwise.finetuning.trainable import get_reference_energies
+from labelwise.potentials.mace import MacePotential
 from labelwise.structures import Frame, get_labels
 
 #: Reference energies that differ by more from those of the pretrained model were fitted, eV.
@@ -114,6 +115,8 @@ def read_messages(directory: Path, n_rounds: int) -> dict[int, list[str]]:
 def _is_fitted(state: CampaignState, bench: Bench) -> bool:
     """Return whether the round's reference energies are others than the pretrained model's."""
     start = bench.pretrained(state)
+    if not isinstance(start, MacePotential):
+        return False
     known = dict(zip(start.elements, get_reference_energies(start).tolist(), strict=True))
     fitted = read_json(state.folder / FINETUNE)["reference_energies"]
     return any(

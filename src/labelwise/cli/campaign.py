@@ -228,7 +228,10 @@ def _split_lines(record: dict[str, Any], shown: MeasureSection) -> list[str]:
 
 def _sum_lines(found: Status, shown: MeasureSection) -> list[str]:
     """Return a line for the sums over rounds; energies that are no result are not summed."""
-    names = {shown.energy_error: ("energy", shown.energy_unit), "forces_rmse": ("forces", "meV/Å")}
+    names: dict[str, tuple[str, str]] = {
+        shown.energy_error: ("energy", shown.energy_unit),
+        "forces_rmse": ("forces", "meV/Å"),
+    }
     sums = [
         f"{names[error][0]} RMSE {value:.1f} {names[error][1]}"
         for error, value in found.auc.items()
@@ -246,7 +249,7 @@ def _message_lines(messages: Mapping[int, Sequence[str]]) -> list[str]:
     lines = [f"round {last}: {message}" for message in messages[last]]
     if earlier:
         listed = ", ".join(map(str, earlier))
-        lines.append(f"messages of the fits of rounds {listed} are in their finetune.json")
+        lines.append(f"what earlier fits had to say (round {listed}) is in their finetune.json")
     return lines
 
 

@@ -138,8 +138,8 @@ class FilesLabeller:
         for number, task in enumerate(known):
             if task.key == key and _least_deviation(atoms, task.atoms) <= self._tolerance:
                 return number
-        number, distance = _nearest(atoms, known)
-        return number if distance <= self._tolerance else None
+        nearest, distance = _nearest(atoms, known)
+        return nearest if distance <= self._tolerance else None
 
     def _settle(self, waiting: list[Task], returned: list[Frame]) -> Iterator[tuple[Task, Outcome]]:
         """Yield an outcome for each waiting task that has one; note what is contradictory."""

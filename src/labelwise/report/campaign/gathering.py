@@ -118,9 +118,9 @@ def gather_campaign(
         StructurePacker(max_bytes=int(_STRUCTURE_SHARE * options.max_megabytes * _MEGABYTE)),
         KeptArrays(directory / FOLDER),
     )
-    desk.remarks += [
-        clean_text(f"{line}; put back what was there.", 400) for line in saved.status.damage
-    ]
+    for line in saved.status.damage:
+        desk.remarks.append(clean_text(f"{line}; put back what was there.", 400))
+        warnings.warn(desk.remarks[-1], LabelwiseWarning, stacklevel=2)
     _compute(desk, bench, progress)
     _take_structures(desk)
     sections = tuple(section for section in _make_sections(desk) if section.panels)
