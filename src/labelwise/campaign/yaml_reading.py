@@ -34,6 +34,7 @@ def read_yaml(path: Path) -> Any:
         raise yaml.YAMLError(f"the file is larger than {MAX_BYTES:,} bytes")
     try:
         loader = _Loader(content)
+        loader.name = path.name
         try:
             node = loader.get_single_node()
             if node is None:
