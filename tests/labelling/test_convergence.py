@@ -12,7 +12,8 @@ from ase.calculators.lj import LennardJones
 from ase.calculators.loggingcalc import LoggingCalculator
 from ase.calculators.mixing import AverageCalculator, MixedCalculator, SumCalculator
 
-from labelwise.labelling.convergence import find_unconverged, find_unconverged_part
+from labelwise.labelling.convergence import find_unconverged_part
+from labelwise.structures.convergence import find_unconverged
 
 
 class Stopped(LennardJones):

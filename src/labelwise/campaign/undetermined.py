@@ -14,10 +14,10 @@ from jaxtyping import Float64, Int64
 from labelwise.campaign.bench import Bench
 from labelwise.campaign.durable import read_json
 from labelwise.campaign.state import FINETUNE, UNDETERMINED, CampaignState, round_folder
-from labelwise.finetuning.reference_energies import in_row_space
 from labelwise.finetuning.trainable import get_reference_energies
 from labelwise.potentials.mace import MacePotential
 from labelwise.structures import Frame, get_labels
+from labelwise.structures.atom_energies import in_row_space
 
 #: Reference energies that differ by more from those of the pretrained model were fitted, eV.
 _NOTABLE_SHIFT = 0.1

@@ -1,4 +1,4 @@
-"""Whether results say of themselves that they did not converge."""
+"""Whether a calculator says that it did not converge."""
 
 from __future__ import annotations
 
@@ -8,25 +8,9 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-#: What programs and their readers call it, in any case of letters.
-CONVERGED_KEYS = ("converged", "is_converged", "scf_converged")
-_NO = ("f", "false", ".false.", "n", "no", "0")
+from labelwise.structures.convergence import CONVERGED_KEYS, find_unconverged
+
 _MOST_PARTS = 1000
-
-
-def find_unconverged(said: Mapping[str, Any]) -> str:
-    """Return what says that results did not converge, such as ``converged = False``.
-
-    Args:
-        said: Info of a structure, or results of a calculator.
-
-    Returns:
-        Name and value; empty if nothing says so. None and what is no truth value say nothing.
-    """
-    for key, value in said.items():
-        if isinstance(key, str) and key.lower() in CONVERGED_KEYS and _says_no(value):
-            return f"{key} = {value}"
-    return ""
 
 
 def find_unconverged_part(calculator: Any) -> str:
@@ -47,15 +31,6 @@ def find_unconverged_part(calculator: Any) -> str:
         if found:
             return f"{type(part).__name__}: {found}"
     return ""
-
-
-def _says_no(value: Any) -> bool:
-    """Return whether a value denies: of several (electrons and ions, two spins) one suffices."""
-    if isinstance(value, str):
-        return value.strip().strip("\"'").lower() in _NO
-    if isinstance(value, list | tuple | np.ndarray):
-        return any(_says_no(each) for each in np.asarray(value, dtype=object).ravel())
-    return isinstance(value, bool | int | float | np.bool_ | np.number) and not value
 
 
 def _read(part: Any, name: str) -> Any:

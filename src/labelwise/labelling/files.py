@@ -21,8 +21,8 @@ from labelwise.labelling.base import (
     Outcome,
     Task,
 )
-from labelwise.labelling.convergence import find_unconverged
 from labelwise.structures import Frame, get_labels, iter_frames
+from labelwise.structures.convergence import find_unconverged
 from labelwise.structures.electronic_state import encode_state, says_state
 from labelwise.structures.energy_units import EnergyUnits
 from labelwise.structures.identity import TOLERANCE

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from labelwise.errors import LabelError
 from labelwise.labelling.base import Failure, Label, Outcome, Task
-from labelwise.labelling.convergence import find_unconverged
+from labelwise.structures.convergence import find_unconverged
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY, get_labels
 
 
