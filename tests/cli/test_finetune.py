@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import read
 
 from labelwise.cli import main
@@ -107,3 +108,18 @@ def test_structures_of_several_heads(run, capsys: pytest.CaptureFixture[str]) ->
     assert (
         "training structures name 2 heads under the info key 'head': 'wb97x' (6), 'pbe' (6)" in said
     )
+
+
+def test_labels_where_ase_keeps_them_are_found_and_said(
+    run, rattled_molecules: list[Atoms], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for atoms in rattled_molecules[:12]:
+        results = {"energy": atoms.info.pop("REF_energy"), "forces": atoms.arrays.pop("REF_forces")}
+        atoms.calc = SinglePointCalculator(atoms, **results)
+    write_structures("train.extxyz", rattled_molecules[:12])
+    assert run("--max-updates", "2") == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert (
+        "no training structure has REF_energy or REF_forces: labels are taken from energy" in said
+    )
+    assert run("--max-updates", "2", "--energy-key", "dft", "--out", "b.model") == 1

@@ -421,11 +421,11 @@ def test_labels_in_data_as_schnetpack_writes_them(tmp_path: Path, suffix: str) -
     path = tmp_path / f"set{suffix}"
     forces = np.arange(9.0).reshape(3, 3)
     with connect(path) as database:
-        data = {"energy": np.array([-76.5]), "forces": forces, "dipole_moment": np.ones(3)}
+        data = {"energy": np.array([-2081.0]), "forces": forces, "dipole_moment": np.ones(3)}
         database.write(molecule("H2O"), data=data)
     with FORMAT.open(path) as opened:
         assert len(list(opened.iter_entries())) == 1
         (found,) = opened.iter_structures()
-    assert found.atoms.info["REF_energy"] == -76.5
+    assert found.atoms.info["REF_energy"] == -2081.0
     assert np.array_equal(found.atoms.arrays["REF_forces"], forces)
     assert not {"energy", "forces"} & {*found.atoms.info}

@@ -23,6 +23,7 @@ from labelwise.finetuning import (
 from labelwise.potentials import Potential, load_potential
 from labelwise.structures import Frame, iter_frames, write_text
 from labelwise.structures.isolated_atoms import read_isolated_energies
+from labelwise.structures.labels import choose_keys
 from labelwise.structures.split_names import get_split
 from labelwise.summary import describe_potential, package_versions, to_json
 
@@ -123,6 +124,7 @@ def finetune_command(
     tested = list(iter_frames(test)) if test else []
     splits = None if split_key is None else _splits(tested, split_key)
     frames, held_out = list(iter_frames(train)), list(iter_frames(valid)) if valid else []
+    energy_key, forces_key = _choose_keys(frames, energy_key, forces_key)
     potential = load_potential(
         model,
         device=device,
@@ -170,6 +172,19 @@ def finetune_command(
         typer.echo(to_json(record), nl=False)
     elif not quiet:
         _show(fitted, record, out)
+
+
+def _choose_keys(frames: list[Frame], energy_key: str, forces_key: str) -> tuple[str, str]:
+    """Return the keys of labels, ASE's own where the default ones are nowhere; say so."""
+    given = (energy_key, forces_key)
+    chosen = choose_keys((frame.atoms for frame in frames), *given)
+    if chosen is None or chosen == given:
+        return given
+    console.warn(
+        f"no training structure has {energy_key} or {forces_key}: labels are taken from "
+        f"{chosen[0]} and {chosen[1]}"
+    )
+    return chosen
 
 
 def _sources(frames: list[Frame]) -> list[object]:

@@ -174,7 +174,7 @@ def find_labels(energy: Any, forces: Any, keys: Mapping[str, Any], where: str) -
             "a calculator, or REF_energy and REF_forces: label it or delete it"
         )
     try:
-        return float(as_real(energy)), forces
+        return float(as_real(energy).reshape(())), forces
     except (TypeError, ValueError) as error:
         raise DataSetError(
             f"{where}: the energy is {energy!r:.40}; expected a number, eV"
