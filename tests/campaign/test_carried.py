@@ -11,6 +11,7 @@ from ase.constraints import FixAtoms, FixBondLength, FixCartesian
 from labelwise.campaign.carried import encode_carried, restore_carried
 from labelwise.labelling.encoding import decode_structure, encode_structure
 from labelwise.structures.fixed_atoms import free_atoms
+from labelwise.structures.info_text import is_same_value
 from tests.campaign.slabs import label, make_slab
 
 
@@ -52,16 +53,32 @@ def test_labels_are_left_out_and_stored_results_only_kept_on_request() -> None:
     assert np.array_equal(again.calc.results["stress"], np.arange(6.0))
 
 
-def test_what_json_cannot_hold_is_not_carried() -> None:
+def test_what_json_alone_cannot_hold_is_carried_as_text() -> None:
     atoms = make_slab(0)
     atoms.set_constraint([FixBondLength(0, 1), FixAtoms([2])])
     atoms.arrays["gap"] = np.full(len(atoms), np.nan)
-    atoms.info.update(gap=np.array([np.inf]), ragged=[[1], [1, 2]], nested={"a": 1})
+    given = {
+        "gap": np.array([np.inf, 1.0]),
+        "ragged": [[1], [1, 2]],
+        "nested": {"a": 1, "b": [None, "x"]},
+        "nothing": None,
+        "unknown": float("nan"),
+    }
+    atoms.info.update(given)
     again = there_and_back(atoms)
     assert free_atoms(again).tolist() == [i != 2 for i in range(len(atoms))]
     assert len(again.constraints) == 1
-    assert "gap" not in again.arrays
-    assert {*again.info} == {*atoms.info} - {"gap", "ragged", "nested"}
+    assert np.isnan(again.arrays["gap"]).all()
+    assert {*again.info} == {*atoms.info}
+    for key, value in given.items():
+        assert is_same_value(again.info[key], value), key
+
+
+def test_an_object_of_another_program_is_not_carried() -> None:
+    atoms = make_slab(0)
+    atoms.info.update(made_by=object(), note="x")
+    again = there_and_back(atoms)
+    assert {*again.info} == {*atoms.info} - {"made_by"}
 
 
 def test_a_record_of_an_earlier_version_is_read() -> None:

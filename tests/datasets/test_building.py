@@ -262,3 +262,17 @@ def test_positions_of_one_file(tmp_path: Path) -> None:
     write_labelled(tmp_path / "1.extxyz", make_paths({"a": 5}))
     with MaceExtxyz(tmp_path / "1.extxyz") as reader:
         assert [each.entry.position for each in reader.iter_structures([1, 3])] == [1, 3]
+
+
+def test_files_that_change_while_they_are_read_are_refused(tmp_path: Path) -> None:
+    made = write_reactions(tmp_path, SIZES)
+    path = tmp_path / "all.extxyz"
+
+    def exchange(said: str) -> None:
+        if "fit" in said:  # between the first and the second reading
+            path.unlink()
+            write_labelled(path, made[::-1])
+
+    with pytest.raises(DataSetError, match=r"all\.extxyz changed while it was read \(1 files"):
+        build_pools("t1x-natural", [path], tmp_path / "out", seed=4, say=exchange)
+    assert [each.name for each in (tmp_path / "out").glob("*/*")] == []

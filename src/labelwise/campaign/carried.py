@@ -14,6 +14,10 @@ from ase import Atoms
 from ase.calculators.calculator import all_properties
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms, FixCartesian, dict2constraint
+from ase.io import jsonio
+
+from labelwise.labelling.encoding import encode_structure
+from labelwise.structures.info_text import is_same_value
 
 #: Kept by ``encode_structure``.
 _ENCODED = ("numbers", "positions", "initial_charges", "initial_magmoms")
@@ -28,7 +32,8 @@ def encode_carried(
     """Return as plain data what ``encode_structure`` leaves out.
 
     Fixed atoms (``FixAtoms``, ``FixCartesian``: the constraints that extended XYZ holds), arrays
-    of finite numbers, per atom and in info, and per-atom words; nothing else is carried.
+    of finite numbers, per atom and in info, and per-atom words as lists; what else info and arrays
+    hold (None, NaN, nested values) as ASE's JSON, if that brings it back.
 
     Args:
         atoms: The structure; not modified.
@@ -37,11 +42,11 @@ def encode_carried(
             forces: they belong to the structure if its label is one that was there.
 
     Returns:
-        Keys ``constraints``, ``arrays``, ``info_arrays`` and ``results``, those that hold
-        something.
+        Keys ``constraints``, ``arrays``, ``info_arrays``, ``results``, ``other_info`` and
+        ``other_arrays``, those that hold something.
     """
     results = getattr(atoms.calc, "results", None) or {}
-    found = {
+    found: dict[str, Any] = {
         "constraints": [
             _as_plain_constraint(each)
             for each in atoms.constraints
@@ -58,6 +63,9 @@ def encode_carried(
             _LABELS,
         ),
     }
+    encoded = encode_structure(atoms).get("info", {})
+    found["other_info"] = _others(atoms.info, {*found["info_arrays"], *encoded}, left_out)
+    found["other_arrays"] = _others(atoms.arrays, {*found["arrays"], *_ENCODED}, left_out)
     return {key: value for key, value in found.items() if value}
 
 
@@ -72,6 +80,10 @@ def restore_carried(atoms: Atoms, encoded: Mapping[str, Any]) -> None:
         atoms.set_array(name, np.asarray(values))
     for key, values in encoded.get("info_arrays", {}).items():
         atoms.info[key] = np.asarray(values)
+    for key, text in encoded.get("other_info", {}).items():
+        atoms.info[key] = jsonio.decode(text)
+    for name, text in encoded.get("other_arrays", {}).items():
+        atoms.set_array(name, np.asarray(jsonio.decode(text)))
     results = {key: np.asarray(v)[()] for key, v in encoded.get("results", {}).items()}
     if results:
         atoms.calc = SinglePointCalculator(atoms, **results)
@@ -98,6 +110,24 @@ def _arrays(
         plain = _plain_array(value)
         if plain is not None:
             found[key] = plain
+    return found
+
+
+def _others(
+    given: Mapping[str, Any], kept_elsewhere: Container[str], left_out: Container[str]
+) -> dict[str, str]:
+    """Return values that JSON alone cannot hold, as the text that ASE makes of them."""
+    found = {}
+    for key, value in given.items():
+        if key in kept_elsewhere or key in left_out or not isinstance(key, str):
+            continue
+        try:
+            text = jsonio.encode(value)
+            is_whole = is_same_value(jsonio.decode(text), value)
+        except (TypeError, ValueError):  # an object that ASE's JSON does not know
+            continue
+        if is_whole:
+            found[key] = text
     return found
 
 

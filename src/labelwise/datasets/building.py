@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -86,6 +86,7 @@ def build_pools(
     """
     build = _check(name, seed, size)
     data = open_data_set(paths, format_name)
+    before = _stamp(data.paths)
     say("looking at what there is")
     found = survey(data, build.query, seed=seed)
     if not len(found):
@@ -102,10 +103,31 @@ def build_pools(
         drawn, numbers = _reorder(spooled, back)
         pools = drawing.assign(drawn)
         record = _describe(build, data, found, size, energies)
+        _refuse_changes(before, _stamp(data.paths))
         return [
             _write(spool, folder / pool, roles, drawn, numbers, record, replace=replace)
             for pool, roles in pools.items()
         ]
+
+
+def _stamp(paths: Iterable[Path]) -> dict[Path, tuple[int, int, int]]:
+    """Return what shows that a file was replaced or written to: number, size and time."""
+    found = {}
+    for path in paths:
+        for file in [path] if path.is_file() else sorted(path.rglob("*")):
+            state = file.stat()
+            found[file] = (state.st_ino, state.st_size, state.st_mtime_ns)
+    return found
+
+
+def _refuse_changes(before: Mapping[Path, object], after: Mapping[Path, object]) -> None:
+    """Refuse files that are not those that were looked at first: they are read twice."""
+    changed = [path for path in {**before, **after} if before.get(path) != after.get(path)]
+    if changed:
+        raise DataSetError(
+            f"{changed[0]} changed while it was read ({len(changed)} files in all); wait until it "
+            "is written, and run again"
+        )
 
 
 def _check(name: str, seed: int, size: int | None) -> Build:
