@@ -148,7 +148,7 @@ def calibrate(
     reduction: options.Reduction = "fields",
     probes: options.Probes = options.DEFAULT_PROBES,
     energy_weight: options.EnergyWeight = 0.5,
-    energy_key: Annotated[str, typer.Option("--energy-key")] = DEFAULT_ENERGY_KEY,
+    energy_key: options.EnergyKey = DEFAULT_ENERGY_KEY,
     head: options.Head = None,
     trust_model: options.Trust = False,
     device: options.OnDevice = "auto",

@@ -230,10 +230,14 @@ def compare(
         ),
     ] = False,
     energy_key: Annotated[
-        str, typer.Option("--energy-key", rich_help_panel=_PRESET)
+        str,
+        typer.Option("--energy-key", help="Info key of the energies, eV.", rich_help_panel=_PRESET),
     ] = DEFAULT_ENERGY_KEY,
     forces_key: Annotated[
-        str, typer.Option("--forces-key", rich_help_panel=_PRESET)
+        str,
+        typer.Option(
+            "--forces-key", help="Array key of the forces, eV/Å.", rich_help_panel=_PRESET
+        ),
     ] = DEFAULT_FORCES_KEY,
     head: options.Head = None,
     trust_model: options.Trust = False,

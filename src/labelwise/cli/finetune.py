@@ -52,10 +52,26 @@ def finetune_command(
     schedule: Annotated[
         str, typer.Option("--schedule", help="reaction-paths or fixed.")
     ] = "reaction-paths",
-    epochs: Annotated[int | None, typer.Option("--epochs", min=1)] = None,
-    max_updates: Annotated[int | None, typer.Option("--max-updates", min=1)] = None,
-    batch_size: Annotated[int | None, typer.Option("--batch-size", min=1)] = None,
-    learning_rate: Annotated[float | None, typer.Option("--lr")] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            "--epochs", min=1, help="Passes over --train; by default the schedule's number."
+        ),
+    ] = None,
+    max_updates: Annotated[
+        int | None,
+        typer.Option("--max-updates", min=1, help="Stop after so many, whatever the epochs."),
+    ] = None,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            "--batch-size", min=1, help="Structures an update; by default the schedule's number."
+        ),
+    ] = None,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option("--lr", help="Learning rate at the start; by default the schedule's."),
+    ] = None,
     start: Annotated[str, typer.Option("--start", help="pretrained or scratch.")] = "pretrained",
     reference_energies: Annotated[
         str,
@@ -90,8 +106,8 @@ def finetune_command(
         str | None,
         typer.Option("--isolated-atoms", metavar="FILE", help="One labelled atom a frame."),
     ] = None,
-    energy_key: Annotated[str, typer.Option("--energy-key")] = "REF_energy",
-    forces_key: Annotated[str, typer.Option("--forces-key")] = "REF_forces",
+    energy_key: options.EnergyKey = "REF_energy",
+    forces_key: options.ForcesKey = "REF_forces",
     head: options.Head = None,
     trust_model: options.Trust = False,
     seed: options.Seed = 0,

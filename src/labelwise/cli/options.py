@@ -177,6 +177,8 @@ Seed = Annotated[
         rich_help_panel=CHOICE,
     ),
 ]
+EnergyKey = Annotated[str, typer.Option("--energy-key", help="Info key of the energies, eV.")]
+ForcesKey = Annotated[str, typer.Option("--forces-key", help="Array key of the forces, eV/Å.")]
 OnDevice = Annotated[
     str,
     typer.Option(
