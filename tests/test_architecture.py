@@ -54,6 +54,7 @@ ROOMS = [
     "testing",
     "diagnosis",
     "cli",
+    "__main__",
 ]
 MODULES = sorted(
     path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or path.stem != "__init__"

@@ -31,7 +31,7 @@ WRONG = {
     },
     "plan {xyz} --model demo -n 1": {**_CHOICE, **_MODEL, "--rule": "lmcd"},
     "summarise --pool {xyz} -n 1 --model demo": {**_CHOICE, **_MODEL, "--rule": "herdding"},
-    "split --pool {xyz} --out-dir {new} --model demo": {**_CHOICE, **_MODEL, "--rule": "herdding"},
+    "split --pool {xyz} --out {new} --model demo": {**_CHOICE, **_MODEL, "--rule": "herdding"},
     "check-data --pool {xyz} --model demo": {**_CHOICE, **_MODEL},
     "finetune --train {xyz} --model demo": {
         **_MODEL,

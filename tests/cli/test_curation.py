@@ -86,7 +86,7 @@ def test_summarise_tells_what_is_wrong(run, folder: Path, capsys) -> None:
 @pytest.mark.parametrize("by", ["random", "family", "kernel", "cover"])
 def test_split_is_a_partition_with_everything_kept(run, folder: Path, by: str) -> None:
     words = ["--valid", "0.2", "--test", "0.2", "-r", "activation", "--by", by, "-q"]
-    assert run("split", *words, "--out-dir", "out") == 0
+    assert run("split", *words, "--out", "out") == 0
     pool = read_structures("pool.extxyz")
     found = indices(folder / "out")
     assert sorted(i for part in found.values() for i in part) == list(range(31))
@@ -115,7 +115,7 @@ def test_split_is_a_partition_with_everything_kept(run, folder: Path, by: str) -
 
 
 def test_split_is_the_same_for_a_seed_and_ours_to_replace(run, folder: Path) -> None:
-    words = ["--test", "0.2", "--out-dir", "out", "-q"]
+    words = ["--test", "0.2", "--out", "out", "-q"]
     assert run("split", *words, model=False) == 0
     first = {path.name: path.read_bytes() for path in (folder / "out").iterdir()}
     assert run("split", *words, model=False) == 0
@@ -135,10 +135,10 @@ def test_split_tells_what_is_wrong(run, folder: Path, capsys) -> None:
         (["--by", "family", "--distance", "0.1"], "--distance is for --by kernel"),
         (["--valid", "0.5", "--test", "0.5"], "allowed are fractions"),
         (["--valid", "0.01"], "would be empty"),
-        (["--out-dir", "pool.extxyz"], "is a file"),
+        (["--out", "pool.extxyz"], "is a file"),
     ]
     for words, message in cases:
-        where = [] if "--out-dir" in words else ["--out-dir", "out"]
+        where = [] if "--out" in words else ["--out", "out"]
         assert run("split", *words, *where, model=False) == 1
         assert message in capsys.readouterr().err.replace("\n", " ")
         assert not (folder / "out").exists()
@@ -146,7 +146,7 @@ def test_split_tells_what_is_wrong(run, folder: Path, capsys) -> None:
 
 def test_split_does_not_replace_its_input(run, folder: Path, capsys) -> None:
     (folder / "pool.extxyz").rename(folder / "train.extxyz")
-    assert main(["split", "--pool", "train.extxyz", "--out-dir", ".", "--force"]) == 1
+    assert main(["split", "--pool", "train.extxyz", "--out", ".", "--force"]) == 1
     assert "one of the inputs" in capsys.readouterr().err
 
 
@@ -201,7 +201,7 @@ def test_check_data_does_not_count_labels_that_it_did_not_find(run, capsys) -> N
 
 @pytest.mark.parametrize("command", ["summarise", "split", "check-data"])
 def test_broken_input_is_told_and_nothing_is_written(command: str, folder: Path, capsys) -> None:
-    words = {"summarise": ["-n", "2", "-r", "random"], "split": ["--out-dir", "out"]}
+    words = {"summarise": ["-n", "2", "-r", "random"], "split": ["--out", "out"]}
     assert main([command, "--pool", "missing.extxyz", *words.get(command, [])]) == 1
     assert "missing.extxyz" in capsys.readouterr().err
     text = (folder / "pool.extxyz").read_text().splitlines()

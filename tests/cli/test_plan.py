@@ -23,7 +23,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def run(folder: Path, capsys: pytest.CaptureFixture[str]):
     def call(*words: str) -> tuple[int, str, str]:
         capsys.readouterr()
-        code = main(["plan", "demo/pool.extxyz", "--seconds", "0.2", *words])
+        code = main(["plan", "--pool", "demo/pool.extxyz", "--seconds", "0.2", *words])
         shown = capsys.readouterr()
         return code, shown.out, shown.err
 
@@ -111,6 +111,10 @@ def test_pool_and_option_are_one(run) -> None:
     code, out, _ = run(*words, "--json")
     assert code == 0
     assert json.loads(out)["pool_structures"] == 2467 + 50 + 455
+
+
+def test_a_pool_is_taken_without_its_option(folder: Path) -> None:
+    assert main(["plan", "demo/train.extxyz", "-r", "random", "-n", "5", "--seconds", "0.1"]) == 0
 
 
 def test_a_pool_is_asked_for(capsys) -> None:

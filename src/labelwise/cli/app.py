@@ -13,6 +13,7 @@ import typer
 
 from labelwise import __version__
 from labelwise.cli import console
+from labelwise.cli.help import Application
 from labelwise.errors import (
     LabelwiseError,
     LabelwiseWarning,
@@ -29,13 +30,14 @@ EXIT_INTERRUPTED = 130
 #: Options whose value may be left out, and what that means.
 _OPTIONAL_VALUED = {"--ray": "local", "--report": ""}
 _NOT_ONE_OF = re.compile(r"'(?P<given>[^']*)' is not one of (?P<allowed>.*)")
+#: Names that options had, and those that they have.
+_RENAMED = {"--out-dir": "--out"}
 #: Options that take every value up to the next option, as shells expand globs.
 _MANY_VALUED = ("--pool", "--train", "--valid", "--test", "--data")
 
-app = typer.Typer(
+app = Application(
     name="labelwise",
     help="Choose which atomic structures are worth a quantum-chemistry label.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
@@ -50,12 +52,14 @@ def run(arguments: Sequence[str] | None = None) -> int:
         arguments: What follows the program's name; None takes ``sys.argv``.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
+    if given[:1] == ["help"]:
+        given = [*given[1:], "--help"]
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
             warnings.simplefilter("always", LabelwiseWarning)
             words = spread_many_valued(fill_in_values(given))
-            result = app(words, standalone_mode=False)
+            result = app(words, prog_name="labelwise", standalone_mode=False)
     except ScreeningError as error:
         console.fail(str(error))
         return EXIT_SCREENED
@@ -105,12 +109,15 @@ def spread_many_valued(arguments: Sequence[str]) -> list[str]:
 def fill_in_values(arguments: Sequence[str]) -> list[str]:
     """Rewrite ``--ray`` without an address as ``--ray local``, and ``--report`` likewise.
 
+    Options by a name that they once had get the one that they have.
+
     Args:
         arguments: The command line's words.
     """
     filled: list[str] = []
     for place, word in enumerate(arguments):
-        filled.append(word)
+        option, equals, value = word.partition("=")
+        filled.append(_RENAMED.get(option, option) + equals + value)
         is_last = place + 1 == len(arguments)
         if word in _OPTIONAL_VALUED and (is_last or arguments[place + 1].startswith("-")):
             filled.append(_OPTIONAL_VALUED[word])

@@ -23,6 +23,7 @@ from labelwise.campaign.template import write_template
 from labelwise.campaign.undetermined import is_undetermined
 from labelwise.cli import console, options
 from labelwise.cli.app import app
+from labelwise.cli.help import Application
 from labelwise.cli.signals import terminated_as_interrupted
 from labelwise.errors import ArgumentError, MissingDependencyError, WriteError
 from labelwise.labelling import LabellingError, LabelsPending
@@ -32,9 +33,8 @@ from labelwise.summary import to_json
 #: The campaign waits for labels that are made elsewhere.
 EXIT_WAITING = 4
 
-campaign = typer.Typer(
+campaign = Application(
     help="Select, label, fine-tune, measure, repeat; go on after any interruption.",
-    no_args_is_help=True,
 )
 app.add_typer(campaign, name="campaign")
 

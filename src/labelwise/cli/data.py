@@ -12,6 +12,7 @@ from rich.table import Table
 
 from labelwise.cli import console, options
 from labelwise.cli.app import app
+from labelwise.cli.help import Application
 from labelwise.cli.signals import terminated_as_interrupted
 from labelwise.datasets.building import build_pools
 from labelwise.datasets.builds import BUILDS
@@ -25,9 +26,8 @@ from labelwise.summary import to_json
 
 _MOST_LISTED = 20
 
-data = typer.Typer(
+data = Application(
     help="Published data sets: list formats, inspect files, build pools, convert; make an example.",
-    no_args_is_help=True,
 )
 app.add_typer(data, name="data")
 

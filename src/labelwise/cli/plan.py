@@ -28,11 +28,15 @@ _BUSY = 1.5
 def plan(
     files: Annotated[
         list[str] | None,
-        typer.Argument(metavar="POOL", help="Unlabelled structures, as --pool."),
+        typer.Argument(metavar="POOL", hidden=True, help="Unlabelled structures, as --pool."),
     ] = None,
     pool: Annotated[
         list[str] | None,
-        typer.Option("--pool", metavar="FILE...", help="Unlabelled structures, as for 'select'."),
+        typer.Option(
+            "--pool",
+            metavar="FILE...",
+            help="Unlabelled structures, as for 'select'; also without '--pool' before them.",
+        ),
     ] = None,
     train: options.Train = None,
     n_select: Annotated[
@@ -229,7 +233,7 @@ def _load(
 def _pool_files(files: list[str] | None, pool: list[str] | None) -> list[str]:
     given = [*(files if files is not None else []), *(pool if pool is not None else [])]
     if not given:
-        raise ArgumentError("no pool was given: name its files, as 'labelwise plan pool.extxyz'")
+        raise ArgumentError("no pool was given: name its files, as 'labelwise plan --pool FILE'")
     return given
 
 

@@ -51,11 +51,9 @@ _QUANTILES = ("least", "5 %", "median", "95 %", "largest")
 @app.command()
 def split(
     pool: options.Pool,
-    out_dir: Annotated[
+    out: Annotated[
         Path,
-        typer.Option(
-            "--out-dir", "-o", help="Folder for train, valid and test.extxyz and split.json."
-        ),
+        typer.Option("--out", "-o", help="Folder for train, valid and test.extxyz and split.json."),
     ],
     valid: Annotated[
         float, typer.Option("--valid", help="Fraction for validation; 0 for none.")
@@ -140,7 +138,7 @@ def split(
     check_rule(rule)
     if distance is not None and by != KERNEL:
         raise ArgumentError(f"--distance is for --by kernel, not for --by {by}")
-    _check_folder(out_dir, pool, force=force)
+    _check_folder(out, pool, force=force)
     talkative = not (quiet or as_json)
     data, kernel, potential = data_sets.load(
         pool, choice, head=head, trust_model=trust_model, device=device, dtype=dtype,
@@ -183,11 +181,11 @@ def split(
             name: data.indices[made.members(part)].tolist() for part, name in enumerate(PARTS)
         },
     }
-    manifest = write_split(out_dir, _parts(data, made), record, force=force)
+    manifest = write_split(out, _parts(data, made), record, force=force)
     if as_json:
         typer.echo(to_json(manifest), nl=False)
     elif talkative:
-        _show(manifest, data, leaks, out_dir)
+        _show(manifest, data, leaks, out)
 
 
 def _make(
@@ -230,11 +228,11 @@ def _measure_coverage(made: Split, kernel: Kernel, seed: int) -> dict[str, Any]:
 def _check_folder(folder: Path, pool: list[str], *, force: bool) -> None:
     """Refuse what cannot or must not be written, before anything is computed."""
     if folder.exists() and not folder.is_dir():
-        raise WriteError(f"--out-dir {folder} is a file; give a folder")
+        raise WriteError(f"--out {folder} is a file; give a folder")
     sources = {part.path.resolve() for part in expand_specs(pool)}
     for name in (*(f"{part}.extxyz" for part in PARTS), MANIFEST):
         if (folder / name).resolve() in sources:
-            raise WriteError(f"{folder / name} is one of the inputs; choose another --out-dir")
+            raise WriteError(f"{folder / name} is one of the inputs; choose another --out")
     if not force:
         check_free(folder)
 

@@ -94,12 +94,12 @@ def check_free(folder: Path) -> None:
         if path.exists() and hash_file(path) != known.get(path.name):
             raise WriteError(
                 f"{path} exists and is not what 'labelwise split' wrote there; "
-                "choose another --out-dir, or replace it with --force"
+                "choose another --out, or replace it with --force"
             )
     if (folder / MANIFEST).exists() and not known:
         raise WriteError(
             f"{folder / MANIFEST} exists and is not the manifest of a split; "
-            "choose another --out-dir, or replace it with --force"
+            "choose another --out, or replace it with --force"
         )
 
 
