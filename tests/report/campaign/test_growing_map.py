@@ -69,3 +69,14 @@ def test_rows_of_tables_point_at_the_map(document: Document, saved: SavedCampaig
             shown = f"{found.files[found.file[point]]}@{found.frame[point]}"
             assert shown in row
     assert len(panel(document, "failures").rows) == len(saved.state.failures)
+
+
+def test_pages_number_choices_as_the_files_do(document: Document, saved: SavedCampaign) -> None:
+    """The first choice has rank 0 in batch.extxyz, in the table and at its point of the map."""
+    rows = panel(document, "choices-1").rows
+    ranks = [each.rank for each in saved.candidates if each.n_round == 1]
+    assert [row[0] for row in rows] == ranks == list(range(len(rows)))
+    table, found = panel(document, "choices-1"), panel(document, "campaign-map")
+    notes = {note.point: dict(note.lines) for note in found.notes}
+    for row, point in zip(table.rows, table.points, strict=True):
+        assert notes[point]["chosen"].startswith(f"round 1, rank {row[0]}, ")

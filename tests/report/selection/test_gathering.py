@@ -144,7 +144,7 @@ def test_a_page_says_what_was_chosen_and_why(select: Select, demo: Potential) ->
     ]  # fmt: skip
     pool_map = map_of(document)
     table = table_of(document, "picks")
-    assert table["pick"] == [1, 2, 3, 4, 5]
+    assert table["rank"] == [0, 1, 2, 3, 4]
     assert set(table["family"]) <= {"H2O", "CH4", "CH3OH", "HCN", "C2H4"}
     linked = panels(document)["picks"]
     assert isinstance(linked, Table)
@@ -152,6 +152,7 @@ def test_a_page_says_what_was_chosen_and_why(select: Select, demo: Potential) ->
     assert [note.point for note in pool_map.notes] == list(linked.points)
     for rank, note in enumerate(pool_map.notes):
         said = dict(note.lines)
+        assert said["chosen"] == f"rank {rank} of 0 to 4"
         assert said["why"].startswith("It was the farthest member of the heaviest cluster: ")
         assert f"{table['its structures'][rank]} structures around" in said["why"]
         assert str(table["taken from the cluster around"][rank]) in said["why"]
@@ -263,7 +264,7 @@ def test_random_picks_are_mapped_where_a_model_is_known(select: Select, demo: Po
     document = gather_selection(summary, PLAIN)
     assert "There is no map" in document.sections[0].text[0]
     assert document.sections[0].panels == ()
-    assert table_of(document, "picks")["pick"] == [1, 2, 3, 4, 5]
+    assert table_of(document, "picks")["rank"] == [0, 1, 2, 3, 4]
     mapped = gather_selection(summary, ReportOptions(model="demo"))
     assert len(role(map_of(mapped), Role.CHOSEN)) == 5
     with_soap = gather_selection(

@@ -64,7 +64,7 @@ def _choice_table(
     rows = []
     for each in shown:
         energy, forces = errors.get(n_round, {}).get(each.key, (math.nan, math.nan))
-        row: list[Cell] = [each.rank + 1, each.role, name_of(each.source), _formula(saved, each)]
+        row: list[Cell] = [each.rank, each.role, name_of(each.source), _formula(saved, each)]
         row += [each.score] if has_score else []
         row += [_known(abs(energy)), _known(forces), _FATES[each.fate]]
         rows.append(tuple(row))
@@ -104,7 +104,7 @@ def _known(value: float) -> float | None:
 
 
 def _write_caption(saved: SavedCampaign, n_round: int, n: int) -> str:
-    words = []
+    words = ["Rank 0 was chosen first."]
     if n_round > 0:
         words.append(f"Errors are those of the model of round {n_round - 1}.")
         if saved.config.selection.rule != "random":

@@ -212,7 +212,7 @@ def _make_notes(
     """Say of each chosen point when and why it was chosen, and what came of it."""
     notes = []
     for point, each in sorted(fates.candidates.items()):
-        lines = [("chosen", f"round {each.n_round}, rank {each.rank + 1}, for {_role(each.role)}")]
+        lines = [("chosen", f"round {each.n_round}, rank {each.rank}, for {_role(each.role)}")]
         if each.role == "train" and saved.config.selection.rule != "random" and each.n_round:
             lines.append((name_score(saved), f"{each.score:.4g}"))
         if each.fate == "failed":

@@ -70,7 +70,7 @@ class Picked:
         if number < len(self.train):
             return self.names.of(self.train, number)
         rank = number - len(self.train)
-        return f"{self.name(rank)} (pick {rank + 1})"
+        return f"{self.name(rank)} (rank {rank})"
 
     def group(self, rank: int) -> str | None:
         """Return the value of the key by which structures were counted."""

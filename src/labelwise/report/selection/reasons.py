@@ -68,7 +68,7 @@ def _list_columns(picked: Picked) -> list[tuple[TableColumn, list[Cell]]]:
     ranks = range(len(picked.rows))
     picks = picked.record.picks
     columns: list[tuple[TableColumn, list[Cell]]] = [
-        (TableColumn("pick"), [rank + 1 for rank in ranks]),
+        (TableColumn("rank"), list(ranks)),
         (TableColumn("structure"), [picked.name(rank) for rank in ranks]),
         (TableColumn("composition"), [atoms.get_chemical_formula() for atoms in picked.chosen]),
     ]
@@ -124,7 +124,7 @@ def _cluster_columns(picked: Picked) -> list[tuple[TableColumn, list[Cell]]]:
 
 
 def _describe_table(picked: Picked) -> str:
-    text = "In order of choice."
+    text = "In order of choice; rank 0 was chosen first, as labelwise_rank says in the batch."
     if picked.shown is not None:
         text += " A row opens its structure beside the nearest labelled one."
     if picked.measures is not None:
@@ -143,7 +143,8 @@ def _describe_table(picked: Picked) -> str:
 
 def _tell(picked: Picked, rank: int) -> list[tuple[str, str]]:
     """Return what there is to say of a pick: label and text of each line."""
-    lines = [("chosen", f"as number {rank + 1} of {len(picked.rows)}"), ("why", _why(picked, rank))]
+    last = len(picked.rows) - 1
+    lines = [("chosen", f"rank {rank} of 0 to {last}"), ("why", _why(picked, rank))]
     measures, row = picked.measures, int(picked.rows[rank])
     if measures is not None:
         if len(picked.train):
