@@ -119,7 +119,5 @@ def test_labels_where_ase_keeps_them_are_found_and_said(
     write_structures("train.extxyz", rattled_molecules[:12])
     assert run("--max-updates", "2") == 0
     said = " ".join(capsys.readouterr().err.split())
-    assert (
-        "no training structure has REF_energy or REF_forces: labels are taken" in said
-    )
+    assert "no training structure has REF_energy or REF_forces: labels are taken" in said
     assert run("--max-updates", "2", "--energy-key", "dft", "--out", "b.model") == 1

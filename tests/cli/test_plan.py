@@ -9,7 +9,7 @@ from ase.build import bulk
 from ase.io import write
 
 from labelwise.cli import main
-from labelwise.cli.plan import format_seconds
+from labelwise.cli.tables import format_seconds
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from rich.table import Table
 from labelwise.cli import console, options
 from labelwise.cli.app import app
 from labelwise.cli.data_sets import read_usable
+from labelwise.cli.tables import show_table
 from labelwise.diagnostics.calibration import calibrate as run_calibration
 from labelwise.diagnostics.calibration_pictures import draw_prefixes, draw_reliability
 from labelwise.diagnostics.calibration_report import (
@@ -266,7 +267,7 @@ def _show(calibration: Calibration, out: Path) -> None:
         table.add_column(name, justify="right" if place else "left", no_wrap=True)
     for kernel in calibration.kernels:
         table.add_row(*format_line(kernel, short=short))
-    console.output.print(table)
+    show_table(table)
     for line in describe(calibration, short=short):
         console.output.print(line, markup=False)
     for line in list_warnings(calibration):

@@ -25,6 +25,7 @@ from labelwise.cli import console, options
 from labelwise.cli.app import app
 from labelwise.cli.help import Application
 from labelwise.cli.signals import terminated_as_interrupted
+from labelwise.cli.tables import format_figure, format_seconds, show_table
 from labelwise.errors import ArgumentError, MissingDependencyError, WriteError
 from labelwise.labelling import LabellingError, LabelsPending
 from labelwise.report.campaign.pages import CampaignPages
@@ -183,7 +184,7 @@ def _show(found: Status) -> None:
         table.add_column(name, justify="right", no_wrap=True)
     for record in found.rounds:
         table.add_row(*_row(record, _shown(found).energy_error))
-    console.output.print(table)
+    show_table(table)
     for line in _lines(found):
         console.output.print(line, markup=False, soft_wrap=True)
 
@@ -197,14 +198,16 @@ def _row(record: dict[str, Any], energy_error: str) -> list[str]:
     on = "test" if "test" in record["errors"] else "valid"
     errors = record["errors"].get(on)
     names = (energy_error, "forces_mae", "forces_rmse")
-    measured = ["-"] * len(names) if errors is None else [f"{errors[name]:.1f}" for name in names]
+    measured = (
+        ["-"] * len(names) if errors is None else [format_figure(errors[name]) for name in names]
+    )
     measured[0] += "*" if is_undetermined(record) else ""
     stages = record["stages"]
     seconds = sum(stage["seconds"] for stage in stages.values())
     peak = max((stage["peak_mib"] for stage in stages.values()), default=0)
     counts = [str(record["round"]), str(record["n_train"]), str(record["n_failed"])]
     where = "-" if errors is None else on
-    return [*counts, *measured, where, f"{seconds:.0f} s", f"{peak:.0f} MiB"]
+    return [*counts, *measured, where, format_seconds(seconds), f"{peak:.0f} MiB"]
 
 
 def _stage_totals(rounds: Sequence[dict[str, Any]]) -> str:

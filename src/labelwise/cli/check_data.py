@@ -15,6 +15,7 @@ from rich.table import Table
 
 from labelwise.cli import console, data_sets, options
 from labelwise.cli.app import app
+from labelwise.cli.tables import show_table
 from labelwise.curation.checking import (
     DEFAULT_NEAR,
     DEFAULT_THRESHOLD,
@@ -209,9 +210,9 @@ def _show(data: DataSet, report: DataReport, record: dict[str, Any], out: Path |
         n_found = str(len(report.of_kind(kind)))
         is_open = _is_open(kind, report, has_model=record["model"] is not None)
         counts.add_row(_plural(kind), "not looked for" if is_open else n_found)
-    console.output.print(counts)
+    show_table(counts)
     if report.equal_sets or report.findings:
-        console.output.print(_worst(data, report))
+        show_table(_worst(data, report))
     lines = [
         f"{data.n_read} structures, {report.n_labelled} of them labelled",
         data_sets.say_set_aside(data),

@@ -14,6 +14,7 @@ from labelwise.cli import console, options
 from labelwise.cli.app import app
 from labelwise.cli.help import Application
 from labelwise.cli.signals import terminated_as_interrupted
+from labelwise.cli.tables import show_table
 from labelwise.datasets.building import build_pools
 from labelwise.datasets.builds import BUILDS
 from labelwise.datasets.exporting import export_data, list_writable
@@ -296,4 +297,4 @@ def _show(found: Inspection) -> None:
     units = {"energy": "eV", "energy_per_atom": "eV", "forces_rms": "eV/Å", "forces_max": "eV/Å"}
     for name, (low, high) in found.numbers.items():
         table.add_row(name.replace("_", " "), f"{low:.6g}", f"{high:.6g}", units[name])
-    console.output.print(table)
+    show_table(table)

@@ -22,6 +22,7 @@ from labelwise.campaign.state import (
 from labelwise.cli import console, options
 from labelwise.cli.app import app
 from labelwise.cli.data_sets import read_usable
+from labelwise.cli.tables import show_table
 from labelwise.diagnostics.geometry_pictures import draw_distances, draw_frames, draw_matrices
 from labelwise.diagnostics.geometry_report import (
     DATA,
@@ -331,12 +332,10 @@ def _show(study: GeometryStudy, words: Sequence[str], out: Path) -> None:
         table.add_column(
             name,
             justify="right" if place else "left",
-            no_wrap=True,
-            overflow="ellipsis",
-            max_width=None if place else 18,
+            no_wrap=place > 0,
         )
     for row in list_rows(study):
         table.add_row(*row)
-    console.output.print(table)
+    show_table(table)
     for line in (*words, f"tables and pictures: {out}"):
         console.output.print(line, markup=False, soft_wrap=True)

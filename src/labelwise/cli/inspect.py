@@ -15,6 +15,7 @@ from rich.table import Table
 from labelwise import diagnosis
 from labelwise.cli import console, options
 from labelwise.cli.app import EXIT_ERROR, app
+from labelwise.cli.tables import show_table
 from labelwise.demo_data import demo_file_content, write_demo_files
 from labelwise.potentials import list_models
 from labelwise.summary import to_json
@@ -32,7 +33,7 @@ def models(as_json: options.AsJson = False) -> None:
         table.add_column(column)
     for model in known:
         table.add_row(model.name, model.family, model.source, model.note)
-    console.output.print(table)
+    show_table(table)
     console.say("Any mace-torch .model file can be given by its path.")
 
 

@@ -13,6 +13,7 @@ from rich.table import Table
 from labelwise.acquisition import AcquisitionSettings
 from labelwise.cli import console, options
 from labelwise.cli.app import app
+from labelwise.cli.tables import format_seconds, show_table
 from labelwise.errors import ArgumentError
 from labelwise.memory import format_bytes, parse_bytes
 from labelwise.planning import LargestStructure, Plan, RunSettings, make_plan
@@ -247,7 +248,7 @@ def _show(found: Plan, currency: str) -> None:
             table.add_section()
         times = (stage.seconds, stage.low_s, stage.high_s)
         table.add_row(stage.name, *(format_seconds(seconds) for seconds in times))
-    console.output.print(table)
+    show_table(table)
     for line in [*_describe_run(found, currency), *_describe_largest(found), *_remarks(found)]:
         console.output.print(line, markup=False, soft_wrap=True)
 
@@ -320,13 +321,3 @@ def _remarks(found: Plan) -> list[str]:
     if not estimate.fits:
         lines.append("this does not fit: see memory and disk above")
     return lines
-
-
-def format_seconds(seconds: float) -> str:
-    """Return a time with two or three figures that matter: ``0.4 s``, ``12 min``, ``3.5 h``."""
-    if seconds < 120.0:
-        return f"{seconds:.1f} s" if seconds < 10.0 else f"{seconds:.0f} s"
-    minutes = seconds / 60.0
-    if minutes < 120.0:
-        return f"{minutes:.1f} min" if minutes < 10.0 else f"{minutes:.0f} min"
-    return f"{minutes / 60.0:,.1f} h"

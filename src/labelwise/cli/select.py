@@ -23,6 +23,7 @@ from labelwise.cli.scale import (
     open_engine,
     read_store_settings,
 )
+from labelwise.cli.tables import show_table
 from labelwise.errors import ArgumentError, ReadError, WriteError
 from labelwise.feature_memo import FeatureMemo
 from labelwise.force_uncertainty import FORCE_STD_KEY, predict_force_uncertainty
@@ -403,9 +404,9 @@ def _show(
     for pick in acquisition.picks[:_N_SHOWN]:
         nearest = "-" if pick.nearest_train is None else _short(pick.nearest_train)
         table.add_row(str(pick.rank), _short(pick.source), f"{pick.score:.4g}", nearest)
-    console.output.print(table)
+    show_table(table)
     if acquisition.groups:
-        console.output.print(_group_table(acquisition, record["settings"]["group_by"]))
+        show_table(_group_table(acquisition, record["settings"]["group_by"]))
     counts = record["counts"]
     n_left = counts["selected"] - min(_N_SHOWN, counts["selected"])
     more = f" ({n_left} more in the file)" if n_left else ""

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from labelwise.cli import console, data_sets, options
 from labelwise.cli.app import app
+from labelwise.cli.tables import show_table
 from labelwise.curation.data_set import DataSet
 from labelwise.curation.leakage import Leakage, measure_leakage
 from labelwise.curation.neighbours import renumber, single_linkage
@@ -268,8 +269,8 @@ def _show(manifest: dict[str, Any], data: DataSet, leaks: tuple[Leakage, ...], o
     for name in PARTS:
         if found["wanted"][name] or found["sizes"][name]:
             table.add_row(name, str(found["sizes"][name]), str(found["wanted"][name]))
-    console.output.print(table)
-    console.output.print(_leak_table(leaks))
+    show_table(table)
+    show_table(_leak_table(leaks))
     lines = [
         f"{found['units']} units that stay together, the largest of {found['largest_unit']}",
         None

@@ -13,6 +13,7 @@ from rich.table import Table
 from labelwise.cli import console, options
 from labelwise.cli.app import app
 from labelwise.cli.data_sets import read_usable
+from labelwise.cli.tables import show_table
 from labelwise.errors import ArgumentError, MissingDependencyError
 from labelwise.experiments import WeightStudy, WeightStudySettings, study_weights
 from labelwise.experiments.weight_report import (
@@ -253,7 +254,7 @@ def _show(study: WeightStudy, out: Path) -> None:
         former = (line.parameters, line.kernel)
         # Without these spaces the columns fit into 80 characters.
         table.add_row(*(cell.replace(" ± ", "±") for cell in format_line(line, study)))
-    console.output.print(table)
+    show_table(table)
     lines = describe(study)
     if study.resumed:
         lines.append(f"finished by an earlier run: {', '.join(study.resumed)}")

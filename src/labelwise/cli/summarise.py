@@ -18,6 +18,7 @@ from rich.table import Table
 from labelwise.acquisition.results import POOL_INDEX_KEY, RANK_KEY, SCORE_KEY, SOURCE_KEY
 from labelwise.cli import console, data_sets, options
 from labelwise.cli.app import app
+from labelwise.cli.tables import show_table
 from labelwise.curation.data_set import DataSet
 from labelwise.curation.summarising import (
     HERDING,
@@ -245,7 +246,7 @@ def _show(data: DataSet, record: dict[str, Any], out: Path, summary: Path) -> No
         mean = None if record["random"] is None else record["random"][name]["mean"]
         ratio = f"{value / mean:.2f}" if mean else "-"
         table.add_row(words, f"{value:.4g}", "-" if mean is None else f"{mean:.4g}", ratio)
-    console.output.print(table)
+    show_table(table)
     if record["groups"]:
         counts = Table(box=box.SIMPLE_HEAD)
         counts.add_column(escape(record["settings"]["group_by"]))
@@ -257,7 +258,7 @@ def _show(data: DataSet, record: dict[str, Any], out: Path, summary: Path) -> No
             counts.add_row(
                 escape(name) or "(none)", str(count["chosen"]), str(count["set"]), *parts
             )
-        console.output.print(counts)
+        show_table(counts)
     lines = [
         f"{len(record['picks'])} of {len(data)} structures, by {record['settings']['rule']}",
         data_sets.say_set_aside(data),
