@@ -45,6 +45,7 @@ def test_help_has_plain_words_and_an_example(
     assert run([*name.split(), "--help"]) == 0
     shown = capsys.readouterr().out
     assert not re.search(r"<\w+( range)?>|<list|<\w+\|", shown), shown
+    assert "…" not in shown, "a name or a default is cut"
     lines = [line.strip() for line in shown.splitlines()]
     for flag in ("--help", "--quiet", "--json", "--force", "--version", "--compile"):
         for line in lines:

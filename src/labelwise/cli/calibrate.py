@@ -82,6 +82,7 @@ def calibrate(
         typer.Option(
             "--kernels",
             help="Representations to compare, with commas between.",
+            show_default=", ".join(PAPER_KERNELS),
             rich_help_panel=options.CHOICE,
         ),
     ] = ",".join(PAPER_KERNELS),

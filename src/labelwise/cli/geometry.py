@@ -105,6 +105,7 @@ def geometry(
         typer.Option(
             "--kernels",
             help="Representations, with commas between.",
+            show_default=DEFAULT_KERNELS.replace(",", ", "),
             rich_help_panel=options.CHOICE,
         ),
     ] = DEFAULT_KERNELS,

@@ -119,7 +119,10 @@ Representation = Annotated[
 ParameterBlock = Annotated[
     Parameters,
     typer.Option(
-        "--parameters", help="Parameters behind the tangent kernels.", rich_help_panel=CHOICE
+        "--parameters",
+        metavar="BLOCK",
+        help="Parameters behind the tangent kernels: embedding, readout, products or all.",
+        rich_help_panel=CHOICE,
     ),
 ]
 SketchDim = Annotated[
