@@ -37,7 +37,7 @@ def test_a_page_that_cannot_be_written_fails_nothing(files: Path, tmp_path: Path
     shown = capsys.readouterr()
     assert shown.err.count("no page of the campaign") == 1
     assert "page:" not in shown.err
-    assert "next: round 2" in shown.out
+    assert "finished: 1 rounds are done" in shown.out
 
 
 def test_a_campaign_that_waits_or_fails_has_a_page(tmp_path: Path, capsys) -> None:

@@ -31,8 +31,9 @@ def fill(path: Path) -> Path:
         Listing(
             np.concatenate([key_of(numbers), np.zeros((1, 16), np.uint8)]),
             np.concatenate([columns.species, np.zeros((1, 16), np.uint8)]),
-            np.full(11, 3),
+            np.full(11, 100),  # large enough to be known by projections alone
             np.zeros((11, 8)),
+            np.zeros(0),
             frames,
             {10: ("no-atoms", "the frame is empty")},
         ),

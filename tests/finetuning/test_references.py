@@ -98,7 +98,7 @@ def choose(
     train, none = prepare(potential, structures, "training"), prepare(potential, [], "validation")
     recipe = Recipe(reference_energies=arguments.pop("reference_energies", "auto"))
     choice = choose_references(potential, train, none, recipe, arguments.get("isolated"))
-    return shifts(potential, choice.energies), " ".join(choice.messages)
+    return shifts(potential, choice.energies), " ".join((*choice.notes, *choice.messages))
 
 
 @pytest.mark.parametrize("n", [3, 10, 40])

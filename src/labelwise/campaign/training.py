@@ -256,5 +256,6 @@ def _describe(fitted: FineTuned, n_train: int, seed: int) -> dict[str, Any]:
         "n_updates": fitted.n_updates,
         "reference_energies": fitted.reference_energies,
         "messages": list(fitted.messages),
+        "notes": list(fitted.notes),
         "history": [{key: record[key] for key in _HISTORY_KEYS} for record in history],
     }

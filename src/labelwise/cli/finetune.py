@@ -233,7 +233,7 @@ def _describe(
         "updates": fitted.n_updates,
         "seconds": round(fitted.seconds, 2),
         "reference_energies_ev": fitted.reference_energies,
-        "messages": list(fitted.messages),
+        "messages": [*fitted.notes, *fitted.messages],
         "history": [_plain(item) for item in fitted.history],
     }
 

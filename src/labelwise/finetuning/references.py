@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from ase.data import chemical_symbols
@@ -43,11 +43,13 @@ class ReferenceChoice:
     Attributes:
         energies: (E,) float64, eV, in the order of the potential's elements, as the model
             will hold them (rounded to its floating-point type).
-        messages: In plain words.
+        messages: What to look at, in plain words.
+        notes: What was found in order, in plain words.
     """
 
     energies: Float64[np.ndarray, " E"]
-    messages: tuple[str, ...]
+    messages: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def choose_references(
@@ -77,21 +79,21 @@ def choose_references(
     if mode in ("auto", "refit", "labelled"):
         sets = [train, valid] if mode == "labelled" and valid.n_structures > 0 else [train]
         evidence = _gather(potential, sets, recipe)
-        energies, messages = _fit_or_keep(
+        choice = _fit_or_keep(
             potential, evidence, valid, recipe, isolated_atoms, is_free=mode != "auto"
         )
     elif mode == "checkpoint":
-        energies, messages = checkpoint, ()
+        choice = ReferenceChoice(checkpoint)
     else:
         known = recipe.given_energies if mode == "given" else isolated_atoms
         name = "given_energies" if mode == "given" else "isolated_atoms"
         present = _list_present(potential, [train])
-        energies = prior_energies(
-            potential.elements, checkpoint, known, required=present, name=name
+        choice = ReferenceChoice(
+            prior_energies(potential.elements, checkpoint, known, required=present, name=name)
         )
-        messages = ()
-    as_held = energies.astype(np.float32) if potential.dtype.itemsize == 4 else energies
-    return ReferenceChoice(as_held.astype(np.float64), messages)
+    if potential.dtype.itemsize > 4:
+        return choice
+    return replace(choice, energies=choice.energies.astype(np.float32).astype(np.float64))
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,7 @@ def _fit_or_keep(
     isolated_atoms: Mapping[int, float] | None,
     *,
     is_free: bool,
-) -> tuple[Float64[np.ndarray, " E"], tuple[str, ...]]:
+) -> ReferenceChoice:
     """Fit reference energies; unless ``is_free``, keep known ones that explain the labels."""
     checkpoint = get_reference_energies(potential)
     known = {_CHECKPOINT: checkpoint}
@@ -170,9 +172,11 @@ def _fit_or_keep(
     )
     if not (is_free or judged[best].is_refuted):
         kept = known[best]
-        messages = _report_kept(fit, evidence, judged, best, kept)
+        notes = _report_kept(fit, evidence, judged, best, kept)
         far_off = explain_far_off(evidence.names, evidence.offset(kept), judged[best].far_off)
-        return kept, (*messages, *far_off)
+        if best != name:  # isolated atoms were given, and are not what the labels rest on
+            return ReferenceChoice(kept, (*notes, *far_off))
+        return ReferenceChoice(kept, far_off, notes)
     shift = _report_shift(fit, potential, evidence, checkpoint, None if is_free else judged)
     messages = (
         *shift,
@@ -180,7 +184,7 @@ def _fit_or_keep(
         *_report_unreached(fit, potential, evidence, valid, recipe, name),
         *explain_far_off(evidence.names, evidence.offset(fit.energies), fit.far_off),
     )
-    return fit.energies, messages
+    return ReferenceChoice(fit.energies, messages)
 
 
 def _count(potential: MacePotential, sets: Sequence[LabelledSet]) -> Int64[np.ndarray, "n E"]:

@@ -41,7 +41,8 @@ class FineTuned:
         best_epoch: Epoch of the returned weights; 0 if no update made them better.
         reference_energies: Atomic reference energies in use, eV by symbol, of the elements in
             the training and validation sets.
-        messages: What the user should know, in plain words.
+        messages: What the user should look at, in plain words.
+        notes: What was found in order, in plain words.
         n_updates: Updates made.
         seconds: Wall time, s.
     """
@@ -51,6 +52,7 @@ class FineTuned:
     best_epoch: int
     reference_energies: dict[str, float]
     messages: tuple[str, ...]
+    notes: tuple[str, ...]
     n_updates: int
     seconds: float
 
@@ -147,6 +149,7 @@ def finetune(
         best_epoch=loop.best_epoch,
         reference_energies=_by_symbol(work, labelled, held_out),
         messages=(*suspicions, *sets.messages, *choice.messages, *loop.messages),
+        notes=choice.notes,
         n_updates=loop.n_updates,
         seconds=time.perf_counter() - begin,
     )
