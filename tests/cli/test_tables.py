@@ -107,6 +107,7 @@ def wide_status() -> Status:
     )
     return Status(
         next="round 12: select",
+        finished="",
         n_labels=123_456,
         failures={},
         n_waiting=0,
@@ -115,6 +116,9 @@ def wide_status() -> Status:
         rounds=rounds,
         energy_errors="total",
         auc={},
+        undetermined="",
+        messages={},
+        damage=(),
         calculation_hours=98_765.4,
         hours=1234.5,
         forecast=None,
