@@ -6,6 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ase.build import molecule
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.constraints import FixAtoms, FixBondLength, FixCartesian
+from ase.db import connect
 
 from labelwise.datasets.base import LabelledStructure
 from labelwise.datasets.exporting import export_data, list_writable
@@ -63,3 +67,32 @@ def test_one_family_is_written_in_order_and_without_a_word(to: str, tmp_path: Pa
     written = list(load_formats()[to].open(target).iter_structures())
     read = list(MaceExtxyz(source).iter_structures())
     assert energies_of(written) == pytest.approx(energies_of(read), abs=1e-6)
+
+
+def test_constraints_that_an_export_cannot_hold_are_told_once(tmp_path: Path) -> None:
+    atoms = molecule("CH3CH2OH")
+    atoms.set_constraint(
+        [FixAtoms([0]), FixBondLength(1, 2), FixCartesian([3], (True, False, False))]
+    )
+    atoms.calc = SinglePointCalculator(atoms, energy=-4000.0, forces=atoms.positions)
+    source, target = tmp_path / "in.db", tmp_path / "out.extxyz"
+    with connect(source) as database:
+        database.write(atoms)
+        database.write(atoms)
+    message = "'FixBondLengths' of 2 structures, constraint 'FixCartesian' of 2 structures$"
+    with pytest.warns(LabelwiseWarning, match=message) as caught:
+        assert export_data([source], target, to="mace-extxyz") == 2
+    assert len(caught) == 1
+    (fixed,) = read_structures(target)[0].constraints
+    assert fixed.index.tolist() == [0]
+
+
+def test_constraints_of_a_file_reach_a_database(tmp_path: Path) -> None:
+    atoms = molecule("H2O")
+    atoms.set_constraint(FixCartesian([1], (True, False, False)))
+    atoms.calc = SinglePointCalculator(atoms, energy=-2080.0, forces=atoms.positions)
+    source, target = tmp_path / "in.extxyz", tmp_path / "out.db"
+    write_structures(source, [atoms])
+    export_data([source], target, to="ase-db")
+    (held,) = read_structures(target)[0].constraints
+    assert (held.index.tolist(), held.mask.tolist()) == ([1], [True, False, False])

@@ -208,9 +208,7 @@ def structure_of_row(row: Row, entry: Entry, where: str) -> LabelledStructure:
         )
     except (TypeError, ValueError) as error:  # NumPy, on what is no array
         raise DataSetError(f"{where}: {error}") from error
-    others = [each for each in row.constraints if not isinstance(each, FixAtoms)]
-    if others:
-        structure.atoms.set_constraint([*structure.atoms.constraints, *others])
+    structure.keep_constraints(row.constraints)
     return structure
 
 

@@ -11,10 +11,10 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from ase.constraints import FixAtoms
+from ase.constraints import FixAtoms, FixCartesian, FixConstraint
 
 from labelwise.errors import DataSetError as DataSetError
-from labelwise.structures.fixed_atoms import free_atoms
+from labelwise.structures.fixed_atoms import free_atoms, list_unwritten
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY, as_real
 from labelwise.timing import ProgressCallback
 
@@ -138,6 +138,24 @@ class LabelledStructure:
             fixed,
             atoms.info,
         )
+
+    def keep_constraints(self, constraints: Iterable[FixConstraint]) -> None:
+        """Add the constraints that arrays do not hold: all but fixed atoms."""
+        others = [each for each in constraints if not isinstance(each, FixAtoms)]
+        if others:
+            self.atoms.set_constraint([*self.atoms.constraints, *others])
+
+    def list_unheld(self) -> list[str]:
+        """Return the kinds of constraints that the arrays do not hold, sorted."""
+        if isinstance(self._content, StructureArrays) or not self._content.constraints:
+            return []
+        free = free_atoms(self._content)
+        partial = [
+            type(each).__name__
+            for each in self._content.constraints
+            if isinstance(each, FixCartesian) and free[each.index].any()
+        ]
+        return sorted({*partial, *list_unwritten(self._content)})
 
     def moved_to(self, entry: Entry) -> LabelledStructure:
         """Return the same structure under another entry."""

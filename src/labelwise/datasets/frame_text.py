@@ -36,12 +36,16 @@ def format_frame(structure: LabelledStructure, left_out: LeftOut | None = None) 
 
     Args:
         structure: The structure; not modified.
-        left_out: Told of info that extended XYZ cannot hold; None raises.
+        left_out: Told of info that extended XYZ cannot hold, for which None raises, and of
+            constraints other than fixed atoms.
 
     Raises:
         WriteError: Such info, and nobody to be told.
     """
     arrays = structure.arrays
+    if left_out is not None:
+        for kind in structure.list_unheld():
+            left_out.note("constraint", kind)
     reals = np.concatenate([arrays.positions, arrays.forces], axis=1)
     species = [chemical_symbols[number] for number in arrays.numbers.tolist()]
     rows = [f"{name} {row}" for name, row in zip(species, _real_rows(reals), strict=True)]

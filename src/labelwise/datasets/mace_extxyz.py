@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
+from ase.constraints import FixCartesian, FixConstraint
 
 from labelwise.datasets.base import (
     DataFile,
@@ -85,7 +86,7 @@ def _as_structure(
         spin=_integer(info.get("spin", info.get("total_spin"))),
     )
     energy, forces = _find_labels(atoms, where)
-    return make_structure(
+    structure = make_structure(
         entry,
         where,
         numbers=atoms.numbers,
@@ -98,6 +99,13 @@ def _as_structure(
         fixed=~free_atoms(atoms),
         info={key: value for key, value in info.items() if key not in ("family", "frame")},
     )
+    structure.keep_constraints(each for each in atoms.constraints if _is_partial(each))
+    return structure
+
+
+def _is_partial(constraint: FixConstraint) -> bool:
+    """Return whether a constraint holds an atom in some directions; ASE has one for each atom."""
+    return isinstance(constraint, FixCartesian) and 0 < sum(constraint.mask.tolist()) < 3
 
 
 def _find_labels(atoms: Atoms, where: str) -> tuple[float, np.ndarray]:

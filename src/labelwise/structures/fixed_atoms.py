@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import warnings
-from collections import Counter
-from collections.abc import Mapping
-
 import numpy as np
 from ase import Atoms
 from ase.constraints import FixAtoms, FixCartesian
 from jaxtyping import Bool
-
-from labelwise.errors import LabelwiseWarning
 
 #: What extended XYZ has a column for, ``move_mask``.
 _WRITTEN = (FixAtoms, FixCartesian)
@@ -40,28 +34,7 @@ def free_atoms(atoms: Atoms) -> Bool[np.ndarray, " n_atoms"]:
     return free
 
 
-def count_unwritten(atoms: Atoms) -> Counter[str]:
-    """Count a structure for each kind of its constraints that extended XYZ cannot hold.
-
-    Args:
-        atoms: The structure; not modified.
-    """
-    lost = (each for each in atoms.constraints if not isinstance(each, _WRITTEN))
-    return Counter({type(each).__name__ for each in lost})
-
-
-def warn_of_unwritten(target: str, counts: Mapping[str, int]) -> None:
-    """Say which constraints were left out of a file; nothing where none were.
-
-    Args:
-        target: The file.
-        counts: Structures that had them, by kind.
-    """
-    if counts:
-        listed = ", ".join(f"{kind} of {n} structures" for kind, n in sorted(counts.items()))
-        warnings.warn(
-            f"{target}: extended XYZ holds no constraints but FixAtoms and FixCartesian; left out: "
-            f"{listed}. Set them again where they are needed",
-            LabelwiseWarning,
-            stacklevel=3,
-        )
+def list_unwritten(atoms: Atoms) -> list[str]:
+    """Return the kinds of a structure's constraints that extended XYZ cannot hold, sorted."""
+    lost = [each for each in atoms.constraints if not isinstance(each, _WRITTEN)]
+    return sorted({type(each).__name__ for each in lost})

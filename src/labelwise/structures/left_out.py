@@ -23,11 +23,11 @@ class LeftOut:
         self._counts: Counter[str] = Counter()
 
     def note(self, kind: str, key: object) -> None:
-        """Note that a structure's key is left out.
+        """Note that something of a structure is left out.
 
         Args:
-            kind: ``info``, ``array`` or ``result``.
-            key: The key.
+            kind: ``info``, ``array``, ``result`` or ``constraint``.
+            key: The key, or the constraint's class.
         """
         self._counts[f"{kind} {key!r}"] += 1
 
@@ -38,7 +38,7 @@ class LeftOut:
             path: The file.
 
         Warns:
-            LabelwiseWarning: Names the keys, and how many structures have each.
+            LabelwiseWarning: Names it, and how many structures have it.
         """
         if not self._counts:
             return
@@ -47,7 +47,7 @@ class LeftOut:
             for name, n in self._counts.most_common(_N_NAMED)
         ]
         n_more = len(self._counts) - len(named)
-        more = f" and {n_more} more keys" if n_more else ""
+        more = f" and {n_more} more" if n_more else ""
         message = (
             f"{os.fspath(path)}: left out what {self._format_name} cannot hold so that it could "
             f"be read again: {', '.join(named)}{more}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import tempfile
-from collections import Counter
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -18,7 +17,7 @@ from ase.stress import voigt_6_to_full_3x3_stress
 
 from labelwise.errors import WriteError
 from labelwise.structures.array_columns import make_columns
-from labelwise.structures.fixed_atoms import count_unwritten, warn_of_unwritten
+from labelwise.structures.fixed_atoms import list_unwritten
 from labelwise.structures.info_text import format_entry
 from labelwise.structures.left_out import LeftOut
 from labelwise.structures.leftovers import lock_temporary, remove_leftovers
@@ -79,10 +78,10 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
 def write_structures(path: str | os.PathLike[str], structures: Iterable[Atoms]) -> None:
     """Write structures as extended XYZ, in one step.
 
-    Info keys, arrays, cell, periodic directions, fixed atoms and stored results are kept, other
-    constraints are left out with a warning;
+    Info keys, arrays, cell, periodic directions, fixed atoms and stored results are kept;
     forces are written as stored, whatever the constraints. ASE prints real arrays with
-    eight decimals. What extended XYZ cannot hold so that ASE reads it again is left out.
+    eight decimals. What extended XYZ cannot hold so that ASE reads it again is left out, as
+    are other constraints.
 
     Args:
         path: Where to write; the suffix is not looked at.
@@ -97,9 +96,7 @@ def write_structures(path: str | os.PathLike[str], structures: Iterable[Atoms]) 
     """
     text = io.StringIO()
     left_out = LeftOut("extended XYZ")
-    unwritten: Counter[str] = Counter()
     for number, atoms in enumerate(structures):
-        unwritten += count_unwritten(atoms)
         try:
             text.write(_format_frame(atoms, left_out))
         except Exception as error:  # ASE raises whatever it stumbles on
@@ -109,12 +106,13 @@ def write_structures(path: str | os.PathLike[str], structures: Iterable[Atoms]) 
             ) from error
     write_text(path, text.getvalue())
     left_out.warn(path)
-    warn_of_unwritten(str(path), unwritten)
 
 
 def _format_frame(atoms: Atoms, left_out: LeftOut) -> str:
     """Return a structure as a frame of extended XYZ."""
     info, arrays = _join_results(atoms, left_out)
+    for kind in list_unwritten(atoms):
+        left_out.note("constraint", kind)
     entries = []
     for key, value in info.items():
         entry = format_entry(key, value)
