@@ -42,6 +42,20 @@ def test_keys_of_a_calculator_and_isolated_atoms(tmp_path: Path) -> None:
     assert np.array_equal(found.atoms.arrays["REF_forces"], np.ones((3, 3)))
 
 
+@pytest.mark.parametrize("kind", ["IsolatedAtom", "isolated_atom", "ISOLATED-ATOM"])
+def test_isolated_atoms_are_known_by_their_kind_alone(tmp_path: Path, kind: str) -> None:
+    frames = [molecule("H"), molecule("H2O"), molecule("H"), molecule("CH4")]
+    frames[0].info["config_type"] = kind
+    frames[1].info["remark"] = "one of the set IsolatedAtoms"
+    for number, atoms in enumerate(frames):
+        forces = np.zeros((len(atoms), 3))
+        atoms.calc = SinglePointCalculator(atoms, energy=-1.0 - number, forces=forces)
+    write(tmp_path / "x.xyz", frames, format="extxyz")
+    data = MaceExtxyz(tmp_path / "x.xyz")
+    assert [each.entry.name for each in data.iter_structures()] == ["x/1", "x/2", "x/3"]
+    assert [each.entry.name for each in data.iter_structures([2])] == ["x/3"]
+
+
 def test_slabs_keep_cell_tags_and_fixed_atoms(tmp_path: Path) -> None:
     slab = fcc111("Cu", (2, 2, 3), vacuum=8.0)
     add_adsorbate(slab, molecule("CO"), 2.0, "ontop")

@@ -50,8 +50,10 @@ def test_an_atom_without_neighbours() -> None:
 def test_energies_are_read_once_an_element() -> None:
     lone = [(atom("H", -13.6), "a@0"), (atom("C", -1030.0), "a@1"), (atom("H", -13.605), "b@0")]
     assert collect_isolated_energies(lone) == {1: -13.6, 6: -1030.0}
-    ion = (atom("H", 0.5, charge=1), "c@0")
-    assert collect_isolated_energies([*lone, ion], known={8: -2040.0})[8] == -2040.0
+    ions = [atom("H", 0.5, charge=1), atom("H", 0.5, total_charge="+1"), atom("H", 0.5)]
+    ions[2].set_initial_charges([1.0])
+    given = [*lone, *((ion, "c@0") for ion in ions)]
+    assert collect_isolated_energies(given, known={8: -2040.0})[8] == -2040.0
     with pytest.raises(LabelError, match=r"b@1: an isolated atom of H has -11 eV, and -13.6 eV in"):
         collect_isolated_energies([*lone, (atom("H", -11.0), "b@1")])
     with pytest.raises(LabelError, match="-2040 eV in the isolated atoms given"):

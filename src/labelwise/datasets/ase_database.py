@@ -33,7 +33,12 @@ from labelwise.datasets.base import (
 from labelwise.datasets.database_keys import keys_to_write
 from labelwise.datasets.units import check_units
 from labelwise.errors import ArgumentError, LabelwiseError, WriteError
-from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY, as_real
+from labelwise.structures.labels import (
+    ASE_KEYS,
+    DEFAULT_ENERGY_KEY,
+    DEFAULT_FORCES_KEY,
+    as_real,
+)
 from labelwise.structures.left_out import LeftOut
 
 _SUFFIXES = (".db", ".json")
@@ -44,7 +49,6 @@ _HAS_LOG = b"\x02\x02"
 #: Size of a page (1 for 65536), changes, pages, and the changes when they were counted.
 _SQLITE_HEAD = struct.Struct(">16xH6xII60xI4x")
 _LABEL_KEYS = (DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY)
-_RESULTS = ("energy", "forces")
 _ENTRY_KEYS = ("name", "family", "frame", "subset", "split", "charge", "spin")
 _NOT_EXTRA = frozenset((*_LABEL_KEYS, *_ENTRY_KEYS))
 
@@ -164,7 +168,7 @@ def find_labels(energy: Any, forces: Any, keys: Mapping[str, Any], where: str) -
     Raises:
         DataSetError: Either is missing, or the energy is no number.
     """
-    names = _LABEL_KEYS if any(key in keys for key in _LABEL_KEYS) else _RESULTS
+    names = _LABEL_KEYS if any(key in keys for key in _LABEL_KEYS) else ASE_KEYS
     if names == _LABEL_KEYS or (energy is None and forces is None):
         energy, forces = (keys.get(key) for key in names)
     missing = [name for name, value in zip(names, (energy, forces), strict=True) if value is None]
@@ -189,7 +193,7 @@ def structure_of_row(row: Row, entry: Entry, where: str) -> LabelledStructure:
             is not there.
     """
     energy, forces = find_labels(row.energy, row.forces, row.keys, where)
-    known = _NOT_EXTRA.union(_RESULTS if row.energy is None and row.forces is None else ())
+    known = _NOT_EXTRA.union(ASE_KEYS if row.energy is None and row.forces is None else ())
     extra = {k: v for k, v in row.keys.items() if v is not None and k not in known}
     try:
         cell, pbc = _take_cell(row.cell, row.pbc)

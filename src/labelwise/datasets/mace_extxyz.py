@@ -26,14 +26,19 @@ from labelwise.errors import LabelError, WriteError
 from labelwise.structures.compression import strip_compression
 from labelwise.structures.extxyz import iter_frame_texts, parse_frame
 from labelwise.structures.fixed_atoms import free_atoms
-from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY, get_labels
+from labelwise.structures.isolated_atoms import is_called_isolated
+from labelwise.structures.labels import (
+    ASE_KEYS,
+    DEFAULT_ENERGY_KEY,
+    DEFAULT_FORCES_KEY,
+    get_labels,
+)
 from labelwise.structures.left_out import LeftOut
 
 _SUFFIXES = (".xyz", ".extxyz")
 #: MACE's own keys, and those that ASE moves into a calculator.
-_KEYS = ((DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY), ("energy", "forces"))
+_KEYS = ((DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY), ASE_KEYS)
 _FAMILY = ("reaction", "family")
-_ISOLATED = "IsolatedAtom"
 
 
 class MaceExtxyz(DataFile):
@@ -62,11 +67,14 @@ class MaceExtxyz(DataFile):
         places = None if wanted is None else set(wanted)
         position = 0
         for frame, text in enumerate(iter_frame_texts(self._path)):
-            if _ISOLATED in text.split("\n", 2)[1]:
-                continue
-            if places is None or position in places:
-                where = f"{self._path}@{frame}"
-                yield _as_structure(parse_frame(text, where), position, frame, where, self._path)
+            where = f"{self._path}@{frame}"
+            is_wanted = places is None or position in places
+            if is_wanted or int(text.split("\n", 1)[0]) == 1:
+                atoms = parse_frame(text, where)
+                if is_called_isolated(atoms):
+                    continue
+                if is_wanted:
+                    yield _as_structure(atoms, position, frame, where, self._path)
             position += 1
 
 

@@ -54,6 +54,11 @@ def get_spin(atoms: Atoms) -> float:
     return _get_agreed(atoms, _SPIN_KEYS if is_plain else _OTHER_SPIN_KEYS, DEFAULT_SPIN)
 
 
+def is_charged(atoms: Atoms) -> bool:
+    """Return whether a structure says that it has another total charge than 0, however it does."""
+    return bool(_find_charges(atoms.info, atoms.arrays))
+
+
 def says_state(atoms: Atoms) -> bool:
     """Return whether a structure says anything about its charge or multiplicity."""
     return not _ALL_KEYS.isdisjoint(atoms.info)

@@ -10,6 +10,7 @@ from ase.data import chemical_symbols
 from ase.geometry import complete_cell
 
 from labelwise.errors import LabelError
+from labelwise.structures.electronic_state import is_charged
 from labelwise.structures.images import find_nearest_distance
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY, get_energy
 from labelwise.structures.reading import Frame
@@ -21,7 +22,6 @@ REACH = 6.0
 SAME_ENERGY = 0.01
 _CONFIG_TYPE = "config_type"
 _NAMES = ("isolatedatom", "isolatedatoms")
-_CHARGES = ("charge", "total_charge")
 
 
 def is_isolated_atom(atoms: Atoms, *, cutoff: float = REACH) -> bool:
@@ -36,7 +36,12 @@ def is_isolated_atom(atoms: Atoms, *, cutoff: float = REACH) -> bool:
     """
     if len(atoms) != 1:
         return False
-    return _is_called_isolated(atoms) or not _has_images(atoms, min(cutoff, REACH))
+    return is_called_isolated(atoms) or not _has_images(atoms, min(cutoff, REACH))
+
+
+def is_called_isolated(atoms: Atoms) -> bool:
+    """Tell whether a structure is one atom that the file calls an isolated atom."""
+    return len(atoms) == 1 and _has_name(atoms)
 
 
 def refuse_isolated_molecule(atoms: Atoms, where: str) -> None:
@@ -49,7 +54,7 @@ def refuse_isolated_molecule(atoms: Atoms, where: str) -> None:
     Raises:
         LabelError: It does.
     """
-    if len(atoms) != 1 and _is_called_isolated(atoms):
+    if len(atoms) != 1 and _has_name(atoms):
         raise LabelError(
             f"{where}: {_CONFIG_TYPE} is {atoms.info[_CONFIG_TYPE]!r}, but there are {len(atoms)} "
             "atoms; allowed is one: correct the key or take the structure out"
@@ -78,7 +83,7 @@ def collect_isolated_energies(
     energies = {} if known is None else dict(known)
     sources = dict.fromkeys(energies, "the isolated atoms given")
     for each, where in atoms:
-        if _is_ion(each):
+        if is_charged(each):
             continue
         number, energy = int(each.numbers[0]), get_energy(each, where, energy_key)
         before = energies.setdefault(number, energy)
@@ -119,14 +124,9 @@ def read_isolated_energies(
     return collect_isolated_energies(atoms, energy_key=energy_key)
 
 
-def _is_called_isolated(atoms: Atoms) -> bool:
+def _has_name(atoms: Atoms) -> bool:
     kind = str(atoms.info.get(_CONFIG_TYPE, ""))
     return "".join(filter(str.isalpha, kind.lower())) in _NAMES
-
-
-def _is_ion(atoms: Atoms) -> bool:
-    charges = [atoms.info[key] for key in _CHARGES if key in atoms.info]
-    return any(isinstance(charge, int | float | np.number) and charge != 0 for charge in charges)
 
 
 def _has_images(atoms: Atoms, reach: float) -> bool:
