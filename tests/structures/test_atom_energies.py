@@ -3,7 +3,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from labelwise.structures.atom_energies import fit_atom_energies, in_row_space, predict_left_out
+from labelwise.structures.atom_energies import (
+    count_elements,
+    fit_atom_energies,
+    in_row_space,
+    predict_left_out,
+)
 
 TRUE = np.array([-10.7, -48.8, -71.0, -102.6])
 NO_PRIOR = np.zeros(4)
@@ -90,3 +95,10 @@ def test_left_out_is_the_fit_to_the_other_compositions() -> None:
     carbon = np.array([[2, 1, 0, 0], [4, 2, 0, 0], [0, 0, 1, 1]])
     assert np.isnan(predict_left_out(carbon, np.ones(3))).all()
     assert in_row_space(carbon[:1], carbon).tolist() == [True, True, False]
+
+
+def test_elements_are_counted_in_the_order_asked_for() -> None:
+    numbers = [np.array([8, 1, 1]), np.array([6, 1, 1, 1, 1])]
+    assert count_elements(numbers, (6, 1)).tolist() == [[0, 2], [1, 4]]
+    assert count_elements([], (6, 1)).shape == (0, 2)
+    assert count_elements(numbers, ()).shape == (2, 0)

@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ase import Atoms
 from ase.data import atomic_numbers
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64
 
 from labelwise.campaign.bench import Bench
 from labelwise.campaign.durable import read_json
@@ -17,14 +16,13 @@ from labelwise.campaign.state import FINETUNE, UNDETERMINED, CampaignState, roun
 from labelwise.finetuning.trainable import get_reference_energies
 from labelwise.potentials.mace import MacePotential
 from labelwise.structures import Frame, get_labels
-from labelwise.structures.atom_energies import in_row_space
+from labelwise.structures.atom_energies import count_elements, in_row_space
 
 #: Reference energies that differ by more from those of the pretrained model were fitted, eV.
 _NOTABLE_SHIFT = 0.1
 #: A total energy that is farther off may be so for want of a reference energy, eV.
 _NOTABLE_ERROR = 1.0
 _FITTED = ("auto", "refit", "labelled")
-_N_ELEMENTS = 119
 
 
 def count_undetermined(
@@ -56,7 +54,8 @@ def count_undetermined(
     known = bench.train_frames(state)
     if mode == "labelled":
         known += bench.held_out_frames(state, "valid")
-    counts = _count_elements([frame.atoms for frame in (*known, *frames)])
+    numbers = [frame.atoms.numbers for frame in (*known, *frames)]
+    counts = count_elements(numbers, np.unique(np.concatenate(numbers)).tolist())
     is_reached = in_row_space(counts[: len(known)], counts[len(known) :])
     is_far = np.abs(energies - _labels(state, frames)) > _NOTABLE_ERROR
     return int((is_far & ~is_reached).sum())
@@ -130,9 +129,3 @@ def _labels(state: CampaignState, frames: Sequence[Frame]) -> Float64[np.ndarray
     keys = {"energy_key": data.energy_key, "forces_key": data.forces_key}
     labels = [get_labels(frame.atoms, str(frame.source), **keys) for frame in frames]
     return np.array([each.energy for each in labels], dtype=np.float64)
-
-
-def _count_elements(structures: Sequence[Atoms]) -> Int64[np.ndarray, "n E"]:
-    """Return how many atoms of each element that is in any of them each structure has."""
-    counts = np.stack([np.bincount(a.numbers, minlength=_N_ELEMENTS) for a in structures])
-    return counts[:, counts.any(axis=0)].astype(np.int64)

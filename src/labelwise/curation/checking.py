@@ -32,6 +32,7 @@ from labelwise.structures.labels import (
     DEFAULT_FORCES_KEY,
     choose_keys,
     has_any,
+    is_placeholder,
     say_keys,
 )
 
@@ -293,7 +294,7 @@ def _read_labels(
             except LabelError as error:
                 detail = str(error).removeprefix(f"{data.sources[place]}: ")
                 bad.append(Finding("bad-label", place, np.nan, np.nan, None, detail))
-        if label is not None and len(atoms) > 1 and _is_placeholder(label, bool(atoms.pbc.any())):
+        if label is not None and is_placeholder(atoms, label):
             detail = "energy or all forces are exactly zero, as if never calculated"
             bad.append(Finding("bad-label", place, 0.0, np.nan, None, detail))
             label = None
@@ -338,11 +339,6 @@ def _judge_labels(
     ):
         found += [Finding(kind, known[i][0], np.nan, np.nan, None, words) for i in places]
     return found, judged.messages
-
-
-def _is_placeholder(label: Labels, is_periodic: bool) -> bool:
-    """Return whether zeros stand for numbers: forces vanish by symmetry in crystals only."""
-    return label.energy == 0.0 or not (is_periodic or label.forces.any())
 
 
 def _find_conflicts(data: DataSet, labels: Sequence[Labels | None]) -> list[Finding]:

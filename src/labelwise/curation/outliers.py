@@ -27,7 +27,7 @@ from labelwise.selection.base import (
     first_max,
     positive_factor,
 )
-from labelwise.structures.atom_energies import deviate_from_others
+from labelwise.structures.atom_energies import count_elements, deviate_from_others
 
 #: Columns at most that stand for a kernel without features.
 MAX_RANK = 1024
@@ -100,12 +100,10 @@ def composition_deviation(
         (n,) float64, eV/atom; NaN where there is no energy, or where the other compositions
         do not determine what to expect.
     """
-    numbers = sorted({int(z) for atoms in structures for z in atoms.numbers})
-    parts = np.array(
-        [[np.mean(atoms.numbers == z) for z in numbers] for atoms in structures], dtype=np.float64
-    ).reshape(len(structures), len(numbers))
-    sizes = np.array([len(atoms) for atoms in structures], dtype=np.float64)
-    return deviate_from_others(parts, energies / sizes, threshold=threshold)
+    elements = sorted({int(z) for atoms in structures for z in atoms.numbers})
+    counts = count_elements([atoms.numbers for atoms in structures], elements)
+    sizes = counts.sum(axis=1)
+    return deviate_from_others(counts / sizes[:, None], energies / sizes, threshold=threshold)
 
 
 def _complement_from_moment(

@@ -14,7 +14,7 @@ from labelwise.finetuning.recipe import Recipe
 from labelwise.finetuning.trainable import get_reference_energies, interaction_view
 from labelwise.potentials import Potential, map_batches
 from labelwise.potentials.mace import MacePotential
-from labelwise.structures.atom_energies import fit_atom_energies, in_row_space
+from labelwise.structures.atom_energies import count_elements, fit_atom_energies, in_row_space
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY, get_energy
 
 
@@ -104,12 +104,9 @@ def compute_residuals(
             progress=progress,
         )
     ]
-    counts = np.array(
-        [[np.count_nonzero(atoms.numbers == z) for z in potential.elements] for atoms in structures]
-    )
     return PretrainedResiduals(
         energies - np.concatenate([np.zeros(0), *predicted]),
-        counts.astype(np.int64).reshape(len(structures), len(potential.elements)),
+        count_elements([atoms.numbers for atoms in structures], potential.elements),
         tuple(potential.elements),
         checkpoint,
     )

@@ -32,7 +32,6 @@ from labelwise.experiments.weight_store import StudyStore, describe_inputs
 from labelwise.finetuning import Recipe, evaluate, finetune
 from labelwise.finetuning.evaluation import predict_graphs
 from labelwise.finetuning.labelled import LabelledSet, prepare_labelled
-from labelwise.finetuning.reference_energies import count_elements
 from labelwise.finetuning.trainable import (
     get_reference_energies,
     interaction_view,
@@ -42,7 +41,7 @@ from labelwise.metrics import root_mean_square, sparsification_area, spearman
 from labelwise.potentials import Potential
 from labelwise.representations import RepresentationOptions
 from labelwise.structures import DuplicateIndex
-from labelwise.structures.atom_energies import fit_atom_energies
+from labelwise.structures.atom_energies import count_elements, fit_atom_energies
 from labelwise.timing import ProgressCallback, ignore_progress
 
 _MEV = 1000.0
@@ -164,7 +163,7 @@ def measure_errors(
         interaction_view(source), labelled.graphs, batch_atoms=batch_atoms
     )
     residuals = labelled.energies - energies
-    counts = count_elements(labelled.graphs, len(source.elements))
+    counts = count_elements([graph.numbers for graph in labelled.graphs], source.elements)
     fit = fit_atom_energies(
         counts,
         residuals,

@@ -11,7 +11,6 @@ from jaxtyping import Bool, Float64, Int64
 
 from labelwise.errors import ArgumentError
 from labelwise.metrics import root_mean_square
-from labelwise.potentials import Graph
 from labelwise.structures.atom_energies import (
     AtomEnergyFit,
     find_far_off,
@@ -56,12 +55,6 @@ class Judgement:
     share: float
     is_refuted: bool
     far_off: Bool[np.ndarray, " n"]
-
-
-def count_elements(graphs: Sequence[Graph], n_elements: int) -> Int64[np.ndarray, "n E"]:
-    """Count the atoms of each element in each structure, in the potential's order."""
-    counts = [np.bincount(graph.species, minlength=n_elements) for graph in graphs]
-    return np.stack(counts).astype(np.int64)
 
 
 def judge_references(

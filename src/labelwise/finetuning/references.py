@@ -15,7 +15,6 @@ from labelwise.finetuning.recipe import Recipe
 from labelwise.finetuning.reference_energies import (
     Judgement,
     count_compositions,
-    count_elements,
     explain_far_off,
     explain_undetermined,
     explain_unreached,
@@ -27,6 +26,7 @@ from labelwise.finetuning.trainable import get_reference_energies, interaction_v
 from labelwise.potentials.mace import MacePotential
 from labelwise.structures.atom_energies import (
     AtomEnergyFit,
+    count_elements,
     fit_atom_energies,
     in_row_space,
 )
@@ -189,8 +189,8 @@ def _fit_or_keep(
 
 def _count(potential: MacePotential, sets: Sequence[LabelledSet]) -> Int64[np.ndarray, "n E"]:
     """Count the atoms of each element in each structure of some sets."""
-    n_elements = len(potential.elements)
-    return np.concatenate([count_elements(each.graphs, n_elements) for each in sets])
+    numbers = [graph.numbers for each in sets for graph in each.graphs]
+    return count_elements(numbers, potential.elements)
 
 
 def _list_present(potential: MacePotential, sets: Sequence[LabelledSet]) -> list[int]:

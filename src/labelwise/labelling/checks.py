@@ -7,11 +7,11 @@ from itertools import compress
 
 import numpy as np
 from ase import Atoms
-from jaxtyping import Int64
 
 from labelwise.labelling.base import Failure, Label, Outcome
-from labelwise.structures.atom_energies import fit_atom_energies, in_row_space
+from labelwise.structures.atom_energies import count_elements, fit_atom_energies, in_row_space
 from labelwise.structures.isolated_atoms import is_isolated_atom
+from labelwise.structures.labels import Labels, is_placeholder
 
 #: A force component beyond this is a failed calculation, eV/Å.
 MAX_FORCE = 100.0
@@ -56,8 +56,7 @@ class LabelChecks:
         self._elements = sorted(
             {int(z) for atoms in structures for z in atoms.numbers} | {*isolated}
         )
-        counts = np.array([self._count(atoms) for atoms in structures], dtype=np.int64)
-        counts = counts.reshape(len(structures), len(self._elements))
+        counts = count_elements([atoms.numbers for atoms in structures], self._elements)
         fit = fit_atom_energies(
             counts,
             np.array(list(compress(energies, samples)), dtype=np.float64),
@@ -89,7 +88,7 @@ class LabelChecks:
                 "not-finite",
                 f"energy {label.energy}, largest force {np.abs(label.forces).max()}",
             )
-        if _is_placeholder(atoms, label):
+        if is_placeholder(atoms, Labels(label.energy, label.forces)):
             return "zeros", "energy or all forces are exactly zero, as if never calculated"
         largest = float(np.abs(label.forces).max()) if len(atoms) else 0.0
         if largest > self._max_force:
@@ -109,19 +108,7 @@ class LabelChecks:
         """
         if len(self._known) == 0 or not {int(z) for z in atoms.numbers} <= {*self._elements}:
             return None
-        row = self._count(atoms)
-        if not in_row_space(self._known, row[None])[0]:
+        row = count_elements([atoms.numbers], self._elements)
+        if not in_row_space(self._known, row)[0]:
             return None
-        return float((energy - row @ self._fitted) / len(atoms))
-
-    def _count(self, atoms: Atoms) -> Int64[np.ndarray, " n_elements"]:
-        """Return how many atoms of each element a structure has."""
-        counts = [np.count_nonzero(atoms.numbers == z) for z in self._elements]
-        return np.array(counts, dtype=np.int64)
-
-
-def _is_placeholder(atoms: Atoms, label: Label) -> bool:
-    """Return whether zeros stand for numbers: forces vanish by symmetry in crystals only."""
-    if len(atoms) == 1:
-        return False
-    return label.energy == 0.0 or not (atoms.pbc.any() or label.forces.any())
+        return float((energy - row[0] @ self._fitted) / len(atoms))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from ase.data import chemical_symbols
 from jaxtyping import Bool, Float64, Int64
 
 # A combination of elements counts as determined from this singular value on, relative to the
@@ -59,6 +61,21 @@ class AtomEnergyFit:
     prior_rms: float
     residual_rms: float
     noise: float
+
+
+def count_elements(
+    numbers: Sequence[np.ndarray], elements: Sequence[int]
+) -> Int64[np.ndarray, "n E"]:
+    """Count the atoms of each element in each structure, (n, E) int64.
+
+    Args:
+        numbers: (n_atoms_i,) atomic numbers of each of n structures.
+        elements: (E,) atomic numbers; atoms of others are not counted.
+    """
+    wanted = np.array(elements, dtype=np.int64)
+    size = len(chemical_symbols)
+    counts = [np.bincount(each, minlength=size)[wanted] for each in numbers]
+    return np.array(counts, dtype=np.int64).reshape(len(numbers), len(wanted))
 
 
 def fit_atom_energies(

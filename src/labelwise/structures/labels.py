@@ -113,6 +113,16 @@ def require_label(atoms: Atoms, key: str, where: str) -> None:
     _as_floats(_find(atoms, key, where), key, where)
 
 
+def is_placeholder(atoms: Atoms, labels: Labels) -> bool:
+    """Return whether zeros stand for labels that were never calculated.
+
+    No total energy of several atoms is exactly zero; forces vanish by symmetry in crystals only.
+    """
+    if len(atoms) == 1:
+        return False
+    return labels.energy == 0.0 or not (atoms.pbc.any() or labels.forces.any())
+
+
 def choose_keys(
     structures: Iterable[Atoms], energy_key: str, forces_key: str
 ) -> tuple[str, str] | None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from ase.build import molecule
@@ -78,6 +80,14 @@ def test_compositions_are_subtracted(rng: np.random.Generator) -> None:
     left = labelled.energies - shift_energies(labelled)
     for kind in (slice(0, None, 2), slice(1, None, 2)):
         assert abs(left[kind].mean()) < 1e-6 + 1e-3 * abs(labelled.energies[kind].mean())
+
+
+def test_one_wrong_label_does_not_shift_the_others(rng: np.random.Generator) -> None:
+    labelled = make_set(rng, 40)
+    energies = labelled.energies.copy()
+    energies[0] += 3000.0
+    shift = shift_energies(replace(labelled, energies=energies))
+    assert shift[1:] == pytest.approx(shift_energies(labelled)[1:], abs=1.0)
 
 
 def test_errors_of_structures(rng: np.random.Generator) -> None:

@@ -12,6 +12,7 @@ from labelwise.report.campaign.labelled_sets import LabelledFrames, StructureErr
 from labelwise.report.campaign.scored import ScoredSet
 from labelwise.report.campaign.wording import as_float32, write_error
 from labelwise.report.document import Axis, Chart, Choice, Mark, Series
+from labelwise.structures.atom_energies import count_elements, fit_atom_energies
 
 #: Force components that are drawn.
 MOST_COMPONENTS = 3_000
@@ -70,18 +71,16 @@ def _list_components(
 def shift_energies(labelled: LabelledFrames) -> Float64[np.ndarray, " n"]:
     """Return what composition alone makes of the labelled energies, (n,), eV.
 
-    One energy an element is fitted by least squares; where elements always come in the same
-    proportion, the smallest ones that do.
+    One energy an element is fitted by least squares, without labels that lie far off the
+    others; where elements always come in the same proportion, the smallest ones that do.
 
     Args:
         labelled: n structures.
     """
     numbers = [frame.atoms.numbers for frame in labelled.frames]
-    elements = np.unique(np.concatenate(numbers))
-    counts = np.array([[np.count_nonzero(each == z) for z in elements] for each in numbers])
-    per_atom = counts / labelled.atom_counts[:, None]
-    fitted, *_ = np.linalg.lstsq(per_atom, labelled.energies / labelled.atom_counts, rcond=None)
-    shift: Float64[np.ndarray, " n"] = counts @ fitted
+    counts = count_elements(numbers, np.unique(np.concatenate(numbers)).tolist())
+    fit = fit_atom_energies(counts, labelled.energies, prior=np.zeros(counts.shape[1]))
+    shift: Float64[np.ndarray, " n"] = counts @ fit.energies
     return shift
 
 
