@@ -11,13 +11,16 @@ from contextlib import suppress
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from labelwise.acquisition import Acquisition, AcquisitionSettings, Pick
 from labelwise.errors import LabelwiseWarning, ReadError
 from labelwise.feature_store import hash_file
 from labelwise.potentials import Potential, find_model_file
 from labelwise.structures.reading import expand_specs
+
+#: Number, bytes and times of a file; None for one that is not there.
+Mark: TypeAlias = tuple[int, int, int, int] | None
 
 FORMAT_VERSION = 1
 _LARGEST_HASHED = 10**9  # bytes
@@ -147,17 +150,33 @@ def _describe_paths(paths: Iterable[Path]) -> list[dict[str, Any]]:
     return described
 
 
-def warn_of_changes(described: Mapping[str, Sequence[Mapping[str, Any]]]) -> None:
-    """Say which files are no longer what ``describe_files`` found.
+def mark_files(described: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Mark]:
+    """Return by which files are known to be as they were without reading them, by name.
+
+    Args:
+        described: What ``describe_files`` found just now, by role.
+    """
+    names = [str(file["file"]) for files in described.values() for file in files]
+    return {name: _mark(name) for name in names}
+
+
+def warn_of_changes(
+    described: Mapping[str, Sequence[Mapping[str, Any]]], marks: Mapping[str, Mark]
+) -> None:
+    """Say which files are no longer what ``describe_files`` found; few are read again.
 
     Args:
         described: Lists of files by role.
+        marks: What ``mark_files`` found then.
 
     Warns:
         LabelwiseWarning: Names the files; what is recorded of them is how they were before.
     """
     changed = [
-        str(file["file"]) for files in described.values() for file in files if _has_changed(file)
+        str(file["file"])
+        for files in described.values()
+        for file in files
+        if _mark(file["file"]) != marks[file["file"]] and _has_changed(file)
     ]
     if changed:
         warnings.warn(
@@ -166,6 +185,13 @@ def warn_of_changes(described: Mapping[str, Sequence[Mapping[str, Any]]]) -> Non
             LabelwiseWarning,
             stacklevel=2,
         )
+
+
+def _mark(name: str) -> Mark:
+    with suppress(OSError):
+        found = Path(name).stat()
+        return found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+    return None
 
 
 def _has_changed(file: Mapping[str, Any]) -> bool:

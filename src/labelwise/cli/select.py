@@ -44,6 +44,7 @@ from labelwise.structures.screening import count_reasons
 from labelwise.summary import (
     describe_files,
     describe_model,
+    mark_files,
     summarise_acquisition,
     to_json,
     warn_of_changes,
@@ -215,6 +216,7 @@ def select(
         "train": describe_files(train or []),
         "model": describe_model(model),
     }
+    marks = mark_files(files)
     memo = FeatureMemo()
     if potential is not None:
         memo.keep(potential)  # a page is made of the same rows
@@ -247,7 +249,7 @@ def select(
         with console.show_status("predicting force errors", enabled=is_talkative):
             _note_force_std(annotated, potential, train, settings, forces_key)
         write_structures(out, annotated)
-    warn_of_changes(files)
+    warn_of_changes(files, marks)
     record = summarise_acquisition(
         acquisition,
         settings,
