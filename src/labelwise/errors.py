@@ -137,7 +137,7 @@ def check_name(argument: str, value: object, allowed: Iterable[str]) -> None:
 
 def suggest(value: object, allowed: Iterable[str]) -> str:
     """Return "; did you mean ...?" where a word resembles one of those allowed, else nothing."""
-    lowered = {name.lower(): name for name in allowed}
+    lowered = {name.lower().replace("_", "-"): name for name in sorted(allowed)}
     word = str(value).lower().replace("_", "-")
     close = difflib.get_close_matches(word, lowered, n=1)
     return f"; did you mean {lowered[close[0]]!r}?" if close else ""

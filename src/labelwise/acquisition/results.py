@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from html import escape
@@ -14,6 +13,7 @@ from labelwise.errors import LabelwiseWarning
 from labelwise.extraction import ExtractionCounts
 from labelwise.structures import Screened, Source, read_sources
 from labelwise.structures.identity import Fingerprint
+from labelwise.structures.screening import count_reasons
 from labelwise.timing import Stage
 
 #: Info keys that a chosen structure gains.
@@ -90,8 +90,7 @@ class Acquisition:
     def describe(self) -> str:
         """Return in words how many were chosen of how many, and what was set aside."""
         words = f"{len(self.picks)} of {self.n_pool} structures, {self.n_train} labelled already"
-        counts = Counter(item.reason for item in self.screened)
-        aside = ", ".join(f"{n} {reason}" for reason, n in counts.most_common())
+        aside = count_reasons(self.screened)
         return f"{words}; set aside: {aside}" if aside else words
 
     def to_html(self) -> str:

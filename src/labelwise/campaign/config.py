@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
@@ -20,6 +19,7 @@ from pydantic import (
 from labelwise.acquisition import AcquisitionSettings, list_rules
 from labelwise.campaign.errors import ConfigError
 from labelwise.campaign.yaml_reading import read_yaml
+from labelwise.errors import check_name, suggest
 from labelwise.finetuning import Recipe
 from labelwise.finetuning.recipe import FixedForces
 from labelwise.labelling.checks import MAX_ENERGY_DEVIATION, MAX_FORCE
@@ -154,14 +154,8 @@ class SelectionSection(_Section):
 
     @model_validator(mode="after")
     def _known_rules(self) -> SelectionSection:
-        if self.rule not in (*list_rules(), *COMMITTEE_RULES):
-            raise ValueError(
-                f"rule is {self.rule!r}; allowed are {', '.join((*list_rules(), *COMMITTEE_RULES))}"
-            )
-        if self.initial_rule not in list_rules():
-            raise ValueError(
-                f"initial_rule is {self.initial_rule!r}; allowed are {', '.join(list_rules())}"
-            )
+        check_name("rule", self.rule, (*list_rules(), *COMMITTEE_RULES))
+        check_name("initial_rule", self.initial_rule, list_rules())
         self.settings(self.batch_size, seed=0).check()
         return self
 
@@ -411,7 +405,7 @@ def _explain(item: Any) -> str:
     where = ".".join(path) or "campaign.yaml"
     if item["type"] == "extra_forbidden":
         allowed = _keys_at(path[:-1])
-        return f"{where}: unknown key{_suggest(path[-1], allowed)}"
+        return f"{where}: unknown key{suggest(path[-1], allowed)}"
     got = "" if item["type"] in ("missing", "value_error") else f" (got {item['input']!r:.60})"
     return f"{where}: {item['msg'].removeprefix('Value error, ')}{got}"
 
@@ -425,11 +419,6 @@ def _keys_at(path: list[str]) -> set[str]:
             return {key for section in sections for key in section.model_fields}
         model = model.model_fields[part].annotation if hasattr(model, "model_fields") else None
     return {*model.model_fields} if hasattr(model, "model_fields") else set()
-
-
-def _suggest(word: str, allowed: set[str]) -> str:
-    close = difflib.get_close_matches(word, sorted(allowed), n=1)
-    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def _flatten(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -22,7 +22,7 @@ from labelwise.labelling.base import (
     Task,
 )
 from labelwise.structures import Frame, get_labels, iter_frames
-from labelwise.structures.convergence import find_unconverged
+from labelwise.structures.convergence import find_unconverged_in
 from labelwise.structures.electronic_state import encode_state, says_state
 from labelwise.structures.energy_units import EnergyUnits
 from labelwise.structures.identity import TOLERANCE
@@ -161,8 +161,7 @@ class FilesLabeller:
         failed = frame.atoms.info.get(FAILED_KEY)
         if failed is not None and failed is not False:
             return Failure(task.key, "reported", str(failed))
-        results: dict[str, Any] = getattr(frame.atoms.calc, "results", None) or {}
-        unconverged = find_unconverged({**results, **frame.atoms.info})
+        unconverged = find_unconverged_in(frame.atoms)
         if unconverged:
             return Failure(task.key, "not-converged", f"{frame.source}: {unconverged}")
         energy = _raw_energy(frame.atoms, self._keys["energy_key"])

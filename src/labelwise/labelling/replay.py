@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from labelwise.errors import LabelError
 from labelwise.labelling.base import Failure, Label, Outcome, Task
-from labelwise.structures.convergence import find_unconverged
+from labelwise.structures.convergence import find_unconverged_in
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY, get_labels
 
 
@@ -31,7 +31,7 @@ class ReplayLabeller:
         """Yield the outcomes in the order of the queue; see ``Labeller``."""
         while queue:
             task = queue.popleft()
-            unconverged = find_unconverged(task.atoms.info)
+            unconverged = find_unconverged_in(task.atoms)
             if unconverged:
                 yield Failure(task.key, "not-converged", f"{task.source}: {unconverged}")
                 continue

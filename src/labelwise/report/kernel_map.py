@@ -22,7 +22,7 @@ import torch
 from jaxtyping import Float, Float32, Float64, Int64
 from torch import Tensor
 
-from labelwise.errors import ArgumentError, MissingDependencyError
+from labelwise.errors import ArgumentError, MissingDependencyError, check_name
 from labelwise.kernels import FeatureKernel, Kernel, block64, chunks, diagonal64
 from labelwise.report.options import MAP_METHODS
 
@@ -87,8 +87,7 @@ def map_kernels(kernels: Sequence[Kernel], *, method: str = "pca", seed: int = 0
         SelectionError: A kernel value is not finite.
         MissingDependencyError: UMAP is not installed.
     """
-    if method not in MAP_METHODS:
-        raise ArgumentError(f"method is {method!r}; allowed are {', '.join(MAP_METHODS)}")
+    check_name("method", method, MAP_METHODS)
     if method == "umap":
         umap = _import_umap()
     n_components = N_COMPONENTS if method == "umap" else _FOR_A_PLANE

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from labelwise.errors import ArgumentError
+from labelwise.errors import ArgumentError, check_name
 
 #: How kernels become a plane.
 MAP_METHODS = ("pca", "umap")
@@ -40,8 +40,7 @@ class ReportOptions:
         Raises:
             ArgumentError: An unknown method, a size that is not above 0, or a negative seed.
         """
-        if self.map_method not in MAP_METHODS:
-            raise ArgumentError(f"map is {self.map_method!r}; allowed are {', '.join(MAP_METHODS)}")
+        check_name("map", self.map_method, MAP_METHODS)
         if not (math.isfinite(self.max_megabytes) and self.max_megabytes > 0):
             raise ArgumentError(f"max_megabytes is {self.max_megabytes}; it must be above 0")
         if self.seed < 0:

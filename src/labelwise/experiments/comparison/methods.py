@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from labelwise.errors import ArgumentError
+from labelwise.errors import ArgumentError, suggest
 
 _KERNELS = {
     "activation": "activation",
@@ -61,11 +60,10 @@ def get_method(name: str) -> dict[str, Any]:
     """
     base = name.removesuffix(SCRATCH)
     if base not in METHODS:
-        close = difflib.get_close_matches(base, METHODS, n=1)
-        hint = f": did you mean {close[0]!r}?" if close else "."
         raise ArgumentError(
-            f"method {name!r} is unknown{hint} Known are {', '.join(METHODS)}, each also with "
+            f"method {name!r} is unknown; known are {', '.join(METHODS)}, each also with "
             f"{SCRATCH}; any other needs its settings: {{rule: ..., representation: ...}}"
+            f"{suggest(base, METHODS)}"
         )
     selection = dict(METHODS[base])
     if base == name:
