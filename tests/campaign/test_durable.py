@@ -12,7 +12,6 @@ from labelwise.campaign.durable import (
     SpareSpace,
     append_line,
     hash_file,
-    publish_file,
     read_json,
     read_log,
     repair_log,
@@ -90,13 +89,8 @@ def test_files_are_replaced_whole(tmp_path: Path) -> None:
     write_json(tmp_path / "a" / "b.json", {"value": 0.2})
     assert read_json(tmp_path / "a" / "b.json") == {"value": 0.2}
     assert [path.name for path in (tmp_path / "a").iterdir()] == ["b.json"]
-    (tmp_path / "c.partial").write_bytes(b"1")
-    publish_file(tmp_path / "c.partial", tmp_path / "c")
-    assert (tmp_path / "c").read_bytes() == b"1"
-    with pytest.raises(WriteError, match="cannot write"):
-        publish_file(tmp_path / "none", tmp_path / "c")
     with pytest.raises(DamagedStateError, match="cannot read"):
-        read_json(tmp_path / "c.partial")
+        read_json(tmp_path / "c.json")
 
 
 def test_hash_of_a_part(tmp_path: Path) -> None:

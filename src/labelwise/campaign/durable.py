@@ -48,25 +48,6 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     write_file(path, text.encode() + b"\n")
 
 
-def publish_file(temporary: Path, path: Path) -> None:
-    """Give a finished file its name: fsync, rename, fsync of the folder.
-
-    Args:
-        temporary: The file, in the same folder.
-        path: Its name from now on; a file of that name is replaced.
-
-    Raises:
-        WriteError: The file system refuses.
-    """
-    try:
-        with temporary.open("rb") as stream:
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        raise WriteError(f"cannot write {path}: {error.strerror or error}") from error
-    sync_folder(path.parent)
-
-
 def read_json(path: Path) -> dict[str, Any]:
     """Read a file of ``write_json``.
 

@@ -127,11 +127,6 @@ class Spool:
         except OSError as error:
             raise WriteError(f"cannot write {path}: {error.strerror or error}") from error
 
-    def iter_texts(self, numbers: Sequence[int]) -> Iterator[str]:
-        """Yield the text of some structures, in the order given."""
-        for frame in self._iter_frames(numbers):
-            yield frame.decode()
-
     def _iter_frames(self, numbers: Sequence[int]) -> Iterator[bytes]:
         self._file.flush()
         for number in numbers:

@@ -19,7 +19,6 @@ from labelwise.summary import describe_files
 from labelwise.timing import Stage
 
 _KEYS = ("format_version", "inputs", "settings", "counts", "picks", "screened", "stages")
-_LISTS = ("picks", "screened", "stages")
 
 
 @dataclass(frozen=True)
