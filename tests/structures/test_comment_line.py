@@ -102,7 +102,7 @@ def test_a_cell_in_other_words_is_told_not_dropped(tmp_path: Path, comment: str)
     with pytest.raises(ReadError, match=r"pool\.xyz@0: the comment line says .* write it as Latt"):
         list(iter_frames(path))
     (frame,) = iter_unscreened(path)
-    found = Screen(None, None).check_pool(frame)
+    found = Screen(None).check_pool(frame)
     assert found is not None
     assert found.reason == "bad-cell"
 

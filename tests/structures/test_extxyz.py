@@ -14,6 +14,7 @@ import pytest
 import zstandard
 
 from labelwise.errors import ReadError
+from labelwise.potentials import GraphBuilder
 from labelwise.structures import Screen, extxyz, iter_frames, iter_unscreened, read_structures
 
 WATER = "O 0 0 0\nH 0.96 0 0\nH -0.24 0.93 0\n"
@@ -40,7 +41,7 @@ def test_a_symbol_that_is_no_element_is_a_fault_of_its_frame(
     path = tmp_path / "pool.xyz"
     path.write_text(frame("H") + frame(symbol, comment) + frame("h"))
     frames = list(iter_unscreened(path))
-    screen = Screen([1, 8], 4.5)
+    screen = Screen(GraphBuilder((1, 8), 4.5))
     found = [screen.check_content(each) for each in frames]
     assert [each and (each.reason, each.detail) for each in found] == [
         None,

@@ -69,7 +69,7 @@ def test_small_structures_close_to_each_other_agree_with_the_screen() -> None:
     lengths = 0.7 + 2e-4 * rng.random(400)
     pool = [Atoms("H2", [[0, 0, 0], [0, 0, length]]) for length in lengths]
     pool[::7] = [rattled(molecule("C2H6"), i, 1e-6) for i in range(len(pool[::7]))]
-    screen = Screen(None, None)
+    screen = Screen(None)
     found = [screen.check_pool(Frame(a, Source("pool", i), i)) for i, a in enumerate(pool)]
     _, of_pool = find_repeats(prints_of(pool), Fingerprints.of([]))
     assert [place >= 0 for place in of_pool.tolist()] == [item is not None for item in found]
