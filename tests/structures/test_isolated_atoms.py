@@ -43,6 +43,10 @@ def test_an_atom_without_neighbours() -> None:
         assert not is_isolated_atom(bulk(crystal, **lattice.get(crystal, {})))
     chain = Atoms("Au", cell=[2.6, 0, 0], pbc=[True, False, False])
     assert not is_isolated_atom(chain)
+    skewed = Atoms("Au", cell=[[10.0, 0, 0], [9, 2, 0], [0, 0, 15]], pbc=True)
+    assert not is_isolated_atom(skewed)
+    layer = Atoms("Au", cell=[[10.0, 0, 0], [0, 9, 0], [0, 0, 3]], pbc=[True, True, False])
+    assert is_isolated_atom(layer)
     assert not is_isolated_atom(molecule("H2"))
     assert not is_isolated_atom(Atoms())
 

@@ -134,6 +134,8 @@ def _has_images(atoms: Atoms, reach: float) -> bool:
         return False
     if not (np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()):
         return True
+    if (np.linalg.norm(atoms.cell.array[atoms.pbc], axis=1) <= reach).any():
+        return True  # the atom's own image along that vector; a search takes milliseconds
     cell = complete_cell(atoms.cell.array)
     if abs(np.linalg.det(cell)) < 1e-9:
         return True
