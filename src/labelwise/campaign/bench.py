@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,14 +25,13 @@ from labelwise.campaign.state import (
 from labelwise.campaign.workshop import Workshop
 from labelwise.finetuning import Evaluation
 from labelwise.labelling.encoding import decode_structure
+from labelwise.memory import peak_resident_bytes
 from labelwise.potentials import Potential, load_potential
 from labelwise.structures import DuplicateIndex, Frame, Source
 from labelwise.structures.screening import NON_FINITE
 from labelwise.timing import ProgressCallback, ignore_progress
 
-_STATUS = Path("/proc/self/status")
 _CLEAR = Path("/proc/self/clear_refs")
-_MIB = 1 / 1024
 _MAX_MODELS = 8
 
 
@@ -101,8 +100,7 @@ class Bench:
 
     def n_left(self, state: CampaignState) -> int:
         """Count the structures of the pool that can still be chosen."""
-        n_used = len(state.labels) + len(state.failures) - int(self.inventory["n_used"])
-        return int(self.inventory["n_usable"]) - n_used
+        return count_left(state, self.inventory)
 
     def correct_count(self, state: CampaignState, n_too_many: int) -> None:
         """Take structures from the inventory that proved to have features that are not finite.
@@ -188,6 +186,19 @@ def open_bench(state: CampaignState, progress: ProgressCallback = ignore_progres
     return Bench(read_given_sets(state.directory, state.config, split), {}, progress)
 
 
+def count_left(state: CampaignState, inventory: Mapping[str, Any]) -> int:
+    """Return how many structures of the pool can still be chosen; 1 where nobody has counted.
+
+    Args:
+        state: The campaign.
+        inventory: ``inventory.json``; empty before it was made.
+    """
+    if not {"n_usable", "n_used"} <= inventory.keys():
+        return 1
+    n_used = len(state.labels) + len(state.failures) - int(inventory["n_used"])
+    return int(inventory["n_usable"]) - n_used
+
+
 def used_structures(state: CampaignState) -> Iterator[Atoms]:
     """Yield every structure of the pool that was labelled or set aside."""
     for record in (*state.labels.values(), *state.failures.values()):
@@ -215,22 +226,11 @@ def timed(state: CampaignState, stage: str) -> Iterator[None]:
             "round": state.n_round,
             "stage": stage,
             "seconds": round(time.perf_counter() - began, 3),
-            "peak_mib": peak_mib(),
+            "peak_mib": round(peak_resident_bytes() / 2**20),
         }
         # Times are for people: a disk that is full must not hide what went wrong.
         with suppress(OSError):
             append_line(state.directory / JOURNAL, record)
-
-
-def peak_mib() -> int:
-    """Return the most memory that this process has used since ``timed`` began, MiB."""
-    with suppress(OSError):
-        for line in _STATUS.read_text().splitlines():
-            if line.startswith("VmHWM:"):
-                return round(int(line.split()[1]) * _MIB)
-    import resource
-
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _MIB)
 
 
 def _reset_peak() -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from labelwise.campaign.bench import open_bench
+from labelwise.campaign.bench import count_left, open_bench
 from labelwise.campaign.durable import read_json, read_log, sync_folder, write_json
 from labelwise.campaign.errors import CampaignError, DamagedStateError
 from labelwise.campaign.lock import is_stale, read_holder
@@ -120,19 +120,6 @@ def get_status(state: CampaignState, *, check: bool = True) -> Status:
         hours=sum_hours(state.rounds),
         forecast=forecast(state.rounds, state.config.selection.batch_size),
     )
-
-
-def count_left(state: CampaignState, inventory: Mapping[str, Any]) -> int:
-    """Return how many structures of the pool can still be chosen; 1 where nobody has counted.
-
-    Args:
-        state: The campaign.
-        inventory: ``inventory.json``; empty before it was made.
-    """
-    if not {"n_usable", "n_used"} <= inventory.keys():
-        return 1
-    n_used = len(state.labels) + len(state.failures) - int(inventory["n_used"])
-    return int(inventory["n_usable"]) - n_used
 
 
 def _describe_end(state: CampaignState) -> str:

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from labelwise.campaign.bench import count_left
 from labelwise.campaign.config import CampaignConfig
 from labelwise.campaign.durable import read_json, read_log
 from labelwise.campaign.errors import CampaignError
 from labelwise.campaign.lock import is_stale, read_holder
-from labelwise.campaign.report import Status, count_left, get_status
+from labelwise.campaign.report import Status, get_status
 from labelwise.campaign.state import (
     BATCH,
     FINETUNE,
