@@ -27,7 +27,10 @@ A message says which argument, what came, what is allowed and what to do next.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TextIO
 
 
 class LabelwiseWarning(UserWarning):
@@ -115,6 +118,35 @@ class MissingDependencyError(LabelwiseError, ImportError):
             f"{purpose} needs the package {package!r}, which is not installed; "
             f"install it with: pip install 'labelwise[{extra}]'"
         )
+
+
+@contextmanager
+def collect_warnings() -> Iterator[list[str]]:
+    """Keep the warnings given on purpose in a worker process, for the process that it works for.
+
+    Yields:
+        Their texts, each once, as they come.
+    """
+    texts: list[str] = []
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def keep(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            if not issubclass(category, LabelwiseWarning):
+                show(message, category, filename, lineno, file, line)
+            elif str(message) not in texts:
+                texts.append(str(message))
+
+        warnings.showwarning = keep
+        warnings.simplefilter("always", LabelwiseWarning)
+        yield texts
 
 
 def check_name(argument: str, value: object, allowed: Iterable[str]) -> None:

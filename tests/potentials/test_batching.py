@@ -10,7 +10,7 @@ import torch
 from ase import Atoms
 from ase.build import molecule
 
-from labelwise.errors import ArgumentError, OutOfMemoryError, StructureError
+from labelwise.errors import ArgumentError, LabelwiseWarning, OutOfMemoryError, StructureError
 from labelwise.potentials import Batch, map_batches
 from labelwise.potentials.batching import build_graphs, fill_batches
 from labelwise.potentials.graphs import GraphBuilder
@@ -152,3 +152,13 @@ def test_a_gpu_gives_the_same_rows() -> None:
     rows = torch.cat(list(map_batches(there, pool(), there.energy_tangent)))
     torch.testing.assert_close(rows, reference(here), rtol=1e-8, atol=1e-10)
     assert os.environ.get("CUDA_VISIBLE_DEVICES", "0") != ""
+
+
+def test_warnings_of_workers_are_given_here_and_once() -> None:
+    structures = [molecule("H2O") for _ in range(300)]
+    for number, atoms in enumerate(structures):
+        atoms.info["total_charge"] = number % 2
+    builder = GraphBuilder(elements=(1, 8), cutoff=3.0)
+    with pytest.warns(LabelwiseWarning, match=r"total charge \(0.0 and 1.0\)") as caught:
+        assert len(list(build_graphs(builder, structures, workers=2))) == 300
+    assert len(caught) == 1

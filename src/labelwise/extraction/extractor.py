@@ -82,6 +82,7 @@ class Extractor:
         self._preparer = Preparer(potential.graph_builder, size_limit, group_by=group_by)
         self._workers = workers
         self._pool: ProcessPoolExecutor | None = None
+        self._told: set[str] = set()
 
     def extract(self, frames: Sequence[RawFrame]) -> Extracted:
         """Compute the rows of frames that the store does not have, into one chunk of it.
@@ -163,7 +164,9 @@ class Extractor:
             return
         if self._pool is None:
             self._pool = ProcessPoolExecutor(self._workers, mp_context=get_context("spawn"))
-        yield from map_ahead(self._pool, self._preparer.prepare, few, 2 * self._workers)
+        yield from map_ahead(
+            self._pool, self._preparer.prepare, few, 2 * self._workers, told=self._told
+        )
 
     def _write(self, rows: Float32[np.ndarray, "k d"], items: Sequence[Prepared]) -> None:
         """Write rows as one chunk, so that a lot of frames is done as a whole or not at all."""

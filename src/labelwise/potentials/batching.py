@@ -7,6 +7,7 @@ of structures. When memory runs out the batch is halved, down to a single struct
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
@@ -19,7 +20,13 @@ import torch
 from ase import Atoms
 from jaxtyping import Float64
 
-from labelwise.errors import ArgumentError, OutOfMemoryError, StructureError
+from labelwise.errors import (
+    ArgumentError,
+    LabelwiseWarning,
+    OutOfMemoryError,
+    StructureError,
+    collect_warnings,
+)
 from labelwise.potentials.base import Potential
 from labelwise.potentials.graphs import Batch, Graph, GraphBuilder
 
@@ -186,26 +193,49 @@ def build_graphs(
 
 
 def map_ahead(
-    pool: Executor, function: Callable[[Item], Result], items: Iterable[Item], n_ahead: int
+    pool: Executor,
+    function: Callable[[Item], Result],
+    items: Iterable[Item],
+    n_ahead: int,
+    *,
+    told: set[str] | None = None,
 ) -> Iterator[Result]:
     """Apply a function in other processes, a bounded number of items ahead.
+
+    Warnings that it gives there are given here, each once.
 
     Args:
         pool: Runs it.
         function: Picklable.
         items: Read as they are needed.
         n_ahead: Items begun beyond the one whose result is asked for.
+        told: Warnings that were given before; new ones are added. None for none.
 
     Yields:
         Results in the order of the items.
     """
-    pending: deque[Future[Result]] = deque()
+    known = set() if told is None else told
+    pending: deque[Future[tuple[Result, list[str]]]] = deque()
     for item in items:
-        pending.append(pool.submit(function, item))
+        pending.append(pool.submit(_collecting, function, item))
         if len(pending) > n_ahead:
-            yield pending.popleft().result()
+            yield _tell(*pending.popleft().result(), known)
     while pending:
-        yield pending.popleft().result()
+        yield _tell(*pending.popleft().result(), known)
+
+
+def _collecting(function: Callable[[Item], Result], item: Item) -> tuple[Result, list[str]]:
+    with collect_warnings() as texts:
+        return function(item), texts
+
+
+def _tell(result: Result, texts: Iterable[str], told: set[str]) -> Result:
+    """Give the warnings of another process that were not given before, and return its result."""
+    for text in texts:
+        if text not in told:
+            told.add(text)
+            warnings.warn(text, LabelwiseWarning, stacklevel=3)
+    return result
 
 
 def _build_place(builder: GraphBuilder, chunk: tuple[int, list[Atoms]]) -> list[Graph]:

@@ -33,6 +33,7 @@ from labelwise.experiments.comparison.study import (
     dump_study,
     list_cells,
 )
+from labelwise.structures import read_structures, write_structures
 from tests.campaign.building import write_data
 
 METHODS = ["random", "ntk-pv", "committee-e"]
@@ -171,6 +172,20 @@ def test_a_campaign_that_fails_does_not_stop_the_others(data: Path, tmp_path: Pa
     assert {*run.failures} == {CellKey("broken", "random", 0)}
     assert "missing.extxyz" in run.failures[CellKey("broken", "random", 0)]
     assert sum("2 rounds are done" in line for line in said) == 1
+
+
+def test_warnings_of_a_worker_are_said_with_its_campaign(data: Path, tmp_path: Path) -> None:
+    pool = read_structures(data / "pool.extxyz")
+    pool[0].info["total_charge"] = 1
+    write_structures(tmp_path / "charged.extxyz", pool)
+    section = make_study(data).pools["small"].model_dump()
+    section["pool"] = [str(tmp_path / "charged.extxyz")]
+    study = make_study(data, pools={"small": section}, methods=["random"], rounds=1)
+    said: list[str] = []
+    assert not run_study(study, tmp_path, tmp_path, n_processes=1, say=said.append).failures
+    told = [line for line in said if "takes no total charge" in line]
+    assert len(told) == 1
+    assert told[0].startswith("small / random / seed 0: the model")
 
 
 def test_wrong_numbers_of_processes_are_refused(data: Path, tmp_path: Path) -> None:

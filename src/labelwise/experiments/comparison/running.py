@@ -23,7 +23,7 @@ from types import FrameType
 from labelwise.campaign import run_campaign
 from labelwise.campaign.bench import say_nothing
 from labelwise.campaign.workshop import Workshop
-from labelwise.errors import ArgumentError, LabelwiseError
+from labelwise.errors import ArgumentError, LabelwiseError, collect_warnings
 from labelwise.experiments.comparison.cells import (
     count_rounds,
     is_finished,
@@ -183,7 +183,7 @@ def _take_report(
             if worker.process.is_alive():
                 return
             raise EOFError
-        is_well, words = worker.pipe.recv()
+        is_well, words, texts = worker.pipe.recv()
     except (EOFError, OSError):
         crew.remove(worker)
         worker.process.join(_END_S)
@@ -193,6 +193,8 @@ def _take_report(
     worker.cell = None
     if cell is None:
         return
+    for text in texts:
+        say(f"{_describe(cell.key)}: {text}")
     seconds = time.perf_counter() - worker.began
     if is_well:
         say(f"{_describe(cell.key)}: {words}, {seconds:.0f} s")
@@ -257,15 +259,21 @@ def _work(pipe: Connection, folder: str, n_threads: int, parent: int) -> None:
             directory = Path(pipe.recv())
         except EOFError:
             return
-        try:
-            reason = run_campaign(directory, workshop=workshop)
-            mark_finished(directory, reason)
-        except LabelwiseError as error:
-            pipe.send((False, str(error)))
-        except Exception as error:
-            pipe.send((False, f"{type(error).__name__}: {error}"))
-        else:
-            pipe.send((True, reason))
+        with collect_warnings() as texts:
+            is_well, words = _run(directory, workshop)
+        pipe.send((is_well, words, texts))
+
+
+def _run(directory: Path, workshop: Workshop) -> tuple[bool, str]:
+    """Run a campaign; return whether it came to its end, and why it ended."""
+    try:
+        reason = run_campaign(directory, workshop=workshop)
+        mark_finished(directory, reason)
+    except LabelwiseError as error:
+        return False, str(error)
+    except Exception as error:
+        return False, f"{type(error).__name__}: {error}"
+    return True, reason
 
 
 def _stop(_number: int, _frame: FrameType | None) -> None:
