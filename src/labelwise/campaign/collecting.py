@@ -52,12 +52,12 @@ from labelwise.labelling import (
 from labelwise.labelling.encoding import encode_structure
 from labelwise.structures import (
     Source,
-    get_labels,
     hash_structure,
     read_sources,
     write_structures,
 )
 from labelwise.structures.identity import hash_geometry
+from labelwise.structures.labels import get_energy
 
 _LEAST_FAILURES = 20
 
@@ -424,20 +424,10 @@ def _calculator_labeller(directory: Path, section: CalculatorSection) -> Calcula
 def _make_checks(state: CampaignState, bench: Bench) -> LabelChecks:
     """Hold labels against those of finished rounds, whatever has come in this one."""
     config: CampaignConfig = state.config
-    structures: list[Atoms] = []
-    energies: list[float] = []
-    for frame in bench.train_frames(state):
-        labels = get_labels(
-            frame.atoms,
-            str(frame.source),
-            energy_key=config.data.energy_key,
-            forces_key=config.data.forces_key,
-        )
-        structures.append(frame.atoms)
-        energies.append(float(np.float64(labels.energy)))
+    known, key = bench.train_frames(state), config.data.energy_key
     return LabelChecks(
-        structures,
-        energies,
+        [frame.atoms for frame in known],
+        [get_energy(frame.atoms, str(frame.source), key) for frame in known],
         isolated_atoms=bench.given.isolated_atoms,
         max_force=config.labeller.max_force,
         max_energy_deviation=config.labeller.max_energy_deviation,

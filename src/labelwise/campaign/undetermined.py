@@ -15,8 +15,9 @@ from labelwise.campaign.durable import read_json
 from labelwise.campaign.state import FINETUNE, UNDETERMINED, CampaignState, round_folder
 from labelwise.finetuning.trainable import get_reference_energies
 from labelwise.potentials.mace import MacePotential
-from labelwise.structures import Frame, get_labels
+from labelwise.structures import Frame
 from labelwise.structures.atom_energies import count_elements, in_row_space
+from labelwise.structures.labels import get_energy
 
 #: Reference energies that differ by more from those of the pretrained model were fitted, eV.
 _NOTABLE_SHIFT = 0.1
@@ -57,7 +58,9 @@ def count_undetermined(
     numbers = [frame.atoms.numbers for frame in (*known, *frames)]
     counts = count_elements(numbers, np.unique(np.concatenate(numbers)).tolist())
     is_reached = in_row_space(counts[: len(known)], counts[len(known) :])
-    is_far = np.abs(energies - _labels(state, frames)) > _NOTABLE_ERROR
+    key = state.config.data.energy_key
+    labels = [get_energy(frame.atoms, str(frame.source), key) for frame in frames]
+    is_far = np.abs(energies - np.array(labels)) > _NOTABLE_ERROR
     return int((is_far & ~is_reached).sum())
 
 
@@ -122,10 +125,3 @@ def _is_fitted(state: CampaignState, bench: Bench) -> bool:
         abs(energy - known[atomic_numbers[symbol]]) > _NOTABLE_SHIFT
         for symbol, energy in fitted.items()
     )
-
-
-def _labels(state: CampaignState, frames: Sequence[Frame]) -> Float64[np.ndarray, " n"]:
-    data = state.config.data
-    keys = {"energy_key": data.energy_key, "forces_key": data.forces_key}
-    labels = [get_labels(frame.atoms, str(frame.source), **keys) for frame in frames]
-    return np.array([each.energy for each in labels], dtype=np.float64)
