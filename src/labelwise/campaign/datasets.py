@@ -192,7 +192,8 @@ def take_inventory(
         StructureError: The model cannot take a labelled structure.
         ReadError: A file cannot be read.
     """
-    screen = Screen(potential.graph_builder)
+    limit = config.selection.settings(1, seed=0).make_size_limit(potential)
+    screen = Screen(potential.graph_builder, size_limit=limit)
     index = _check_disjoint(given)
     for role in ("train", "valid", "test"):
         for frame in getattr(given, role):
