@@ -11,7 +11,6 @@ import typer
 from rich import box
 from rich.table import Table
 
-from labelwise.campaign.collecting import check_calculator
 from labelwise.campaign.config import MeasureSection, read_config
 from labelwise.campaign.curves import CURVES, write_curves
 from labelwise.campaign.errors import DamagedStateError
@@ -56,7 +55,6 @@ def init(
         console.say(f"edit it, then: labelwise campaign run {directory}")
         return
     config = read_config(directory)
-    check_calculator(read_state(directory))
     console.say(
         f"{directory} is in order: {config.selection.rule}, {config.selection.batch_size} a "
         f"round, labels by {config.labeller.kind}"
