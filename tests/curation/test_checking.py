@@ -199,3 +199,10 @@ def test_calculations_that_did_not_converge_are_found(structures: list[Atoms]) -
     structures[6].info["converged_path"] = False
     report = check_data(load_data_set(as_frames(structures)))
     assert [found.position for found in report.of_kind("unconverged")] == [5]
+
+
+def test_structures_of_several_heads_are_told(structures: list[Atoms]) -> None:
+    for i, atoms in enumerate(structures):
+        atoms.info["head"] = "pbe" if i % 3 else "wb97x"
+    (message,) = check_data(load_data_set(as_frames(structures))).messages
+    assert "name 2 heads under the info key 'head': 'pbe' (22), 'wb97x' (11)" in message

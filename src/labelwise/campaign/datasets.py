@@ -16,7 +16,6 @@ from labelwise.campaign.errors import LeakageError
 from labelwise.campaign.inputs import locate
 from labelwise.campaign.seeds import derive_seed
 from labelwise.errors import StructureError
-from labelwise.finetuning.annotations import get_head, require_one_head
 from labelwise.potentials import Potential
 from labelwise.structures import (
     DuplicateIndex,
@@ -27,6 +26,7 @@ from labelwise.structures import (
     iter_frames,
     iter_unscreened,
 )
+from labelwise.structures.annotations import get_head, require_one_head
 from labelwise.structures.identity import hash_geometry
 from labelwise.structures.isolated_atoms import (
     collect_isolated_energies,

@@ -18,9 +18,9 @@ from labelwise.campaign.config import ModelSection
 from labelwise.campaign.durable import read_json, write_file, write_json
 from labelwise.feature_memo import FeatureMemo
 from labelwise.finetuning import Recipe, save_potential
-from labelwise.finetuning.annotations import ANNOTATIONS
 from labelwise.potentials import Potential, load_potential
 from labelwise.structures import Frame, get_labels, iter_unscreened
+from labelwise.structures.annotations import ANNOTATIONS
 from labelwise.structures.electronic_state import encode_state
 from labelwise.structures.fixed_atoms import free_atoms
 from labelwise.structures.reading import expand_specs

@@ -23,6 +23,7 @@ from labelwise.potentials import Potential
 from labelwise.potentials.batching import predict_structures
 from labelwise.selection.base import DEFAULT_REGULARISATION
 from labelwise.structures import Labels, get_labels
+from labelwise.structures.annotations import get_head, say_several_heads
 from labelwise.structures.atom_energies import robust_score
 from labelwise.structures.convergence import find_unconverged_in
 from labelwise.structures.energy_units import EnergyUnits
@@ -183,7 +184,7 @@ def check_data(
         n_labelled=sum(label is not None for label in labels),
         n_checked=0 if kernel is None else len(unique),
         label_keys=keys,
-        messages=(*_explain_keys(data, settings, keys), *messages),
+        messages=(*_explain_keys(data, settings, keys), *_explain_heads(data), *messages),
     )
 
 
@@ -268,6 +269,13 @@ def _explain_keys(
         "Where labels are among them, name them (--energy-key and --forces-key)."
     )
     return (message,)
+
+
+def _explain_heads(data: DataSet) -> tuple[str, ...]:
+    several = say_several_heads(map(get_head, data.structures))
+    if several is None:
+        return ()
+    return (f"The structures {several}: check, and fit, those of each alone.",)
 
 
 def _read_labels(

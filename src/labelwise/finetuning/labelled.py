@@ -11,9 +11,9 @@ from ase import Atoms
 from jaxtyping import Bool, Float64, Int64
 
 from labelwise.errors import ArgumentError, LabelError, StructureError
-from labelwise.finetuning.annotations import get_head, get_weights, require_one_head
 from labelwise.potentials import Graph, GraphBuilder
 from labelwise.structures import Labels, get_labels
+from labelwise.structures.annotations import get_head, get_weights, require_one_head
 from labelwise.structures.energy_units import EnergyUnits
 from labelwise.structures.fixed_atoms import free_atoms
 from labelwise.structures.isolated_atoms import is_isolated_atom, refuse_isolated_molecule

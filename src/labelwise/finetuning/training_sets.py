@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from labelwise.errors import ArgumentError
-from labelwise.finetuning.annotations import WEIGHT_KEYS, get_head, require_one_head
 from labelwise.finetuning.labelled import LabelledSet
 from labelwise.finetuning.reference_energies import list_symbols
 from labelwise.potentials import Potential
+from labelwise.structures.annotations import WEIGHT_KEYS, get_head, require_one_head
 from labelwise.structures.isolated_atoms import collect_isolated_energies
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY
 
@@ -54,7 +54,8 @@ def sort_out(
         ArgumentError: Nothing is left to train on, or the structures name another head.
         LabelError: Two energies of isolated atoms of an element contradict each other.
     """
-    require_head(potential, require_one_head([train.head, valid.head], "labelled"))
+    heads = [get_head(atoms) for atoms in (*train.structures, *valid.structures)]
+    require_head(potential, require_one_head(heads, "labelled"))
     lone = [
         (atoms, name)
         for each in (train, valid)

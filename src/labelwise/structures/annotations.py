@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from ase import Atoms
@@ -57,15 +57,28 @@ def require_one_head(heads: Sequence[str | None], role: str) -> str | None:
     Raises:
         ArgumentError: They name several heads.
     """
-    counts = Counter(head for head in heads if head is not None)
-    if len(counts) > 1:
-        listed = ", ".join(f"{head!r} ({n})" for head, n in counts.most_common())
+    several = say_several_heads(heads)
+    if several is not None:
         raise ArgumentError(
-            f"the {role} structures name {len(counts)} heads under the info key {_HEAD!r}: "
-            f"{listed}. Heads are levels of theory, whose energies have nothing in common: give "
-            "the structures of one of them alone"
+            f"the {role} structures {several}: give the structures of one of them alone"
         )
-    return next(iter(counts), None)
+    return next((head for head in heads if head is not None), None)
+
+
+def say_several_heads(heads: Iterable[str | None]) -> str | None:
+    """Say that structures name several heads; None if they do not.
+
+    Args:
+        heads: What each names, None for nothing.
+    """
+    counts = Counter(head for head in heads if head is not None)
+    if len(counts) < 2:
+        return None
+    listed = ", ".join(f"{head!r} ({n})" for head, n in counts.most_common())
+    return (
+        f"name {len(counts)} heads under the info key {_HEAD!r}: {listed}. Heads are levels of "
+        "theory, whose energies have nothing in common"
+    )
 
 
 def _get_weight(atoms: Atoms, key: str, where: str) -> float:
