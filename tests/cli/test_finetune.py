@@ -106,8 +106,33 @@ def test_structures_of_several_heads(run, capsys: pytest.CaptureFixture[str]) ->
     assert run() == 1
     said = " ".join(capsys.readouterr().err.split())
     assert (
-        "training structures name 2 heads under the info key 'head': 'wb97x' (6), 'pbe' (6)" in said
+        "labelled structures name 2 heads under the info key 'head': 'wb97x' (6), 'pbe' (6)" in said
     )
+
+
+def test_a_test_set_of_another_head_is_refused_before_the_fit(
+    run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, head in (("train", "pbe"), ("test", "wb97x")):
+        structures = read(f"{name}.extxyz", ":")
+        for atoms in structures:
+            atoms.info["head"] = head
+        write_structures(f"{name}.extxyz", structures)
+    assert run("--test", "test.extxyz") == 1
+    assert "name 2 heads" in capsys.readouterr().err
+    assert not Path("finetuned.model").exists()
+
+
+def test_what_is_wrong_with_a_test_set_is_told(run, capsys: pytest.CaptureFixture[str]) -> None:
+    structures = read("test.extxyz", ":")
+    structures[2].info["REF_energy"] -= 3000.0
+    structures[3].info["converged"] = False
+    write_structures("test.extxyz", structures)
+    assert run("--test", "test.extxyz") == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "test: 1 of 12 labelled energies is far from the model's" in said
+    assert "from test.extxyz@2, -" in said
+    assert "the first is test.extxyz@3 (converged = False)" in said
 
 
 def test_labels_where_ase_keeps_them_are_found_and_said(

@@ -11,6 +11,7 @@ from labelwise.errors import LabelError
 from labelwise.finetuning import Recipe, evaluate, finetune
 from labelwise.finetuning.labelled import prepare_labelled
 from labelwise.finetuning.suspicions import suspect_labels
+from labelwise.finetuning.trainable import get_reference_energies, require_trainable
 from labelwise.potentials import Potential
 from labelwise.potentials.mace import MacePotential
 from tests.finetuning.conftest import NAMES, label, rattle
@@ -79,3 +80,42 @@ def test_total_energies_in_hartree_are_refused(student: Potential) -> None:
         finetune(student, molecules, [], Recipe(), seed=0)
     with pytest.raises(LabelError, match=r"of 6 of 6 evaluated structures .* in hartree"):
         evaluate(student, molecules)
+
+
+def test_held_out_labels_are_looked_at_too(student: Potential, own: list[Atoms]) -> None:
+    train, held_out = own[:12], own[12:]
+    held_out[3].info["REF_energy"] -= 3000.0
+    held_out[4].info["converged"] = False
+    for atoms in held_out:
+        atoms.arrays["REF_forces"] *= -1.0
+    short = Recipe(schedule="fixed", max_updates=1)
+    fitted = finetune(student, train, held_out, short, seed=0)
+    measured = evaluate(fitted.potential, held_out, sources=[f"test@{i}" for i in range(12)])
+    for messages, name in ((fitted.messages, "validation structure"), (measured.messages, "test@")):
+        unconverged, reversed_forces, far = messages
+        assert "1 of 12 structures say" in unconverged
+        assert "12 of 12 structures" in reversed_forces and "gradients" in reversed_forces
+        assert "1 of 12 labelled energies is far from the model's" in far
+        assert name in far and "-500 eV/atom" in far
+    assert evaluate(student, train).messages == ()
+
+
+@pytest.mark.parametrize("mode", ["checkpoint", "isolated", "given"])
+def test_reference_energies_that_do_not_fit_are_told(
+    student: Potential, own: list[Atoms], mode: str
+) -> None:
+    references = get_reference_energies(require_trainable(student))
+    own_energies = dict(zip(student.elements, references.tolist(), strict=True))
+    recipe = Recipe(
+        schedule="fixed",
+        max_updates=1,
+        reference_energies=mode,
+        given_energies=own_energies if mode == "given" else {},
+    )
+    for atoms in own:
+        atoms.info["REF_energy"] -= 5.0 * len(atoms)
+    shift = -5.0 if mode == "isolated" else 0.0
+    isolated = {z: energy + shift for z, energy in own_energies.items()}
+    messages = finetune(student, own, [], recipe, seed=0, isolated_atoms=isolated).messages
+    told = [message for message in messages if f"asked for ({mode}) leave 5" in message]
+    assert len(told) == (0 if mode == "isolated" else 1)

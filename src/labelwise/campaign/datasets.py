@@ -94,8 +94,8 @@ def read_given_sets(
     if data.test.split_key is not None:
         for frame in sets["test"]:
             get_split(frame.atoms, str(frame.source), data.test.split_key)
-    for role, frames in sets.items():
-        require_one_head([get_head(frame.atoms) for frame in frames], f"data.{role}")
+    heads = [get_head(frame.atoms) for frames in sets.values() for frame in frames]
+    require_one_head(heads, "data.train, data.valid and data.test")
     found = collect_isolated_energies(
         [(frame.atoms, str(frame.source)) for frame in lone],
         known=known,

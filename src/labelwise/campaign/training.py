@@ -121,6 +121,7 @@ def run_measure(state: CampaignState, bench: Bench) -> None:
             splits=None
             if key is None
             else [get_split(f.atoms, str(f.source), key) for f in frames],
+            sources=[frame.source for frame in frames],
             batch_atoms=state.config.selection.batch_atoms,
         )
         bench.measured[state.n_round, role] = found
@@ -128,6 +129,9 @@ def run_measure(state: CampaignState, bench: Bench) -> None:
         if n_undetermined:
             record.setdefault(UNDETERMINED, {})[role] = n_undetermined
         record["errors"][role] = asdict(found.errors)
+        if role == "test":  # of the validation set the fit tells
+            for message in found.messages:
+                bench.say(f"round {state.n_round}: test: {message}")
         if found.split_errors:
             record[SPLITS] = {name: asdict(table) for name, table in found.split_errors.items()}
     write_json(state.folder / MEASURE, record)

@@ -22,6 +22,7 @@ from labelwise.finetuning import (
 )
 from labelwise.potentials import Potential, load_potential
 from labelwise.structures import Frame, iter_frames, write_text
+from labelwise.structures.annotations import get_head, require_one_head
 from labelwise.structures.isolated_atoms import read_isolated_energies
 from labelwise.structures.labels import choose_keys
 from labelwise.structures.split_names import get_split
@@ -141,6 +142,7 @@ def finetune_command(
     splits = None if split_key is None else _splits(tested, split_key)
     frames, held_out = list(iter_frames(train)), list(iter_frames(valid)) if valid else []
     energy_key, forces_key = _choose_keys(frames, energy_key, forces_key)
+    require_one_head([get_head(each.atoms) for each in (*frames, *held_out, *tested)], "labelled")
     potential = load_potential(
         model,
         device=device,
@@ -174,8 +176,10 @@ def finetune_command(
             forces_key=forces_key,
             fixed_forces=fixed_forces,
             splits=splits,
+            sources=_sources(tested),
         )
         record["test"] = asdict(measured.errors)
+        record["messages"] += [f"test: {message}" for message in measured.messages]
         n_isolated = len(tested) - measured.errors.n_structures
         if n_isolated:
             text = f"{n_isolated} isolated atoms of the test set are in no error."

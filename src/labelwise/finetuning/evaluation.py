@@ -13,6 +13,7 @@ from jaxtyping import Float64, Int64
 from labelwise.errors import ArgumentError, check_name
 from labelwise.finetuning.labelled import LabelledSet, prepare_labelled, require_free_atoms
 from labelwise.finetuning.recipe import FixedForces
+from labelwise.finetuning.reference_energies import explain_far_from_model
 from labelwise.finetuning.trainable import (
     get_reference_energies,
     interaction_view,
@@ -22,7 +23,9 @@ from labelwise.finetuning.training_sets import require_head
 from labelwise.metrics import ErrorTable, error_table
 from labelwise.potentials import Graph, Potential
 from labelwise.potentials.batching import DEFAULT_BATCH_ATOMS, fill_batches
-from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
+from labelwise.structures.convergence import say_unconverged
+from labelwise.structures.label_judging import judge_labels
+from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY, Labels
 
 EDGES_PER_ATOM = 40
 
@@ -36,12 +39,14 @@ class Evaluation:
         forces: (n_atoms_i, 3) float64 each, eV/Å.
         errors: Against the labels.
         split_errors: The errors of each split on its own, by its name; empty if none were given.
+        messages: What of the labels looks wrong beside the predictions, in plain words.
     """
 
     energies: Float64[np.ndarray, " n"]
     forces: tuple[Float64[np.ndarray, "_ 3"], ...]
     errors: ErrorTable
     split_errors: Mapping[str, ErrorTable] = field(default_factory=dict)
+    messages: tuple[str, ...] = ()
 
 
 def evaluate(
@@ -52,6 +57,7 @@ def evaluate(
     forces_key: str = DEFAULT_FORCES_KEY,
     fixed_forces: str = "count",
     splits: Sequence[str] | None = None,
+    sources: Sequence[object] | None = None,
     batch_atoms: int | None = None,
 ) -> Evaluation:
     """Predict energies and forces and compare them with the labels.
@@ -68,6 +74,7 @@ def evaluate(
         fixed_forces: ``exclude`` leaves the forces of fixed atoms (see ``free_atoms``) out of
             the errors; ``count`` does not look at constraints. Predictions have all atoms.
         splits: The split that each structure belongs to, (n,); each gets errors of its own.
+        sources: Where each structure came from, (n,), for messages.
         batch_atoms: Atoms per batch; by default what suits the device.
 
     Returns:
@@ -86,6 +93,7 @@ def evaluate(
         potential.graph_builder,
         structures,
         role="evaluated",
+        sources=sources,
         energy_key=energy_key,
         forces_key=forces_key,
     )
@@ -98,9 +106,29 @@ def evaluate(
         fixed_forces=fixed_forces,
         batch_atoms=batch_atoms,
     )
+    found = replace(found, messages=_suspect(found, labelled, sources))
     if splits is None:
         return found
     return replace(found, split_errors=_compare_splits(found, labelled, splits, fixed_forces))
+
+
+def _suspect(
+    found: Evaluation, labelled: LabelledSet, sources: Sequence[object] | None
+) -> tuple[str, ...]:
+    """Tell labels that look wrong beside predictions, or that did not converge."""
+    idx = np.flatnonzero(~labelled.is_isolated)
+    names = [labelled.names[i] for i in idx]
+    judged = judge_labels(
+        [labelled.structures[i] for i in idx],
+        [Labels(float(labelled.energies[i]), labelled.forces[i]) for i in idx],
+        found.energies[idx],
+        [found.forces[i] for i in idx],
+        names,
+    )
+    offset = (labelled.energies - found.energies)[idx] / labelled.atom_counts[idx]
+    unconverged = say_unconverged(labelled.structures, sources)
+    said = () if unconverged is None else (unconverged,)
+    return (*said, *judged.messages, *explain_far_from_model(names, offset))
 
 
 def evaluate_labelled(

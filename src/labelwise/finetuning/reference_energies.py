@@ -229,20 +229,52 @@ def explain_far_off(
         offset: (n,) float64, eV/atom, how far off each is.
         far_off: (n,) bool.
     """
-    places = np.flatnonzero(far_off)
-    if len(places) == 0:
+    if not far_off.any():
         return ()
+    verb = "lies" if far_off.sum() == 1 else "lie"
+    message = (
+        f"{far_off.sum()} of {len(names)} labelled energies {verb} far off what the others let "
+        f"expect: {_list_offsets(names, offset, far_off)}. The reference energies were chosen "
+        "without; the structures are trained on as they are. Look at them with 'labelwise "
+        "check-data', and correct them or take them out."
+    )
+    return (message,)
+
+
+def explain_far_from_model(
+    names: Sequence[str], offset: Float64[np.ndarray, " n"]
+) -> tuple[str, ...]:
+    """Name held-out structures whose energies lie far off the model's, unlike the others.
+
+    Args:
+        names: (n,) what to call each structure.
+        offset: (n,) float64, eV/atom, how far off each is.
+
+    Returns:
+        One message, or () if there are none.
+    """
+    far_off = find_far_off(offset)
+    if not far_off.any():
+        return ()
+    verb = "is" if far_off.sum() == 1 else "are"
+    message = (
+        f"{far_off.sum()} of {len(names)} labelled energies {verb} far from the model's, unlike "
+        f"the others: {_list_offsets(names, offset, far_off)}. Wrong labels, or compositions of "
+        "which the model knows too little; they count in the errors as they are. Look at them "
+        "with 'labelwise check-data'."
+    )
+    return (message,)
+
+
+def _list_offsets(
+    names: Sequence[str], offset: Float64[np.ndarray, " n"], far_off: Bool[np.ndarray, " n"]
+) -> str:
+    """Name the structures that are farthest off."""
+    places = np.flatnonzero(far_off)
     first = places[np.argsort(-np.abs(offset[places]), kind="stable")][:_N_NAMED]
     named = "; ".join(f"{names[i]}, {_write_signed(offset[i])} eV/atom" for i in first.tolist())
     more = f" and {len(places) - _N_NAMED} more" if len(places) > _N_NAMED else ""
-    verb = "lies" if len(places) == 1 else "lie"
-    message = (
-        f"{len(places)} of {len(names)} labelled energies {verb} far off what the others let "
-        f"expect: {named}{more}. The reference energies were chosen without; the structures are "
-        "trained on as they are. Look at them with 'labelwise check-data', and correct them or "
-        "take them out."
-    )
-    return (message,)
+    return f"{named}{more}"
 
 
 def count_compositions(counts: Int64[np.ndarray, "n E"]) -> int:

@@ -15,6 +15,7 @@ from labelwise.finetuning.recipe import Recipe
 from labelwise.finetuning.reference_energies import (
     Judgement,
     count_compositions,
+    explain_far_from_model,
     explain_far_off,
     explain_undetermined,
     explain_unreached,
@@ -33,6 +34,9 @@ from labelwise.structures.atom_energies import (
 
 # A shift of the reference energies that is worth a word, eV.
 _NOTABLE_SHIFT = 0.1
+# Reference energies that leave more than this, and on how many structures it is judged, eV/atom.
+_MISFIT, _MOST_HELD_AGAINST = 1.0, 100
+_FIXED_MODES = ("checkpoint", "isolated", "given")
 _CHECKPOINT, _ISOLATED = "the checkpoint", "the isolated atoms"
 
 
@@ -91,9 +95,37 @@ def choose_references(
         choice = ReferenceChoice(
             prior_energies(potential.elements, checkpoint, known, required=present, name=name)
         )
+    if recipe.start != "scratch":
+        messages = choice.messages
+        if mode in _FIXED_MODES:
+            messages = _report_misfit(potential, train, choice.energies, recipe, mode)
+        if mode != "labelled" and valid.n_structures > 0:
+            offset = _gather(potential, [valid], recipe).offset(choice.energies)
+            messages = (*messages, *explain_far_from_model(valid.names, offset))
+        choice = replace(choice, messages=messages)
     if potential.dtype.itemsize > 4:
         return choice
     return replace(choice, energies=choice.energies.astype(np.float32).astype(np.float64))
+
+
+def _report_misfit(
+    potential: MacePotential,
+    train: LabelledSet,
+    energies: Float64[np.ndarray, " E"],
+    recipe: Recipe,
+    mode: str,
+) -> tuple[str, ...]:
+    """Say that energies which were asked for have nothing to do with the labels."""
+    idx = np.unique(np.linspace(0, train.n_structures - 1, _MOST_HELD_AGAINST).astype(np.int64))
+    left = float(np.median(np.abs(_gather(potential, [train.take(idx)], recipe).offset(energies))))
+    if left < _MISFIT:
+        return ()
+    message = (
+        f"The atomic reference energies that were asked for ({mode}) leave {write_size(left)} of "
+        "the training set's energies: they and the labels seem to be of different levels of "
+        "theory, or in different units; with 'auto' they are fitted where that is so."
+    )
+    return (message,)
 
 
 @dataclass(frozen=True)

@@ -24,14 +24,18 @@ def suspect_labels(
     labelled: LabelledSet,
     structures: Sequence[Atoms],
     sources: Sequence[object] | None,
+    *,
+    role: str = "training",
 ) -> tuple[str, ...]:
     """Tell labels that look like gradients, another unit or unconverged calculations.
 
     Args:
         potential: As it starts.
-        labelled: The training set, n structures; at most a hundred are held against the model.
+        labelled: The structures with their labels, n; at most a hundred are held against the
+            model.
         structures: The same structures.
         sources: Where each came from, (n,); None for their places.
+        role: What they are, for messages.
 
     Returns:
         What was noticed, in plain words.
@@ -46,7 +50,7 @@ def suspect_labels(
         [Labels(float(labelled.energies[i]), labelled.forces[i]) for i in idx],
         energies,
         forces,
-        [f"training structure {i}" if sources is None else sources[i] for i in idx],
+        [f"{role} structure {i}" if sources is None else sources[i] for i in idx],
     )
     unconverged = say_unconverged(structures, sources)
     return judged.messages if unconverged is None else (unconverged, *judged.messages)

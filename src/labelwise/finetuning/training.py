@@ -127,6 +127,8 @@ def finetune(
     labelled = prepare_labelled(builder, train, role="training", sources=train_sources, **keys)
     suspicions = suspect_labels(source, labelled, train, train_sources)
     held_out = prepare_labelled(builder, valid, role="validation", sources=valid_sources, **keys)
+    if valid:
+        suspicions += suspect_labels(source, held_out, valid, valid_sources, role="validation")
     sets = sort_out(source, labelled, held_out, isolated_atoms, energy_key=energy_key)
     labelled, held_out = sets.train, sets.valid
     if fixed_forces == "exclude" and held_out.n_structures:
