@@ -8,7 +8,7 @@ from ase import Atoms
 from ase.build import bulk
 from ase.constraints import FixAtoms, FixBondLength, FixCartesian
 
-from labelwise.errors import LabelError
+from labelwise.errors import LabelError, LabelwiseWarning
 from labelwise.structures import read_structures, write_structures
 from labelwise.structures.fixed_atoms import free_atoms
 from labelwise.structures.split_names import get_split
@@ -30,7 +30,8 @@ def test_constraints_that_fix_atoms(tmp_path: Path) -> None:
         ]
     )
     assert free_atoms(crystal).tolist() == [False, False, True, True]
-    write_structures(tmp_path / "a.extxyz", [crystal])
+    with pytest.warns(LabelwiseWarning, match="FixBondLengths of 1 structures"):
+        write_structures(tmp_path / "a.extxyz", [crystal])
     assert free_atoms(read_structures(tmp_path / "a.extxyz")[0]).tolist() == [
         False, False, True, True,
     ]  # fmt: skip
