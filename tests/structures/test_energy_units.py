@@ -34,6 +34,7 @@ def judge(structures: Sequence[tuple[list[int], float]], **info: object) -> None
         ("kJ/mol", kJ / mol),
         ("meV", 1e-3),
         ("eV taken for hartree", 1 / Hartree),
+        ("eV with the sign reversed", -1.0),
     ],
 )
 @pytest.mark.parametrize("name", HARTREE)

@@ -4,6 +4,7 @@ import bz2
 import gzip
 import lzma
 import os
+import re
 import time
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from ase import Atoms
 from ase.build import molecule
 from ase.constraints import FixAtoms
 
-from labelwise.errors import ArgumentError, ReadError
+from labelwise.errors import ArgumentError, LabelwiseWarning, ReadError
 from labelwise.structures import (
     Source,
     iter_frames,
@@ -291,6 +292,27 @@ def test_garbage_in_other_formats(tmp_path: Path, name: str) -> None:
     path = tmp_path / name
     path.write_bytes(b"\x00garbage\x01" * 20)
     with pytest.raises(ReadError, match=name):
+        read_structures(path)
+
+
+def test_a_file_without_structures_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "copper.data"  # of LAMMPS; to ASE the name says RuNNer
+    path.write_text("LAMMPS data\n\n1 atoms\n1 atom types\n\nAtoms # atomic\n\n1 1 0 0 0\n")
+    with pytest.warns(LabelwiseWarning, match=r"copper.data was read as runnerdata.* no struct"):
+        assert read_structures(path) == []
+
+
+@pytest.mark.parametrize(
+    ("symbol", "message"),
+    [("OW", "'OW' is not known; is it an element's"), ("1", "'1' is not known; are these LAMMPS")],
+)
+def test_symbols_in_a_dump_that_are_no_elements(tmp_path: Path, symbol: str, message: str) -> None:
+    path = tmp_path / "water.lammpstrj"
+    path.write_text(
+        "ITEM: TIMESTEP\n0\nITEM: NUMBER OF ATOMS\n1\nITEM: BOX BOUNDS pp pp pp\n0 4\n0 4\n0 4\n"
+        f"ITEM: ATOMS id element x y z\n1 {symbol} 0 0 0\n"
+    )
+    with pytest.raises(ReadError, match=re.escape(message)):
         read_structures(path)
 
 

@@ -108,6 +108,8 @@ def test_without_a_model_only_the_geometry_counts() -> None:
     screen = Screen(None)
     assert screen.check_pool(frame(Atoms("UO", [[0, 0, 0], [0, 0, 9.0]]))) is None
     assert screen.check_pool(frame(Atoms("UO", [[0, 0, 0], [0, 0, 0.1]]))) is not None
+    found = screen.check_pool(frame(Atoms([190, 8], [[0, 0, 0], [0, 0, 9.0]])))
+    assert found is not None and found.reason == "unknown-element" and "190" in found.detail
 
 
 def test_density_bound_never_hides_a_missing_neighbour() -> None:

@@ -29,6 +29,7 @@ _UNITS = {
     "kJ/mol": kJ / mol / Hartree,
     "meV": 1e-3 / Hartree,
     "eV taken for hartree": 1 / Hartree**2,
+    "eV with the sign reversed": -1 / Hartree,
 }
 #: What functionals and relativity change in the sum of the atoms, a part of it.
 _METHOD = 0.015
@@ -63,8 +64,9 @@ def name_unit(numbers: Any, energy: float) -> str | None:
         energy: What is taken for the total energy.
 
     Returns:
-        ``eV``, ``hartree``, ``kcal/mol``, ``kJ/mol``, ``meV`` or ``eV taken for hartree``; None
-        where it is no such energy in any of them, or elements beyond krypton are there.
+        ``eV``, ``hartree``, ``kcal/mol``, ``kJ/mol``, ``meV``, ``eV taken for hartree`` or
+        ``eV with the sign reversed``; None where it is no such energy in any of them, or elements
+        beyond krypton are there.
     """
     expected = expect_energy(numbers)
     if expected is None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import glob
 import os
 import re
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -18,7 +19,7 @@ import ase.io
 from ase import Atoms
 from ase.io.formats import UnknownFileTypeError, filetype, get_ioformat
 
-from labelwise.errors import ArgumentError, MissingDependencyError, ReadError
+from labelwise.errors import ArgumentError, LabelwiseWarning, MissingDependencyError, ReadError
 from labelwise.structures.compression import decompressed_file, strip_compression
 from labelwise.structures.database import DATABASE_SUFFIXES, iter_database
 from labelwise.structures.extxyz import Fault, iter_frame_texts, parse_with_fault
@@ -392,8 +393,9 @@ def _iter_file(
 
 
 def _describe(error: Exception) -> str:
-    if isinstance(error, KeyError):  # most often of a symbol
-        return f"{error} is not known; is it an element's symbol?"
+    if isinstance(error, KeyError) and len(said := str(error.args[0]).split()) == 1:
+        hint = "are these LAMMPS types?" if said[0].isdigit() else "is it an element's symbol?"
+        return f"{said[0]!r} is not known; {hint}"
     return str(error).strip() or type(error).__name__
 
 
@@ -406,9 +408,19 @@ def _iter_with_ase(path: Path) -> Iterator[Atoms]:
             return
         file_format = _name_format(plain, path)
         refuse_types(plain, file_format, path)
-        yield from ase.io.iread(
+        frames = ase.io.iread(
             str(plain), index=":", format=file_format, do_not_split_by_at_sign=True
         )
+        atoms = None
+        for atoms in frames:
+            yield atoms
+        if atoms is None:
+            warnings.warn(
+                f"{path} was read as {file_format}, a format of ASE, and holds no structures; if "
+                "it is of another format, convert it to extended XYZ (.extxyz)",
+                LabelwiseWarning,
+                stacklevel=2,
+            )
 
 
 def _name_format(plain: Path, path: Path) -> str:

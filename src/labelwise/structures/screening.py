@@ -220,6 +220,9 @@ class Screen:
 
     def _check_elements(self, atoms: Atoms) -> tuple[str, str] | None:
         if self._elements is None:
+            no_elements = [int(z) for z in atoms.numbers if not 0 <= z < len(chemical_symbols)]
+            if no_elements:
+                return "unknown-element", f"no element has the atomic number {no_elements[0]}"
             return None
         unknown = sorted({int(z) for z in atoms.numbers} - self._elements)
         if not unknown:
