@@ -265,6 +265,20 @@ def test_a_charge_that_is_not_told_is_asked_for(tmp_path: Path, charges: list[in
         take(tmp_path, tasks)
 
 
+@pytest.mark.parametrize("keep", [("labelwise_key",), ()])
+def test_a_label_of_another_charge_is_refused(tmp_path: Path, keep: tuple[str, ...]) -> None:
+    tasks = charged([-1])
+    (returned,) = energies_of(tasks, keep=keep)
+    returned.info["total_charge"] = 1
+    write_structures(tmp_path / "labelled.extxyz", [returned])
+    with pytest.raises(LabellingError, match=r"its total charge is 1\.0, not -1\.0 as asked for"):
+        take(tmp_path, tasks)
+    returned.info.update(total_charge=-1.0, multiplicity=2)
+    write_structures(tmp_path / "labelled.extxyz", [returned])
+    found, _ = take(tmp_path, tasks)
+    assert found[tasks[0].key].energy == -100.0
+
+
 def boxed(task: Task) -> Atoms:
     """Return a labelled molecule as somebody hands it to a plane-wave code."""
     atoms = task.atoms.copy()

@@ -160,9 +160,21 @@ def test_states_that_are_taken_or_alike_are_not_remarked() -> None:
         ({"spin": 0, "multiplicity": 1}, 0.0),
         ({"spin": None, "uhf": 1}, 2.0),
         ({"total_spin": np.array([3])}, 3.0),
+        ({"mult": 2}, 2.0),
+        ({"n_unpaired": 1}, 2.0),
     ],
 )
 def test_multiplicities_in_other_words(info: dict[str, object], expected: float) -> None:
     atoms = molecule("H2O")
     atoms.info.update(info)
     assert GraphBuilder((1, 8), 5.0, spin_range=(0.0, 5.0))(atoms).spin == expected
+
+
+@pytest.mark.parametrize(
+    ("info", "expected"),
+    [({"net_charge": 1}, 1.0), ({"Charge": "-1"}, -1.0), ({"charge": 0, "net_charge": 1}, 0.0)],
+)
+def test_charges_in_other_words(info: dict[str, object], expected: float) -> None:
+    atoms = molecule("H2O")
+    atoms.info.update(info)
+    assert GraphBuilder((1, 8), 5.0, charge_range=(-5.0, 5.0))(atoms).charge == expected

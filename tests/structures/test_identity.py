@@ -185,6 +185,9 @@ def test_neutral_singlets_are_what_says_nothing(water: Atoms, info: dict[str, ob
         ({"total_charge": 1, "charge": 1}, {"charge": np.int32(1)}),
         ({"spin": 3}, {"multiplicity": 3.0}),
         ({"uhf": 2}, {"total_spin": 3}),
+        ({"n_unpaired": 2}, {"mult": 3}),
+        ({"net_charge": 1}, {"charge": 1}),
+        ({"Charge": -1}, {"molecular_charge": "-1"}),
     ],
 )
 def test_one_state_in_other_words(

@@ -23,7 +23,11 @@ from labelwise.labelling.base import (
 )
 from labelwise.structures import Frame, get_labels, iter_frames
 from labelwise.structures.convergence import find_unconverged_in
-from labelwise.structures.electronic_state import encode_state, says_state
+from labelwise.structures.electronic_state import (
+    encode_state,
+    find_contradiction,
+    says_state,
+)
 from labelwise.structures.energy_units import EnergyUnits
 from labelwise.structures.identity import TOLERANCE
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY, get_energy
@@ -136,10 +140,14 @@ class FilesLabeller:
         """Return which task a returned structure answers: that of its key, else the nearest."""
         key = str(atoms.info.get(KEY))
         for number, task in enumerate(known):
+            if find_contradiction(atoms, task.atoms):
+                continue
             if task.key == key and _least_deviation(atoms, task.atoms) <= self._tolerance:
                 return number
         nearest, distance = _nearest(atoms, known)
-        return nearest if distance <= self._tolerance else None
+        if nearest is None or distance > self._tolerance:
+            return None
+        return None if find_contradiction(atoms, known[nearest].atoms) else nearest
 
     def _settle(self, waiting: list[Task], returned: list[Frame]) -> Iterator[tuple[Task, Outcome]]:
         """Yield an outcome for each waiting task that has one; note what is contradictory."""
@@ -250,6 +258,10 @@ def _choose_state(atoms: Atoms, tasks: Sequence[Task], nearest: list[int]) -> in
 def _explain_foreign(atoms: Atoms, known: Sequence[Task]) -> str:
     """Say why a returned structure is none of those that were asked for."""
     asked = next((t.atoms for t in known if t.key == str(atoms.info.get(KEY))), None)
+    near = [t.atoms for t in known if _least_deviation(atoms, t.atoms) <= MATCH_TOLERANCE]
+    other_state = next(filter(None, (find_contradiction(atoms, each) for each in near)), "")
+    if other_state:
+        return f"{other_state} as asked for"
     if asked is None:
         _, distance = _nearest(atoms, known)
         if np.isfinite(distance):

@@ -15,13 +15,22 @@ DEFAULT_CHARGE = 0.0
 DEFAULT_SPIN = 1.0
 #: Info keys of the total charge, e, with what is added to their values.
 _CHARGE_KEYS = {"total_charge": 0.0, "charge": 0.0}
+#: The same in the words of other programs, read where those are absent.
+_OTHER_CHARGE_KEYS = {"net_charge": 0.0, "molecular_charge": 0.0, "Charge": 0.0}
+_ALL_CHARGE_KEYS = {**_CHARGE_KEYS, **_OTHER_CHARGE_KEYS}
 #: Info keys of the multiplicity 2S + 1, with what is added to their values.
 _SPIN_KEYS = {"total_spin": 0.0, "spin": 0.0}
-#: The same in the words of other programs, read where those are absent: ``uhf`` counts
-#: unpaired electrons.
-_OTHER_SPIN_KEYS = {"multiplicity": 0.0, "spin_multiplicity": 0.0, "uhf": 1.0}
+#: The same in the words of other programs, read where those are absent: ``uhf`` and
+#: ``n_unpaired`` count unpaired electrons.
+_OTHER_SPIN_KEYS = {
+    "multiplicity": 0.0,
+    "spin_multiplicity": 0.0,
+    "mult": 0.0,
+    "uhf": 1.0,
+    "n_unpaired": 1.0,
+}
 _ALL_SPIN_KEYS = {**_SPIN_KEYS, **_OTHER_SPIN_KEYS}
-_ALL_KEYS = frozenset({**_CHARGE_KEYS, **_ALL_SPIN_KEYS})
+_ALL_KEYS = frozenset({**_ALL_CHARGE_KEYS, **_ALL_SPIN_KEYS})
 #: Initial magnetic moments that agree to so many decimals are the same, μB.
 _MOMENT_DECIMALS = 3
 
@@ -29,20 +38,23 @@ _MOMENT_DECIMALS = 3
 def get_charge(atoms: Atoms) -> float:
     """Return the total charge that a structure asks for, e: ``total_charge`` or ``charge``.
 
+    Where neither is there, ``net_charge``, ``molecular_charge`` and ``Charge`` are read.
+
     Args:
         atoms: The structure; info without these keys means 0.
 
     Raises:
-        StructureError: The value is not one number, or both keys are there and differ.
+        StructureError: The value is not one number, or two keys differ.
     """
-    return _get_agreed(atoms, _CHARGE_KEYS, DEFAULT_CHARGE)
+    is_plain = any(atoms.info.get(key) is not None for key in _CHARGE_KEYS)
+    return _get_agreed(atoms, _CHARGE_KEYS if is_plain else _OTHER_CHARGE_KEYS, DEFAULT_CHARGE)
 
 
 def get_spin(atoms: Atoms) -> float:
     """Return the multiplicity 2S + 1 that a structure asks for: ``total_spin`` or ``spin``.
 
-    Where neither is there, ``multiplicity``, ``spin_multiplicity`` and ``uhf`` (unpaired
-    electrons, one less than the multiplicity) are read.
+    Where neither is there, ``multiplicity``, ``spin_multiplicity``, ``mult``, ``uhf`` and
+    ``n_unpaired`` (unpaired electrons, one less than the multiplicity) are read.
 
     Args:
         atoms: The structure; info without these keys means 1.
@@ -95,8 +107,30 @@ def describe_spin(atoms: Atoms) -> str:
     return " or ".join(sorted(_find_spins(atoms.info))) or f"{DEFAULT_SPIN}"
 
 
+def find_contradiction(atoms: Atoms, other: Atoms) -> str:
+    """Say that two structures state different charges or multiplicities; '' if they do not.
+
+    What one of them does not state contradicts nothing.
+
+    Args:
+        atoms: The structure that is wrong if they do.
+        other: What it is held against.
+    """
+    for name, keys, default in (
+        ("total charge", _ALL_CHARGE_KEYS, DEFAULT_CHARGE),
+        ("multiplicity", _ALL_SPIN_KEYS, DEFAULT_SPIN),
+    ):
+        if keys.keys().isdisjoint(atoms.info) or keys.keys().isdisjoint(other.info):
+            continue
+        found, asked = (_find_stated(each.info, keys, default) for each in (atoms, other))
+        if found != asked:
+            written = [" or ".join(sorted(each)) or f"{default}" for each in (found, asked)]
+            return f"its {name} is {written[0]}, not {written[1]}"
+    return ""
+
+
 def _find_charges(info: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> set[str]:
-    stated = _find_stated(info, _CHARGE_KEYS, DEFAULT_CHARGE)
+    stated = _find_stated(info, _ALL_CHARGE_KEYS, DEFAULT_CHARGE)
     return stated | _find_net_charge(arrays.get("initial_charges"))
 
 
