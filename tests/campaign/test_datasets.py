@@ -58,11 +58,12 @@ def test_isolated_atoms_that_contradict_each_other(tmp_path: Path) -> None:
 
 def test_structures_of_several_heads_are_refused(tmp_path: Path) -> None:
     write_data(tmp_path)
-    structures = read(tmp_path / "valid.extxyz", ":")
-    for i, atoms in enumerate(structures):
-        atoms.info["head"] = f"level {i % 2}"
-    write_structures(tmp_path / "valid.extxyz", structures)
-    with pytest.raises(ArgumentError, match=r"data\.valid structures name 2 heads"):
+    for role in ("train", "test"):
+        structures = read(tmp_path / f"{role}.extxyz", ":")
+        for atoms in structures:
+            atoms.info["head"] = f"level of {role}"
+        write_structures(tmp_path / f"{role}.extxyz", structures)
+    with pytest.raises(ArgumentError, match=r"data\.valid and data\.test structures name 2"):
         read_given_sets(tmp_path, config_of(tmp_path), {})
 
 
