@@ -98,6 +98,10 @@ def test_held_out_labels_are_looked_at_too(student: Potential, own: list[Atoms])
         assert "1 of 12 labelled energies is far from the model's" in far
         assert name in far and "-500 eV/atom" in far
     assert evaluate(student, train).messages == ()
+    for atoms in train:
+        atoms.info["REF_energy"] -= 5.0 * len(atoms)
+    (message,) = evaluate(student, train).messages
+    assert "12 labelled energies are typically 5 eV/atom from the model's" in message
 
 
 @pytest.mark.parametrize("mode", ["checkpoint", "isolated", "given"])

@@ -29,6 +29,8 @@ _CLEARLY_LESS = 0.5
 _LESS = 0.8
 #: A standard error of a fitted energy that is worth a word, eV.
 _NOTABLE_UNCERTAINTY = 0.1
+# What held-out energies are off by if they and the model do not belong together, eV/atom.
+_MISFIT = 1.0
 _N_NAMED = 3
 
 
@@ -244,7 +246,7 @@ def explain_far_off(
 def explain_far_from_model(
     names: Sequence[str], offset: Float64[np.ndarray, " n"]
 ) -> tuple[str, ...]:
-    """Name held-out structures whose energies lie far off the model's, unlike the others.
+    """Say that held-out energies lie far off the model's: all, or some, unlike the others.
 
     Args:
         names: (n,) what to call each structure.
@@ -253,6 +255,14 @@ def explain_far_from_model(
     Returns:
         One message, or () if there are none.
     """
+    typical = float(np.median(np.abs(offset))) if len(offset) else 0.0
+    if typical > _MISFIT:
+        message = (
+            f"The {len(names)} labelled energies are typically {write_size(typical)} from the "
+            "model's: of another level of theory than the training set's, in another unit, or of "
+            "compositions of which the model knows too little."
+        )
+        return (message,)
     far_off = find_far_off(offset)
     if not far_off.any():
         return ()
