@@ -9,6 +9,7 @@ import pytest
 import torch
 from ase import Atoms
 from ase.build import bulk, molecule
+from hypothesis import settings
 
 from labelwise.potentials import Potential, load_potential
 from tests.models import build_mace
@@ -31,6 +32,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_configure() -> None:
     torch.set_num_threads(1)  # one thread a process: the tests run several processes
+    # A busy machine is slow now and then; that fails no law.
+    settings.register_profile("labelwise", deadline=None)
+    settings.load_profile("labelwise")
 
 
 @pytest.fixture

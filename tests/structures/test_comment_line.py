@@ -94,6 +94,7 @@ def test_what_is_not_understood_is_refused(tmp_path: Path, comment: str, message
         "unit_cell=[[9.0, 0, 0], [0, 9, 0], [0, 0, 9]]",
         "lattice=fcc a=3.5",
         'box="9 9 9" pbc="T T T"',
+        "a=3.6 b=3.6 c=3.6 alpha=90 beta=90 gamma=90 energy=-1",
     ],
 )
 def test_a_cell_in_other_words_is_told_not_dropped(tmp_path: Path, comment: str) -> None:

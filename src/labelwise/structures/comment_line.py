@@ -25,6 +25,8 @@ _CELL_HINT = re.compile(
     re.IGNORECASE,
 )
 
+_CELL_PARAMETERS = ("a", "b", "c", "alpha", "beta", "gamma")
+
 
 def read_comment(line: str) -> dict[str, Any]:
     """Return the keys of a comment line; the frame's own are spelt as ASE spells them.
@@ -72,6 +74,8 @@ def find_unread_cell(line: str, keys: Mapping[str, Any]) -> str:
     hint = _CELL_HINT.search(line)
     if hint is not None:
         return hint.group()
+    if {key.lower() for key in keys}.issuperset(_CELL_PARAMETERS):
+        return " ".join(f"{key}={keys[key]}" for key in keys if key.lower() in _CELL_PARAMETERS)
     texts = (key for key, value in keys.items() if isinstance(value, str))
     return next((f"{key}={keys[key]}" for key in texts if key.lower() == "lattice"), "")
 
