@@ -7,6 +7,7 @@ import gzip
 import io
 import lzma
 import os
+import re
 import warnings
 from pathlib import Path
 
@@ -76,7 +77,7 @@ def assert_answered(code: int, message: str) -> None:
     assert code in EXIT_CODES
     assert "Traceback" not in message
     if code:
-        assert message.startswith("error: ")
+        assert re.search(r"^error: ", message, re.MULTILINE)
         assert len(message) < 2000
 
 

@@ -21,6 +21,7 @@ _ATOMS = (
     -2752.055,
 )  # fmt: skip
 _NEUTRAL_ATOMS = np.array((0.0, *_ATOMS))
+_REVERSED = "eV with the sign reversed"
 #: Units that total energies come in, in hartree.
 _UNITS = {
     "eV": 1 / Hartree,
@@ -29,7 +30,7 @@ _UNITS = {
     "kJ/mol": kJ / mol / Hartree,
     "meV": 1e-3 / Hartree,
     "eV taken for hartree": 1 / Hartree**2,
-    "eV with the sign reversed": -1 / Hartree,
+    _REVERSED: -1 / Hartree,
 }
 #: What functionals and relativity change in the sum of the atoms, a part of it.
 _METHOD = 0.015
@@ -84,8 +85,9 @@ class EnergyUnits:
     Energies of valence electrons alone, as pseudopotentials and semi-empirical methods give
     them, lie below those with all electrons and happen to look like hartree now and then. So
     hartree are refused where at least half of the structures seem to be in hartree, or at least
-    half are in eV with all electrons and some in hartree. No method gives as much as
-    the other units do: one structure is enough.
+    half are in eV with all electrons and some in hartree. Energies of a few hydrogen atoms above
+    some zero may look as if their sign were reversed: half of the structures here, too. No method
+    gives as much as the other units do: one structure is enough.
 
     Args:
         what: What the energies are, for messages: ``REF_energy``.
@@ -128,6 +130,8 @@ class EnergyUnits:
         """
         for unit in self._named:
             if unit == "hartree" and not self._is_hartree():
+                continue
+            if unit == _REVERSED and 2 * self._n_seeming[unit] < self._n_structures:
                 continue
             n_seeming, named = self._n_seeming[unit], self._named[unit]
             more = ", ..." if n_seeming > len(named) else ""
