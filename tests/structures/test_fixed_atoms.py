@@ -30,7 +30,7 @@ def test_constraints_that_fix_atoms(tmp_path: Path) -> None:
         ]
     )
     assert free_atoms(crystal).tolist() == [False, False, True, True]
-    with pytest.warns(LabelwiseWarning, match="FixBondLengths of 1 structures"):
+    with pytest.warns(LabelwiseWarning, match="FixBondLengths. of 1 structure"):
         write_structures(tmp_path / "a.extxyz", [crystal])
     assert free_atoms(read_structures(tmp_path / "a.extxyz")[0]).tolist() == [
         False, False, True, True,
