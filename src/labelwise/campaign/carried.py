@@ -16,7 +16,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms, FixCartesian, dict2constraint
 from ase.io import jsonio
 
-from labelwise.labelling.encoding import encode_structure
+from labelwise.labelling.encoding import encode_info
 from labelwise.structures.info_text import is_same_value
 
 #: Kept by ``encode_structure``.
@@ -63,8 +63,8 @@ def encode_carried(
             _LABELS,
         ),
     }
-    encoded = encode_structure(atoms).get("info", {})
-    found["other_info"] = _others(atoms.info, {*found["info_arrays"], *encoded}, left_out)
+    known = {*found["info_arrays"], *encode_info(atoms.info)}
+    found["other_info"] = _others(atoms.info, known, left_out)
     found["other_arrays"] = _others(atoms.arrays, {*found["arrays"], *_ENCODED}, left_out)
     return {key: value for key, value in found.items() if value}
 

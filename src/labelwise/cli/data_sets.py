@@ -124,8 +124,10 @@ def load(
     totals = {} if total is None else {"read pool": total}
     with console.show_progress(enabled=talkative, totals=totals) as progress:
         frames = iter_frames(pool) if needs_all else iter_unscreened(pool)
-        representation = make_representation(choice.representation, choice.options)
-        limit = make_size_limit(potential, representation if with_kernel else None)
+        representation = (
+            make_representation(choice.representation, choice.options) if with_kernel else None
+        )
+        limit = make_size_limit(potential, representation)
         data = load_data_set(frames, potential, size_limit=limit, strict=strict, progress=progress)
         if not with_kernel:
             return data, None, potential

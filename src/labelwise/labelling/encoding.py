@@ -33,11 +33,20 @@ def encode_structure(atoms: Atoms) -> dict[str, Any]:
     for name in _ARRAYS:
         if name in atoms.arrays:
             encoded[name] = atoms.arrays[name].tolist()
-    info = {str(key): _plain(value) for key, value in atoms.info.items()}
-    kept = {key: value for key, value in info.items() if value is not None}
-    if kept:
-        encoded["info"] = kept
+    info = encode_info(atoms.info)
+    if info:
+        encoded["info"] = info
     return encoded
+
+
+def encode_info(info: Mapping[Any, Any]) -> dict[str, str | bool | int | float]:
+    """Return the entries of a structure's info that are words or finite numbers.
+
+    Args:
+        info: Keys and values; not modified.
+    """
+    plain = {str(key): _plain(value) for key, value in info.items()}
+    return {key: value for key, value in plain.items() if value is not None}
 
 
 def decode_structure(encoded: Mapping[str, Any]) -> Atoms:

@@ -281,6 +281,7 @@ def _check_archive(path: Path) -> None:
         with zipfile.ZipFile(path) as archive:
             members = archive.namelist()
     except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError) as error:
+        # zipfile answers NotImplementedError to a version number that no archive has.
         raise PotentialError(f"{path} is damaged or truncated; copy it again") from error
     if any("/code/" in name or name.endswith("/constants.pkl") for name in members):
         raise PotentialError(

@@ -46,8 +46,7 @@ def get_charge(atoms: Atoms) -> float:
     Raises:
         StructureError: The value is not one number, or two keys differ.
     """
-    is_plain = any(atoms.info.get(key) is not None for key in _CHARGE_KEYS)
-    return _get_agreed(atoms, _CHARGE_KEYS if is_plain else _OTHER_CHARGE_KEYS, DEFAULT_CHARGE)
+    return _get_agreed(atoms, _CHARGE_KEYS, _OTHER_CHARGE_KEYS, DEFAULT_CHARGE)
 
 
 def get_spin(atoms: Atoms) -> float:
@@ -62,8 +61,7 @@ def get_spin(atoms: Atoms) -> float:
     Raises:
         StructureError: The value is not one number, or two keys differ.
     """
-    is_plain = any(atoms.info.get(key) is not None for key in _SPIN_KEYS)
-    return _get_agreed(atoms, _SPIN_KEYS if is_plain else _OTHER_SPIN_KEYS, DEFAULT_SPIN)
+    return _get_agreed(atoms, _SPIN_KEYS, _OTHER_SPIN_KEYS, DEFAULT_SPIN)
 
 
 def is_charged(atoms: Atoms) -> bool:
@@ -138,8 +136,12 @@ def _find_spins(info: Mapping[str, Any]) -> set[str]:
     return _find_stated(info, _ALL_SPIN_KEYS, DEFAULT_SPIN)
 
 
-def _get_agreed(atoms: Atoms, keys: Mapping[str, float], default: float) -> float:
-    """Return the value of the keys that are there, or the default."""
+def _get_agreed(
+    atoms: Atoms, first: Mapping[str, float], others: Mapping[str, float], default: float
+) -> float:
+    """Return the value of the first keys that are there, else of the others, else the default."""
+    is_there = any(atoms.info.get(name) is not None for name in first)
+    keys = first if is_there else others
     names = [name for name in keys if atoms.info.get(name) is not None]
     try:
         values = {name: _as_number(atoms.info[name]) for name in names}
