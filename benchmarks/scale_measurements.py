@@ -17,7 +17,7 @@ import torch
 from labelwise.feature_store import FeatureStore, StoreView
 from labelwise.feature_store.view import DEFAULT_PIECE_BYTES
 from labelwise.kernels import FeatureKernel, LinearKernel
-from labelwise.memory import peak_resident_bytes, resident_bytes
+from labelwise.runtime.memory import peak_resident_bytes, resident_bytes
 from labelwise.selection import select_batch, select_lcmd, shortlist_by_variance
 from labelwise.selection.base import Ticker
 from labelwise.selection.lcmd import LargestCluster

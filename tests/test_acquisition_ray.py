@@ -22,10 +22,10 @@ from labelwise.acquisition import (
     acquire_stored,
     choosing_stored,
 )
-from labelwise.cluster import RayEngine
 from labelwise.extraction import filling
 from labelwise.feature_store import FeatureStore
 from labelwise.potentials import Potential
+from labelwise.runtime.engines import RayEngine
 from labelwise.structures import write_structures
 from tests.ray_extraction import NotedTangent, load_noted
 

@@ -16,9 +16,10 @@ from ase import Atoms
 from rich.console import Console
 
 import labelwise as lw
-from labelwise import api, timing
+from labelwise import api
 from labelwise.errors import ReadError
 from labelwise.potentials import Potential, loading
+from labelwise.runtime import timing
 from labelwise.structures import write_structures
 from labelwise.structures.given import frames_of
 

@@ -15,9 +15,7 @@ PACKAGE = Path(labelwise.__file__).parent
 # Data flow down this list, so a room may import itself and the rooms above it.
 ROOMS = [
     "errors",
-    "timing",
-    "memory",
-    "cluster",
+    "runtime",
     "structures",
     "demo_data",
     "datasets",

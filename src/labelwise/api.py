@@ -14,9 +14,9 @@ from labelwise.acquisition import Acquisition, AcquisitionSettings, Pick, acquir
 from labelwise.potentials import Potential, as_potential
 from labelwise.representations import RepresentationOptions
 from labelwise.representations.base import DEFAULT_PROBES
+from labelwise.runtime.timing import ProgressCallback, open_progress
 from labelwise.structures import Screened
 from labelwise.structures.given import Structures, atoms_of, frames_of
-from labelwise.timing import ProgressCallback, open_progress
 
 
 @dataclass(frozen=True, repr=False)

@@ -42,10 +42,10 @@ from labelwise.representations import (
     make_representation,
     make_size_limit,
 )
+from labelwise.runtime.timing import ProgressCallback, ignore_progress
 from labelwise.structures import Frame, Screen, Screened
 from labelwise.structures.screening import NON_FINITE, NON_FINITE_DETAIL
 from labelwise.structures.writing import write_bytes, write_text
-from labelwise.timing import ProgressCallback, ignore_progress
 
 DEFAULT_CHUNK = 1000
 

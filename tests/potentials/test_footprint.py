@@ -14,7 +14,7 @@ import torch
 from ase.build import bulk
 
 import labelwise as lw
-from labelwise.memory import peak_resident_bytes, resident_bytes
+from labelwise.runtime.memory import peak_resident_bytes, resident_bytes
 from labelwise.potentials.footprint import measure_footprint
 from labelwise.representations.base import make_representation
 

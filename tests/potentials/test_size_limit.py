@@ -10,9 +10,9 @@ from ase import Atoms
 from ase.build import bulk, molecule
 from torch import Tensor
 
-from labelwise.memory import available_bytes, resident_bytes
 from labelwise.potentials import Batch, Potential, load_potential
 from labelwise.potentials.size_limit import ORDINARY_ATOMS, SizeLimit
+from labelwise.runtime.memory import available_bytes, resident_bytes
 
 
 def crystal(repeat: int) -> Atoms:

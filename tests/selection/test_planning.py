@@ -83,7 +83,7 @@ import json, sys
 import numpy as np, torch
 torch.set_num_threads(1)
 from labelwise.kernels import LinearKernel
-from labelwise.memory import peak_resident_bytes, resident_bytes
+from labelwise.runtime.memory import peak_resident_bytes, resident_bytes
 from labelwise.row_source import NpyRows
 from labelwise.selection import select_batch
 from labelwise.selection.planning import open_kernel, plan_selection

@@ -18,10 +18,10 @@ from labelwise.acquisition.settings import AcquisitionSettings
 from labelwise.errors import ArgumentError, ShortPoolError
 from labelwise.feature_memo import FeatureMemo
 from labelwise.potentials.base import Potential
+from labelwise.runtime.timing import ProgressCallback, ignore_progress
 from labelwise.selection import Selection, select_random
 from labelwise.structures import Frame
 from labelwise.structures.screening import count_reasons
-from labelwise.timing import ProgressCallback, ignore_progress
 
 
 def acquire(

@@ -12,12 +12,12 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from labelwise.acquisition.settings import AcquisitionSettings
-from labelwise.cluster import Engine
 from labelwise.errors import ReadError
 from labelwise.feature_store import FeatureStore, StoreView, find_common_norms
 from labelwise.feature_store.view import DEFAULT_PIECE_BYTES
 from labelwise.kernels import FeatureKernel, LinearKernel, take
-from labelwise.memory import usable_memory_bytes
+from labelwise.runtime.engines import Engine
+from labelwise.runtime.memory import usable_memory_bytes
 from labelwise.selection import Selection, find_nearest, select_batch
 from labelwise.selection.linear_posterior import LinearPrior
 from labelwise.selection.planning import open_kernel, plan_selection

@@ -11,10 +11,10 @@ from ase import Atoms
 
 from labelwise.errors import LabelwiseWarning
 from labelwise.extraction import ExtractionCounts
+from labelwise.runtime.timing import Stage
 from labelwise.structures import Screened, Source, read_sources
 from labelwise.structures.identity import Fingerprint
 from labelwise.structures.screening import count_reasons
-from labelwise.timing import Stage
 
 #: Info keys that a chosen structure gains.
 RANK_KEY = "labelwise_rank"

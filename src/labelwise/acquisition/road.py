@@ -13,11 +13,11 @@ from labelwise.acquisition.choosing import Chooser
 from labelwise.acquisition.settings import AcquisitionSettings
 from labelwise.errors import ScreeningError
 from labelwise.potentials.base import Potential
+from labelwise.runtime.timing import ProgressCallback, Stopwatch
 from labelwise.structures import Frame, Screen, Screened, Source
 from labelwise.structures.identity import Fingerprint
 from labelwise.structures.labels import require_label
 from labelwise.structures.screening import NON_FINITE, NON_FINITE_DETAIL
-from labelwise.timing import ProgressCallback, Stopwatch
 
 _STAGES = ("read train", "read pool", "screen", "represent train", "represent pool", "select")
 

@@ -19,19 +19,19 @@ from jaxtyping import Int64
 from labelwise.acquisition.choosing_stored import StoredChoice, choose_stored
 from labelwise.acquisition.results import Acquisition, Pick
 from labelwise.acquisition.settings import JOINT_RULE, AcquisitionSettings
-from labelwise.cluster import Engine, LocalEngine
 from labelwise.errors import ArgumentError, ReadError, ScreeningError, ShortPoolError
 from labelwise.extraction import ExtractionCounts, Extractor, Offered, StoreFiller
 from labelwise.feature_store import DamagedChunkError, FeatureStore, Identity
 from labelwise.feature_store.root import Say, warn
 from labelwise.potentials.base import Potential
 from labelwise.representations import ModelRepresentation, feature_blocks
+from labelwise.runtime.engines import Engine, LocalEngine
+from labelwise.runtime.timing import ProgressCallback, Stopwatch, ignore_progress
 from labelwise.structures import Screened
 from labelwise.structures.labels import require_label
 from labelwise.structures.reading import RawFrame, iter_raw_frames
 from labelwise.structures.repeats import find_repeats
 from labelwise.structures.screening import count_reasons
-from labelwise.timing import ProgressCallback, Stopwatch, ignore_progress
 
 _MOST_REPAIRS = 20
 

@@ -25,11 +25,11 @@ from labelwise.campaign.state import (
 from labelwise.campaign.workshop import Workshop
 from labelwise.finetuning import Evaluation
 from labelwise.labelling.encoding import decode_structure
-from labelwise.memory import peak_resident_bytes
 from labelwise.potentials import Potential, load_potential
+from labelwise.runtime.memory import peak_resident_bytes
+from labelwise.runtime.timing import ProgressCallback, ignore_progress
 from labelwise.structures import DuplicateIndex, Frame, Source
 from labelwise.structures.screening import NON_FINITE
-from labelwise.timing import ProgressCallback, ignore_progress
 
 _CLEAR = Path("/proc/self/clear_refs")
 _MAX_MODELS = 8

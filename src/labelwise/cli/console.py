@@ -9,7 +9,7 @@ from types import MappingProxyType
 from rich.console import Console
 from rich.text import Text
 
-from labelwise.timing import ProgressCallback, ignore_progress, show_bars
+from labelwise.runtime.timing import ProgressCallback, ignore_progress, show_bars
 
 #: Results go to standard output; everything said about them goes to standard error.
 errors = Console(stderr=True, highlight=False, soft_wrap=True)

@@ -15,9 +15,9 @@ from labelwise.cli import console, options
 from labelwise.cli.app import app
 from labelwise.cli.tables import format_seconds, show_table
 from labelwise.errors import ArgumentError
-from labelwise.memory import format_bytes, parse_bytes
 from labelwise.planning import LargestStructure, Plan, RunSettings, make_plan
 from labelwise.potentials import Potential, load_potential
+from labelwise.runtime.memory import format_bytes, parse_bytes
 from labelwise.summary import describe_potential, package_versions, to_json
 
 _RUN = "The run"

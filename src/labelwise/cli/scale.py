@@ -11,11 +11,11 @@ import torch
 
 from labelwise.acquisition import StoreSettings
 from labelwise.cli import console, options
-from labelwise.cluster import Engine, RayEngine
 from labelwise.errors import ArgumentError
 from labelwise.extraction import ExtractionCounts
-from labelwise.memory import parse_bytes
 from labelwise.potentials import Potential, load_potential
+from labelwise.runtime.engines import Engine, RayEngine
+from labelwise.runtime.memory import parse_bytes
 
 
 def read_store_settings(

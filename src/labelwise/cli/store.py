@@ -10,7 +10,7 @@ import typer
 from labelwise.cli import console, options
 from labelwise.cli.app import EXIT_ERROR, app
 from labelwise.feature_store import FeatureStore, verify_store
-from labelwise.memory import format_bytes
+from labelwise.runtime.memory import format_bytes
 from labelwise.summary import to_json
 
 

@@ -15,9 +15,9 @@ from labelwise.kernels import Kernel
 from labelwise.potentials.base import Potential
 from labelwise.potentials.size_limit import SizeLimit
 from labelwise.representations import RepresentationOptions, iter_features, make_representation
+from labelwise.runtime.timing import ProgressCallback, ignore_progress
 from labelwise.structures import DuplicateIndex, Frame, Screen, Screened, Source
 from labelwise.structures.screening import NON_FINITE, NON_FINITE_DETAIL
-from labelwise.timing import ProgressCallback, ignore_progress
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,9 +14,9 @@ from ase import Atoms
 from ase.constraints import FixAtoms, FixCartesian, FixConstraint
 
 from labelwise.errors import DataSetError as DataSetError
+from labelwise.runtime.timing import ProgressCallback
 from labelwise.structures.fixed_atoms import free_atoms, list_unwritten
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY, as_real
-from labelwise.timing import ProgressCallback
 
 #: Largest force component that a data set may hold, eV/Å: more is a wrong unit or a crash.
 LARGEST_FORCE = 2000.0

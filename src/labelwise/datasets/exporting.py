@@ -15,7 +15,7 @@ from labelwise.datasets.registry import load_formats
 from labelwise.datasets.spool import Spool
 from labelwise.datasets.survey import Query, Survey, open_data_set, survey
 from labelwise.errors import ArgumentError, LabelwiseWarning, WriteError, check_name
-from labelwise.timing import ProgressCallback, ignore_progress
+from labelwise.runtime.timing import ProgressCallback, ignore_progress
 
 
 def list_writable() -> list[str]:

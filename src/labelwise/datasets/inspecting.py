@@ -13,9 +13,9 @@ from ase.data import chemical_symbols
 
 from labelwise.datasets.base import DataFile, Entry, LabelledStructure, count
 from labelwise.datasets.survey import open_data_set
+from labelwise.runtime.timing import ProgressCallback, ignore_progress
 from labelwise.structures.fixed_atoms import free_atoms
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
-from labelwise.timing import ProgressCallback, ignore_progress
 
 #: Names of families kept to count them; more are told as "more than".
 _MOST_FAMILIES = 2_000_000

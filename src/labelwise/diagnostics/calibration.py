@@ -39,9 +39,9 @@ from labelwise.kernels import Kernel, take
 from labelwise.metrics import root_mean_square
 from labelwise.potentials import Potential
 from labelwise.representations import make_representation
+from labelwise.runtime.timing import ProgressCallback, ignore_progress
 from labelwise.selection import select_posterior_variance
 from labelwise.structures import DuplicateIndex
-from labelwise.timing import ProgressCallback, ignore_progress
 
 _LEAST_TEST = 2
 

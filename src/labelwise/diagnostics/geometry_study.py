@@ -21,8 +21,8 @@ from labelwise.representations import (
     StructureRepresentation,
     make_representation,
 )
+from labelwise.runtime.timing import ProgressCallback, ignore_progress
 from labelwise.structures import Frame
-from labelwise.timing import ProgressCallback, ignore_progress
 
 DEFAULT_MAX_STRUCTURES = 400
 #: Matrices are n × n float64, and their spectra take n³ operations.

@@ -40,9 +40,9 @@ from labelwise.finetuning.trainable import (
 from labelwise.metrics import root_mean_square, sparsification_area, spearman
 from labelwise.potentials import Potential
 from labelwise.representations import RepresentationOptions
+from labelwise.runtime.timing import ProgressCallback, ignore_progress
 from labelwise.structures import DuplicateIndex
 from labelwise.structures.atom_energies import count_elements, fit_atom_energies
-from labelwise.timing import ProgressCallback, ignore_progress
 
 _MEV = 1000.0
 

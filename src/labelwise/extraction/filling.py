@@ -15,10 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-from labelwise.cluster import Engine
 from labelwise.extraction.extractor import Extracted, Extractor
 from labelwise.extraction.offered import Offered, cut_offered, join_offered
 from labelwise.feature_store import FeatureStore, Listing, hash_file
+from labelwise.runtime.engines import Engine
+from labelwise.runtime.timing import ProgressCallback, ignore_progress
 from labelwise.structures.reading import (
     FileSlice,
     RawFrame,
@@ -27,7 +28,6 @@ from labelwise.structures.reading import (
 )
 from labelwise.structures.repeats import Fingerprints
 from labelwise.structures.screening import TOO_LARGE
-from labelwise.timing import ProgressCallback, ignore_progress
 
 _LOT_BYTES = 2**24
 _FEWEST_FRAMES, _MOST_FRAMES = 64, 2048

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 
 from labelwise.errors import WriteError
-from labelwise.memory import usable_memory_bytes
 from labelwise.representations import FeatureBlock, normalise_rows
+from labelwise.runtime.memory import usable_memory_bytes
 
 _GEMM_SIZE = 512
 _FILE_BYTES_PER_S = 2**23

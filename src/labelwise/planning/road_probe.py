@@ -16,7 +16,6 @@ from labelwise.acquisition import AcquisitionSettings
 from labelwise.acquisition.choosing import FeatureChooser
 from labelwise.acquisition.road import Road
 from labelwise.errors import ArgumentError
-from labelwise.memory import peak_resident_bytes
 from labelwise.potentials.base import Potential
 from labelwise.potentials.batching import DEFAULT_BATCH_ATOMS
 from labelwise.representations import (
@@ -25,8 +24,9 @@ from labelwise.representations import (
     is_finite,
     normalise_rows,
 )
+from labelwise.runtime.memory import peak_resident_bytes
+from labelwise.runtime.timing import Stopwatch, ignore_progress
 from labelwise.structures import Frame
-from labelwise.timing import Stopwatch, ignore_progress
 
 _WARM_UP_PART = 4
 _GRAPH_PART = 0.1

@@ -9,10 +9,10 @@ import torch
 from ase import Atoms
 from ase.geometry import complete_cell
 
-from labelwise.memory import available_bytes, format_bytes, resident_bytes
 from labelwise.potentials.base import Potential
 from labelwise.potentials.footprint import Footprint, measure_footprint
 from labelwise.potentials.graphs import Batch
+from labelwise.runtime.memory import available_bytes, format_bytes, resident_bytes
 from labelwise.structures.images import estimate_pairs
 
 #: Structures of at most so many atoms are taken as they come: a batch is about as large.

@@ -15,7 +15,7 @@ from labelwise.report.comparison import gather_comparison
 from labelwise.report.document import Document
 from labelwise.report.options import ReportOptions
 from labelwise.report.selection import gather_selection, is_summary
-from labelwise.timing import ProgressCallback, ignore_progress
+from labelwise.runtime.timing import ProgressCallback, ignore_progress
 
 _ALLOWED = (
     "the JSON summary or the batch of 'labelwise select', the folder of a campaign, or the folder "

@@ -5,9 +5,9 @@ import numpy as np
 from labelwise.report.document import Chart, Table
 from labelwise.report.selection.set_aside import MOST_LISTED, chart_times, list_screened
 from labelwise.report.selection.shelves import Names
+from labelwise.runtime.timing import Stage
 from labelwise.structures import Source
 from labelwise.structures.screening import Screened
-from labelwise.timing import Stage
 
 
 def test_nothing_set_aside_needs_no_table() -> None:

@@ -32,7 +32,7 @@ from labelwise.experiments.comparison.cells import (
 )
 from labelwise.experiments.comparison.results import CellKey
 from labelwise.experiments.comparison.study import Cell
-from labelwise.timing import ProgressCallback, ignore_progress
+from labelwise.runtime.timing import ProgressCallback, ignore_progress
 
 SHARED = "shared"
 #: A campaign whose process died is tried so often in all.

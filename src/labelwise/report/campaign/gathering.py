@@ -43,8 +43,8 @@ from labelwise.report.document import Document, Kind, Panel, PoolMap, Section
 from labelwise.report.options import ReportOptions
 from labelwise.report.pool_columns import clean_text, make_columns
 from labelwise.report.structure_packing import StructurePacker
+from labelwise.runtime.timing import ProgressCallback, ignore_progress
 from labelwise.structures.split_names import get_split
-from labelwise.timing import ProgressCallback, ignore_progress
 
 _MEGABYTE = 1_000_000
 #: Part of the page that structures may take; what is left is for charts, libraries and the map.

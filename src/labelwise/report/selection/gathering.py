@@ -36,7 +36,7 @@ from labelwise.report.selection.representing import KernelView, subset
 from labelwise.report.selection.room import Room
 from labelwise.report.selection.set_aside import chart_times, list_screened
 from labelwise.report.selection.shelves import Names
-from labelwise.timing import ProgressCallback, ignore_progress
+from labelwise.runtime.timing import ProgressCallback, ignore_progress
 
 
 def gather_selection(

@@ -27,9 +27,9 @@ from labelwise.report.selection.representing import (
 )
 from labelwise.report.selection.shelves import Shelf, Shelved
 from labelwise.representations import ModelRepresentation
+from labelwise.runtime.timing import ProgressCallback
 from labelwise.structures import iter_unscreened, read_sources, read_structures
 from labelwise.summary import describe_model
-from labelwise.timing import ProgressCallback
 
 #: Labelled structures that are kept and shown; of more, a random part is.
 MOST_LABELLED = 10_000

@@ -20,9 +20,9 @@ from labelwise.kernels import Kernel, LinearKernel, SubsetKernel, device_of, tak
 from labelwise.potentials.base import Potential
 from labelwise.representations.joint_rows import iter_row_sets
 from labelwise.representations.row_sets import RowScales, RowSets, join_row_sets
+from labelwise.runtime.timing import ProgressCallback
 from labelwise.selection import JointPosterior
 from labelwise.stored_kernel import StoredKernel
-from labelwise.timing import ProgressCallback
 
 _CACHE_BYTES = 2**29
 

@@ -10,8 +10,8 @@ import numpy as np
 from labelwise.report.document import Axis, Chart, Mark, Panel, Series, Table, TableColumn
 from labelwise.report.pool_columns import clean_text
 from labelwise.report.selection.shelves import Names
+from labelwise.runtime.timing import Stage
 from labelwise.structures.screening import Screened
-from labelwise.timing import Stage
 
 #: Structures that the table lists; the others are counted.
 MOST_LISTED = 500

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any
 
-from labelwise.cluster.base import Item, Result, State
+from labelwise.runtime.engines.base import Item, Result, State
 
 
 class LocalEngine:

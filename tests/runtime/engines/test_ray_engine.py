@@ -16,10 +16,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from labelwise.cluster import ClusterError, RayEngine
 from labelwise.errors import ArgumentError, LabelwiseWarning
-from tests.cluster import jobs
-from tests.cluster.conftest import N_WORKERS
+from labelwise.runtime.engines import ClusterError, RayEngine
+from tests.runtime.engines import jobs
+from tests.runtime.engines.conftest import N_WORKERS
 
 
 class WorkerKiller(threading.Thread):

@@ -12,8 +12,8 @@ every engine::
 each chunk. A worker that dies costs the item it was on and no other.
 """
 
-from labelwise.cluster.base import ClusterError, Engine
-from labelwise.cluster.local import LocalEngine
-from labelwise.cluster.ray_engine import RayEngine
+from labelwise.runtime.engines.base import ClusterError, Engine
+from labelwise.runtime.engines.local import LocalEngine
+from labelwise.runtime.engines.ray_engine import RayEngine
 
 __all__ = ["ClusterError", "Engine", "LocalEngine", "RayEngine"]

@@ -16,11 +16,11 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from labelwise.cluster.base import ClusterError, Item, Result, State
-from labelwise.cluster.ordered_run import Done, OrderedRun, Raised, Task
-from labelwise.cluster.ray_session import RaySession
-from labelwise.cluster.ray_worker import ErrorParts, Order, Worker, import_ray
 from labelwise.errors import ArgumentError, LabelwiseWarning
+from labelwise.runtime.engines.base import ClusterError, Item, Result, State
+from labelwise.runtime.engines.ordered_run import Done, OrderedRun, Raised, Task
+from labelwise.runtime.engines.ray_session import RaySession
+from labelwise.runtime.engines.ray_worker import ErrorParts, Order, Worker, import_ray
 
 _WINDOW = 4  # items read but not handed out, per worker: one runs, one waits, two are done early
 _MAX_FAILED_STARTS = 3

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from labelwise.cluster import Engine, LocalEngine, RayEngine
 from labelwise.errors import LabelError, MissingDependencyError, ReadError
-from tests.cluster import jobs
+from labelwise.runtime.engines import Engine, LocalEngine, RayEngine
+from tests.runtime.engines import jobs
 
 
 def test_engines_keep_the_protocol(engine: Engine) -> None:

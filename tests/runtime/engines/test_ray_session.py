@@ -20,7 +20,7 @@ import time
 import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it
 import ray  # as a user's script may have done before
-from labelwise.cluster import RayEngine
+from labelwise.runtime.engines import RayEngine
 
 def work(_, item):
     time.sleep(0.05)
@@ -110,7 +110,10 @@ def test_nothing_runs_on_after_the_driver(
 
 
 def test_a_missing_ray_is_named() -> None:
-    script = "import sys; sys.modules['ray'] = None\nfrom labelwise.cluster import *\nRayEngine()"
+    script = (
+        "import sys; sys.modules['ray'] = None\n"
+        "from labelwise.runtime.engines import *\nRayEngine()"
+    )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 1
     assert "MissingDependencyError: running on Ray needs the package 'ray'" in done.stderr
@@ -119,7 +122,7 @@ def test_a_missing_ray_is_named() -> None:
 
 BROKEN = """
 import os, sys
-from labelwise.cluster import ClusterError, RayEngine
+from labelwise.runtime.engines import ClusterError, RayEngine
 
 os.environ["PYTHONPATH"] = sys.argv[1]  # read by the workers, which find no whole package there
 with RayEngine(n_workers=1, object_store_bytes=80_000_000) as engine:
@@ -145,7 +148,7 @@ def test_workers_that_cannot_start_are_not_started_for_ever(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("address", ["127.0.0.1:1", "ray://127.0.0.1:1", "nowhere"])
 def test_an_address_where_nothing_answers_is_an_error(address: str) -> None:
-    script = f"from labelwise.cluster import RayEngine\nRayEngine({address!r})"
+    script = f"from labelwise.runtime.engines import RayEngine\nRayEngine({address!r})"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert f"ClusterError: no Ray can be joined at {address!r}" in done.stderr
     assert "ray start --head" in done.stderr

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from labelwise.cluster import ClusterError
-from labelwise.cluster.ordered_run import Done, OrderedRun, Raised, Task
+from labelwise.runtime.engines import ClusterError
+from labelwise.runtime.engines.ordered_run import Done, OrderedRun, Raised, Task
 
 
 @settings(deadline=None)

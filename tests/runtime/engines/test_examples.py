@@ -14,7 +14,7 @@ from typer.main import get_command
 
 from labelwise.cli.app import app
 
-EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+EXAMPLES = Path(__file__).resolve().parents[3] / "examples"
 
 
 def read_slurm_command() -> list[str]:

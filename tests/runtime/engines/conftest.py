@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from labelwise.cluster import Engine, LocalEngine, RayEngine
-from tests.cluster import jobs
+from labelwise.runtime.engines import Engine, LocalEngine, RayEngine
+from tests.runtime.engines import jobs
 
 N_WORKERS = 3
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from labelwise.errors import ArgumentError
-from labelwise.memory import (
+from labelwise.runtime.memory import (
     format_bytes,
     parse_bytes,
     peak_resident_bytes,
@@ -64,7 +64,7 @@ def test_freed_memory_is_given_back():
     """Blocks that are freed between others that stay would otherwise be kept."""
     code = (
         "import sys, numpy as np\n"
-        "from labelwise.memory import give_freed_memory_back, resident_bytes\n"
+        "from labelwise.runtime.memory import give_freed_memory_back, resident_bytes\n"
         "assert sys.argv[1] == 'kept' or give_freed_memory_back()\n"
         "del_me = np.ones(2**21); del del_me\n"
         "blocks = [np.ones(2**20) for _ in range(60)]\n"
@@ -162,7 +162,7 @@ def test_the_address_space_counts() -> None:
     code = (
         "import torch\n"
         "from labelwise.acquisition.choosing_stored import _find_budget\n"
-        "from labelwise.memory import usable_memory_bytes\n"
+        "from labelwise.runtime.memory import usable_memory_bytes\n"
         "print(usable_memory_bytes(), *_find_budget(None, torch.device('cpu')))"
     )
     limit = 6_000_000 * 1024

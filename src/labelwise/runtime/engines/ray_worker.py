@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
-from labelwise.cluster.base import ClusterError
-from labelwise.cluster.ordered_run import Done, Raised
 from labelwise.errors import MissingDependencyError
+from labelwise.runtime.engines.base import ClusterError
+from labelwise.runtime.engines.ordered_run import Done, Raised
 
 
 def import_ray() -> ModuleType:

@@ -5,9 +5,9 @@ import threading
 
 import pytest
 
-from labelwise.cluster import ClusterError
-from labelwise.cluster.ray_worker import ErrorParts, pack_error
 from labelwise.errors import LabelError, MissingDependencyError
+from labelwise.runtime.engines import ClusterError
+from labelwise.runtime.engines.ray_worker import ErrorParts, pack_error
 
 
 def send(error: Exception) -> Exception:

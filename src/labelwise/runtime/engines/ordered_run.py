@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Generic
 
-from labelwise.cluster.base import ClusterError, Item, Result
+from labelwise.runtime.engines.base import ClusterError, Item, Result
 
 MAX_LOSSES = 3
 

@@ -15,8 +15,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from labelwise.cluster.base import ClusterError
-from labelwise.cluster.ray_worker import import_ray
+from labelwise.runtime.engines.base import ClusterError
+from labelwise.runtime.engines.ray_worker import import_ray
 
 _LONGEST_TEMP = 40  # Ray puts sockets below it, and their paths may have 107 characters
 _KNOCK_S = 20.0

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from labelwise.timing import Stage, Stopwatch
+from labelwise.runtime.timing import Stage, Stopwatch
 
 
 def test_nested_stages_are_charged_once() -> None:

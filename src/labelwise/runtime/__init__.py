@@ -1,0 +1,1 @@
+"""How the program runs here: workers, memory, the clock, whole files."""
