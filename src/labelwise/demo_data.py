@@ -7,7 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from labelwise.errors import WriteError
-from labelwise.structures.writing import write_bytes
+from labelwise.runtime.files import write_bytes
 
 #: Ten labelled structures, the pool, and a validation and a balanced test set.
 DEMO_FILES = ("train.extxyz", "pool.extxyz", "valid.extxyz", "test.extxyz")

@@ -27,7 +27,6 @@ from jaxtyping import Float32, Int64
 from scipy.sparse import csr_array
 
 from labelwise.errors import ReadError, StructureError, WriteError
-from labelwise.kernel_building import MOST_DENSE_COLUMNS
 from labelwise.potentials.base import Potential
 from labelwise.representations import (
     Chunk,
@@ -42,10 +41,11 @@ from labelwise.representations import (
     make_representation,
     make_size_limit,
 )
+from labelwise.representations.rows import MOST_DENSE_COLUMNS
+from labelwise.runtime.files import write_bytes, write_text
 from labelwise.runtime.timing import ProgressCallback, ignore_progress
 from labelwise.structures import Frame, Screen, Screened
 from labelwise.structures.screening import NON_FINITE, NON_FINITE_DETAIL
-from labelwise.structures.writing import write_bytes, write_text
 
 DEFAULT_CHUNK = 1000
 

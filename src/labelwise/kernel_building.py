@@ -30,11 +30,9 @@ from labelwise.representations import (
     make_representation,
     normalise_rows,
 )
+from labelwise.representations.rows import MOST_DENSE_COLUMNS
 from labelwise.sparse_kernel import SparseLinearKernel
 from labelwise.tanimoto import TanimotoKernel, pack_bits
-
-#: Sparse rows with at most so many columns in use become dense ones.
-MOST_DENSE_COLUMNS = 8192
 
 _NORM_FLOOR = 1e-12
 

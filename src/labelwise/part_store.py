@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from labelwise.errors import ArgumentError, ReadError, WriteError
-from labelwise.structures import write_text
-from labelwise.summary import to_json
+from labelwise.runtime.files import write_text
+from labelwise.runtime.provenance import to_json
 
 _HASHED = ("model", "pool", "train", "valid", "test")
 

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import os
-import platform
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -17,6 +13,7 @@ from labelwise.acquisition import Acquisition, AcquisitionSettings, Pick
 from labelwise.errors import LabelwiseWarning, ReadError
 from labelwise.feature_store import hash_file
 from labelwise.potentials import Potential, find_model_file
+from labelwise.runtime.provenance import package_versions
 from labelwise.structures.reading import expand_specs
 
 #: Number, bytes and times of a file; None for one that is not there.
@@ -24,17 +21,6 @@ Mark: TypeAlias = tuple[int, int, int, int] | None
 
 FORMAT_VERSION = 1
 _LARGEST_HASHED = 10**9  # bytes
-_PACKAGES = (
-    "labelwise",
-    "torch",
-    "numpy",
-    "ase",
-    "mace-torch",
-    "e3nn",
-    "matscipy",
-    "dscribe",
-    "rdkit",
-)
 
 
 def summarise_acquisition(
@@ -216,34 +202,6 @@ def describe_potential(potential: Potential) -> dict[str, Any]:
         "device": str(potential.device),
         "head": potential.head,
     }
-
-
-def package_versions() -> dict[str, str]:
-    """Return the versions of Python and of the packages that shape a result."""
-    found = {"python": platform.python_version()}
-    for name in _PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-def describe_machine() -> str:
-    """Return the processor, its cores and the versions that shape a result, in a line."""
-    name = platform.processor() or platform.machine()
-    with suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                name = line.partition(":")[2].strip()
-                break
-    versions = ", ".join(f"{package} {number}" for package, number in package_versions().items())
-    return f"{name}, {os.cpu_count()} cores; {versions}"
-
-
-def to_json(summary: Mapping[str, Any]) -> str:
-    """Return a summary as indented JSON with a final newline."""
-    return json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def _describe_pick(pick: Pick) -> dict[str, Any]:

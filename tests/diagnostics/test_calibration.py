@@ -45,8 +45,8 @@ from labelwise.finetuning import evaluate
 from labelwise.kernel_building import build_kernels
 from labelwise.kernels import LinearKernel, take
 from labelwise.potentials import Potential, load_potential
+from labelwise.runtime.provenance import to_json
 from labelwise.selection import select_posterior_variance
-from labelwise.summary import to_json
 
 SETTINGS = CalibrationSettings(
     kernels=("activation", "ntk-e"), n_initial=6, step=4, max_labels=17, n_repeats=2, n_bins=3

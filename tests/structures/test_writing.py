@@ -12,7 +12,8 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms, FixBondLength, FixCartesian, Hookean
 
 from labelwise.errors import LabelwiseWarning, WriteError
-from labelwise.structures import read_structures, write_structures, write_text
+from labelwise.runtime.files import write_text
+from labelwise.structures import read_structures, write_structures
 
 
 def test_round_trip_keeps_everything(tmp_path: Path, water: Atoms) -> None:

@@ -50,12 +50,7 @@ from labelwise.labelling import (
     Task,
 )
 from labelwise.labelling.encoding import encode_structure
-from labelwise.structures import (
-    Source,
-    hash_structure,
-    read_sources,
-    write_structures,
-)
+from labelwise.structures import Source, hash_structure, read_sources, write_structures
 from labelwise.structures.identity import hash_geometry
 from labelwise.structures.labels import get_energy
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from labelwise.campaign.errors import DamagedStateError
 from labelwise.errors import WriteError
-from labelwise.structures.writing import write_bytes
+from labelwise.runtime.files import write_bytes
 
 _CHUNK = 1 << 20
 

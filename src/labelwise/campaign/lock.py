@@ -16,7 +16,7 @@ from pathlib import Path
 
 from labelwise.campaign.errors import LockedError
 from labelwise.errors import WriteError
-from labelwise.structures.writing import write_text
+from labelwise.runtime.files import write_text
 
 LOCK_FILE = "lock.json"
 _GUARD_FILE = ".lock.guard"

@@ -43,8 +43,8 @@ from labelwise.campaign.stopping import find_reason_to_stop, remind_of_failures
 from labelwise.campaign.training import run_finetune, run_measure
 from labelwise.campaign.undetermined import explain_undetermined, is_undetermined
 from labelwise.campaign.workshop import Workshop
+from labelwise.runtime.provenance import package_versions
 from labelwise.runtime.timing import ProgressCallback, ignore_progress
-from labelwise.summary import package_versions
 
 _RUNNERS: dict[str, Callable[[CampaignState, Bench], None]] = {
     "select": run_select,

@@ -18,12 +18,7 @@ from labelwise.campaign.state import PICKS, CampaignState
 from labelwise.campaign.stopping import remind_of_failures
 from labelwise.errors import ShortPoolError
 from labelwise.selection.top import select_top
-from labelwise.structures import (
-    DuplicateIndex,
-    Source,
-    hash_structure,
-    read_sources,
-)
+from labelwise.structures import DuplicateIndex, Source, hash_structure, read_sources
 from labelwise.structures.identity import Fingerprint
 from labelwise.structures.split_names import get_split
 

@@ -19,12 +19,12 @@ from labelwise.campaign.durable import read_json, write_file, write_json
 from labelwise.feature_memo import FeatureMemo
 from labelwise.finetuning import Recipe, save_potential
 from labelwise.potentials import Potential, load_potential
+from labelwise.runtime.provenance import package_versions
 from labelwise.structures import Frame, get_labels, iter_unscreened
 from labelwise.structures.annotations import ANNOTATIONS
 from labelwise.structures.electronic_state import encode_state
 from labelwise.structures.fixed_atoms import free_atoms
 from labelwise.structures.reading import expand_specs
-from labelwise.summary import package_versions
 
 #: Structures of a pool up to which they are kept in memory between rounds.
 MAX_FRAMES = 50_000

@@ -36,10 +36,11 @@ from labelwise.diagnostics.calibration_results import (
 from labelwise.errors import MissingDependencyError
 from labelwise.potentials import Potential, load_potential
 from labelwise.representations import RepresentationOptions
+from labelwise.runtime.files import write_text
+from labelwise.runtime.provenance import package_versions, to_json
 from labelwise.selection.base import DEFAULT_REGULARISATION
-from labelwise.structures import write_text
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY
-from labelwise.summary import describe_potential, package_versions, to_json
+from labelwise.summary import describe_potential
 
 SUMMARY = "calibration.json"
 

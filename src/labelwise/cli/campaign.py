@@ -28,7 +28,7 @@ from labelwise.cli.tables import format_figure, format_seconds, show_table
 from labelwise.errors import ArgumentError, MissingDependencyError, WriteError
 from labelwise.labelling import LabellingError, LabelsPending
 from labelwise.report.campaign.pages import CampaignPages
-from labelwise.summary import to_json
+from labelwise.runtime.provenance import to_json
 
 #: The campaign waits for labels that are made elsewhere.
 EXIT_WAITING = 4

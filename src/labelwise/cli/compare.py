@@ -34,7 +34,7 @@ from labelwise.report.comparison import gather_comparison
 from labelwise.report.libraries import read_libraries
 from labelwise.report.options import ReportOptions
 from labelwise.report.page import write_page
-from labelwise.structures import write_text
+from labelwise.runtime.files import write_text
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
 
 #: The study as it is run, when a budget or options changed it.

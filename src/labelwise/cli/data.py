@@ -22,8 +22,8 @@ from labelwise.datasets.inspecting import Inspection, inspect_data
 from labelwise.datasets.registry import load_formats
 from labelwise.datasets.survey import Query
 from labelwise.errors import ArgumentError, check_name
+from labelwise.runtime.provenance import to_json
 from labelwise.slab_example import write_slab_example
-from labelwise.summary import to_json
 
 _MOST_LISTED = 20
 

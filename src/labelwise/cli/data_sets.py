@@ -19,10 +19,11 @@ from labelwise.representations import (
     make_representation,
     make_size_limit,
 )
+from labelwise.runtime.provenance import package_versions
 from labelwise.structures import Frame, Screen, Screened, iter_frames, iter_unscreened
 from labelwise.structures.reading import count_quickly, expand_specs
 from labelwise.structures.screening import count_reasons
-from labelwise.summary import describe_potential, package_versions
+from labelwise.summary import describe_potential
 
 
 @dataclass(frozen=True)

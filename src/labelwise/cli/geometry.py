@@ -48,8 +48,10 @@ from labelwise.diagnostics.geometry_study import (
 from labelwise.errors import ArgumentError, MissingDependencyError, ReadError, WriteError
 from labelwise.potentials import Potential, load_potential
 from labelwise.representations import RepresentationOptions
-from labelwise.structures import Frame, write_text
-from labelwise.summary import describe_potential, package_versions, to_json
+from labelwise.runtime.files import write_text
+from labelwise.runtime.provenance import package_versions, to_json
+from labelwise.structures import Frame
+from labelwise.summary import describe_potential
 
 DEFAULT_KERNELS = "activation,ntk-e,activation-random,ntk-random,soap,morgan"
 _CAMPAIGN = "Campaign"

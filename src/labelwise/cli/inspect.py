@@ -18,7 +18,7 @@ from labelwise.cli.app import EXIT_ERROR, app
 from labelwise.cli.tables import show_table
 from labelwise.demo_data import demo_file_content, write_demo_files
 from labelwise.potentials import list_models
-from labelwise.summary import to_json
+from labelwise.runtime.provenance import to_json
 
 
 @app.command()

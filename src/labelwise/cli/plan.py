@@ -18,7 +18,8 @@ from labelwise.errors import ArgumentError
 from labelwise.planning import LargestStructure, Plan, RunSettings, make_plan
 from labelwise.potentials import Potential, load_potential
 from labelwise.runtime.memory import format_bytes, parse_bytes
-from labelwise.summary import describe_potential, package_versions, to_json
+from labelwise.runtime.provenance import package_versions, to_json
+from labelwise.summary import describe_potential
 
 _RUN = "The run"
 _COST = "Cost and limits"

@@ -23,9 +23,10 @@ from labelwise.representations import (
     feature_blocks,
     make_representation,
 )
+from labelwise.runtime.provenance import package_versions, to_json
 from labelwise.structures import iter_unscreened
 from labelwise.structures.reading import expand_specs
-from labelwise.summary import describe_potential, package_versions, to_json
+from labelwise.summary import describe_potential
 
 
 @app.command()

@@ -31,13 +31,9 @@ from labelwise.potentials import Potential
 from labelwise.report.options import ReportOptions
 from labelwise.report.page import write_page
 from labelwise.report.selection import gather_selection
-from labelwise.structures import (
-    Screen,
-    Source,
-    iter_unscreened,
-    write_structures,
-    write_text,
-)
+from labelwise.runtime.files import write_text
+from labelwise.runtime.provenance import to_json
+from labelwise.structures import Screen, Source, iter_unscreened, write_structures
 from labelwise.structures.labels import DEFAULT_FORCES_KEY
 from labelwise.structures.reading import count_quickly, expand_specs
 from labelwise.structures.screening import count_reasons
@@ -46,7 +42,6 @@ from labelwise.summary import (
     describe_model,
     mark_files,
     summarise_acquisition,
-    to_json,
     warn_of_changes,
 )
 

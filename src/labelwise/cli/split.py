@@ -40,9 +40,9 @@ from labelwise.curation.summarising import (
 )
 from labelwise.errors import ArgumentError, WriteError
 from labelwise.kernels import Kernel
+from labelwise.runtime.provenance import to_json
 from labelwise.selection import Selection
 from labelwise.structures.reading import expand_specs
-from labelwise.summary import to_json
 
 RANDOM, KERNEL, COVER = "random", "kernel", "cover"
 _N_RANDOM = 3

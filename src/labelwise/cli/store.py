@@ -11,7 +11,7 @@ from labelwise.cli import console, options
 from labelwise.cli.app import EXIT_ERROR, app
 from labelwise.feature_store import FeatureStore, verify_store
 from labelwise.runtime.memory import format_bytes
-from labelwise.summary import to_json
+from labelwise.runtime.provenance import to_json
 
 
 @app.command()

@@ -31,9 +31,10 @@ from labelwise.experiments.weight_report import (
 from labelwise.experiments.weight_results import DEFAULT_WEIGHTS
 from labelwise.part_store import without_nan
 from labelwise.potentials import PARAMETER_BLOCKS, Potential, load_potential
+from labelwise.runtime.provenance import package_versions, to_json
 from labelwise.selection.joint_posterior import DEFAULT_JOINT_REGULARISATION
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
-from labelwise.summary import describe_potential, package_versions, to_json
+from labelwise.summary import describe_potential
 
 _BATCHES = "Batches"
 

@@ -29,9 +29,10 @@ from labelwise.curation.summarising import (
     check_rule,
     choose_representatives,
 )
+from labelwise.runtime.files import write_text
+from labelwise.runtime.provenance import to_json
 from labelwise.selection.base import DEFAULT_REGULARISATION
-from labelwise.structures import write_structures, write_text
-from labelwise.summary import to_json
+from labelwise.structures import write_structures
 
 WEIGHT_KEY = "labelwise_weight"
 _FIGURES = {

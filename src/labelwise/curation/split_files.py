@@ -14,7 +14,8 @@ from ase import Atoms
 
 from labelwise.curation.splitting import PARTS
 from labelwise.errors import ReadError, WriteError
-from labelwise.structures import write_structures, write_text
+from labelwise.runtime.files import write_text
+from labelwise.structures import write_structures
 
 MANIFEST = "split.json"
 FORMAT_VERSION = 1

@@ -20,9 +20,9 @@ from labelwise.datasets.energies import correct_to_adsorption
 from labelwise.datasets.spool import Spool, Spooled
 from labelwise.datasets.survey import DataSet, Survey, open_data_set, survey
 from labelwise.errors import ArgumentError, WriteError, check_name
+from labelwise.runtime.files import write_text
 from labelwise.runtime.timing import ProgressCallback, ignore_progress
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
-from labelwise.structures.writing import write_text
 
 MANIFEST = "manifest.json"
 _OWN_FILES = {MANIFEST, *(f"{role}.extxyz" for role in ("pool", "train", "valid", "test"))}

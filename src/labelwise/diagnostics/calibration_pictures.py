@@ -13,7 +13,7 @@ from labelwise.diagnostics.calibration_metrics import DEFAULT_LEVELS
 from labelwise.diagnostics.calibration_report import mean_coverages
 from labelwise.diagnostics.calibration_results import Calibration, KernelCalibration, PrefixRecord
 from labelwise.errors import MissingDependencyError
-from labelwise.structures.writing import write_bytes
+from labelwise.runtime.files import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

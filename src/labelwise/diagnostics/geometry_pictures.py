@@ -13,7 +13,7 @@ from jaxtyping import Float64, Int64
 from labelwise.diagnostics.geometry import kernel_distances, mean_by_family
 from labelwise.diagnostics.geometry_study import GeometryStudy, KernelEntry
 from labelwise.errors import MissingDependencyError
-from labelwise.structures.writing import write_bytes
+from labelwise.runtime.files import write_bytes
 
 MATRICES, DISTANCES, FRAMES = "kernels", "distances", "frames"
 #: What each picture shows, and how its colours are to be read.

@@ -12,7 +12,7 @@ from typing import Any
 
 from labelwise.diagnostics.geometry import KernelGeometry
 from labelwise.diagnostics.geometry_study import GeometryStudy, KernelEntry
-from labelwise.structures.writing import write_text
+from labelwise.runtime.files import write_text
 
 TABLE, FAMILIES, PAGE, DATA = "geometry.csv", "families.csv", "geometry.md", "geometry.json"
 

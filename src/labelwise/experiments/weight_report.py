@@ -18,7 +18,7 @@ from labelwise.experiments.weight_results import (
     mean_and_deviation,
 )
 from labelwise.metrics import root_mean_square
-from labelwise.structures.writing import write_bytes, write_text
+from labelwise.runtime.files import write_bytes, write_text
 
 TABLE, PAGE, PICTURE = "weights.csv", "weights.md", "weights.png"
 _COLUMNS = (

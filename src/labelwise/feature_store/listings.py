@@ -15,7 +15,7 @@ from jaxtyping import Float64, Int64, UInt8
 
 from labelwise.errors import ArgumentError, ReadError
 from labelwise.feature_store.names import LISTINGS_FOLDER
-from labelwise.structures.writing import write_bytes
+from labelwise.runtime.files import write_bytes
 
 _FORMAT = 2
 #: Formats whose fingerprints know no charges and no coordinates: such files are read again.

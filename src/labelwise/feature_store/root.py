@@ -20,7 +20,7 @@ from labelwise.feature_store.names import (
     list_chunk_numbers,
 )
 from labelwise.feature_store.sealing import make_group_metadata, open_group_metadata
-from labelwise.structures.writing import write_bytes
+from labelwise.runtime.files import write_bytes
 
 #: Called with a sentence about what was found and repaired.
 Say = Callable[[str], None]

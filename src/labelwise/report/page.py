@@ -18,7 +18,7 @@ from pathlib import Path
 from labelwise.report.blob import encode_document
 from labelwise.report.document import Document
 from labelwise.report.libraries import WEB_FOLDER, Library, read_libraries, read_licences
-from labelwise.structures.writing import write_text
+from labelwise.runtime.files import write_text
 
 #: The page's own script, in order of loading.
 SCRIPTS = (

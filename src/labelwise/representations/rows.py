@@ -9,6 +9,9 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 from scipy.sparse import csr_array, vstack
 
+#: Sparse rows with at most so many columns in use become dense ones.
+MOST_DENSE_COLUMNS = 8192
+
 
 @dataclass(frozen=True, eq=False)
 class SparseRows:

@@ -17,6 +17,7 @@ import numpy as np
 from labelwise.datasets.base import Entry, LabelledStructure, make_structure
 from labelwise.datasets.frame_text import format_frame
 from labelwise.errors import ArgumentError, WriteError
+from labelwise.runtime.files import write_text
 from labelwise.slab_example.building import build_system
 from labelwise.slab_example.systems import (
     ADSORBATES,
@@ -27,7 +28,6 @@ from labelwise.slab_example.systems import (
     draw_system,
 )
 from labelwise.slab_example.trajectories import iter_trajectory
-from labelwise.structures.writing import write_text
 
 #: The splits of the test file, named as OC20 names them.
 TEST_SPLITS = ("val_id", "val_ood_ads", "val_ood_cat", "val_ood_both")

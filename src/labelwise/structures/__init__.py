@@ -11,7 +11,7 @@ from labelwise.structures.reading import (
     read_structures,
 )
 from labelwise.structures.screening import Screen, Screened
-from labelwise.structures.writing import write_structures, write_text
+from labelwise.structures.writing import write_structures
 
 __all__ = [
     "DuplicateIndex",
@@ -27,5 +27,4 @@ __all__ = [
     "read_sources",
     "read_structures",
     "write_structures",
-    "write_text",
 ]

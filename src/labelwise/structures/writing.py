@@ -1,13 +1,10 @@
-"""Writing results so that a reader never sees half a file."""
+"""Writing structures as extended XYZ, with what the format cannot hold left out by name."""
 
 from __future__ import annotations
 
 import io
 import os
-import tempfile
 from collections.abc import Iterable
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,63 +13,11 @@ from ase.io.extxyz import per_atom_properties, per_config_properties, write_xyz
 from ase.stress import voigt_6_to_full_3x3_stress
 
 from labelwise.errors import WriteError
+from labelwise.runtime.files import write_text
 from labelwise.structures.array_columns import make_columns
 from labelwise.structures.fixed_atoms import list_unwritten
 from labelwise.structures.info_text import format_entry
 from labelwise.structures.left_out import LeftOut
-from labelwise.structures.leftovers import lock_temporary, remove_leftovers
-
-
-def write_text(path: str | os.PathLike[str], text: str) -> None:
-    """Write a text file in one step: it is there whole or not at all.
-
-    Args:
-        path: Where to write; missing folders are made.
-        text: The content, written as UTF-8.
-
-    Raises:
-        WriteError: The folder cannot be written to, the disk is full, or the path is a
-            directory.
-    """
-    write_bytes(path, text.encode("utf-8", errors="surrogateescape"))
-
-
-def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write a binary file in one step: temporary file, flush to disk, rename.
-
-    What writers of the same file that were killed left beside it is removed.
-
-    Args:
-        path: Where to write; missing folders are made.
-        content: The bytes.
-
-    Raises:
-        WriteError: The folder cannot be written to, the disk is full, or the path is a
-            directory.
-    """
-    target = Path(path)
-    temporary: str | None = None
-    try:
-        if target.is_dir():
-            raise WriteError(f"cannot write {target}: it is a directory")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        remove_leftovers(target)
-        handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-        with os.fdopen(handle, "wb") as stream:
-            lock_temporary(handle)
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-            Path(temporary).chmod(0o666 & ~_current_umask())
-            Path(temporary).replace(target)
-    except OSError as error:
-        _remove_quietly(temporary)
-        if isinstance(error, WriteError):
-            raise
-        raise WriteError(f"cannot write {target}: {error.strerror or error}") from error
-    except BaseException:
-        _remove_quietly(temporary)
-        raise
 
 
 def write_structures(path: str | os.PathLike[str], structures: Iterable[Atoms]) -> None:
@@ -170,15 +115,3 @@ def _is_voigt(stress: object) -> bool:
     if not isinstance(stress, np.ndarray | list | tuple) or len(stress) != 6:
         return False
     return all(isinstance(each, int | float | np.number) for each in stress)
-
-
-def _current_umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def _remove_quietly(path: str | None) -> None:
-    if path is not None:
-        with suppress(OSError):
-            Path(path).unlink()

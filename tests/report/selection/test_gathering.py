@@ -33,8 +33,10 @@ from labelwise.report.selection.pool_map import (
     VARIANCE_AFTER,
     VARIANCE_BEFORE,
 )
-from labelwise.structures import read_structures, write_structures, write_text
-from labelwise.summary import summarise_acquisition, to_json
+from labelwise.runtime.files import write_text
+from labelwise.runtime.provenance import to_json
+from labelwise.structures import read_structures, write_structures
+from labelwise.summary import summarise_acquisition
 from tests.report.selection.conftest import POOL, TRAIN, Select
 
 ROLES = list(Role)

@@ -22,9 +22,9 @@ from labelwise.experiments.comparison.results import CellKey, CellResult, Method
 from labelwise.experiments.comparison.running import StudyRun, run_cells
 from labelwise.experiments.comparison.study import Cell, StudyConfig, list_cells
 from labelwise.potentials import Potential, load_potential
+from labelwise.runtime.provenance import describe_machine
 from labelwise.runtime.timing import ProgressCallback, ignore_progress
 from labelwise.structures import Screen, iter_unscreened
-from labelwise.summary import describe_machine
 
 COSTS = "costs.json"
 _N_SAMPLE = 32

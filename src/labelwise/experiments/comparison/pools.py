@@ -20,13 +20,13 @@ from labelwise.datasets.splits import PoolSplit, split_mixed, split_natural
 from labelwise.demo_data import DEMO_FILES, demo_file_content
 from labelwise.errors import ArgumentError, LabelError, StructureError
 from labelwise.experiments.comparison.study import PoolSection
+from labelwise.runtime.files import write_bytes
 from labelwise.structures import DuplicateIndex, get_labels
 from labelwise.structures.compression import strip_compression
 from labelwise.structures.extxyz import iter_frame_texts, parse_frame
 from labelwise.structures.isolated_atoms import is_isolated_atom
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
 from labelwise.structures.reading import FileSlice, expand_specs
-from labelwise.structures.writing import write_bytes
 
 Layout = Literal["natural", "mixed"]
 DATA = "data"

@@ -30,7 +30,7 @@ from labelwise.experiments.comparison.statistics import (
     estimate_mean,
 )
 from labelwise.experiments.comparison.tables import SHOWN_GAINS, Table
-from labelwise.structures.writing import write_bytes, write_text
+from labelwise.runtime.files import write_bytes, write_text
 
 PAGE, RECORD = "results.md", "results.json"
 _LISTED = 20

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from labelwise.errors import WriteError
-from labelwise.structures.writing import write_bytes
+from labelwise.runtime.files import write_bytes
 
 #: Folder inside a campaign.
 FOLDER = "report"

@@ -17,7 +17,7 @@ from labelwise.report.figures.heat_maps import draw_heat_map
 from labelwise.report.figures.pool_maps import draw_pool_map
 from labelwise.report.figures.settings import FigureSettings
 from labelwise.report.figures.styles import clean, drawing
-from labelwise.structures.writing import write_bytes, write_text
+from labelwise.runtime.files import write_bytes, write_text
 
 INDEX = "figures.md"
 _DOTS_AN_INCH = 300

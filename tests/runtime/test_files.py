@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from labelwise.structures import write_text
+from labelwise.runtime.files import write_text
 
 _KILLED = """
 import os, signal, sys
-from labelwise.structures import write_text
+from labelwise.runtime.files import write_text
 os.fsync = lambda _handle: os.kill(os.getpid(), signal.SIGKILL)
 write_text(sys.argv[1], "half")
 """
 _WRITES = (
-    "import sys; from labelwise.structures import write_text; write_text(sys.argv[1], 'whole')"
+    "import sys; from labelwise.runtime.files import write_text; write_text(sys.argv[1], 'whole')"
 )
 
 
