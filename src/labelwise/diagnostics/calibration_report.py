@@ -14,8 +14,8 @@ import numpy as np
 
 from labelwise.diagnostics.calibration_metrics import DEFAULT_LEVELS, mean_and_deviation
 from labelwise.diagnostics.calibration_results import Calibration, KernelCalibration, Replay
-from labelwise.part_store import without_nan
 from labelwise.runtime.files import write_text
+from labelwise.runtime.part_store import without_nan
 
 TABLE, PAGE = "calibration.csv", "calibration.md"
 _MEV = 1000.0

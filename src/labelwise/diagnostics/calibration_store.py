@@ -20,8 +20,8 @@ from labelwise.diagnostics.calibration_results import (
     PrefixRecord,
     Replay,
 )
-from labelwise.part_store import PartStore
 from labelwise.potentials import Potential
+from labelwise.runtime.part_store import PartStore
 
 FORMAT_VERSION = 2
 KERNELS = "kernels"

@@ -19,8 +19,8 @@ from labelwise.experiments.weight_results import (
     WeightScore,
     WeightStudySettings,
 )
-from labelwise.part_store import PartStore
 from labelwise.potentials import Potential
+from labelwise.runtime.part_store import PartStore
 
 FORMAT_VERSION = 1
 _REFERENCE = "reference"

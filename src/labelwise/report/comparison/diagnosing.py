@@ -9,7 +9,6 @@ from typing import Any
 
 from labelwise.campaign.errors import DamagedStateError
 from labelwise.errors import ArgumentError, LabelwiseError, LabelwiseWarning, PotentialError
-from labelwise.part_store import PartStore
 from labelwise.potentials import Potential
 from labelwise.report.comparison.inputs import StudyInputs, find_inputs
 from labelwise.report.comparison.kernels import (
@@ -26,6 +25,7 @@ from labelwise.report.comparison.reliability import (
 )
 from labelwise.report.document import Panel
 from labelwise.report.options import ReportOptions
+from labelwise.runtime.part_store import PartStore
 
 #: Where results are kept, below the study's folder.
 KEPT = "report"

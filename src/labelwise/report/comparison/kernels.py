@@ -20,11 +20,11 @@ from labelwise.diagnostics.geometry_study import (
     study_geometry,
 )
 from labelwise.errors import ArgumentError
-from labelwise.part_store import PartStore
 from labelwise.potentials import Potential
 from labelwise.report.comparison.inputs import KernelChoice, StudyInputs, draw_frames
 from labelwise.report.comparison.naming import Namer
 from labelwise.report.document import Cell, Choice, HeatMap, Panel, Table, TableColumn
+from labelwise.runtime.part_store import PartStore
 from labelwise.structures import Frame, Screen
 
 #: Structures of a heat map, and those that families are chosen among.

@@ -14,11 +14,11 @@ from labelwise.diagnostics.calibration_metrics import DEFAULT_LEVELS
 from labelwise.diagnostics.calibration_report import mean_coverages
 from labelwise.diagnostics.calibration_results import CalibrationSets, CalibrationSettings
 from labelwise.errors import ArgumentError
-from labelwise.part_store import PartStore
 from labelwise.potentials import Potential
 from labelwise.report.comparison.inputs import StudyInputs, draw_frames
 from labelwise.report.comparison.naming import Namer
 from labelwise.report.document import Axis, Cell, Chart, Mark, Panel, Series, Table, TableColumn
+from labelwise.runtime.part_store import PartStore
 from labelwise.structures import Frame, Screen
 
 #: Structures of pool, validation and test set.

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from labelwise.errors import ArgumentError, ReadError, WriteError
-from labelwise.part_store import PartStore
+from labelwise.runtime.part_store import PartStore
 
 SETTINGS = {"seed": 1, "levels": (0.5, 0.9), "pool": "abc"}
 
