@@ -24,13 +24,13 @@ import h5py
 import lmdb
 import numpy as np
 
-from labelwise.datasets import omol
-from labelwise.datasets.base import Entry, LabelledStructure, make_structure
-from labelwise.datasets.builds import OOD_SPLITS
+from labelwise.structures.datasets import omol
+from labelwise.structures.datasets.base import Entry, LabelledStructure, make_structure
+from labelwise.structures.datasets.builds import OOD_SPLITS
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from tests.datasets.oc20_files import Frame, make_fields, pickle_data
+from tests.structures.datasets.oc20_files import Frame, make_fields, pickle_data
 
 from selection import describe_machine
 

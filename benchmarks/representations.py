@@ -182,7 +182,7 @@ def load(arguments: argparse.Namespace) -> Setting:
 
 
 def _embedded_pool() -> Path:
-    from labelwise.demo_data import demo_file_content
+    from labelwise.structures.demo_data import demo_file_content
 
     path = Path(tempfile.mkdtemp()) / "pool.extxyz"
     path.write_bytes(demo_file_content("pool.extxyz"))

@@ -28,8 +28,8 @@ from labelwise.experiments.comparison.study import STUDY_FILE, check_study, dump
 from labelwise.finetuning import evaluate, finetune
 from labelwise.potentials import Potential
 from labelwise.representations import represent
-from labelwise.slab_example import write_slab_example
 from labelwise.structures import iter_frames
+from labelwise.structures.slab_example import write_slab_example
 
 METHODS = ("random", "activation-lcmd", "ntk-lcmd", "ntk-ef-lcmd", "committee-f")
 BATCH, ROUNDS, SEEDS = 100, 4, (0, 1)

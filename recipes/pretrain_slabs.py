@@ -36,12 +36,12 @@ from labelwise import load_potential
 from labelwise.finetuning import EpochRecord, FineTuned, Recipe, evaluate, finetune, save_potential
 from labelwise.potentials import GraphBuilder, Potential
 from labelwise.potentials.mace_loading import make_potential
-from labelwise.slab_example import write_slab_example
-from labelwise.slab_example.building import build_molecule, build_slab, build_system
-from labelwise.slab_example.systems import FACETS, draw_system
-from labelwise.slab_example.trajectories import LARGEST_FORCE, iter_trajectory
-from labelwise.slab_example.writing import LEVEL, TEST_SPLITS
 from labelwise.structures import iter_frames
+from labelwise.structures.slab_example import write_slab_example
+from labelwise.structures.slab_example.building import build_molecule, build_slab, build_system
+from labelwise.structures.slab_example.systems import FACETS, draw_system
+from labelwise.structures.slab_example.trajectories import LARGEST_FORCE, iter_trajectory
+from labelwise.structures.slab_example.writing import LEVEL, TEST_SPLITS
 
 HERE = Path(__file__).parent
 ASSET = HERE.parent / "src" / "labelwise" / "assets" / "slab_potential.pt"

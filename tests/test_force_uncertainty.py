@@ -11,7 +11,6 @@ from ase import Atoms
 from ase.io import read
 from scipy.stats import spearmanr
 
-from labelwise.demo_data import demo_file_content
 from labelwise.errors import ArgumentError, LabelError
 from labelwise.force_uncertainty import (
     force_variances,
@@ -22,6 +21,7 @@ from labelwise.potentials import Potential, load_potential
 from labelwise.representations import RepresentationOptions
 from labelwise.representations.row_sets import RowSets
 from labelwise.selection.joint_posterior import JointPosterior
+from labelwise.structures.demo_data import demo_file_content
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ import pytest
 from ase.io import read
 
 from labelwise.cli import main
-from labelwise.demo_data import demo_file_content
 from labelwise.structures import write_structures
+from labelwise.structures.demo_data import demo_file_content
 
 BASE = ["calibrate", "--model", "demo", "--device", "cpu", "--out", "out"]
 FILES = ["--pool", "pool.extxyz", "--valid", "valid.extxyz", "--test", "test.extxyz"]

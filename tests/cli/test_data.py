@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from labelwise.cli import main
-from labelwise.datasets.base import LabelledStructure
-from labelwise.datasets.mace_extxyz import MaceExtxyz, write_labelled
-from labelwise.datasets.registry import load_formats
 from labelwise.structures import read_structures
-from tests.datasets.making import make_paths
+from labelwise.structures.datasets.base import LabelledStructure
+from labelwise.structures.datasets.mace_extxyz import MaceExtxyz, write_labelled
+from labelwise.structures.datasets.registry import load_formats
+from tests.structures.datasets.making import make_paths
 
 SIZES = {f"rxn{number:04}": 10 + number for number in range(16)}
 

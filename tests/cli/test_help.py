@@ -15,7 +15,7 @@ import typer
 
 from labelwise.cli.app import app, fill_in_values, run, spread_many_valued
 from labelwise.cli.help import EXAMPLES
-from labelwise.demo_data import write_demo_files
+from labelwise.structures.demo_data import write_demo_files
 
 
 def walk(command: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:

@@ -16,7 +16,6 @@ from ase.build import molecule
 from ase.io import read
 from scipy.stats import norm
 
-from labelwise.demo_data import demo_file_content
 from labelwise.diagnostics.calibration import (
     calibrate,
     choose_prefix,
@@ -47,6 +46,7 @@ from labelwise.kernels import LinearKernel, take
 from labelwise.potentials import Potential, load_potential
 from labelwise.runtime.provenance import to_json
 from labelwise.selection import select_posterior_variance
+from labelwise.structures.demo_data import demo_file_content
 
 SETTINGS = CalibrationSettings(
     kernels=("activation", "ntk-e"), n_initial=6, step=4, max_labels=17, n_repeats=2, n_bins=3

@@ -8,8 +8,8 @@ import pytest
 from ase import Atoms
 from ase.io import read
 
-from labelwise.demo_data import demo_file_content
 from labelwise.potentials import Potential, load_potential
+from labelwise.structures.demo_data import demo_file_content
 
 
 def _read(name: str, frames: str) -> list[Atoms]:

@@ -15,15 +15,15 @@ from labelwise.cli.app import app
 from labelwise.cli.help import Application
 from labelwise.cli.signals import terminated_as_interrupted
 from labelwise.cli.tables import show_table
-from labelwise.datasets.building import build_pools
-from labelwise.datasets.builds import BUILDS
-from labelwise.datasets.exporting import export_data, list_writable
-from labelwise.datasets.inspecting import Inspection, inspect_data
-from labelwise.datasets.registry import load_formats
-from labelwise.datasets.survey import Query
 from labelwise.errors import ArgumentError, check_name
 from labelwise.runtime.provenance import to_json
-from labelwise.slab_example import write_slab_example
+from labelwise.structures.datasets.building import build_pools
+from labelwise.structures.datasets.builds import BUILDS
+from labelwise.structures.datasets.exporting import export_data, list_writable
+from labelwise.structures.datasets.inspecting import Inspection, inspect_data
+from labelwise.structures.datasets.registry import load_formats
+from labelwise.structures.datasets.survey import Query
+from labelwise.structures.slab_example import write_slab_example
 
 _MOST_LISTED = 20
 

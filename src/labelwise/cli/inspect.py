@@ -16,9 +16,9 @@ from labelwise import diagnosis
 from labelwise.cli import console, options
 from labelwise.cli.app import EXIT_ERROR, app
 from labelwise.cli.tables import show_table
-from labelwise.demo_data import demo_file_content, write_demo_files
 from labelwise.potentials import list_models
 from labelwise.runtime.provenance import to_json
+from labelwise.structures.demo_data import demo_file_content, write_demo_files
 
 
 @app.command()

@@ -16,13 +16,13 @@ from ase.constraints import FixAtoms
 from ase.db import connect
 
 from labelwise.cli import main
-from labelwise.datasets import oc20_shards, transition1x
-from labelwise.datasets.base import Entry, LabelledStructure, make_structure
-from labelwise.datasets.builds import OOD_SPLITS
 from labelwise.errors import ArgumentError
 from labelwise.experiments.comparison.presets import PRESETS, make_preset
-from tests.datasets.making import energy_of, make_paths
+from labelwise.structures.datasets import oc20_shards, transition1x
+from labelwise.structures.datasets.base import Entry, LabelledStructure, make_structure
+from labelwise.structures.datasets.builds import OOD_SPLITS
 from tests.models import build_mace
+from tests.structures.datasets.making import energy_of, make_paths
 
 PUBLISHED = [name for name, preset in PRESETS.items() if preset.build is not None]
 #: A representation, a committee and the reference: every kind of campaign, in little time.

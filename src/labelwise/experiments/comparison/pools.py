@@ -14,15 +14,15 @@ import numpy as np
 
 from labelwise.campaign.config import HeldOut
 from labelwise.campaign.durable import hash_file
-from labelwise.datasets.building import build_pools
-from labelwise.datasets.builds import BUILDS
-from labelwise.datasets.splits import PoolSplit, split_mixed, split_natural
-from labelwise.demo_data import DEMO_FILES, demo_file_content
 from labelwise.errors import ArgumentError, LabelError, StructureError
 from labelwise.experiments.comparison.study import PoolSection
 from labelwise.runtime.files import write_bytes
 from labelwise.structures import DuplicateIndex, get_labels
 from labelwise.structures.compression import strip_compression
+from labelwise.structures.datasets.building import build_pools
+from labelwise.structures.datasets.builds import BUILDS
+from labelwise.structures.datasets.splits import PoolSplit, split_mixed, split_natural
+from labelwise.structures.demo_data import DEMO_FILES, demo_file_content
 from labelwise.structures.extxyz import iter_frame_texts, parse_frame
 from labelwise.structures.isolated_atoms import is_isolated_atom
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY

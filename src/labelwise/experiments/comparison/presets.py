@@ -9,7 +9,6 @@ from types import MappingProxyType
 from typing import Any
 
 from labelwise.campaign.config import ModelSection
-from labelwise.datasets.builds import BUILDS
 from labelwise.errors import ArgumentError, check_name
 from labelwise.experiments.comparison.methods import SCRATCH
 from labelwise.experiments.comparison.pool_bias import SHIFTS, write_biased_pools
@@ -21,6 +20,7 @@ from labelwise.experiments.comparison.pools import (
     prepare_pools,
 )
 from labelwise.experiments.comparison.study import PoolSection, StudyConfig, check_study
+from labelwise.structures.datasets.builds import BUILDS
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
 from labelwise.structures.reading import expand_specs, frames_of
 

@@ -1,0 +1,345 @@
+"""What the HDF5 formats share: groups of frames of the same atoms, read and written in pieces."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from labelwise.errors import ArgumentError, LabelwiseError, MissingDependencyError
+from labelwise.structures.datasets.base import (
+    DataFile,
+    DataSetError,
+    Entry,
+    LabelledStructure,
+    make_structure,
+)
+from labelwise.structures.datasets.units import check_total_energy
+
+_SIGNATURE = b"\x89HDF\r\n\x1a\n"
+#: Positions and forces that are in memory at once, when reading and when writing.
+WINDOW_BYTES = 2 << 20
+_BYTES_PER_ATOM = 6 * 8
+_HEAVIEST = 118
+#: What h5py raises where a file is damaged or a disk is full.
+H5PY_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError)
+
+
+class Frames(NamedTuple):
+    """Some frames of a group in eV and Å.
+
+    Attributes:
+        energies: (n_frames,) total energies, eV.
+        positions: (n_frames, n_atoms, 3) Å.
+        forces: (n_frames, n_atoms, 3) eV/Å.
+        info: Further numbers of each frame, (n_frames,) under each key.
+    """
+
+    energies: np.ndarray
+    positions: np.ndarray
+    forces: np.ndarray
+    info: Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A group of frames, described without having read them.
+
+    Attributes:
+        entry: What holds for every frame; its name lacks the frame's number.
+        numbers: (n_atoms,) atomic numbers.
+        datasets: The open datasets by name, of checked shapes.
+        info: Further info keys that hold for every frame.
+    """
+
+    entry: Entry
+    numbers: np.ndarray
+    datasets: Mapping[str, Any]
+    info: Mapping[str, Any]
+
+
+class GroupedFile(DataFile):
+    """An HDF5 file that keeps the frames of each family in a group.
+
+    Args:
+        path: The file.
+
+    Raises:
+        DataSetError: It is not HDF5, or cut short.
+        MissingDependencyError: h5py is not installed.
+    """
+
+    #: Dataset (n_frames, n_atoms, 3) that frames are counted by.
+    positions_key: ClassVar[str]
+    #: Whether frames are the images of a path.
+    is_path: ClassVar[bool]
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._file = _open(path)
+
+    def close(self) -> None:
+        """Close the file; harmless when repeated."""
+        self._file.close()
+
+    def iter_entries(self) -> Iterator[Entry]:
+        """Yield what is known of each structure from group names, shapes and atomic numbers.
+
+        Raises:
+            DataSetError: The file is damaged or not laid out as the format says.
+        """
+        start = 0
+        for group, n_frames in self._count_frames():
+            if n_frames:
+                block = self._describe(group, n_frames)
+                for frame in range(n_frames):
+                    yield self._number(block.entry, start, frame)
+            start += n_frames
+
+    def iter_structures(self, wanted: Iterable[int] | None = None) -> Iterator[LabelledStructure]:
+        """Yield structures in the order of their positions, a group or 2 MB of it at a time.
+
+        Args:
+            wanted: Ascending positions, none twice; None for all. Of other groups only the
+                number of frames is looked up.
+
+        Raises:
+            ArgumentError: Wanted positions that do not ascend or are not in the file.
+            DataSetError: The file is damaged, or a structure is not as the format says.
+        """
+        for group, n_frames, start, frames in _pick(self._count_frames(), wanted, self._path):
+            block = self._describe(group, n_frames)
+            n_at_once = max(1, WINDOW_BYTES // (_BYTES_PER_ATOM * block.numbers.size))
+            for window in _windows(frames, n_at_once):
+                yield from self._read_window(block, start, window)
+
+    @abstractmethod
+    def _iter_groups(self) -> Iterator[str]:
+        """Yield the groups that hold frames, as paths within the file, in a fixed order."""
+
+    @abstractmethod
+    def _describe(self, group: str, n_frames: int) -> Block:
+        """Open a group's datasets and check their shapes."""
+
+    @abstractmethod
+    def _read(self, block: Block, frames: slice) -> Frames:
+        """Read neighbouring frames, in the units of the package."""
+
+    def _where(self, group: str) -> str:
+        return f"{self._path}: {group.removeprefix('/data/')}"
+
+    def _count_frames(self) -> Iterator[tuple[str, int]]:
+        if not self._file:
+            raise DataSetError(f"{self._path} was closed; open it again")
+        for group in self._iter_groups():
+            where = self._where(group)
+            with reading_errors(where):
+                found = self._file.get(group)
+            if not hasattr(found, "keys"):
+                raise DataSetError(f"{where}: not a group of structures")
+            shape = get_dataset(found, self.positions_key, where).shape
+            if not shape:
+                raise DataSetError(f"{where}: {self.positions_key!r} is one number, not an array")
+            yield group, shape[0]
+
+    def _number(self, entry: Entry, start: int, frame: int) -> Entry:
+        return Entry(
+            start + frame,
+            f"{entry.name}/{frame}",
+            entry.family,
+            frame if self.is_path else None,
+            entry.subset,
+            entry.split,
+            entry.n_atoms,
+            entry.elements,
+            entry.charge,
+            entry.spin,
+        )
+
+    def _read_window(
+        self, block: Block, start: int, window: Sequence[int]
+    ) -> Iterator[LabelledStructure]:
+        first = window[0]
+        group = f"{self._path}: {block.entry.name}"
+        with reading_errors(group):
+            read = self._read(block, slice(first, window[-1] + 1))
+        if np.isfinite(read.energies[0]):
+            check_total_energy(block.numbers.tolist(), float(read.energies[0]), f"{group}/{first}")
+        for frame in window:
+            row = frame - first
+            yield make_structure(
+                self._number(block.entry, start, frame),
+                f"{group}/{frame}",
+                numbers=block.numbers,
+                positions=read.positions[row],
+                energy=read.energies[row],
+                forces=read.forces[row].copy(),  # a view would keep the whole window in memory
+                info={**block.info, **{key: float(read.info[key][row]) for key in read.info}},
+            )
+
+
+def recognise_hdf5(path: Path, suffix: str, is_laid_out: Callable[[Any], bool]) -> bool:
+    """Tell whether a path is an HDF5 file of one layout.
+
+    Args:
+        path: Any path.
+        suffix: Files with this suffix that cannot be opened are taken, so that opening them
+            says what is wrong.
+        is_laid_out: Judges the open file by the names that it holds.
+
+    Raises:
+        MissingDependencyError: It is HDF5, and h5py is not installed.
+    """
+    try:
+        with path.open("rb") as stream:
+            if stream.read(len(_SIGNATURE)) != _SIGNATURE:
+                return False
+    except OSError:
+        return False
+    try:
+        with import_h5py("reading HDF5").File(path, "r") as file:
+            return is_laid_out(file)
+    except H5PY_ERRORS as error:
+        if isinstance(error, LabelwiseError):
+            raise
+        return path.suffix.lower() == suffix
+
+
+def get_dataset(group: Any, name: str, where: str, *shape: int) -> Any:
+    """Return a dataset of numbers after a check of its shape.
+
+    Args:
+        group: An open group.
+        name: The dataset's.
+        where: File and group, for messages.
+        shape: As it must be; nothing for any.
+
+    Raises:
+        DataSetError: It is missing, is not an array of numbers, or has another shape.
+    """
+    with reading_errors(where):
+        dataset = find_dataset(group, name)
+        if dataset is None:
+            present = ", ".join(group) or "nothing"
+            raise DataSetError(f"{where}: there is no dataset {name!r}; here are: {present:.200}")
+        if dataset.dtype.kind not in "fiu":
+            raise DataSetError(f"{where}: {name!r} holds {dataset.dtype}, not numbers")
+    if shape and dataset.shape != shape:
+        raise DataSetError(f"{where}: {name!r} has shape {dataset.shape}; expected {shape}")
+    return dataset
+
+
+def find_dataset(group: Any, name: str) -> Any | None:
+    """Return a dataset, None where there is none; in a third of the time of ``group.get``."""
+    h5py = import_h5py("reading HDF5")
+    try:
+        return h5py.Dataset(h5py.h5d.open(group.id, name.encode()))
+    except KeyError:
+        return None
+
+
+def read_numbers(group: Any, where: str) -> np.ndarray:
+    """Return a group's ``atomic_numbers``, (n_atoms,) int64.
+
+    Raises:
+        DataSetError: They are missing, not a list of integers, or not those of elements.
+    """
+    dataset = get_dataset(group, "atomic_numbers", where)
+    with reading_errors(where):
+        numbers = dataset[()]
+    if dataset.ndim != 1 or dataset.size == 0 or dataset.dtype.kind not in "iu":
+        raise DataSetError(
+            f"{where}: atomic_numbers have shape {dataset.shape} and type {dataset.dtype}; "
+            "expected a list of integers"
+        )
+    if numbers.min() < 1 or numbers.max() > _HEAVIEST:
+        raise DataSetError(
+            f"{where}: atomic numbers are {numbers.tolist()!s:.60}; allowed are 1-118"
+        )
+    return np.asarray(numbers, dtype=np.int64)
+
+
+@contextmanager
+def reading_errors(where: str) -> Iterator[None]:
+    """Turn what h5py raises into a DataSetError that says where."""
+    try:
+        yield
+    except H5PY_ERRORS as error:
+        if isinstance(error, LabelwiseError):
+            raise
+        raise DataSetError(
+            f"{where}: cannot be read ({error}); the file is damaged: fetch it again"
+        ) from error
+
+
+def import_h5py(purpose: str) -> Any:
+    """Return h5py, which is installed with the extra ``data``.
+
+    Raises:
+        MissingDependencyError: It is not installed; names the purpose.
+    """
+    try:
+        import h5py
+    except ImportError as error:
+        raise MissingDependencyError("h5py", "data", purpose) from error
+    return h5py
+
+
+def _open(path: Path) -> Any:
+    h5py = import_h5py("reading HDF5")
+    try:
+        return h5py.File(path, "r")
+    except OSError as error:
+        raise DataSetError(
+            f"{path} cannot be opened as HDF5 ({error}); it is another kind of file, or was cut "
+            "short: fetch it again"
+        ) from error
+
+
+def _windows(frames: Sequence[int], n_at_once: int) -> Iterator[Sequence[int]]:
+    """Cut ascending frames into parts that each span at most ``n_at_once`` rows of the file."""
+    start = 0
+    while start < len(frames):
+        stop = bisect_left(frames, frames[start] + n_at_once, start)
+        yield frames[start:stop]
+        start = stop
+
+
+def _pick(
+    counts: Iterator[tuple[str, int]], wanted: Iterable[int] | None, path: Path
+) -> Iterator[tuple[str, int, int, Sequence[int]]]:
+    """Yield groups, their sizes, the positions of their first frames, and the frames to read."""
+    pending = None if wanted is None else _ascending(wanted)
+    following = None if pending is None else next(pending, None)
+    start = 0
+    for group, n_frames in counts:
+        frames: Sequence[int] = range(n_frames)
+        if pending is not None:
+            if following is None:
+                return
+            frames = []
+            while following is not None and following < start + n_frames:
+                frames.append(following - start)
+                following = next(pending, None)
+        if frames:
+            yield group, n_frames, start, frames
+        start += n_frames
+    if following is not None:
+        raise ArgumentError(f"structure {following} is wanted; {path} has 0 to {start - 1}")
+
+
+def _ascending(wanted: Iterable[int]) -> Iterator[int]:
+    former = -1
+    for position in wanted:
+        if position <= former:
+            raise ArgumentError(
+                f"wanted position {position} comes after {former}; they must ascend from 0"
+            )
+        former = position
+        yield position

@@ -1,0 +1,152 @@
+"""Shards of OC20 in folders of splits, and which positions of a data set each of them holds."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from labelwise.errors import ArgumentError
+from labelwise.structures.datasets.base import DataSetError
+
+#: As the publishers name them.
+KNOWN_SPLITS = frozenset(
+    f"{prefix}{name}"
+    for prefix, names in (
+        ("", ("train", "200k", "2M", "20M", "all", "rattled", "md")),
+        ("train_", ("200K", "2M", "20M", "all")),
+        ("val_", ("id", "ood_ads", "ood_cat", "ood_both")),
+    )
+    for name in names
+)
+#: Folders that lie between what is opened and the shards.
+_DEPTH = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """A file of a split.
+
+    Attributes:
+        path: The file.
+        name: Of the file, without endings.
+        split: Name of the folder; None for a single file in a folder that is no known split.
+    """
+
+    path: Path
+    name: str
+    split: str | None
+
+    def name_structure(self, number: int) -> str:
+        """Return the name of a structure, ``<split>/<shard>/<number>``."""
+        folder = "" if self.split is None else f"{self.split}/"
+        return f"{folder}{self.name}/{number}"
+
+
+def iter_files(path: Path, pattern: re.Pattern[str]) -> Iterator[Path]:
+    """Yield the files under a folder, or the file itself, whose name matches all of a pattern.
+
+    Args:
+        path: A file or folder; folders within are looked into twice, hidden ones not at all.
+        pattern: Of file names.
+    """
+    if path.is_file():
+        if pattern.fullmatch(path.name):
+            yield path
+        return
+    yield from _iter_folder(path, pattern, _DEPTH)
+
+
+def _iter_folder(folder: Path, pattern: re.Pattern[str], depth: int) -> Iterator[Path]:
+    within = sorted(folder.iterdir(), key=lambda path: _order(path.name))
+    yield from (path for path in within if pattern.fullmatch(path.name) and path.is_file())
+    if depth > 0:
+        for path in within:
+            if path.is_dir() and not path.name.startswith("."):
+                yield from _iter_folder(path, pattern, depth - 1)
+
+
+def _order(name: str) -> list[tuple[int, str]]:
+    """Return what sorts names by the numbers in them: 2 before 10."""
+    return [(int(number or -1), word) for word, number in re.findall(r"([^\d]*)(\d*)", name)]
+
+
+def find_shards(
+    path: Path, pattern: re.Pattern[str], name_split: Callable[[str], str] = str
+) -> tuple[Shard, ...]:
+    """Return the shards of a file, split or folder of splits in the order of their numbers.
+
+    Args:
+        path: What was opened.
+        pattern: Of file names; its first group is the shard's name.
+        name_split: Makes a split's name of that of a folder.
+
+    Raises:
+        DataSetError: There is none, or two of one split have the same name: a shard twice, or
+            two sizes of the training split, which hold the same structures.
+    """
+    shards: dict[tuple[str | None, str], Shard] = {}
+    for file in iter_files(path, pattern):
+        match = pattern.fullmatch(file.name)
+        folder = file.absolute().parent.name
+        split: str | None = name_split(folder)
+        if path.is_file() and split not in KNOWN_SPLITS:
+            split = None
+        shard = Shard(file, match[1] if match is not None else file.name, split)
+        other = shards.setdefault((split, shard.name), shard)
+        if other is not shard:
+            raise DataSetError(
+                f"{file} and {other.path} are both shard {shard.name} of {split}: they would hold "
+                "the same structures; open one of the two folders, or move one file away"
+            )
+    if not shards:
+        raise DataSetError(f"{path}: no file in it or its folders is named as a shard of OC20")
+    return tuple(shards.values())
+
+
+def divide_wanted(
+    wanted: Iterable[int] | None, counts: Iterable[int]
+) -> Iterator[tuple[int, int, Sequence[int]]]:
+    """Divide positions among shards, in step with reading them.
+
+    Args:
+        wanted: Ascending positions, none twice; None for all.
+        counts: Structures in each shard.
+
+    Yields:
+        For each shard with any: its index, the position of its first structure, and the
+        numbers of those wanted within it.
+
+    Raises:
+        ArgumentError: Positions do not ascend, or one is outside the data set.
+    """
+    positions = None if wanted is None else _ascending(wanted)
+    pending = None if positions is None else next(positions, None)
+    start = 0
+    for index, count in enumerate(counts):
+        if positions is None:
+            yield index, start, range(count)
+        else:
+            numbers = []
+            while pending is not None and pending < start + count:
+                numbers.append(pending - start)
+                pending = next(positions, None)
+            if numbers:
+                yield index, start, numbers
+            if pending is None:
+                return
+        start += count
+    if pending is not None:
+        raise ArgumentError(f"position {pending} is wanted; the data set has 0 to {start - 1}")
+
+
+def _ascending(wanted: Iterable[int]) -> Iterator[int]:
+    last = -1
+    for position in wanted:
+        if position <= last:
+            raise ArgumentError(
+                f"wanted: {position} after {last}; positions must ascend from 0, none twice"
+            )
+        last = position
+        yield int(position)

@@ -1,0 +1,264 @@
+"""OC20 S2EF as LMDB shards of pickled torch-geometric objects.
+
+Read with lmdb and NumPy alone. Shards cannot be written without torch-geometric, whose own classes
+the pickles must hold; ``oc20-shards`` can be written.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from labelwise.errors import MissingDependencyError
+from labelwise.structures.aselmdb import READS_A_MAP
+from labelwise.structures.datasets.base import (
+    DataFile,
+    DataSetError,
+    Entry,
+    Format,
+    LabelledStructure,
+    make_structure,
+)
+from labelwise.structures.datasets.energies import REFERENCE_KEY
+from labelwise.structures.datasets.oc20_folders import Shard, divide_wanted, find_shards, iter_files
+from labelwise.structures.datasets.oc20_pickle import decode, load_fields, load_plain
+
+TITLE = "Open Catalyst 2020 (OC20), structure to energy and forces"
+LEVEL_OF_THEORY = "RPBE, PAW, plane waves to 350 eV (VASP)"
+CITATION = "L. Chanussot et al., ACS Catal. 11, 6059 (2021)"
+LICENCE = "CC BY 4.0"
+URL = "https://fair-chem.github.io/catalysts/datasets/oc20.html"
+
+_SHARD = re.compile(r"(.+)\.lmdb")
+#: As the publishers name them: other LMDB files are not taken for OC20 unless asked to.
+_PUBLISHED = re.compile(r"data(?:\.\d+)?\.lmdb")
+_COUNT = b"length"
+#: Names of now, and of before torch-geometric 2.
+_ENERGY, _FORCES = ("energy", "y"), ("forces", "force")
+_REFERENCE = (REFERENCE_KEY, "ref_energy")
+
+
+class Oc20Lmdb(DataFile):
+    """Shards of one or more splits.
+
+    Energies are given as they are stored: the publishers' script writes total energies, or with
+    ``--ref-energy`` adsorption energies, and no field tells which.
+
+    Args:
+        path: A shard, the folder of a split, or a folder of such folders.
+
+    Raises:
+        MissingDependencyError: lmdb is not installed.
+        DataSetError: There are no shards.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            import lmdb
+        except ImportError as error:
+            raise MissingDependencyError("lmdb", "data", "reading OC20's LMDB files") from error
+        self._lmdb: Any = lmdb
+        self._shards = find_shards(path, _SHARD)
+        self._counts: dict[int, int] = {}
+        self._opened: tuple[int, Any] | None = None
+        self._n_read = 0
+
+    def close(self) -> None:
+        """Close the shard that is open."""
+        if self._opened is not None:
+            self._opened[1].close()
+            self._opened = None
+
+    def iter_entries(self) -> Iterator[Entry]:
+        """Yield names and splits; only reading a structure tells its relaxation and size."""
+        start = 0
+        for index, shard in enumerate(self._shards):
+            count = self._count(index)
+            for number in range(count):
+                name = shard.name_structure(number)
+                yield Entry(start + number, name, split=shard.split)
+            start += count
+
+    def iter_structures(self, wanted: Iterable[int] | None = None) -> Iterator[LabelledStructure]:
+        """Yield structures; those that are not wanted are not touched."""
+        for index, start, numbers in divide_wanted(wanted, self._iter_counts()):
+            shard = self._shards[index]
+            for number in numbers:
+                name = shard.name_structure(number)
+                entry = Entry(start + number, name, split=shard.split)
+                where = f"{shard.path}@{number}"
+                yield _make(entry, self._get_fields(index, number, where), where)
+
+    def _iter_counts(self) -> Iterator[int]:
+        return map(self._count, range(len(self._shards)))
+
+    def _count(self, index: int) -> int:
+        if index not in self._counts:
+            self._counts[index] = self._read_count(index)
+        return self._counts[index]
+
+    def _read_count(self, index: int) -> int:
+        """Return the number of structures of a shard: of keys, where no key tells it."""
+        path, environment = self._shards[index].path, self._environment(index)
+        n_keys = int(environment.stat()["entries"])
+        with environment.begin() as transaction:
+            stored = transaction.get(_COUNT)
+            if stored is None:
+                return n_keys
+            count = load_plain(stored, f"{path}: key 'length'")
+            if not isinstance(count, int) or not 0 <= count < n_keys:
+                raise DataSetError(
+                    f"{path}: key 'length' says {count!r:.40} structures; it holds {n_keys - 1}"
+                )
+            if transaction.get(b"%d" % count) is not None:
+                raise DataSetError(f"{path}: key 'length' says {count}, but there is a key {count}")
+        return count
+
+    def _get_fields(self, index: int, number: int, where: str) -> dict[str, object]:
+        with self._environment(index).begin(buffers=True) as transaction:
+            value = transaction.get(b"%d" % number)
+            if value is None:
+                raise DataSetError(f"{where}: no such key; a shard's keys are 0, 1, 2 and so on")
+            return load_fields(value, where)
+
+    def _environment(self, index: int) -> Any:
+        """Return an open shard; one at a time is open, because each maps its file to memory.
+
+        What was read stays mapped and counts as this process's memory, so that a shard is opened
+        anew now and then.
+        """
+        self._n_read += 1
+        if self._opened is None or self._opened[0] != index or self._n_read > READS_A_MAP:
+            self.close()
+            self._n_read = 0
+            self._opened = index, _open_shard(self._lmdb, self._shards[index])
+        return self._opened[1]
+
+
+def _open_shard(lmdb: Any, shard: Shard) -> Any:
+    """Open a file for reading, without a lock file; one cut short would kill the process later."""
+    path = shard.path
+    try:
+        n_bytes = path.stat().st_size
+        if n_bytes == 0:
+            raise DataSetError(f"{path}: an empty file")
+        environment = lmdb.open(str(path), subdir=False, readonly=True, lock=False)
+    except (OSError, lmdb.Error) as error:
+        if isinstance(error, DataSetError):
+            raise
+        raise DataSetError(f"{path}: cannot be opened as LMDB ({error})") from error
+    needed = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
+    if n_bytes < needed:
+        environment.close()
+        raise DataSetError(
+            f"{path}: cut short: {n_bytes} of {needed} bytes are there; copy it again"
+        )
+    return environment
+
+
+def _make(entry: Entry, fields: dict[str, object], where: str) -> LabelledStructure:
+    """Make a structure of the fields that are needed; edges and the like stay undecoded."""
+    read = partial(_read, fields, where)
+    numbers = _integers(read("atomic_numbers"), f"{where}: atomic_numbers")
+    if "natoms" in fields and read("natoms").ravel().tolist() != [numbers.size]:
+        raise DataSetError(
+            f"{where}: natoms is {read('natoms').tolist()!s:.40}; atomic_numbers has {numbers.size}"
+        )
+    cell, sid, fid = read("cell"), _identify(fields, "sid", where), _identify(fields, "fid", where)
+    family = entry.family if sid is None else f"random{sid}"
+    return make_structure(
+        Entry(entry.position, entry.name, family, fid, split=entry.split),
+        where,
+        numbers=numbers,
+        positions=read("pos"),
+        energy=_number(read(*_ENERGY), f"{where}: the energy"),
+        forces=read(*_FORCES).astype(np.float64),
+        cell=cell[0] if cell.shape == (1, 3, 3) else cell,
+        pbc=True,
+        tags=_integers(read("tags"), f"{where}: tags"),
+        fixed=_truths(read("fixed"), f"{where}: fixed"),
+        info=_info(fields, sid, fid, where),
+    )
+
+
+def _info(
+    fields: dict[str, object], sid: int | None, fid: int | None, where: str
+) -> dict[str, int | float]:
+    info: dict[str, int | float] = {}
+    if sid is not None:
+        info["sid"] = sid
+    if fid is not None:
+        info["fid"] = fid
+    if any(name in fields for name in _REFERENCE):
+        read = _read(fields, where, *_REFERENCE)
+        info[REFERENCE_KEY] = _number(read, f"{where}: the reference energy")
+    return info
+
+
+def _read(fields: dict[str, object], where: str, *names: str) -> np.ndarray[Any, np.dtype[Any]]:
+    """Return the first of these fields that there is."""
+    for name in names:
+        if name in fields:
+            return decode(fields[name], f"{where}: {name}")
+    raise DataSetError(
+        f"{where}: no field {' or '.join(names)}; there are {', '.join(sorted(map(str, fields)))}"
+    )
+
+
+def _number(values: np.ndarray[Any, np.dtype[Any]], where: str) -> float:
+    if values.size != 1:
+        raise DataSetError(f"{where}: {values.size} numbers; expected one")
+    return float(values.reshape(())[()])
+
+
+def _integers(
+    values: np.ndarray[Any, np.dtype[Any]], where: str
+) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Return whole numbers, which old files store as real numbers."""
+    if values.dtype.kind == "f" and not (np.isfinite(values) & (values == np.rint(values))).all():
+        raise DataSetError(f"{where}: not integers ({values.tolist()!s:.60})")
+    return values.astype(np.int64)
+
+
+def _truths(
+    values: np.ndarray[Any, np.dtype[Any]], where: str
+) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    if not ((values == 0) | (values == 1)).all():
+        raise DataSetError(f"{where}: {values.tolist()!s:.60}; allowed are 1, fixed, and 0")
+    return values.astype(np.bool_)
+
+
+def _identify(fields: dict[str, object], name: str, where: str) -> int | None:
+    """Return the number of a relaxation (sid) or of its frame (fid), if it is there."""
+    value = fields.get(name)
+    if value is None or type(value) is int:
+        return value
+    if isinstance(value, str) and (match := re.fullmatch(r"(?:random|frame)?(\d{1,18})", value)):
+        return int(match[1])
+    array = decode(value, f"{where}: {name}")
+    return int(_number(_integers(array, f"{where}: {name}"), f"{where}: {name}"))
+
+
+def _recognise(path: Path) -> bool:
+    return any(True for _ in iter_files(path, _PUBLISHED))
+
+
+FORMAT = Format(
+    name="oc20-lmdb",
+    title=TITLE,
+    level_of_theory=LEVEL_OF_THEORY,
+    citation=CITATION,
+    licence=LICENCE,
+    url=URL,
+    units="eV, Å, eV/Å; energies total or of adsorption, as the file was made",
+    layout="data.NNNN.lmdb, keys 0, 1, ... and length, values pickled torch-geometric Data; a "
+    "file, the folder of a split, or a folder of splits",
+    recognise=_recognise,
+    open=Oc20Lmdb,
+    suffixes=(".lmdb",),
+)
