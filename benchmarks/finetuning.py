@@ -42,7 +42,7 @@ from labelwise.finetuning.loop import Loop
 from labelwise.finetuning.networks import PlainMace, PreparedSet, training_network
 from labelwise.finetuning.trainable import copy_potential, set_reference_energies
 from labelwise.potentials import Potential, load_potential
-from labelwise.potentials.mace_loading import make_potential
+from labelwise.potentials.mace.loading import make_potential
 
 HERE = Path(__file__).parent
 #: What ``--rounds`` says of the first table.

@@ -30,7 +30,7 @@ from ase.io import iread
 
 from labelwise.potentials import Batch, load_potential
 from labelwise.potentials.batching import fill_batches
-from labelwise.potentials.mace_checkpoint import mace_warnings_silenced
+from labelwise.potentials.mace.checkpoint import mace_warnings_silenced
 
 RESULTS = Path(__file__).parent / "results"
 BASELINE = "mace energy + forces, batched"

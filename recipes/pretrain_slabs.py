@@ -35,7 +35,7 @@ from torch.nn.functional import silu
 from labelwise import load_potential
 from labelwise.finetuning import EpochRecord, FineTuned, Recipe, evaluate, finetune, save_potential
 from labelwise.potentials import GraphBuilder, Potential
-from labelwise.potentials.mace_loading import make_potential
+from labelwise.potentials.mace.loading import make_potential
 from labelwise.structures import iter_frames
 from labelwise.structures.slab_example import write_slab_example
 from labelwise.structures.slab_example.building import build_molecule, build_slab, build_system

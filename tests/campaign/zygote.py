@@ -99,8 +99,8 @@ def _serve() -> None:
     os.dup2(2, 1)
     warnings.simplefilter("ignore")
     import labelwise.campaign
-    import labelwise.potentials.mace  # noqa: F401
-    from labelwise.potentials.mace_checkpoint import import_mace_modules
+    import labelwise.potentials.mace.potential  # noqa: F401
+    from labelwise.potentials.mace.checkpoint import import_mace_modules
 
     import_mace_modules()
     for line in sys.stdin:

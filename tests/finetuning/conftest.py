@@ -10,7 +10,7 @@ from ase import Atoms
 from ase.build import molecule
 
 from labelwise.potentials import Potential
-from labelwise.potentials.mace_loading import make_potential
+from labelwise.potentials.mace.loading import make_potential
 from tests.potentials.models import make_mace
 
 NAMES = ("H2O", "CH4", "CH3OH", "C2H4", "CO2", "CH3CHO")

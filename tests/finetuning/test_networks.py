@@ -16,7 +16,7 @@ from labelwise.finetuning.lean_mace import LeanMace, supports
 from labelwise.finetuning.networks import PlainMace, PreparedSet, training_network
 from labelwise.finetuning.polynomial import silu
 from labelwise.finetuning.trainable import copy_potential, interaction_view
-from labelwise.potentials.mace import MacePotential
+from labelwise.potentials.mace.potential import MacePotential
 from tests.finetuning.conftest import NAMES, make_potential_of, rattle
 from tests.potentials.models import VARIANTS
 

@@ -13,7 +13,7 @@ from labelwise.finetuning.recipe import Recipe
 from labelwise.finetuning.references import choose_references
 from labelwise.finetuning.trainable import get_reference_energies
 from labelwise.potentials import Potential
-from labelwise.potentials.mace import MacePotential
+from labelwise.potentials.mace.potential import MacePotential
 from tests.finetuning.conftest import NAMES, OFFSETS, label, rattle
 
 

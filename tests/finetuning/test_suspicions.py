@@ -13,7 +13,7 @@ from labelwise.finetuning.labelled import prepare_labelled
 from labelwise.finetuning.suspicions import suspect_labels
 from labelwise.finetuning.trainable import get_reference_energies, require_trainable
 from labelwise.potentials import Potential
-from labelwise.potentials.mace import MacePotential
+from labelwise.potentials.mace.potential import MacePotential
 from tests.finetuning.conftest import NAMES, label, rattle
 
 

@@ -22,7 +22,7 @@ from labelwise.finetuning.traced import (
     update_inputs,
 )
 from labelwise.finetuning.trainable import copy_potential, interaction_view, trained_weights
-from labelwise.potentials.mace import MacePotential
+from labelwise.potentials.mace.potential import MacePotential
 from tests.finetuning.conftest import NAMES, make_potential_of, rattle
 
 KINDS: dict[str, dict[str, Any]] = {

@@ -23,8 +23,8 @@ from labelwise.finetuning.trainable import (
     trained_weights,
 )
 from labelwise.potentials import Potential
-from labelwise.potentials.mace_checkpoint import import_mace_modules
-from labelwise.potentials.mace_loading import make_potential
+from labelwise.potentials.mace.checkpoint import import_mace_modules
+from labelwise.potentials.mace.loading import make_potential
 from labelwise.structures import Source
 from tests.finetuning.conftest import OFFSETS, label, make_potential_of, rattle
 from tests.potentials.models import VARIANTS, make_mace

@@ -18,7 +18,7 @@ from labelwise.finetuning.loss import Targets, collate_targets, weighted_huber_l
 from labelwise.finetuning.traced import WeightList, update_inputs
 from labelwise.finetuning.trainable import trained_weights
 from labelwise.potentials import Potential
-from labelwise.potentials.mace_loading import make_potential
+from labelwise.potentials.mace.loading import make_potential
 from tests.finetuning.conftest import NAMES, rattle
 from tests.finetuning.test_traced import KINDS, RECIPE, traced, trainable
 from tests.potentials.models import make_mace

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from labelwise.potentials import Potential
-from labelwise.potentials.mace_loading import make_potential
+from labelwise.potentials.mace.loading import make_potential
 from tests.potentials.models import VARIANTS, make_mace
 
 

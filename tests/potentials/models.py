@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from labelwise.potentials.mace_checkpoint import import_mace_modules, mace_warnings_silenced
+from labelwise.potentials.mace.checkpoint import import_mace_modules, mace_warnings_silenced
 
 ELEMENTS = (1, 6, 8)
 

@@ -14,7 +14,7 @@ from labelwise.errors import ArgumentError, LabelwiseWarning, OutOfMemoryError, 
 from labelwise.potentials import Batch, map_batches
 from labelwise.potentials.batching import build_graphs, fill_batches
 from labelwise.potentials.graphs import GraphBuilder
-from labelwise.potentials.mace import MacePotential
+from labelwise.potentials.mace.potential import MacePotential
 from tests.potentials.models import make_mace
 
 NAMES = ["H2O", "CH4", "CH3OH", "CO2", "H", "C2H4", "CH3CHO", "O", "H2CO", "CO"] * 3
@@ -145,7 +145,7 @@ def test_impossible_options_are_refused(vectors: Any, options: dict[str, int]) -
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_a_gpu_gives_the_same_rows() -> None:
-    from labelwise.potentials.mace_loading import make_potential
+    from labelwise.potentials.mace.loading import make_potential
 
     here = make_potential(make_mace(), name="cpu")
     there = make_potential(make_mace(), name="cuda", device="cuda")

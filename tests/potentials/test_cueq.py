@@ -21,8 +21,7 @@ import labelwise
 from labelwise.errors import ArgumentError, MissingDependencyError, PotentialError
 from labelwise.potentials import Linearisation, load_potential, loading, mace_cueq
 from labelwise.potentials.base import PARAMETER_BLOCKS
-from labelwise.potentials.mace import MacePotential
-from labelwise.potentials.mace_cueq import (
+from labelwise.potentials.mace.cueq import (
     CueqContraction,
     CueqConvolution,
     KernelWarning,
@@ -32,7 +31,8 @@ from labelwise.potentials.mace_cueq import (
     is_available,
     resolve_switch,
 )
-from labelwise.potentials.mace_loading import make_potential
+from labelwise.potentials.mace.loading import make_potential
+from labelwise.potentials.mace.potential import MacePotential
 from labelwise.testing.potentials import check_potential
 from tests.potentials.comparing import assert_same_derivatives
 from tests.potentials.models import VARIANTS, make_mace

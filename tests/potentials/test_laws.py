@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 
 from labelwise.potentials import Potential
-from labelwise.potentials.mace_loading import make_potential
+from labelwise.potentials.mace.loading import make_potential
 from labelwise.testing.potentials import check_potential
 from tests.potentials.models import make_mace
 

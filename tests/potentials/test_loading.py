@@ -19,8 +19,8 @@ from labelwise.errors import ArgumentError, MissingDependencyError, PotentialErr
 from labelwise.finetuning import save_potential
 from labelwise.potentials import list_models, load_potential
 from labelwise.potentials import loading as loading_module
-from labelwise.potentials.mace_checkpoint import mace_warnings_silenced, save_checkpoint
-from labelwise.potentials.mace_loading import MaceFamily, make_potential
+from labelwise.potentials.mace.checkpoint import mace_warnings_silenced, save_checkpoint
+from labelwise.potentials.mace.loading import MaceFamily, make_potential
 from tests.potentials.hostile import HOSTILE_KINDS, HOSTILE_NAMES, write_hostile
 from tests.potentials.models import VARIANTS, make_mace
 

@@ -14,8 +14,8 @@ from ase.build import bulk, molecule
 from labelwise.errors import ArgumentError, PotentialError, StructureError
 from labelwise.potentials import PARAMETER_BLOCKS, Potential
 from labelwise.potentials.base import Prediction
-from labelwise.potentials.mace_checkpoint import mace_warnings_silenced
-from labelwise.potentials.mace_loading import make_potential
+from labelwise.potentials.mace.checkpoint import mace_warnings_silenced
+from labelwise.potentials.mace.loading import make_potential
 from labelwise.testing.potentials import central_difference, sample_structures
 from tests.potentials.conftest import variant
 from tests.potentials.models import VARIANTS, build_mace, make_mace

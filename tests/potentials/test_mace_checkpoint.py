@@ -10,13 +10,13 @@ import torch
 from ase.build import molecule
 
 from labelwise.errors import PotentialError
-from labelwise.potentials.mace_checkpoint import (
+from labelwise.potentials.mace.checkpoint import (
     build,
     mace_warnings_silenced,
     model_config,
     save_checkpoint,
 )
-from labelwise.potentials.mace_loading import make_potential
+from labelwise.potentials.mace.loading import make_potential
 from tests.potentials.models import VARIANTS, make_mace
 
 

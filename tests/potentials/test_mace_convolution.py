@@ -11,12 +11,12 @@ from ase import Atoms
 from ase.build import bulk, molecule
 
 from labelwise.potentials import mace, mace_convolution
-from labelwise.potentials.mace_convolution import (
+from labelwise.potentials.mace.convolution import (
     NeighbourConvolution,
     has_scalar_convolution,
     place_neighbours,
 )
-from labelwise.potentials.mace_loading import make_potential
+from labelwise.potentials.mace.loading import make_potential
 from tests.potentials.comparing import assert_same_derivatives
 from tests.potentials.conftest import variant
 from tests.potentials.models import VARIANTS, make_mace

@@ -11,9 +11,9 @@ from ase.build import molecule
 
 from labelwise.errors import PotentialError
 from labelwise.potentials import mace_polynomial, mace_products
-from labelwise.potentials.mace_loading import make_potential
-from labelwise.potentials.mace_polynomial import is_polynomial
-from labelwise.potentials.mace_products import ElementwiseContraction, _contract_by_horner
+from labelwise.potentials.mace.loading import make_potential
+from labelwise.potentials.mace.polynomial import is_polynomial
+from labelwise.potentials.mace.products import ElementwiseContraction, _contract_by_horner
 from tests.potentials.comparing import assert_same_derivatives
 from tests.potentials.conftest import variant
 from tests.potentials.models import VARIANTS, make_mace

@@ -10,7 +10,7 @@ from ase.build import molecule
 
 from labelwise.errors import ArgumentError, StructureError
 from labelwise.potentials import Batch
-from labelwise.potentials.mace_loading import make_potential
+from labelwise.potentials.mace.loading import make_potential
 from labelwise.representations import (
     ModelRepresentation,
     RepresentationOptions,

@@ -13,7 +13,7 @@ from torch.autograd.functional import jacobian
 
 from labelwise.potentials import Batch, Potential
 from labelwise.potentials.linearisation import Linearisation
-from labelwise.potentials.mace_loading import make_potential
+from labelwise.potentials.mace.loading import make_potential
 from labelwise.representations import (
     FeatureBlock,
     ModelRepresentation,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 
-from labelwise.potentials.mace_loading import make_potential
+from labelwise.potentials.mace.loading import make_potential
 from labelwise.representations import (
     RepresentationOptions,
     list_representations,

@@ -18,7 +18,7 @@ from ase.constraints import FixAtoms
 
 from labelwise.finetuning.evaluation import predict_graphs
 from labelwise.potentials import Potential
-from labelwise.potentials.mace_loading import make_potential
+from labelwise.potentials.mace.loading import make_potential
 from labelwise.representations import RepresentationOptions, make_representation, represent
 from labelwise.representations.reductions import REDUCTIONS
 from tests.models import build_mace

@@ -8,7 +8,7 @@ import torch
 from ase import Atoms
 
 from labelwise.potentials import Batch, Potential
-from labelwise.potentials.mace_loading import make_potential
+from labelwise.potentials.mace.loading import make_potential
 from labelwise.representations.probes import (
     rademacher_directions,
     radial_fields,

@@ -13,7 +13,7 @@ from ase import Atoms
 from labelwise.errors import ArgumentError
 from labelwise.kernel_building import build_kernels
 from labelwise.potentials import Potential
-from labelwise.potentials.mace import MacePotential
+from labelwise.potentials.mace.potential import MacePotential
 from labelwise.representations import RepresentationOptions, make_representation, represent
 
 PAIRS = {"activation-random": "activation", "ntk-random": "ntk-e"}

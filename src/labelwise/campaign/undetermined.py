@@ -14,7 +14,7 @@ from labelwise.campaign.bench import Bench
 from labelwise.campaign.durable import read_json
 from labelwise.campaign.state import FINETUNE, UNDETERMINED, CampaignState, round_folder
 from labelwise.finetuning.trainable import get_reference_energies
-from labelwise.potentials.mace import MacePotential
+from labelwise.potentials.mace.potential import MacePotential
 from labelwise.structures import Frame
 from labelwise.structures.atom_energies import count_elements, in_row_space
 from labelwise.structures.labels import get_energy

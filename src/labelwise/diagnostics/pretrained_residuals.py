@@ -13,7 +13,7 @@ from labelwise.errors import LabelError, StructureError
 from labelwise.finetuning.recipe import Recipe
 from labelwise.finetuning.trainable import get_reference_energies, interaction_view
 from labelwise.potentials import Potential, map_batches
-from labelwise.potentials.mace import MacePotential
+from labelwise.potentials.mace.potential import MacePotential
 from labelwise.structures.atom_energies import count_elements, fit_atom_energies, in_row_space
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY, get_energy
 

@@ -39,8 +39,8 @@ from labelwise.finetuning.traced import (
     update_inputs,
 )
 from labelwise.potentials import mace_polynomial
-from labelwise.potentials.mace import MacePotential
-from labelwise.potentials.mace_checkpoint import model_config
+from labelwise.potentials.mace.checkpoint import model_config
+from labelwise.potentials.mace.potential import MacePotential
 
 #: Where compiled code is kept, if set.
 CACHE_VARIABLE = "LABELWISE_CACHE"

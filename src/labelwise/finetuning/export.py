@@ -10,7 +10,7 @@ import torch
 from labelwise.errors import ArgumentError, WriteError
 from labelwise.finetuning.trainable import require_trainable
 from labelwise.potentials import Potential
-from labelwise.potentials.mace_checkpoint import mace_warnings_silenced, save_checkpoint
+from labelwise.potentials.mace.checkpoint import mace_warnings_silenced, save_checkpoint
 
 _SUFFIXES = (".pt", ".model")
 

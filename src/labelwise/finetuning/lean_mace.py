@@ -24,12 +24,12 @@ from labelwise.finetuning.frozen_geometry import FrozenGeometry, freeze_geometry
 from labelwise.finetuning.lean_batch import LeanBatch, join
 from labelwise.finetuning.polynomial import Phase, Polynomial, silu
 from labelwise.potentials import Graph
-from labelwise.potentials.mace import MacePotential
-from labelwise.potentials.mace_polynomial import (
+from labelwise.potentials.mace.polynomial import (
     MAX_CORRELATION,
     polynomial_coefficients,
     symmetric_basis,
 )
+from labelwise.potentials.mace.potential import MacePotential
 
 _RESIDUAL = "RealAgnosticResidualInteractionBlock"
 _INTERACTIONS = (_RESIDUAL, "RealAgnosticInteractionBlock")

@@ -20,7 +20,7 @@ from labelwise.finetuning.networks import PreparedSet, training_network
 from labelwise.finetuning.recipe import Recipe, Schedule
 from labelwise.finetuning.trainable import restore, snapshot, trained_weights
 from labelwise.metrics import ErrorTable
-from labelwise.potentials.mace import MacePotential
+from labelwise.potentials.mace.potential import MacePotential
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from labelwise.finetuning.compiled import CompiledMace
 from labelwise.finetuning.lean_mace import LeanMace, supports
 from labelwise.potentials import Batch, Graph
 from labelwise.potentials.batching import DEFAULT_BATCH_ATOMS
-from labelwise.potentials.mace import MacePotential
+from labelwise.potentials.mace.potential import MacePotential
 
 
 @runtime_checkable

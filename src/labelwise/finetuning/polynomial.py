@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from labelwise.potentials.mace_polynomial import apply_curvature, evaluate_polynomial
+from labelwise.potentials.mace.polynomial import apply_curvature, evaluate_polynomial
 
 
 @dataclass
@@ -31,7 +31,7 @@ class Phase:
 
 
 class Polynomial(torch.autograd.Function):
-    """The polynomial of ``labelwise.potentials.mace_polynomial``, with gradients for coefficients.
+    """The polynomial of ``labelwise.potentials.mace.polynomial``, with gradients for coefficients.
 
     The forces' pass has nothing left to compute; the weights' pass needs the curvature.
     """

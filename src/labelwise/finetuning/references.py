@@ -24,7 +24,7 @@ from labelwise.finetuning.reference_energies import (
     write_size,
 )
 from labelwise.finetuning.trainable import get_reference_energies, interaction_view
-from labelwise.potentials.mace import MacePotential
+from labelwise.potentials.mace.potential import MacePotential
 from labelwise.structures.atom_energies import (
     AtomEnergyFit,
     count_elements,

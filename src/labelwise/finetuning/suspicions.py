@@ -10,7 +10,7 @@ from ase import Atoms
 from labelwise.finetuning.evaluation import predict_graphs
 from labelwise.finetuning.labelled import LabelledSet
 from labelwise.finetuning.trainable import interaction_view
-from labelwise.potentials.mace import MacePotential
+from labelwise.potentials.mace.potential import MacePotential
 from labelwise.structures.convergence import say_unconverged
 from labelwise.structures.label_judging import judge_labels
 from labelwise.structures.labels import Labels

@@ -24,7 +24,7 @@ from labelwise.finetuning.lean_mace import LeanMace
 from labelwise.finetuning.loss import Targets
 from labelwise.finetuning.recipe import Recipe
 from labelwise.finetuning.trainable import trained_weights
-from labelwise.potentials.mace import MacePotential
+from labelwise.potentials.mace.potential import MacePotential
 
 # The open sizes of each input by axis; "." is a size that the architecture fixes.
 _BATCH_AXES = {

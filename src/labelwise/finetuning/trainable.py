@@ -17,8 +17,8 @@ from torch import Tensor
 
 from labelwise.errors import PotentialError
 from labelwise.potentials import Potential
-from labelwise.potentials.mace import MacePotential, _absent_paths
-from labelwise.potentials.mace_checkpoint import mace_warnings_silenced
+from labelwise.potentials.mace.checkpoint import mace_warnings_silenced
+from labelwise.potentials.mace.potential import MacePotential, _absent_paths
 
 
 def require_trainable(potential: Potential) -> MacePotential:

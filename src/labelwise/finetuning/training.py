@@ -27,7 +27,7 @@ from labelwise.finetuning.trainable import (
 from labelwise.finetuning.training_sets import sort_out
 from labelwise.metrics import root_mean_square
 from labelwise.potentials import Potential
-from labelwise.potentials.mace import MacePotential
+from labelwise.potentials.mace.potential import MacePotential
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
 
 

@@ -19,7 +19,7 @@ from labelwise.potentials.loading import (
     load_potential,
     register_potential,
 )
-from labelwise.potentials.mace_loading import MaceFamily
+from labelwise.potentials.mace.loading import MaceFamily
 
 register_potential(MaceFamily())
 

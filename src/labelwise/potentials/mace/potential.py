@@ -12,7 +12,7 @@ from torch import Tensor
 from labelwise.errors import PotentialError
 from labelwise.potentials.base import Potential, check_parameter_block
 from labelwise.potentials.graphs import Batch, GraphBuilder
-from labelwise.potentials.mace_checkpoint import (
+from labelwise.potentials.mace.checkpoint import (
     _arguments,
     _default_dtype,
     hash_model,
@@ -20,8 +20,8 @@ from labelwise.potentials.mace_checkpoint import (
     mace_warnings_silenced,
     model_config,
 )
-from labelwise.potentials.mace_convolution import NeighbourConvolution, has_scalar_convolution
-from labelwise.potentials.mace_cueq import (
+from labelwise.potentials.mace.convolution import NeighbourConvolution, has_scalar_convolution
+from labelwise.potentials.mace.cueq import (
     CueqContraction,
     CueqConvolution,
     can_convolve,
@@ -29,7 +29,7 @@ from labelwise.potentials.mace_cueq import (
     choose_method,
     is_available,
 )
-from labelwise.potentials.mace_products import ElementwiseContraction
+from labelwise.potentials.mace.products import ElementwiseContraction
 from labelwise.potentials.passes import note_forward
 
 _BLOCK_PREFIXES = {

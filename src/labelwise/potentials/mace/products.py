@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from labelwise.potentials.mace_polynomial import (
+from labelwise.potentials.mace.polynomial import (
     frozen_polynomial,
     is_polynomial,
     polynomial_coefficients,

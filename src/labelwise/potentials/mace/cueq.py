@@ -47,7 +47,7 @@ from labelwise.errors import (
 )
 from labelwise.potentials.base import Potential
 from labelwise.potentials.linearisation import Linearisation
-from labelwise.potentials.mace_convolution import _INTERACTIONS
+from labelwise.potentials.mace.convolution import _INTERACTIONS
 
 PotentialT = TypeVar("PotentialT", bound=Potential)
 

@@ -17,7 +17,7 @@ from ase import Atoms
 from labelwise.errors import PotentialError
 from labelwise.potentials.base import Potential
 from labelwise.potentials.loading import KnownModel, describe_untrusted
-from labelwise.potentials.mace_checkpoint import (
+from labelwise.potentials.mace.checkpoint import (
     MODEL_CLASSES,
     build,
     import_mace_modules,
@@ -139,7 +139,7 @@ def make_potential(
         PotentialError: not a MACE energy model, one that lacks what it needs, or one that
             fails on a pair of atoms.
     """
-    from labelwise.potentials.mace import MacePotential
+    from labelwise.potentials.mace.potential import MacePotential
 
     mend(model, name)
     with mace_warnings_silenced():

@@ -1,0 +1,1 @@
+"""MACE, by mace-torch's checkpoints and weights-only ones."""
