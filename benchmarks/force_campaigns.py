@@ -19,17 +19,17 @@ import torch
 from ase import Atoms
 
 from labelwise import load_potential, read_structures
-from labelwise.finetuning import Recipe, evaluate, finetune
-from labelwise.kernels import LinearKernel
-from labelwise.potentials import Potential
-from labelwise.representations import (
+from labelwise.features.representations import (
     FeatureBlock,
     RepresentationOptions,
     normalise_rows,
     represent,
 )
-from labelwise.representations.joint_rows import iter_row_sets
-from labelwise.representations.row_sets import RowScales, RowSets, join_row_sets
+from labelwise.features.representations.joint_rows import iter_row_sets
+from labelwise.features.representations.row_sets import RowScales, RowSets, join_row_sets
+from labelwise.finetuning import Recipe, evaluate, finetune
+from labelwise.kernels import LinearKernel
+from labelwise.potentials import Potential
 from labelwise.selection import select_batch, select_joint_posterior, select_random
 
 BATCH = 4

@@ -22,18 +22,18 @@ import torch
 from ase import Atoms
 
 from labelwise import load_potential, read_structures
-from labelwise.force_uncertainty import predict_force_uncertainty
-from labelwise.kernels import LinearKernel
-from labelwise.metrics import sparsification_area, spearman
-from labelwise.potentials import Potential
-from labelwise.representations import (
+from labelwise.features.representations import (
     FeatureBlock,
     RepresentationOptions,
     normalise_rows,
     represent,
 )
-from labelwise.representations.joint_rows import iter_row_sets
-from labelwise.representations.row_sets import RowScales, RowSets, join_row_sets
+from labelwise.features.representations.joint_rows import iter_row_sets
+from labelwise.features.representations.row_sets import RowScales, RowSets, join_row_sets
+from labelwise.force_uncertainty import predict_force_uncertainty
+from labelwise.kernels import LinearKernel
+from labelwise.metrics import sparsification_area, spearman
+from labelwise.potentials import Potential
 from labelwise.selection.joint_posterior import JointPosterior
 from labelwise.selection.posterior_variance import posterior_variance
 

@@ -27,10 +27,10 @@ from typing import Any
 
 import torch
 
+from labelwise.features.representations import RepresentationOptions, make_representation
+from labelwise.features.representations.joint_rows import JointRows
+from labelwise.features.representations.reductions import N_FIELDS
 from labelwise.potentials import Batch
-from labelwise.representations import RepresentationOptions, make_representation
-from labelwise.representations.joint_rows import JointRows
-from labelwise.representations.reductions import N_FIELDS
 from representations import (
     BASELINE,
     RESULTS,

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 
+from labelwise.features.representations import iter_features
 from labelwise.potentials import load_potential
-from labelwise.representations import iter_features
 from labelwise.structures import read_structures
 
 

@@ -31,7 +31,7 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-from labelwise.feature_store import ChunkWriter, FeatureStore, Identity, RowColumns
+from labelwise.features.store import ChunkWriter, FeatureStore, Identity, RowColumns
 from scale_measurements import MEASUREMENTS, Setting
 from selection import describe_machine, make_paths
 

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from labelwise.feature_store import FeatureStore, StoreView
-from labelwise.feature_store.view import DEFAULT_PIECE_BYTES
+from labelwise.features.store import FeatureStore, StoreView
+from labelwise.features.store.view import DEFAULT_PIECE_BYTES
 from labelwise.kernels import FeatureKernel, LinearKernel
 from labelwise.runtime.memory import peak_resident_bytes, resident_bytes
 from labelwise.selection import select_batch, select_lcmd, shortlist_by_variance

@@ -11,9 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from labelwise.errors import ArgumentError
+from labelwise.features.representations import RepresentationOptions, register_representation
+from labelwise.features.representations.tangent import EnergyTangent
 from labelwise.potentials import Batch, Potential, load_potential
-from labelwise.representations import RepresentationOptions, register_representation
-from labelwise.representations.tangent import EnergyTangent
 
 
 class NotedTangent(EnergyTangent):

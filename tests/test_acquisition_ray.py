@@ -22,8 +22,8 @@ from labelwise.acquisition import (
     acquire_stored,
     choosing_stored,
 )
-from labelwise.extraction import filling
-from labelwise.feature_store import FeatureStore
+from labelwise.features.extraction import filling
+from labelwise.features.store import FeatureStore
 from labelwise.potentials import Potential
 from labelwise.runtime.engines import RayEngine
 from labelwise.structures import write_structures

@@ -25,7 +25,7 @@ from labelwise.acquisition import (
     fill_store,
 )
 from labelwise.errors import ArgumentError, ReadError, ScreeningError, SelectionError
-from labelwise.feature_store import FeatureStore
+from labelwise.features.store import FeatureStore
 from labelwise.potentials import Potential
 from labelwise.structures import iter_frames, iter_unscreened, write_structures
 
@@ -244,7 +244,7 @@ KILLED = """
 import sys
 from pathlib import Path
 from labelwise.acquisition import AcquisitionSettings, StoreSettings, fill_store
-from labelwise.extraction import filling
+from labelwise.features.extraction import filling
 from labelwise.potentials import load_potential
 if __name__ == "__main__":
     filling._FEWEST_FRAMES = filling._MOST_FRAMES = 4

@@ -12,14 +12,14 @@ from ase.io import read
 from scipy.stats import spearmanr
 
 from labelwise.errors import ArgumentError, LabelError
+from labelwise.features.representations import RepresentationOptions
+from labelwise.features.representations.row_sets import RowSets
 from labelwise.force_uncertainty import (
     force_variances,
     left_out_force_variances,
     predict_force_uncertainty,
 )
 from labelwise.potentials import Potential, load_potential
-from labelwise.representations import RepresentationOptions
-from labelwise.representations.row_sets import RowSets
 from labelwise.selection.joint_posterior import JointPosterior
 from labelwise.structures.demo_data import demo_file_content
 

@@ -8,16 +8,16 @@ from ase import Atoms
 from jaxtyping import Float32
 
 from labelwise.errors import ArgumentError, StructureError
-from labelwise.feature_memo import FeatureMemo
-from labelwise.kernel_building import build_kernels, collect_rows
-from labelwise.kernels import LinearKernel
-from labelwise.potentials import Potential
-from labelwise.representations import (
+from labelwise.features.memo import FeatureMemo
+from labelwise.features.representations import (
     RepresentationOptions,
     StructureRepresentation,
     make_representation,
     represent,
 )
+from labelwise.kernel_building import build_kernels, collect_rows
+from labelwise.kernels import LinearKernel
+from labelwise.potentials import Potential
 from tests.selection.oracles import gram
 
 

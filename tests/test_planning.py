@@ -13,7 +13,7 @@ from ase import Atoms
 
 from labelwise.acquisition import AcquisitionSettings
 from labelwise.errors import ArgumentError, WriteError
-from labelwise.feature_store.columns import column_dtype
+from labelwise.features.store.columns import column_dtype
 from labelwise.planning import (
     Estimate,
     Rates,

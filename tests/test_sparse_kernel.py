@@ -8,8 +8,8 @@ import torch
 from scipy.sparse import csr_array
 
 from labelwise.errors import ArgumentError
+from labelwise.features.representations import SparseRows
 from labelwise.kernels import LinearKernel, take
-from labelwise.representations import SparseRows
 from labelwise.selection import find_nearest, select_batch
 from labelwise.sparse_kernel import SparseLinearKernel
 from tests.selection.oracles import gram

@@ -6,8 +6,8 @@ import torch
 
 from labelwise import stored_kernel
 from labelwise.errors import ArgumentError
+from labelwise.features.row_source import NpyRows
 from labelwise.kernels import FeatureKernel, Kernel, LinearKernel, diagonal64, mean_similarity, take
-from labelwise.row_source import NpyRows
 from labelwise.stored_kernel import StoredKernel
 from tests.selection.oracles import RbfKernel, noise, paths
 

@@ -24,13 +24,13 @@ if TYPE_CHECKING:
     from labelwise.api import represent as represent
     from labelwise.api import select as select
     from labelwise.errors import LabelwiseError as LabelwiseError
+    from labelwise.features.representations import RepresentationOptions as RepresentationOptions
     from labelwise.force_uncertainty import ForceUncertainty as ForceUncertainty
     from labelwise.force_uncertainty import predict_force_uncertainty as predict_force_uncertainty
     from labelwise.kernels import Kernel as Kernel
     from labelwise.kernels import LinearKernel as LinearKernel
     from labelwise.potentials import Potential as Potential
     from labelwise.potentials import load_potential as load_potential
-    from labelwise.representations import RepresentationOptions as RepresentationOptions
     from labelwise.selection import Selection as Selection
     from labelwise.selection import select_batch as select_batch
     from labelwise.structures import get_labels as get_labels

@@ -9,11 +9,11 @@ import numpy as np
 from ase import Atoms
 from jaxtyping import Float32
 
-from labelwise import representations
 from labelwise.acquisition import Acquisition, AcquisitionSettings, Pick, acquire
+from labelwise.features import representations
+from labelwise.features.representations import RepresentationOptions
+from labelwise.features.representations.base import DEFAULT_PROBES
 from labelwise.potentials import Potential, as_potential
-from labelwise.representations import RepresentationOptions
-from labelwise.representations.base import DEFAULT_PROBES
 from labelwise.runtime.timing import ProgressCallback, open_progress
 from labelwise.structures import Screened
 from labelwise.structures.given import Structures, atoms_of, frames_of

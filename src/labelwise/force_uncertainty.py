@@ -18,12 +18,12 @@ from ase import Atoms
 from jaxtyping import Float64
 
 from labelwise.errors import ArgumentError
+from labelwise.features.representations import RepresentationOptions
+from labelwise.features.representations.joint_rows import iter_row_sets
+from labelwise.features.representations.row_sets import RowScales, RowSets, join_row_sets
 from labelwise.potentials import as_potential
 from labelwise.potentials.base import Potential
 from labelwise.potentials.batching import predict_structures
-from labelwise.representations import RepresentationOptions
-from labelwise.representations.joint_rows import iter_row_sets
-from labelwise.representations.row_sets import RowScales, RowSets, join_row_sets
 from labelwise.selection.joint_posterior import DEFAULT_JOINT_REGULARISATION, JointPosterior
 from labelwise.structures.given import Structures, atoms_of
 from labelwise.structures.labels import DEFAULT_FORCES_KEY, get_forces

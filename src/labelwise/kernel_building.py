@@ -12,9 +12,7 @@ from ase import Atoms
 from jaxtyping import Bool, Float32, Int64, UInt8
 
 from labelwise.errors import ArgumentError, StructureError
-from labelwise.kernels import Kernel, LinearKernel
-from labelwise.potentials.base import Potential
-from labelwise.representations import (
+from labelwise.features.representations import (
     Chunk,
     FeatureBlock,
     Representation,
@@ -30,7 +28,9 @@ from labelwise.representations import (
     make_representation,
     normalise_rows,
 )
-from labelwise.representations.rows import MOST_DENSE_COLUMNS
+from labelwise.features.representations.rows import MOST_DENSE_COLUMNS
+from labelwise.kernels import Kernel, LinearKernel
+from labelwise.potentials.base import Potential
 from labelwise.sparse_kernel import SparseLinearKernel
 from labelwise.tanimoto import TanimotoKernel, pack_bits
 

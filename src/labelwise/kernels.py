@@ -25,14 +25,14 @@ from jaxtyping import Float, Int, Int64
 from torch import Tensor
 
 from labelwise.errors import ArgumentError, SelectionError
-from labelwise.feature_rows import (
+from labelwise.features.row_parts import (
     checked_features,
     rounding_of_width,
     small_parts,
     squared_norms,
     unit_rows,
 )
-from labelwise.feature_rows import chunks as chunks
+from labelwise.features.row_parts import chunks as chunks
 
 Rows: TypeAlias = Int[Tensor, " _"] | slice
 

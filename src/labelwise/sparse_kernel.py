@@ -15,8 +15,8 @@ from jaxtyping import Float, Float32, Float64, Int64
 from torch import Tensor
 
 from labelwise.errors import ArgumentError
+from labelwise.features.representations.rows import SparseRows
 from labelwise.kernels import Kernel, Rows, chunks, to_positions
-from labelwise.representations.rows import SparseRows
 
 _ROWS_AT_ONCE = 2048
 

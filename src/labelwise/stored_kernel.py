@@ -22,9 +22,9 @@ from jaxtyping import Float, Float32, Int, Int32, Int64
 from torch import Tensor
 
 from labelwise.errors import ArgumentError
-from labelwise.feature_rows import check_range, squared_norms
+from labelwise.features.row_parts import check_range, squared_norms
+from labelwise.features.row_source import RowSource, slice_bounds
 from labelwise.kernels import FeatureKernel, LinearKernel, Rows, chunks, to_positions
-from labelwise.row_source import RowSource, slice_bounds
 
 GATHER_BYTES = 2**24
 ROW_MEMO_BYTES = 2**25

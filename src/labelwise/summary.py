@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 
 from labelwise.acquisition import Acquisition, AcquisitionSettings, Pick
 from labelwise.errors import LabelwiseWarning, ReadError
-from labelwise.feature_store import hash_file
+from labelwise.features.store import hash_file
 from labelwise.potentials import Potential, find_model_file
 from labelwise.runtime.provenance import package_versions
 from labelwise.structures.reading import expand_specs

@@ -14,10 +14,10 @@ from ase import Atoms
 import labelwise
 from labelwise.cli import main
 from labelwise.cli.app import spread_many_valued
-from labelwise.feature_file import read_features, write_features
+from labelwise.features.feature_file import read_features, write_features
+from labelwise.features.representations import SparseRows
+from labelwise.features.representations.morgan import SINGLE_BONDS
 from labelwise.potentials import Batch, Potential
-from labelwise.representations import SparseRows
-from labelwise.representations.morgan import SINGLE_BONDS
 from labelwise.structures import Frame, iter_frames, read_structures, write_structures
 
 
@@ -244,7 +244,7 @@ def test_represent_names_the_columns_of_soap(
     assert found.column_names is not None and found.columns is not None
     assert found.column_names[0] == "H-H 0"
     assert found.column_names.shape == found.columns.shape == (expected.shape[1],)
-    monkeypatch.setattr("labelwise.feature_file.MOST_DENSE_COLUMNS", 10)
+    monkeypatch.setattr("labelwise.features.feature_file.MOST_DENSE_COLUMNS", 10)
     assert main(words) == 0
     sparse = read_features(folder / "soap.npz").features
     assert isinstance(sparse, SparseRows)

@@ -16,7 +16,7 @@ from ase.constraints import FixAtoms
 
 from labelwise.acquisition import acquire
 from labelwise.cli import main
-from labelwise.feature_store import hash_file
+from labelwise.features.store import hash_file
 from labelwise.structures import read_structures, write_structures
 
 

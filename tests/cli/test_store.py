@@ -17,7 +17,7 @@ from ase.build import bulk
 
 from labelwise.cli import main
 from labelwise.cli.app import fill_in_values
-from labelwise.feature_store import FeatureStore
+from labelwise.features.store import FeatureStore
 from labelwise.structures import read_structures, write_structures
 
 COMMAND = "import sys; from labelwise.cli import main; sys.exit(main())"

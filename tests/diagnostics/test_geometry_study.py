@@ -21,8 +21,8 @@ from labelwise.diagnostics.geometry_study import (
     study_geometry,
 )
 from labelwise.errors import ArgumentError
+from labelwise.features.representations import represent
 from labelwise.potentials import Potential
-from labelwise.representations import represent
 from labelwise.structures import Frame, Source
 
 

@@ -18,14 +18,14 @@ from labelwise.errors import ArgumentError, LabelError, ReadError, WriteError
 from labelwise.experiments import WeightStudy, WeightStudySettings, study_weights
 from labelwise.experiments.weight_report import list_lines, write_page, write_table
 from labelwise.experiments.weight_study import draw_splits, measure_errors
+from labelwise.features.representations import RepresentationOptions, represent
+from labelwise.features.representations.joint_rows import iter_row_sets
+from labelwise.features.representations.row_sets import RowScales, join_row_sets
 from labelwise.finetuning import evaluate
 from labelwise.finetuning.labelled import prepare_labelled
 from labelwise.kernels import LinearKernel
 from labelwise.metrics import root_mean_square, sparsification_area
 from labelwise.potentials import Potential
-from labelwise.representations import RepresentationOptions, represent
-from labelwise.representations.joint_rows import iter_row_sets
-from labelwise.representations.row_sets import RowScales, join_row_sets
 from labelwise.selection.joint_posterior import joint_variances
 from labelwise.selection.posterior_variance import posterior_variance
 from labelwise.structures import write_structures

@@ -16,7 +16,7 @@ from ase.build import bulk
 import labelwise as lw
 from labelwise.runtime.memory import peak_resident_bytes, resident_bytes
 from labelwise.potentials.footprint import measure_footprint
-from labelwise.representations.base import make_representation
+from labelwise.features.representations.base import make_representation
 
 torch.set_num_threads(1)
 potential = lw.load_potential("demo")

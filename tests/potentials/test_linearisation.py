@@ -9,10 +9,10 @@ from ase import Atoms
 from torch.autograd.functional import jacobian
 
 from labelwise.errors import ArgumentError
+from labelwise.features.representations.sketch import CountSketch
 from labelwise.potentials.base import PARAMETER_BLOCKS, Potential
 from labelwise.potentials.graphs import Batch
 from labelwise.potentials.linearisation import Linearisation
-from labelwise.representations.sketch import CountSketch
 from labelwise.testing.potentials import central_difference, sample_structures
 
 

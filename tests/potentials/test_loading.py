@@ -267,7 +267,7 @@ def test_families_register_once() -> None:
 def test_importing_changes_nothing_global() -> None:
     code = (
         "import os, sys, torch; env = dict(os.environ); state = torch.get_rng_state();"
-        "import labelwise.potentials, labelwise.representations;"
+        "import labelwise.potentials, labelwise.features.representations;"
         "assert 'mace' not in sys.modules and 'e3nn' not in sys.modules;"
         "assert dict(os.environ) == env and torch.get_default_dtype() == torch.float32;"
         "assert torch.equal(torch.get_rng_state(), state)"

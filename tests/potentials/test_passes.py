@@ -8,10 +8,14 @@ from pathlib import Path
 import pytest
 from ase import Atoms
 
+from labelwise.features.representations import (
+    RepresentationOptions,
+    iter_features,
+    make_representation,
+)
+from labelwise.features.representations.joint_rows import iter_row_sets
 from labelwise.potentials import Linearisation, Potential, load_potential
 from labelwise.potentials.passes import count_passes, note_backward, note_forward
-from labelwise.representations import RepresentationOptions, iter_features, make_representation
-from labelwise.representations.joint_rows import iter_row_sets
 
 
 @pytest.fixture(scope="module")

@@ -10,9 +10,9 @@ import torch
 from scipy import sparse
 
 from labelwise.errors import ArgumentError, MissingDependencyError
+from labelwise.features.representations import SparseRows
 from labelwise.kernels import Kernel, LinearKernel, SubsetKernel, chunks
 from labelwise.report.kernel_map import MOST_LANDMARKS, find_components, map_kernels
-from labelwise.representations import SparseRows
 from labelwise.sparse_kernel import SparseLinearKernel
 from labelwise.stored_kernel import StoredKernel
 from labelwise.tanimoto import TanimotoKernel

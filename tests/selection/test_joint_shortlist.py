@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labelwise.errors import SelectionError
-from labelwise.representations.row_sets import RowScales
+from labelwise.features.representations.row_sets import RowScales
 from labelwise.selection.joint_posterior import JointPosterior, select_joint_posterior
 from labelwise.selection.joint_shortlist import JointShortlist
 from tests.selection.test_joint_posterior import make_sets

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from labelwise import stored_kernel
+from labelwise.features.row_source import NpyRows
 from labelwise.kernels import LinearKernel
-from labelwise.row_source import NpyRows
 from labelwise.selection import (
     anticipation,
     find_nearest,

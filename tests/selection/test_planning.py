@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from labelwise.errors import SelectionError
+from labelwise.features.row_source import NpyRows
 from labelwise.kernels import LinearKernel
-from labelwise.row_source import NpyRows
 from labelwise.selection import select_batch
 from labelwise.selection.planning import open_kernel, plan_selection, state_bytes
 from labelwise.stored_kernel import StoredKernel
@@ -84,7 +84,7 @@ import numpy as np, torch
 torch.set_num_threads(1)
 from labelwise.kernels import LinearKernel
 from labelwise.runtime.memory import peak_resident_bytes, resident_bytes
-from labelwise.row_source import NpyRows
+from labelwise.features.row_source import NpyRows
 from labelwise.selection import select_batch
 from labelwise.selection.planning import open_kernel, plan_selection
 settings = json.loads(sys.argv[1])

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from labelwise.errors import ArgumentError, SelectionError
+from labelwise.features.row_source import NpyRows
 from labelwise.kernels import LinearKernel
-from labelwise.row_source import NpyRows
 from labelwise.selection import (
     linear_posterior,
     posterior_variance,

@@ -16,7 +16,7 @@ from labelwise.acquisition.results import Acquisition, Pick
 from labelwise.acquisition.road import Kept, Road
 from labelwise.acquisition.settings import AcquisitionSettings
 from labelwise.errors import ArgumentError, ShortPoolError
-from labelwise.feature_memo import FeatureMemo
+from labelwise.features.memo import FeatureMemo
 from labelwise.potentials.base import Potential
 from labelwise.runtime.timing import ProgressCallback, ignore_progress
 from labelwise.selection import Selection, select_random

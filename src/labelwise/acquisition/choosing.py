@@ -17,13 +17,13 @@ from ase import Atoms
 from jaxtyping import Bool
 
 from labelwise.acquisition.settings import JOINT_RULE, AcquisitionSettings
-from labelwise.feature_memo import FeatureMemo
+from labelwise.features.memo import FeatureMemo
+from labelwise.features.representations import iter_remarked
+from labelwise.features.representations.joint_rows import iter_row_sets
+from labelwise.features.representations.row_sets import RowScales, RowSets, join_row_sets
 from labelwise.kernel_building import collect_rows
 from labelwise.kernels import LinearKernel
 from labelwise.potentials.base import Potential
-from labelwise.representations import iter_remarked
-from labelwise.representations.joint_rows import iter_row_sets
-from labelwise.representations.row_sets import RowScales, RowSets, join_row_sets
 from labelwise.selection import (
     JointPosterior,
     JointShortlist,

@@ -13,8 +13,8 @@ from torch import Tensor
 
 from labelwise.acquisition.settings import AcquisitionSettings
 from labelwise.errors import ReadError
-from labelwise.feature_store import FeatureStore, StoreView, find_common_norms
-from labelwise.feature_store.view import DEFAULT_PIECE_BYTES
+from labelwise.features.store import FeatureStore, StoreView, find_common_norms
+from labelwise.features.store.view import DEFAULT_PIECE_BYTES
 from labelwise.kernels import FeatureKernel, LinearKernel, take
 from labelwise.runtime.engines import Engine
 from labelwise.runtime.memory import usable_memory_bytes

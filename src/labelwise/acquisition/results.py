@@ -10,7 +10,7 @@ from html import escape
 from ase import Atoms
 
 from labelwise.errors import LabelwiseWarning
-from labelwise.extraction import ExtractionCounts
+from labelwise.features.extraction import ExtractionCounts
 from labelwise.runtime.timing import Stage
 from labelwise.structures import Screened, Source, read_sources
 from labelwise.structures.identity import Fingerprint

@@ -7,19 +7,19 @@ from dataclasses import dataclass
 import numpy as np
 
 from labelwise.errors import ArgumentError, check_name
-from labelwise.kernel_building import check_kernel
-from labelwise.potentials.base import Potential, check_parameter_block
-from labelwise.potentials.size_limit import SizeLimit
-from labelwise.representations import (
+from labelwise.features.representations import (
     ModelRepresentation,
     Representation,
     RepresentationOptions,
     make_representation,
     make_size_limit,
 )
-from labelwise.representations.base import DEFAULT_PROBES
-from labelwise.representations.joint_rows import JointRows
-from labelwise.representations.reductions import check_reduction
+from labelwise.features.representations.base import DEFAULT_PROBES
+from labelwise.features.representations.joint_rows import JointRows
+from labelwise.features.representations.reductions import check_reduction
+from labelwise.kernel_building import check_kernel
+from labelwise.potentials.base import Potential, check_parameter_block
+from labelwise.potentials.size_limit import SizeLimit
 from labelwise.selection import DEFAULT_JOINT_REGULARISATION, RULES
 from labelwise.selection.base import DEFAULT_REGULARISATION
 

@@ -20,11 +20,11 @@ from labelwise.acquisition.choosing_stored import StoredChoice, choose_stored
 from labelwise.acquisition.results import Acquisition, Pick
 from labelwise.acquisition.settings import JOINT_RULE, AcquisitionSettings
 from labelwise.errors import ArgumentError, ReadError, ScreeningError, ShortPoolError
-from labelwise.extraction import ExtractionCounts, Extractor, Offered, StoreFiller
-from labelwise.feature_store import DamagedChunkError, FeatureStore, Identity
-from labelwise.feature_store.root import Say, warn
+from labelwise.features.extraction import ExtractionCounts, Extractor, Offered, StoreFiller
+from labelwise.features.representations import ModelRepresentation, feature_blocks
+from labelwise.features.store import DamagedChunkError, FeatureStore, Identity
+from labelwise.features.store.root import Say, warn
 from labelwise.potentials.base import Potential
-from labelwise.representations import ModelRepresentation, feature_blocks
 from labelwise.runtime.engines import Engine, LocalEngine
 from labelwise.runtime.timing import ProgressCallback, Stopwatch, ignore_progress
 from labelwise.structures import Screened

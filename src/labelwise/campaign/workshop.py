@@ -16,7 +16,7 @@ from typing import Any
 
 from labelwise.campaign.config import ModelSection
 from labelwise.campaign.durable import read_json, write_file, write_json
-from labelwise.feature_memo import FeatureMemo
+from labelwise.features.memo import FeatureMemo
 from labelwise.finetuning import Recipe, save_potential
 from labelwise.potentials import Potential, load_potential
 from labelwise.runtime.provenance import package_versions

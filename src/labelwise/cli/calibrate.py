@@ -34,8 +34,8 @@ from labelwise.diagnostics.calibration_results import (
     CalibrationSettings,
 )
 from labelwise.errors import MissingDependencyError
+from labelwise.features.representations import RepresentationOptions
 from labelwise.potentials import Potential, load_potential
-from labelwise.representations import RepresentationOptions
 from labelwise.runtime.files import write_text
 from labelwise.runtime.provenance import package_versions, to_json
 from labelwise.selection.base import DEFAULT_REGULARISATION

@@ -11,14 +11,14 @@ from typing import Any
 from labelwise.cli import console, options
 from labelwise.curation.data_set import DataSet, load_data_set, make_kernel
 from labelwise.errors import ArgumentError, WriteError
-from labelwise.kernels import Kernel
-from labelwise.potentials import Potential, load_potential
-from labelwise.representations import (
+from labelwise.features.representations import (
     ModelRepresentation,
     RepresentationOptions,
     make_representation,
     make_size_limit,
 )
+from labelwise.kernels import Kernel
+from labelwise.potentials import Potential, load_potential
 from labelwise.runtime.provenance import package_versions
 from labelwise.structures import Frame, Screen, Screened, iter_frames, iter_unscreened
 from labelwise.structures.reading import count_quickly, expand_specs

@@ -46,8 +46,8 @@ from labelwise.diagnostics.geometry_study import (
     study_geometry,
 )
 from labelwise.errors import ArgumentError, MissingDependencyError, ReadError, WriteError
+from labelwise.features.representations import RepresentationOptions
 from labelwise.potentials import Potential, load_potential
-from labelwise.representations import RepresentationOptions
 from labelwise.runtime.files import write_text
 from labelwise.runtime.provenance import package_versions, to_json
 from labelwise.structures import Frame

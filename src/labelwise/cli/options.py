@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from labelwise.errors import UnknownNameError, check_name
-from labelwise.representations.reductions import REDUCTIONS
+from labelwise.features.representations.reductions import REDUCTIONS
 
 DEFAULT_PROBES = "8"
 

@@ -14,15 +14,15 @@ from labelwise.cli import console, options
 from labelwise.cli.app import app
 from labelwise.cli.scale import ModelOptions, device_here, open_engine, read_store_settings
 from labelwise.errors import ArgumentError, WriteError
-from labelwise.extraction import ExtractionCounts, Offered
-from labelwise.feature_file import write_features
-from labelwise.feature_store import FeatureStore
-from labelwise.representations import (
+from labelwise.features.extraction import ExtractionCounts, Offered
+from labelwise.features.feature_file import write_features
+from labelwise.features.representations import (
     ModelRepresentation,
     RepresentationOptions,
     feature_blocks,
     make_representation,
 )
+from labelwise.features.store import FeatureStore
 from labelwise.runtime.provenance import package_versions, to_json
 from labelwise.structures import iter_unscreened
 from labelwise.structures.reading import expand_specs

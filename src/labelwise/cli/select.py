@@ -25,7 +25,7 @@ from labelwise.cli.scale import (
 )
 from labelwise.cli.tables import show_table
 from labelwise.errors import ArgumentError, ReadError, WriteError
-from labelwise.feature_memo import FeatureMemo
+from labelwise.features.memo import FeatureMemo
 from labelwise.force_uncertainty import FORCE_STD_KEY, predict_force_uncertainty
 from labelwise.potentials import Potential
 from labelwise.report.options import ReportOptions

@@ -9,7 +9,7 @@ import typer
 
 from labelwise.cli import console, options
 from labelwise.cli.app import EXIT_ERROR, app
-from labelwise.feature_store import FeatureStore, verify_store
+from labelwise.features.store import FeatureStore, verify_store
 from labelwise.runtime.memory import format_bytes
 from labelwise.runtime.provenance import to_json
 

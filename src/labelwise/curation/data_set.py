@@ -10,11 +10,15 @@ from ase import Atoms
 from jaxtyping import Bool, Int64
 
 from labelwise.errors import ArgumentError, ScreeningError
+from labelwise.features.representations import (
+    RepresentationOptions,
+    iter_features,
+    make_representation,
+)
 from labelwise.kernel_building import collect_rows
 from labelwise.kernels import Kernel
 from labelwise.potentials.base import Potential
 from labelwise.potentials.size_limit import SizeLimit
-from labelwise.representations import RepresentationOptions, iter_features, make_representation
 from labelwise.runtime.timing import ProgressCallback, ignore_progress
 from labelwise.structures import DuplicateIndex, Frame, Screen, Screened, Source
 from labelwise.structures.screening import NON_FINITE, NON_FINITE_DETAIL

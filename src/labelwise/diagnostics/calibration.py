@@ -34,11 +34,11 @@ from labelwise.diagnostics.pretrained_residuals import (
 )
 from labelwise.diagnostics.residual_gp import HeldOut, NestedResidualGP
 from labelwise.errors import ArgumentError
+from labelwise.features.representations import make_representation
 from labelwise.kernel_building import build_kernels
 from labelwise.kernels import Kernel, take
 from labelwise.metrics import root_mean_square
 from labelwise.potentials import Potential
-from labelwise.representations import make_representation
 from labelwise.runtime.timing import ProgressCallback, ignore_progress
 from labelwise.selection import select_posterior_variance
 from labelwise.structures import DuplicateIndex

@@ -10,7 +10,7 @@ from ase import Atoms
 
 from labelwise.diagnostics.calibration_metrics import DEFAULT_N_BINS, CalibrationMetrics
 from labelwise.errors import ArgumentError, check_name
-from labelwise.representations import (
+from labelwise.features.representations import (
     RepresentationOptions,
     check_normalisation,
     list_representations,

@@ -13,14 +13,14 @@ from jaxtyping import Float64, Int64
 
 from labelwise.diagnostics.geometry import KernelGeometry, centred_alignment, measure_geometry
 from labelwise.errors import ArgumentError
-from labelwise.kernel_building import build_kernels
-from labelwise.kernels import block64
-from labelwise.potentials.base import Potential
-from labelwise.representations import (
+from labelwise.features.representations import (
     RepresentationOptions,
     StructureRepresentation,
     make_representation,
 )
+from labelwise.kernel_building import build_kernels
+from labelwise.kernels import block64
+from labelwise.potentials.base import Potential
 from labelwise.runtime.timing import ProgressCallback, ignore_progress
 from labelwise.structures import Frame
 

@@ -15,19 +15,19 @@ from ase import Atoms
 from jaxtyping import Float32, Float64, Int64
 
 from labelwise.errors import StructureError
-from labelwise.kernels import LinearKernel
-from labelwise.potentials import Potential
-from labelwise.representations import RepresentationOptions, represent
-from labelwise.representations.base import FeatureBlock
-from labelwise.representations.force_tangent import JointTangent
-from labelwise.representations.joint_rows import iter_row_sets
-from labelwise.representations.normalisation import normalise_rows
-from labelwise.representations.row_sets import (
+from labelwise.features.representations import RepresentationOptions, represent
+from labelwise.features.representations.base import FeatureBlock
+from labelwise.features.representations.force_tangent import JointTangent
+from labelwise.features.representations.joint_rows import iter_row_sets
+from labelwise.features.representations.normalisation import normalise_rows
+from labelwise.features.representations.row_sets import (
     RowScales,
     RowSets,
     drop_empty_columns,
     join_row_sets,
 )
+from labelwise.kernels import LinearKernel
+from labelwise.potentials import Potential
 from labelwise.selection.joint_posterior import joint_variances, select_joint_posterior
 from labelwise.selection.posterior_variance import posterior_variance, select_posterior_variance
 

@@ -9,8 +9,8 @@ import numpy as np
 from ase import Atoms
 
 from labelwise.errors import ArgumentError, check_name
+from labelwise.features.representations.reductions import REDUCTIONS
 from labelwise.potentials import PARAMETER_BLOCKS
-from labelwise.representations.reductions import REDUCTIONS
 from labelwise.selection.base import check_regularisation
 from labelwise.selection.joint_posterior import DEFAULT_JOINT_REGULARISATION
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY

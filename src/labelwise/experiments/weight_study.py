@@ -29,6 +29,7 @@ from labelwise.experiments.weight_results import (
     WeightStudySettings,
 )
 from labelwise.experiments.weight_store import StudyStore, describe_inputs
+from labelwise.features.representations import RepresentationOptions
 from labelwise.finetuning import Recipe, evaluate, finetune
 from labelwise.finetuning.evaluation import predict_graphs
 from labelwise.finetuning.labelled import LabelledSet, prepare_labelled
@@ -39,7 +40,6 @@ from labelwise.finetuning.trainable import (
 )
 from labelwise.metrics import root_mean_square, sparsification_area, spearman
 from labelwise.potentials import Potential
-from labelwise.representations import RepresentationOptions
 from labelwise.runtime.timing import ProgressCallback, ignore_progress
 from labelwise.structures import DuplicateIndex
 from labelwise.structures.atom_energies import count_elements, fit_atom_energies

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from labelwise.errors import ArgumentError, SelectionError, check_name
-from labelwise.feature_store.columns import column_dtype
+from labelwise.features.store.columns import column_dtype
 from labelwise.planning.machine import MachineRates
 from labelwise.planning.road_probe import RoadRates
 from labelwise.planning.rule_probe import RuleRates

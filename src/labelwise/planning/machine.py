@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from labelwise.errors import WriteError
-from labelwise.representations import FeatureBlock, normalise_rows
+from labelwise.features.representations import FeatureBlock, normalise_rows
 from labelwise.runtime.memory import usable_memory_bytes
 
 _GEMM_SIZE = 512

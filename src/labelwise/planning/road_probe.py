@@ -16,14 +16,14 @@ from labelwise.acquisition import AcquisitionSettings
 from labelwise.acquisition.choosing import FeatureChooser
 from labelwise.acquisition.road import Road
 from labelwise.errors import ArgumentError
-from labelwise.potentials.base import Potential
-from labelwise.potentials.batching import DEFAULT_BATCH_ATOMS
-from labelwise.representations import (
+from labelwise.features.representations import (
     feature_blocks,
     feature_size,
     is_finite,
     normalise_rows,
 )
+from labelwise.potentials.base import Potential
+from labelwise.potentials.batching import DEFAULT_BATCH_ATOMS
 from labelwise.runtime.memory import peak_resident_bytes
 from labelwise.runtime.timing import Stopwatch, ignore_progress
 from labelwise.structures import Frame

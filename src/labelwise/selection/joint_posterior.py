@@ -18,8 +18,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from labelwise.errors import SelectionError
+from labelwise.features.representations.row_sets import RowSets, drop_empty_columns
 from labelwise.kernels import LinearKernel
-from labelwise.representations.row_sets import RowSets, drop_empty_columns
 from labelwise.selection.base import (
     ROUNDING,
     TIE,

@@ -7,7 +7,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from labelwise.errors import SelectionError
-from labelwise.representations.row_sets import RowSets, join_row_sets
+from labelwise.features.representations.row_sets import RowSets, join_row_sets
 from labelwise.selection.joint_posterior import JointPosterior, prior_order_of_sets
 
 _SLACK = 2

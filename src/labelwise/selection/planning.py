@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 
 from labelwise.errors import SelectionError
+from labelwise.features.row_source import RowSource
 from labelwise.kernels import DEFAULT_CHUNK_SIZE, FeatureKernel
-from labelwise.row_source import RowSource
 from labelwise.runtime.memory import format_bytes, give_freed_memory_back, resident_bytes
 from labelwise.stored_kernel import GATHER_BYTES, ROW_MEMO_BYTES, StoredKernel
 

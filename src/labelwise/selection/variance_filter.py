@@ -24,7 +24,7 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-from labelwise.feature_rows import rounding_of_width, squared_norms
+from labelwise.features.row_parts import rounding_of_width, squared_norms
 from labelwise.kernels import chunks
 from labelwise.selection.linear_posterior import LinearPrior
 

@@ -13,9 +13,8 @@ import numpy as np
 from ase import Atoms
 from jaxtyping import Int64
 
-from labelwise.potentials.base import Potential
-from labelwise.representations.base import Representation
-from labelwise.representations.extract import (
+from labelwise.features.representations.base import Representation
+from labelwise.features.representations.extract import (
     Chunk,
     Rows,
     feature_blocks,
@@ -24,7 +23,8 @@ from labelwise.representations.extract import (
     join_rows,
     represent,
 )
-from labelwise.representations.rows import SparseRows, join_sparse
+from labelwise.features.representations.rows import SparseRows, join_sparse
+from labelwise.potentials.base import Potential
 from labelwise.testing.potentials import require, symmetry_copies
 
 

@@ -8,8 +8,8 @@ from ase import Atoms
 
 from labelwise.errors import ArgumentError
 from labelwise.experiments.comparison.costs import JOINT_ROWS, measure_costs
+from labelwise.features.representations import RepresentationOptions
 from labelwise.potentials import Potential
-from labelwise.representations import RepresentationOptions
 
 MIB = 2.0**20
 

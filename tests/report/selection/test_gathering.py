@@ -10,7 +10,7 @@ from ase import Atoms
 
 from labelwise.acquisition import AcquisitionSettings, StoreSettings, acquire_stored
 from labelwise.errors import ArgumentError, PotentialError, ReadError
-from labelwise.feature_memo import FeatureMemo
+from labelwise.features.memo import FeatureMemo
 from labelwise.force_uncertainty import FORCE_STD_KEY, predict_force_uncertainty
 from labelwise.kernel_building import build_kernels
 from labelwise.potentials import Potential

@@ -13,16 +13,16 @@ from ase import Atoms
 from labelwise.committee import predict_committee
 from labelwise.errors import ArgumentError
 from labelwise.experiments.comparison.results import MethodCost
-from labelwise.kernel_building import collect_rows
-from labelwise.potentials import Potential
-from labelwise.potentials.passes import count_passes
-from labelwise.representations import (
+from labelwise.features.representations import (
     Representation,
     RepresentationOptions,
     iter_features,
     make_representation,
 )
-from labelwise.representations.joint_rows import iter_row_sets
+from labelwise.features.representations.joint_rows import iter_row_sets
+from labelwise.kernel_building import collect_rows
+from labelwise.potentials import Potential
+from labelwise.potentials.passes import count_passes
 
 #: The representation of the joint posterior: a row for the energy, and rows for the forces.
 JOINT_ROWS = "joint"

@@ -21,13 +21,13 @@ from labelwise.campaign.config import COMMITTEE_RULES, CampaignConfig
 from labelwise.campaign.seeds import derive_seed
 from labelwise.campaign.state import CampaignState
 from labelwise.errors import LabelwiseError
+from labelwise.features.representations import ModelRepresentation, iter_features
 from labelwise.kernel_building import collect_rows
 from labelwise.kernels import Kernel, take
 from labelwise.labelling.encoding import decode_structure
 from labelwise.potentials import Potential
 from labelwise.report.campaign.kept import KeptArrays, digest
 from labelwise.report.campaign.labelled_sets import name_file
-from labelwise.representations import ModelRepresentation, iter_features
 from labelwise.selection.posterior_variance import posterior_variance
 from labelwise.structures import Frame, Screen, Source, hash_structure
 

@@ -17,10 +17,10 @@ from labelwise.campaign.state import read_state, verify_model
 from labelwise.errors import ReadError
 from labelwise.experiments.comparison.series import Series
 from labelwise.experiments.comparison.study import CELLS
+from labelwise.features.representations import RepresentationOptions
 from labelwise.potentials import Potential, load_potential
 from labelwise.report.comparison.record import StudyRecord
 from labelwise.report.options import ReportOptions
-from labelwise.representations import RepresentationOptions
 from labelwise.structures import Frame, Screen
 from labelwise.structures.reading import RawFrame, expand_specs, iter_raw_frames
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int32, Int64
 
-from labelwise.feature_memo import FeatureMemo
+from labelwise.features.memo import FeatureMemo
 from labelwise.potentials import Potential
 from labelwise.report.document import Column, Document, Kind, Panel, PoolMap, Section
 from labelwise.report.kernel_map import map_kernels

@@ -12,7 +12,8 @@ from jaxtyping import Int64
 
 from labelwise.acquisition import JOINT_RULE, StoreSettings
 from labelwise.errors import PotentialError, ReadError
-from labelwise.feature_memo import FeatureMemo
+from labelwise.features.memo import FeatureMemo
+from labelwise.features.representations import ModelRepresentation
 from labelwise.force_uncertainty import FORCE_STD_KEY
 from labelwise.potentials import Potential, list_models, load_potential
 from labelwise.report.document import Column
@@ -26,7 +27,6 @@ from labelwise.report.selection.representing import (
     view_store,
 )
 from labelwise.report.selection.shelves import Shelf, Shelved
-from labelwise.representations import ModelRepresentation
 from labelwise.runtime.timing import ProgressCallback
 from labelwise.structures import iter_unscreened, read_sources, read_structures
 from labelwise.summary import describe_model

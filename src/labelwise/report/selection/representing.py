@@ -13,13 +13,13 @@ from torch import Tensor
 
 from labelwise.acquisition import AcquisitionSettings, StoreSettings, fill_store
 from labelwise.errors import ReadError
-from labelwise.feature_memo import FeatureMemo
-from labelwise.feature_store import FeatureStore, StoreView, find_common_norms
+from labelwise.features.memo import FeatureMemo
+from labelwise.features.representations.joint_rows import iter_row_sets
+from labelwise.features.representations.row_sets import RowScales, RowSets, join_row_sets
+from labelwise.features.store import FeatureStore, StoreView, find_common_norms
 from labelwise.kernel_building import collect_rows
 from labelwise.kernels import Kernel, LinearKernel, SubsetKernel, device_of, take
 from labelwise.potentials.base import Potential
-from labelwise.representations.joint_rows import iter_row_sets
-from labelwise.representations.row_sets import RowScales, RowSets, join_row_sets
 from labelwise.runtime.timing import ProgressCallback
 from labelwise.selection import JointPosterior
 from labelwise.stored_kernel import StoredKernel

@@ -1,0 +1,1 @@
+"""From structures to rows of numbers, kept in memory or on disk."""

@@ -1,0 +1,127 @@
+"""The rows of energies and forces of many structures, as a stream."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+
+import torch
+from ase import Atoms
+from jaxtyping import Float
+from torch import Tensor
+
+from labelwise.errors import ArgumentError
+from labelwise.features.representations.base import RepresentationOptions
+from labelwise.features.representations.probes import rademacher_directions, unit_directions
+from labelwise.features.representations.row_sets import RowSets
+from labelwise.features.representations.sketch import PROBES, derive_seed
+from labelwise.features.representations.tangent import EnergyTangent
+from labelwise.potentials.base import Potential
+from labelwise.potentials.batching import map_batches
+from labelwise.potentials.graphs import Batch
+
+
+class JointRows:
+    """{J_E, J_F}: the gradients of a structure's energy and of its force components.
+
+    Exact: 3N + 1 rows, 3N further backward passes, each serving all structures of a batch. With
+    k probes: k + 1 rows, the force rows vᵀJ_F/√k with random signs v, so that their Gram matrix
+    is J_FᵀJ_F on average; k passes. Exact rows turn with the structure but their Gram matrix does
+    not: total variances are invariant to rotation, reflection, translation and the order of
+    the atoms. Probed ones are so on average only.
+    """
+
+    def __init__(self, options: RepresentationOptions) -> None:
+        """Take ``parameters``, ``sketch_dim``, ``seed`` and ``n_probes``.
+
+        Raises:
+            ArgumentError: An option is unknown or out of range.
+        """
+        self._tangent = EnergyTangent(options)
+        if options.n_probes is not None and options.n_probes < 1:
+            raise ArgumentError(
+                f"n_probes is {options.n_probes}; it must be at least 1, or None for exact rows"
+            )
+        self._options = options
+
+    def size(self, potential: Potential) -> int:
+        """Return d, the length of a row with this potential."""
+        return self._tangent.size(potential)
+
+    def compute(self, potential: Potential, batch: Batch) -> Float[Tensor, "n r d"]:
+        """Return the rows of a batch, (n, r, d) with the energy's first.
+
+        With exact rows r = 1 + 3m for the largest structure of m atoms, and those of smaller
+        structures are filled up with zeros.
+        """
+        linear = self._tangent.linearise(potential, batch)
+        n_probes = self._options.n_probes
+        rows = [linear.energy_rows()]
+        if n_probes is None:
+            rows += [linear.force_rows(direction) for direction in unit_directions(batch)]
+        else:
+            seed = derive_seed(self._options.seed, PROBES)
+            signs = rademacher_directions(batch, n_probes, seed=seed)
+            rows += [linear.force_rows(sign / n_probes**0.5) for sign in signs]
+        return torch.stack(rows, dim=1)
+
+    def count(self, n_atoms: int) -> int:
+        """Return the rows of a structure of so many atoms."""
+        n_probes = self._options.n_probes
+        return 1 + (3 * n_atoms if n_probes is None else n_probes)
+
+
+def iter_row_sets(
+    structures: Iterable[Atoms],
+    potential: Potential,
+    options: RepresentationOptions,
+    *,
+    batch_atoms: int | None = None,
+    workers: int = 0,
+    progress: Callable[[int], None] | None = None,
+) -> Iterator[RowSets]:
+    """Compute the rows of a stream of structures, a batch at a time.
+
+    Args:
+        structures: Any number of structures; read once, not modified.
+        potential: Where the rows come from.
+        options: ``parameters``, ``sketch_dim``, ``seed`` and ``n_probes`` are used.
+        batch_atoms: Atoms per batch; by default what measured best for the device.
+        workers: Processes that build neighbour lists ahead; 0 builds them here.
+        progress: Called with the number of structures finished so far.
+
+    Returns:
+        Row sets of float32 on the CPU, not weighed, in the order of the structures. Rows that
+        are not finite are left for the caller to see.
+
+    Raises:
+        ArgumentError: An option is unknown or out of range; at once.
+        StructureError: A structure that the potential cannot take, with its place.
+        OutOfMemoryError: One structure alone does not fit, with its place.
+    """
+    joint = JointRows(options)
+    sizes: deque[int] = deque()
+    padded = map_batches(
+        potential,
+        _noting_sizes(structures, sizes),
+        partial(joint.compute, potential),
+        batch_atoms=batch_atoms,
+        workers=workers,
+        progress=progress,
+    )
+    return (_trim(joint, block, sizes) for block in padded)
+
+
+def _noting_sizes(structures: Iterable[Atoms], sizes: deque[int]) -> Iterator[Atoms]:
+    for atoms in structures:
+        sizes.append(len(atoms))
+        yield atoms
+
+
+def _trim(joint: JointRows, block: Float[Tensor, "n r d"], sizes: deque[int]) -> RowSets:
+    """Take the filling off."""
+    n_atoms = [sizes.popleft() for _ in range(len(block))]
+    counts = torch.tensor([joint.count(n) for n in n_atoms])
+    kept = torch.arange(block.shape[1])[None, :] < counts[:, None]
+    return RowSets(block[kept].float(), counts, torch.tensor(n_atoms))

@@ -1,0 +1,225 @@
+"""Chunks are on disk whole or not at all, whoever writes and whatever happens."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from labelwise.errors import ArgumentError, WriteError
+from labelwise.features.store import ChunkWriter, FeatureStore, verify_store
+from tests.features.store.stores import (
+    IDENTITY,
+    WIDTH,
+    columns_of,
+    key_of,
+    make_store,
+    row_of,
+)
+
+ROOT = Path(__file__).parents[2]
+# Appends rows of numbers from argv[2] on, eight at a time, until argv[3].
+WRITE = """
+import sys
+from pathlib import Path
+import numpy as np
+from labelwise.features.store import ChunkWriter
+from tests.features.store.stores import IDENTITY, WIDTH, columns_of, row_of
+
+store, start, stop = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+print("ready", flush=True)
+with ChunkWriter(store, IDENTITY, chunk_bytes=10 * WIDTH * 4) as writer:
+    for first in range(start, stop, 8):
+        numbers = np.arange(first, min(first + 8, stop))
+        writer.append(row_of(numbers), columns_of(numbers))
+"""
+
+
+def start_writer(store: Path, start: int, stop: int) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", WRITE, str(store), str(start), str(stop)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def check_rows(store: FeatureStore, numbers: np.ndarray) -> None:
+    """Check that the store has the right row for each of these numbers."""
+    places = store.find(key_of(numbers))
+    assert (places >= 0).all()
+    rows = store.view(places).gather(np.arange(len(numbers)))
+    expected = row_of(numbers)
+    for part in (slice(0, 5), slice(5, 8)):
+        expected[:, part] /= np.linalg.norm(expected[:, part], axis=1, keepdims=True)
+    np.testing.assert_allclose(rows, expected, rtol=1e-5)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 256 KiB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)],
+        capture_output=True,
+        check=False,
+    )
+    if mounted.returncode:
+        pytest.skip(f"a tmpfs is not to be had: {mounted.stderr.decode().strip()}")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.mark.parametrize("part", [1, 3, 4, 9, 30])
+def test_rows_are_cut_into_chunks(tmp_path: Path, part: int) -> None:
+    store = FeatureStore.open(tmp_path / "s", IDENTITY, create=True)
+    writer = store.make_writer(chunk_bytes=4 * WIDTH * 4 + 31)
+    for start in range(0, 30, part):
+        numbers = np.arange(start, min(start + part, 30))
+        writer.append(row_of(numbers), columns_of(numbers))
+        assert writer.n_held + len(store) == numbers[-1] + 1
+        assert writer.n_held < 4
+    writer.flush()
+    writer.flush()
+    assert writer.numbers == store.chunk_numbers == list(range(8))
+    assert [len(store.read_chunk(number)) for number in writer.numbers] == [4] * 7 + [2]
+    again = FeatureStore.open(tmp_path / "s", IDENTITY)
+    for each in (store, again):
+        assert len(each) == 30
+        assert np.array_equal(each.find(key_of(np.arange(30))), np.arange(30))
+        check_rows(each, np.arange(30))
+
+
+def test_names_of_files_are_kept_chunk_by_chunk(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "s", 10, 4)
+    found = [name for n in store.chunk_numbers for name in store.read_columns(n).source_file]
+    assert found == columns_of(np.arange(10)).source_file
+
+
+def test_a_chunk_has_at_least_one_row(tmp_path: Path) -> None:
+    store = FeatureStore.open(tmp_path / "s", IDENTITY, create=True)
+    numbers = np.arange(3)
+    store.make_writer(chunk_bytes=1).append(row_of(numbers), columns_of(numbers))
+    assert store.chunk_numbers == [0, 1, 2]
+    with pytest.raises(ArgumentError, match="chunk_bytes=0"):
+        store.make_writer(chunk_bytes=0)
+
+
+def test_rows_must_fit_the_store(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "s")
+    numbers = np.arange(10, 13)
+    broken = row_of(numbers)
+    broken[1, 1] = np.nan
+    with store.make_writer() as writer:
+        with pytest.raises(ArgumentError, match="3 rows and columns of 2"):
+            writer.append(row_of(numbers), columns_of(numbers[:2]))
+        with pytest.raises(ArgumentError, match="the rows 9"):
+            writer.append(row_of(numbers, 9), columns_of(numbers))
+        with pytest.raises(ArgumentError, match=r"row 1 .* not finite"):
+            writer.append(broken, columns_of(numbers))
+        writer.append(row_of(numbers[:0]), columns_of(numbers[:0]))
+    assert len(store) == 10
+
+
+def test_rows_in_hand_survive_another_error(tmp_path: Path) -> None:
+    store = make_store(tmp_path / "s")
+    numbers = np.arange(10, 13)
+    with pytest.raises(KeyboardInterrupt), store.make_writer() as writer:
+        writer.append(row_of(numbers), columns_of(numbers))
+        raise KeyboardInterrupt
+    check_rows(FeatureStore.open(tmp_path / "s"), np.arange(13))
+
+
+@pytest.mark.parametrize("chunk_rows", [20, 200, 2000])
+def test_a_full_disk(small_disk: Path, chunk_rows: int) -> None:
+    store = FeatureStore.open(small_disk / "s", IDENTITY, create=True)
+    writer = store.make_writer(chunk_bytes=chunk_rows * WIDTH * 4)
+    numbers = np.arange(0, 10_000)
+    with pytest.raises(WriteError, match=r"cannot write to the feature store .*No space left"):
+        writer.append(row_of(numbers), columns_of(numbers))
+    n_rows = len(store)
+    assert n_rows == len(writer.numbers) * chunk_rows
+    assert writer.n_held == chunk_rows
+    assert not [path.name for path in store.path.iterdir() if path.name.startswith(".tmp")]
+    again = FeatureStore.open(small_disk / "s", IDENTITY)
+    assert verify_store(again.path) == []
+    if n_rows:
+        check_rows(again, numbers[:n_rows])
+    subprocess.run(["mount", "-o", "remount,size=16m", str(small_disk)], check=True)
+    writer.flush()
+    check_rows(store, numbers[: n_rows + chunk_rows])
+
+
+def test_a_full_disk_when_a_store_is_made(small_disk: Path) -> None:
+    with pytest.raises(OSError, match="No space"), (small_disk / "filler").open("wb") as stream:
+        while True:
+            stream.write(b"x" * 4096)
+    with pytest.raises(WriteError, match="No space"):
+        FeatureStore.open(small_disk / "s", IDENTITY, create=True)
+    (small_disk / "filler").unlink()
+    assert len(FeatureStore.open(small_disk / "s", IDENTITY, create=True)) == 0
+
+
+def test_writers_that_are_killed_leave_whole_chunks(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    FeatureStore.open(path, IDENTITY, create=True)
+    chooser = random.Random(0)
+    n_before = n_unfinished = 0
+    for attempt in range(6):
+        process = start_writer(path, attempt * 100_000, (attempt + 1) * 100_000)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        # From within the first chunks to some way into the work.
+        time.sleep(chooser.uniform(0.02, 0.8))
+        process.kill()
+        process.communicate()
+        n_unfinished += len(list(path.glob(".tmp-*")))
+        store = FeatureStore.open(path, IDENTITY)
+        assert verify_store(store.path) == []
+        n_new = len(store) - n_before
+        assert n_new % 10 == 0
+        check_rows(store, np.arange(n_new) + attempt * 100_000)
+        assert {entry.name[0] for entry in path.iterdir()} <= {"z", "c"}
+        n_before = len(store)
+    assert n_before > 0
+    assert n_unfinished > 0
+
+
+def test_writers_at_once_take_numbers_of_their_own(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    store = FeatureStore.open(path, IDENTITY, create=True)
+    writers = [start_writer(path, start, start + 200) for start in (0, 200, 400)]
+    assert [(writer.communicate(), writer.returncode)[1] for writer in writers] == [0, 0, 0]
+    store.refresh()
+    assert store.chunk_numbers == list(range(60))
+    check_rows(store, np.arange(600))
+
+
+def test_a_number_that_was_taken_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when another writer takes the number between the look and the rename."""
+    store = make_store(tmp_path / "s", 4, 4)
+    (store.path / "c000001").write_text("a file in the way")
+    monkeypatch.setattr("labelwise.features.store.chunk_writer.next_chunk_number", lambda _: 0)
+    numbers = np.arange(4, 7)
+    with store.make_writer() as writer:
+        writer.append(row_of(numbers), columns_of(numbers))
+    assert writer.numbers == [2]
+    check_rows(store, np.arange(7))
+
+
+def test_a_store_that_cannot_be_written_to(tmp_path: Path) -> None:
+    writer = ChunkWriter(tmp_path / "none", IDENTITY)
+    numbers = np.arange(2)
+    writer.append(row_of(numbers), columns_of(numbers))
+    with pytest.raises(WriteError, match="No such file"):
+        writer.flush()
+    assert list(tmp_path.iterdir()) == []
