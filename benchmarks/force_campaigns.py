@@ -28,7 +28,7 @@ from labelwise.features.representations import (
 from labelwise.features.representations.joint_rows import iter_row_sets
 from labelwise.features.representations.row_sets import RowScales, RowSets, join_row_sets
 from labelwise.finetuning import Recipe, evaluate, finetune
-from labelwise.kernels import LinearKernel
+from labelwise.kernels.base import LinearKernel
 from labelwise.potentials import Potential
 from labelwise.selection import select_batch, select_joint_posterior, select_random
 

@@ -35,7 +35,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from labelwise.kernels import LinearKernel
+from labelwise.kernels.base import LinearKernel
 from labelwise.selection import select_batch
 
 REGULARISATION = 1e-3

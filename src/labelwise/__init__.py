@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from labelwise.features.representations import RepresentationOptions as RepresentationOptions
     from labelwise.force_uncertainty import ForceUncertainty as ForceUncertainty
     from labelwise.force_uncertainty import predict_force_uncertainty as predict_force_uncertainty
-    from labelwise.kernels import Kernel as Kernel
-    from labelwise.kernels import LinearKernel as LinearKernel
+    from labelwise.kernels.base import Kernel as Kernel
+    from labelwise.kernels.base import LinearKernel as LinearKernel
     from labelwise.potentials import Potential as Potential
     from labelwise.potentials import load_potential as load_potential
     from labelwise.selection import Selection as Selection

@@ -6,7 +6,7 @@ import torch
 
 from labelwise.curation.herding import mean_square_similarity, moment_similarity, select_herding
 from labelwise.errors import SelectionError
-from labelwise.kernels import Kernel, LinearKernel
+from labelwise.kernels.base import Kernel, LinearKernel
 from tests.curation.conftest import clustered_points, gram
 
 

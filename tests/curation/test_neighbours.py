@@ -14,7 +14,7 @@ from labelwise.curation.neighbours import (
     single_linkage,
 )
 from labelwise.errors import ArgumentError
-from labelwise.kernels import Kernel, LinearKernel
+from labelwise.kernels.base import Kernel, LinearKernel
 from tests.curation.conftest import distances
 
 

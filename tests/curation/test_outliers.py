@@ -11,7 +11,7 @@ from labelwise.curation.outliers import (
     leave_one_out_variance,
 )
 from labelwise.errors import SelectionError
-from labelwise.kernels import Kernel, take
+from labelwise.kernels.base import Kernel, take
 from labelwise.selection import posterior_variance
 from labelwise.structures.atom_energies import robust_score
 from tests.curation.conftest import gram

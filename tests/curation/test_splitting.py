@@ -21,7 +21,7 @@ from labelwise.curation.splitting import (
 )
 from labelwise.curation.summarising import SUMMARY_RULES
 from labelwise.errors import ArgumentError
-from labelwise.kernels import Kernel, LinearKernel
+from labelwise.kernels.base import Kernel, LinearKernel
 from tests.curation.conftest import clustered_points, distances
 
 NO_COPIES = np.arange(60)

@@ -14,7 +14,7 @@ from labelwise.curation.summarising import (
     choose_representatives,
 )
 from labelwise.errors import ArgumentError
-from labelwise.kernels import Kernel, LinearKernel
+from labelwise.kernels.base import Kernel, LinearKernel
 from labelwise.selection import Selection
 from tests.curation.conftest import clustered_points, distances, gram
 

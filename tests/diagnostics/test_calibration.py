@@ -41,8 +41,8 @@ from labelwise.diagnostics.calibration_results import (
 )
 from labelwise.errors import ArgumentError, LabelError, ReadError, StructureError, WriteError
 from labelwise.finetuning import evaluate
-from labelwise.kernel_building import build_kernels
-from labelwise.kernels import LinearKernel, take
+from labelwise.kernels.base import LinearKernel, take
+from labelwise.kernels.building import build_kernels
 from labelwise.potentials import Potential, load_potential
 from labelwise.runtime.provenance import to_json
 from labelwise.selection import select_posterior_variance

@@ -8,7 +8,7 @@ import torch
 
 from labelwise.diagnostics.residual_gp import NestedResidualGP
 from labelwise.errors import ArgumentError, SelectionError
-from labelwise.kernels import Kernel, LinearKernel, SubsetKernel
+from labelwise.kernels.base import Kernel, LinearKernel, SubsetKernel
 
 LAMBDA = 1e-3
 

@@ -11,11 +11,11 @@ from scipy import sparse
 
 from labelwise.errors import ArgumentError, MissingDependencyError
 from labelwise.features.representations import SparseRows
-from labelwise.kernels import Kernel, LinearKernel, SubsetKernel, chunks
+from labelwise.kernels.base import Kernel, LinearKernel, SubsetKernel, chunks
+from labelwise.kernels.sparse import SparseLinearKernel
+from labelwise.kernels.stored import StoredKernel
+from labelwise.kernels.tanimoto import TanimotoKernel
 from labelwise.report.kernel_map import MOST_LANDMARKS, find_components, map_kernels
-from labelwise.sparse_kernel import SparseLinearKernel
-from labelwise.stored_kernel import StoredKernel
-from labelwise.tanimoto import TanimotoKernel
 
 
 def _features(n: int, d: int = 12, seed: int = 0) -> np.ndarray:

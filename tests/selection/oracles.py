@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from labelwise.kernels import Kernel, LinearKernel
+from labelwise.kernels.base import Kernel, LinearKernel
 
 Array = np.ndarray
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from labelwise.kernels import LinearKernel
+from labelwise.kernels.base import LinearKernel
 from labelwise.selection import nearest_centre, select_lcmd
 from labelwise.selection.anticipation import AnticipatedColumns
 from tests.selection.oracles import noise, paths, split

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from labelwise import stored_kernel
 from labelwise.features.row_source import NpyRows
-from labelwise.kernels import LinearKernel
+from labelwise.kernels.base import LinearKernel
+from labelwise.kernels.base import stored as stored_kernel
+from labelwise.kernels.stored import StoredKernel
 from labelwise.selection import (
     anticipation,
     find_nearest,
@@ -19,7 +20,6 @@ from labelwise.selection import (
 from labelwise.selection.base import Ticker
 from labelwise.selection.lcmd import LargestCluster
 from labelwise.selection.nearest_centre import NearestCentre, pick_by_distance
-from labelwise.stored_kernel import StoredKernel
 from labelwise.testing.selectors import check_selector
 from tests.selection.oracles import noise, paths
 

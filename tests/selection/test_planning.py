@@ -11,10 +11,10 @@ import torch
 
 from labelwise.errors import SelectionError
 from labelwise.features.row_source import NpyRows
-from labelwise.kernels import LinearKernel
+from labelwise.kernels.base import LinearKernel
+from labelwise.kernels.stored import StoredKernel
 from labelwise.selection import select_batch
 from labelwise.selection.planning import open_kernel, plan_selection, state_bytes
-from labelwise.stored_kernel import StoredKernel
 from tests.selection.oracles import paths
 
 MIB = 2**20
@@ -82,7 +82,7 @@ SCRIPT = """
 import json, sys
 import numpy as np, torch
 torch.set_num_threads(1)
-from labelwise.kernels import LinearKernel
+from labelwise.kernels.base import LinearKernel
 from labelwise.runtime.memory import peak_resident_bytes, resident_bytes
 from labelwise.features.row_source import NpyRows
 from labelwise.selection import select_batch

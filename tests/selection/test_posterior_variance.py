@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 
 from labelwise.errors import ArgumentError, SelectionError
 from labelwise.features.row_source import NpyRows
-from labelwise.kernels import LinearKernel
+from labelwise.kernels.base import LinearKernel
+from labelwise.kernels.stored import StoredKernel
 from labelwise.selection import (
     linear_posterior,
     posterior_variance,
     select_batch,
     select_posterior_variance,
 )
-from labelwise.stored_kernel import StoredKernel
 from labelwise.testing.selectors import check_selector
 from tests.selection.oracles import (
     PlainLinearKernel,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from labelwise.kernels import LinearKernel
+from labelwise.kernels.base import LinearKernel
 from labelwise.selection import select_batch
 from labelwise.selection.unlabelled import first_pick, prior_order
 from tests.selection.oracles import RbfKernel, noise, paths

@@ -15,7 +15,7 @@ from labelwise.acquisition.settings import AcquisitionSettings
 from labelwise.errors import ReadError
 from labelwise.features.store import FeatureStore, StoreView, find_common_norms
 from labelwise.features.store.view import DEFAULT_PIECE_BYTES
-from labelwise.kernels import FeatureKernel, LinearKernel, take
+from labelwise.kernels.base import FeatureKernel, LinearKernel, take
 from labelwise.runtime.engines import Engine
 from labelwise.runtime.memory import usable_memory_bytes
 from labelwise.selection import Selection, find_nearest, select_batch

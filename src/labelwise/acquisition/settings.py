@@ -17,7 +17,7 @@ from labelwise.features.representations import (
 from labelwise.features.representations.base import DEFAULT_PROBES
 from labelwise.features.representations.joint_rows import JointRows
 from labelwise.features.representations.reductions import check_reduction
-from labelwise.kernel_building import check_kernel
+from labelwise.kernels.building import check_kernel
 from labelwise.potentials.base import Potential, check_parameter_block
 from labelwise.potentials.size_limit import SizeLimit
 from labelwise.selection import DEFAULT_JOINT_REGULARISATION, RULES

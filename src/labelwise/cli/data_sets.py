@@ -17,7 +17,7 @@ from labelwise.features.representations import (
     make_representation,
     make_size_limit,
 )
-from labelwise.kernels import Kernel
+from labelwise.kernels.base import Kernel
 from labelwise.potentials import Potential, load_potential
 from labelwise.runtime.provenance import package_versions
 from labelwise.structures import Frame, Screen, Screened, iter_frames, iter_unscreened

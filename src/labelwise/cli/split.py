@@ -39,7 +39,7 @@ from labelwise.curation.summarising import (
     check_rule,
 )
 from labelwise.errors import ArgumentError, WriteError
-from labelwise.kernels import Kernel
+from labelwise.kernels.base import Kernel
 from labelwise.runtime.provenance import to_json
 from labelwise.selection import Selection
 from labelwise.structures.reading import expand_specs

@@ -18,7 +18,7 @@ from labelwise.curation.outliers import (
     leave_one_out_variance,
 )
 from labelwise.errors import ArgumentError, LabelError
-from labelwise.kernels import Kernel, device_of, take
+from labelwise.kernels.base import Kernel, device_of, take
 from labelwise.potentials import Potential
 from labelwise.potentials.batching import predict_structures
 from labelwise.selection.base import DEFAULT_REGULARISATION

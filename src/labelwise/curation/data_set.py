@@ -15,8 +15,8 @@ from labelwise.features.representations import (
     iter_features,
     make_representation,
 )
-from labelwise.kernel_building import collect_rows
-from labelwise.kernels import Kernel
+from labelwise.kernels.base import Kernel
+from labelwise.kernels.building import collect_rows
 from labelwise.potentials.base import Potential
 from labelwise.potentials.size_limit import SizeLimit
 from labelwise.runtime.timing import ProgressCallback, ignore_progress

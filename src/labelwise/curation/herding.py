@@ -23,7 +23,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from labelwise.kernels import (
+from labelwise.kernels.base import (
     DEFAULT_CHUNK_SIZE,
     Kernel,
     LinearKernel,

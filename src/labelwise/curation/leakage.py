@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float64, Int64
 
 from labelwise.curation.splitting import PARTS, TEST, TRAIN, VALID, Split
-from labelwise.kernels import Kernel, device_of, take
+from labelwise.kernels.base import Kernel, device_of, take
 from labelwise.selection import find_nearest
 
 _QUANTILES = (0.0, 0.05, 0.5, 0.95, 1.0)

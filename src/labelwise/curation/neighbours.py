@@ -15,7 +15,7 @@ from jaxtyping import Float, Float64, Int, Int64
 from torch import Tensor
 
 from labelwise.errors import ArgumentError
-from labelwise.kernels import Kernel, block64, chunks, diagonal64
+from labelwise.kernels.base import Kernel, block64, chunks, diagonal64
 from labelwise.selection.base import ROUNDING
 
 _BLOCK = 1024

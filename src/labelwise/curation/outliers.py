@@ -12,7 +12,7 @@ from torch import Tensor
 
 from labelwise.curation.herding import second_moment
 from labelwise.errors import ArgumentError
-from labelwise.kernels import (
+from labelwise.kernels.base import (
     DEFAULT_CHUNK_SIZE,
     Kernel,
     LinearKernel,

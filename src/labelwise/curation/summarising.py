@@ -14,7 +14,7 @@ from torch import Tensor
 
 from labelwise.curation.herding import moment_kernel, moment_similarity, select_herding
 from labelwise.errors import check_name
-from labelwise.kernels import (
+from labelwise.kernels.base import (
     DEFAULT_CHUNK_SIZE,
     Kernel,
     block64,

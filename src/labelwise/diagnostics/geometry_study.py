@@ -18,8 +18,8 @@ from labelwise.features.representations import (
     StructureRepresentation,
     make_representation,
 )
-from labelwise.kernel_building import build_kernels
-from labelwise.kernels import block64
+from labelwise.kernels.base import block64
+from labelwise.kernels.building import build_kernels
 from labelwise.potentials.base import Potential
 from labelwise.runtime.timing import ProgressCallback, ignore_progress
 from labelwise.structures import Frame

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from labelwise.errors import ArgumentError
-from labelwise.kernels import Kernel, block64, diagonal64
+from labelwise.kernels.base import Kernel, block64, diagonal64
 from labelwise.selection.base import DEFAULT_REGULARISATION, check_pair, check_regularisation
 
 

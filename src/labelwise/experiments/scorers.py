@@ -26,7 +26,7 @@ from labelwise.features.representations.row_sets import (
     drop_empty_columns,
     join_row_sets,
 )
-from labelwise.kernels import LinearKernel
+from labelwise.kernels.base import LinearKernel
 from labelwise.potentials import Potential
 from labelwise.selection.joint_posterior import joint_variances, select_joint_posterior
 from labelwise.selection.posterior_variance import posterior_variance, select_posterior_variance

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Int64
 
-from labelwise.kernels import LinearKernel
+from labelwise.kernels.base import LinearKernel
 from labelwise.selection import select_batch, shortlist_by_variance
 
 _SIZES = (1250, 5000, 20000)

@@ -23,7 +23,7 @@ from jaxtyping import Float, Float32, Float64, Int64
 from torch import Tensor
 
 from labelwise.errors import ArgumentError, MissingDependencyError, check_name
-from labelwise.kernels import FeatureKernel, Kernel, block64, chunks, diagonal64
+from labelwise.kernels.base import FeatureKernel, Kernel, block64, chunks, diagonal64
 from labelwise.report.options import MAP_METHODS
 
 MOST_LANDMARKS = 1000

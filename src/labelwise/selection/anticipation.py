@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from labelwise.kernels import FeatureKernel, Kernel, block64, device_of
+from labelwise.kernels.base import FeatureKernel, Kernel, block64, device_of
 
 GuessPicks: TypeAlias = Callable[[int], list[int]]
 

@@ -24,8 +24,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from labelwise.errors import SelectionError
-from labelwise.kernels import DEFAULT_CHUNK_SIZE as DEFAULT_CHUNK_SIZE
-from labelwise.kernels import FeatureKernel, Kernel
+from labelwise.kernels.base import DEFAULT_CHUNK_SIZE as DEFAULT_CHUNK_SIZE
+from labelwise.kernels.base import FeatureKernel, Kernel
 
 ProgressCallback: TypeAlias = Callable[[int, int], None]
 

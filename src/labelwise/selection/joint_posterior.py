@@ -19,7 +19,7 @@ from torch import Tensor
 
 from labelwise.errors import SelectionError
 from labelwise.features.representations.row_sets import RowSets, drop_empty_columns
-from labelwise.kernels import LinearKernel
+from labelwise.kernels.base import LinearKernel
 from labelwise.selection.base import (
     ROUNDING,
     TIE,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from labelwise.kernels import DEFAULT_CHUNK_SIZE, Kernel
+from labelwise.kernels.base import DEFAULT_CHUNK_SIZE, Kernel
 from labelwise.selection.base import ProgressCallback, Selection, first_max
 from labelwise.selection.nearest_centre import NearestCentre, select_by_distance
 

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from labelwise.kernels import DEFAULT_CHUNK_SIZE, Kernel
+from labelwise.kernels.base import DEFAULT_CHUNK_SIZE, Kernel
 from labelwise.selection.base import TIE, ProgressCallback, Selection, first_max
 from labelwise.selection.nearest_centre import NearestCentre, select_by_distance
 

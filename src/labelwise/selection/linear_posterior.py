@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from labelwise.kernels import FeatureKernel
+from labelwise.kernels.base import FeatureKernel
 from labelwise.selection.base import (
     ROUNDING,
     TIE,

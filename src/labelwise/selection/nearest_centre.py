@@ -30,7 +30,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from labelwise.kernels import (
+from labelwise.kernels.base import (
     FeatureKernel,
     Kernel,
     block64,

@@ -18,7 +18,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from labelwise.errors import SelectionError
-from labelwise.kernels import (
+from labelwise.kernels.base import (
     DEFAULT_CHUNK_SIZE,
     FeatureKernel,
     Kernel,

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from labelwise.kernels import Kernel, block64, chunks, diagonal64
+from labelwise.kernels.base import Kernel, block64, chunks, diagonal64
 from labelwise.selection.base import (
     ROUNDING,
     Ticker,

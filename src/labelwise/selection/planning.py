@@ -14,9 +14,9 @@ import torch
 
 from labelwise.errors import SelectionError
 from labelwise.features.row_source import RowSource
-from labelwise.kernels import DEFAULT_CHUNK_SIZE, FeatureKernel
+from labelwise.kernels.base import DEFAULT_CHUNK_SIZE, FeatureKernel
+from labelwise.kernels.stored import GATHER_BYTES, ROW_MEMO_BYTES, StoredKernel
 from labelwise.runtime.memory import format_bytes, give_freed_memory_back, resident_bytes
-from labelwise.stored_kernel import GATHER_BYTES, ROW_MEMO_BYTES, StoredKernel
 
 #: What the libraries take for products, and what the allocator does not give back.
 RESERVE_BYTES = 96 * 2**20

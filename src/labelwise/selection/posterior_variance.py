@@ -5,7 +5,7 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
-from labelwise.kernels import DEFAULT_CHUNK_SIZE, FeatureKernel, Kernel, diagonal64, row_chunks
+from labelwise.kernels.base import DEFAULT_CHUNK_SIZE, FeatureKernel, Kernel, diagonal64, row_chunks
 from labelwise.selection.base import (
     DEFAULT_REGULARISATION,
     ProgressCallback,

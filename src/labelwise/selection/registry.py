@@ -10,7 +10,7 @@ from typing import TypeAlias
 import torch
 
 from labelwise.errors import ArgumentError, SelectionError, check_name
-from labelwise.kernels import DEFAULT_CHUNK_SIZE, Kernel, device_of, take
+from labelwise.kernels.base import DEFAULT_CHUNK_SIZE, Kernel, device_of, take
 from labelwise.selection.base import (
     DEFAULT_REGULARISATION,
     ProgressCallback,

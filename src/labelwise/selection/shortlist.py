@@ -15,7 +15,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from labelwise.errors import SelectionError
-from labelwise.kernels import DEFAULT_CHUNK_SIZE, FeatureKernel, Kernel
+from labelwise.kernels.base import DEFAULT_CHUNK_SIZE, FeatureKernel, Kernel
 from labelwise.selection.base import DEFAULT_REGULARISATION, TIE, ProgressCallback, Ticker
 from labelwise.selection.linear_posterior import LinearPrior
 from labelwise.selection.posterior_variance import check_variance_arguments, posterior_variance

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from labelwise.errors import SelectionError
-from labelwise.kernels import DEFAULT_CHUNK_SIZE, Kernel, diagonal64
+from labelwise.kernels.base import DEFAULT_CHUNK_SIZE, Kernel, diagonal64
 from labelwise.selection.base import (
     DEFAULT_REGULARISATION,
     TIE,

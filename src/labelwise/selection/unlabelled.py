@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from labelwise.kernels import FeatureKernel, Kernel, mean_similarity
+from labelwise.kernels.base import FeatureKernel, Kernel, mean_similarity
 from labelwise.selection.base import TIE, first_max
 
 TIE_FLOAT32 = 1e-6

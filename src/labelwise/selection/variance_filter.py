@@ -25,7 +25,7 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from labelwise.features.row_parts import rounding_of_width, squared_norms
-from labelwise.kernels import chunks
+from labelwise.kernels.base import chunks
 from labelwise.selection.linear_posterior import LinearPrior
 
 _FACTOR_BLOCKS = 8

@@ -18,7 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from labelwise.errors import SelectionError
-from labelwise.kernels import Kernel, LinearKernel
+from labelwise.kernels.base import Kernel, LinearKernel
 from labelwise.selection.base import Selection
 
 SelectFunction: TypeAlias = Callable[..., Selection]

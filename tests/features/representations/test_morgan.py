@@ -15,8 +15,8 @@ from rdkit.Chem.rdFingerprintGenerator import GetMorganGenerator
 from labelwise.errors import ArgumentError, MissingDependencyError
 from labelwise.features.representations import make_representation, represent
 from labelwise.features.representations.morgan import SINGLE_BONDS, Morgan
-from labelwise.kernel_building import build_kernels
-from labelwise.tanimoto import TanimotoKernel
+from labelwise.kernels.building import build_kernels
+from labelwise.kernels.tanimoto import TanimotoKernel
 
 SMILES = {
     "H2O": "O",

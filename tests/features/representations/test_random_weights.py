@@ -12,7 +12,7 @@ from ase import Atoms
 
 from labelwise.errors import ArgumentError
 from labelwise.features.representations import RepresentationOptions, make_representation, represent
-from labelwise.kernel_building import build_kernels
+from labelwise.kernels.building import build_kernels
 from labelwise.potentials import Potential
 from labelwise.potentials.mace.potential import MacePotential
 

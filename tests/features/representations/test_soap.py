@@ -10,13 +10,13 @@ from ase import Atoms
 from ase.build import bulk, fcc111, molecule
 from dscribe.descriptors import SOAP
 
-from labelwise import kernel_building
 from labelwise.errors import MissingDependencyError, StructureError
 from labelwise.features.representations import SparseRows, make_representation, represent
 from labelwise.features.representations.soap import Soap
-from labelwise.kernel_building import build_kernels
-from labelwise.kernels import LinearKernel
-from labelwise.sparse_kernel import SparseLinearKernel
+from labelwise.kernels.base import LinearKernel
+from labelwise.kernels.base import building as kernel_building
+from labelwise.kernels.building import build_kernels
+from labelwise.kernels.sparse import SparseLinearKernel
 from tests.selection.oracles import gram
 
 

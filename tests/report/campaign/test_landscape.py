@@ -9,7 +9,7 @@ from labelwise.campaign import read_state
 from labelwise.campaign.bench import Bench
 from labelwise.campaign.datasets import read_given_sets
 from labelwise.campaign.state import CampaignState
-from labelwise.kernel_building import build_kernels
+from labelwise.kernels.building import build_kernels
 from labelwise.potentials import load_potential
 from labelwise.report.campaign import landscape
 from labelwise.report.campaign.kept import KeptArrays

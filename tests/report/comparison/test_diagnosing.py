@@ -11,8 +11,8 @@ import pytest
 from labelwise.diagnostics.calibration_metrics import DEFAULT_LEVELS
 from labelwise.diagnostics.geometry import mean_by_family
 from labelwise.errors import LabelwiseWarning
-from labelwise.kernel_building import build_kernels
-from labelwise.kernels import block64
+from labelwise.kernels.base import block64
+from labelwise.kernels.building import build_kernels
 from labelwise.potentials import load_potential
 from labelwise.report.comparison.diagnosing import Diagnosis, diagnose
 from labelwise.report.comparison.naming import Namer

@@ -12,7 +12,7 @@ from labelwise.acquisition import AcquisitionSettings, StoreSettings, acquire_st
 from labelwise.errors import ArgumentError, PotentialError, ReadError
 from labelwise.features.memo import FeatureMemo
 from labelwise.force_uncertainty import FORCE_STD_KEY, predict_force_uncertainty
-from labelwise.kernel_building import build_kernels
+from labelwise.kernels.building import build_kernels
 from labelwise.potentials import Potential
 from labelwise.report.document import (
     CategoryColumn,

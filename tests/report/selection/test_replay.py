@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from labelwise.kernels import Kernel, LinearKernel
+from labelwise.kernels.base import Kernel, LinearKernel
+from labelwise.kernels.tanimoto import TanimotoKernel
 from labelwise.report.selection.replay import replay_clusters
 from labelwise.selection import select_k_center, select_lcmd
-from labelwise.tanimoto import TanimotoKernel
 
 
 def _kernels(kind: str, n_train: int) -> tuple[Kernel, Kernel]:

@@ -20,7 +20,7 @@ from labelwise.features.representations import (
     make_representation,
 )
 from labelwise.features.representations.joint_rows import iter_row_sets
-from labelwise.kernel_building import collect_rows
+from labelwise.kernels.building import collect_rows
 from labelwise.potentials import Potential
 from labelwise.potentials.passes import count_passes
 

@@ -22,8 +22,8 @@ from labelwise.campaign.seeds import derive_seed
 from labelwise.campaign.state import CampaignState
 from labelwise.errors import LabelwiseError
 from labelwise.features.representations import ModelRepresentation, iter_features
-from labelwise.kernel_building import collect_rows
-from labelwise.kernels import Kernel, take
+from labelwise.kernels.base import Kernel, take
+from labelwise.kernels.building import collect_rows
 from labelwise.labelling.encoding import decode_structure
 from labelwise.potentials import Potential
 from labelwise.report.campaign.kept import KeptArrays, digest

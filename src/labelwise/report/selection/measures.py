@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from labelwise.acquisition import JOINT_RULE, AcquisitionSettings
-from labelwise.kernels import Kernel
+from labelwise.kernels.base import Kernel
 from labelwise.report.selection.representing import KernelView, subset
 from labelwise.selection import find_nearest, posterior_variance, shortlist_by_variance
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Int64
 
-from labelwise.kernels import DEFAULT_CHUNK_SIZE, Kernel
+from labelwise.kernels.base import DEFAULT_CHUNK_SIZE, Kernel
 from labelwise.selection.base import Ticker
 from labelwise.selection.nearest_centre import NearestCentre
 

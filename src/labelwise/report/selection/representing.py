@@ -17,12 +17,12 @@ from labelwise.features.memo import FeatureMemo
 from labelwise.features.representations.joint_rows import iter_row_sets
 from labelwise.features.representations.row_sets import RowScales, RowSets, join_row_sets
 from labelwise.features.store import FeatureStore, StoreView, find_common_norms
-from labelwise.kernel_building import collect_rows
-from labelwise.kernels import Kernel, LinearKernel, SubsetKernel, device_of, take
+from labelwise.kernels.base import Kernel, LinearKernel, SubsetKernel, device_of, take
+from labelwise.kernels.building import collect_rows
+from labelwise.kernels.stored import StoredKernel
 from labelwise.potentials.base import Potential
 from labelwise.runtime.timing import ProgressCallback
 from labelwise.selection import JointPosterior
-from labelwise.stored_kernel import StoredKernel
 
 _CACHE_BYTES = 2**29
 

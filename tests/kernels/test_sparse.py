@@ -9,9 +9,9 @@ from scipy.sparse import csr_array
 
 from labelwise.errors import ArgumentError
 from labelwise.features.representations import SparseRows
-from labelwise.kernels import LinearKernel, take
+from labelwise.kernels.base import LinearKernel, take
+from labelwise.kernels.sparse import SparseLinearKernel
 from labelwise.selection import find_nearest, select_batch
-from labelwise.sparse_kernel import SparseLinearKernel
 from tests.selection.oracles import gram
 
 BLOCK = 5
@@ -34,7 +34,7 @@ def make(rows: np.ndarray) -> SparseLinearKernel:
 
 @pytest.mark.parametrize("rows_at_once", [3, 2048])
 def test_values_are_those_of_dense_rows(rows_at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("labelwise.sparse_kernel._ROWS_AT_ONCE", rows_at_once)
+    monkeypatch.setattr("labelwise.kernels.sparse._ROWS_AT_ONCE", rows_at_once)
     a, b = draw_rows(40), draw_rows(9, seed=1)
     pool, train = make(a), make(b)
     wide = a.astype(np.float64), b.astype(np.float64)

@@ -4,11 +4,18 @@ import numpy as np
 import pytest
 import torch
 
-from labelwise import stored_kernel
 from labelwise.errors import ArgumentError
 from labelwise.features.row_source import NpyRows
-from labelwise.kernels import FeatureKernel, Kernel, LinearKernel, diagonal64, mean_similarity, take
-from labelwise.stored_kernel import StoredKernel
+from labelwise.kernels.base import (
+    FeatureKernel,
+    Kernel,
+    LinearKernel,
+    diagonal64,
+    mean_similarity,
+    take,
+)
+from labelwise.kernels.base import stored as stored_kernel
+from labelwise.kernels.stored import StoredKernel
 from tests.selection.oracles import RbfKernel, noise, paths
 
 N, D = 101, 12

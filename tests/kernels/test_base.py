@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from labelwise.errors import ArgumentError, SelectionError
-from labelwise.kernels import (
+from labelwise.kernels.base import (
     Kernel,
     LinearKernel,
     SubsetKernel,

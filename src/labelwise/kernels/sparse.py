@@ -16,7 +16,7 @@ from torch import Tensor
 
 from labelwise.errors import ArgumentError
 from labelwise.features.representations.rows import SparseRows
-from labelwise.kernels import Kernel, Rows, chunks, to_positions
+from labelwise.kernels.base import Kernel, Rows, chunks, to_positions
 
 _ROWS_AT_ONCE = 2048
 

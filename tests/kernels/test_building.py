@@ -15,8 +15,8 @@ from labelwise.features.representations import (
     make_representation,
     represent,
 )
-from labelwise.kernel_building import build_kernels, collect_rows
-from labelwise.kernels import LinearKernel
+from labelwise.kernels.base import LinearKernel
+from labelwise.kernels.building import build_kernels, collect_rows
 from labelwise.potentials import Potential
 from tests.selection.oracles import gram
 

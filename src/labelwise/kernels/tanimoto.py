@@ -8,7 +8,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from labelwise.errors import ArgumentError
-from labelwise.kernels import Kernel, Rows, to_positions
+from labelwise.kernels.base import Kernel, Rows, to_positions
 
 _WORD = 8  # bytes counted at once
 _PAIRS_AT_ONCE = 2**17

@@ -24,7 +24,7 @@ from torch import Tensor
 from labelwise.errors import ArgumentError
 from labelwise.features.row_parts import check_range, squared_norms
 from labelwise.features.row_source import RowSource, slice_bounds
-from labelwise.kernels import FeatureKernel, LinearKernel, Rows, chunks, to_positions
+from labelwise.kernels.base import FeatureKernel, LinearKernel, Rows, chunks, to_positions
 
 GATHER_BYTES = 2**24
 ROW_MEMO_BYTES = 2**25

@@ -7,12 +7,11 @@ import pytest
 import torch
 from rdkit import DataStructs
 
-from labelwise import tanimoto
 from labelwise.errors import ArgumentError
-from labelwise.kernels import LinearKernel, block64, diagonal64, take
+from labelwise.kernels.base import LinearKernel, block64, diagonal64, take, tanimoto
+from labelwise.kernels.tanimoto import TanimotoKernel, pack_bits
 from labelwise.selection import find_nearest, select_batch
 from labelwise.selection.posterior_variance import posterior_variance
-from labelwise.tanimoto import TanimotoKernel, pack_bits
 from tests.selection.oracles import brute_k_center, brute_lcmd, brute_pv, gram, kernel_variance
 
 ALL = slice(None)

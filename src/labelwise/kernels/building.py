@@ -29,10 +29,10 @@ from labelwise.features.representations import (
     normalise_rows,
 )
 from labelwise.features.representations.rows import MOST_DENSE_COLUMNS
-from labelwise.kernels import Kernel, LinearKernel
+from labelwise.kernels.base import Kernel, LinearKernel
+from labelwise.kernels.sparse import SparseLinearKernel
+from labelwise.kernels.tanimoto import TanimotoKernel, pack_bits
 from labelwise.potentials.base import Potential
-from labelwise.sparse_kernel import SparseLinearKernel
-from labelwise.tanimoto import TanimotoKernel, pack_bits
 
 _NORM_FLOOR = 1e-12
 
