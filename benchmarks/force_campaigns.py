@@ -30,7 +30,7 @@ from labelwise.features.representations.row_sets import RowScales, RowSets, join
 from labelwise.finetuning import Recipe, evaluate, finetune
 from labelwise.kernels.base import LinearKernel
 from labelwise.potentials import Potential
-from labelwise.selection import select_batch, select_joint_posterior, select_random
+from labelwise.selection.rules import select_batch, select_joint_posterior, select_random
 
 BATCH = 4
 Pick = Callable[[np.ndarray, np.ndarray, int, int], np.ndarray]

@@ -30,12 +30,12 @@ from labelwise.features.representations import (
 )
 from labelwise.features.representations.joint_rows import iter_row_sets
 from labelwise.features.representations.row_sets import RowScales, RowSets, join_row_sets
-from labelwise.force_uncertainty import predict_force_uncertainty
 from labelwise.kernels.base import LinearKernel
 from labelwise.metrics import sparsification_area, spearman
 from labelwise.potentials import Potential
-from labelwise.selection.joint_posterior import JointPosterior
-from labelwise.selection.posterior_variance import posterior_variance
+from labelwise.selection.force_uncertainty import predict_force_uncertainty
+from labelwise.selection.rules.joint_posterior import JointPosterior
+from labelwise.selection.rules.posterior_variance import posterior_variance
 
 N_PROBES = (4, 8, 16)
 WEIGHTS = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)

@@ -18,11 +18,11 @@ from labelwise.features.store import FeatureStore, StoreView
 from labelwise.features.store.view import DEFAULT_PIECE_BYTES
 from labelwise.kernels.base import FeatureKernel, LinearKernel
 from labelwise.runtime.memory import peak_resident_bytes, resident_bytes
-from labelwise.selection import select_batch, select_lcmd, shortlist_by_variance
-from labelwise.selection.base import Ticker
-from labelwise.selection.lcmd import LargestCluster
-from labelwise.selection.nearest_centre import NearestCentre, pick_by_distance
-from labelwise.selection.planning import SelectionMemory, open_kernel, plan_selection
+from labelwise.selection.rules import select_batch, select_lcmd, shortlist_by_variance
+from labelwise.selection.rules.base import Ticker
+from labelwise.selection.rules.lcmd import LargestCluster
+from labelwise.selection.rules.nearest_centre import NearestCentre, pick_by_distance
+from labelwise.selection.rules.planning import SelectionMemory, open_kernel, plan_selection
 
 PIECE_BYTES = DEFAULT_PIECE_BYTES
 

@@ -36,7 +36,7 @@ import numpy as np
 import torch
 
 from labelwise.kernels.base import LinearKernel
-from labelwise.selection import select_batch
+from labelwise.selection.rules import select_batch
 
 REGULARISATION = 1e-3
 RESULTS = Path(__file__).parent / "results"

@@ -17,22 +17,24 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from labelwise.acquisition import Acquisition as Acquisition
-    from labelwise.acquisition import AcquisitionSettings as AcquisitionSettings
-    from labelwise.acquisition import Pick as Pick
-    from labelwise.api import SelectedBatch as SelectedBatch
-    from labelwise.api import represent as represent
-    from labelwise.api import select as select
     from labelwise.errors import LabelwiseError as LabelwiseError
     from labelwise.features.representations import RepresentationOptions as RepresentationOptions
-    from labelwise.force_uncertainty import ForceUncertainty as ForceUncertainty
-    from labelwise.force_uncertainty import predict_force_uncertainty as predict_force_uncertainty
     from labelwise.kernels.base import Kernel as Kernel
     from labelwise.kernels.base import LinearKernel as LinearKernel
     from labelwise.potentials import Potential as Potential
     from labelwise.potentials import load_potential as load_potential
-    from labelwise.selection import Selection as Selection
-    from labelwise.selection import select_batch as select_batch
+    from labelwise.selection import Acquisition as Acquisition
+    from labelwise.selection import AcquisitionSettings as AcquisitionSettings
+    from labelwise.selection import Pick as Pick
+    from labelwise.selection.api import SelectedBatch as SelectedBatch
+    from labelwise.selection.api import represent as represent
+    from labelwise.selection.api import select as select
+    from labelwise.selection.force_uncertainty import ForceUncertainty as ForceUncertainty
+    from labelwise.selection.force_uncertainty import (
+        predict_force_uncertainty as predict_force_uncertainty,
+    )
+    from labelwise.selection.rules import Selection as Selection
+    from labelwise.selection.rules import select_batch as select_batch
     from labelwise.structures import get_labels as get_labels
     from labelwise.structures import read_structures as read_structures
     from labelwise.structures import write_structures as write_structures

@@ -13,11 +13,11 @@ import torch
 from ase import Atoms
 from ase.io import read
 
-from labelwise.api import represent, select
 from labelwise.errors import LabelwiseError
 from labelwise.potentials import Potential, load_potential
 from labelwise.report.libraries import read_libraries
 from labelwise.runtime.provenance import package_versions
+from labelwise.selection.api import represent, select
 from labelwise.structures import get_labels
 from labelwise.structures.demo_data import demo_file_content
 

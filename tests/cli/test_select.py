@@ -14,9 +14,9 @@ import pytest
 from ase import Atoms
 from ase.constraints import FixAtoms
 
-from labelwise.acquisition import acquire
 from labelwise.cli import main
 from labelwise.features.store import hash_file
+from labelwise.selection import acquire
 from labelwise.structures import read_structures, write_structures
 
 

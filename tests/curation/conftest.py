@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from labelwise.kernels.base import Kernel, LinearKernel
-from tests.selection.oracles import RbfKernel
+from tests.selection.rules.oracles import RbfKernel
 
 
 @pytest.fixture(autouse=True, scope="package")

@@ -12,10 +12,10 @@ from labelwise.curation.outliers import (
 )
 from labelwise.errors import SelectionError
 from labelwise.kernels.base import Kernel, take
-from labelwise.selection import posterior_variance
+from labelwise.selection.rules import posterior_variance
 from labelwise.structures.atom_energies import robust_score
 from tests.curation.conftest import gram
-from tests.selection.oracles import RbfKernel
+from tests.selection.rules.oracles import RbfKernel
 
 NAMES = ["H2O", "CH4", "CH3OH", "HCN", "C2H4", "CH3CHO", "NH3", "H2CO", "C2H6", "CO2"]
 ENERGIES = {1: -13.0, 6: -1030.0, 7: -1480.0, 8: -2040.0}

@@ -15,7 +15,7 @@ from labelwise.curation.summarising import (
 )
 from labelwise.errors import ArgumentError
 from labelwise.kernels.base import Kernel, LinearKernel
-from labelwise.selection import Selection
+from labelwise.selection.rules import Selection
 from tests.curation.conftest import clustered_points, distances, gram
 
 

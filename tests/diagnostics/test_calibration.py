@@ -45,7 +45,7 @@ from labelwise.kernels.base import LinearKernel, take
 from labelwise.kernels.building import build_kernels
 from labelwise.potentials import Potential, load_potential
 from labelwise.runtime.provenance import to_json
-from labelwise.selection import select_posterior_variance
+from labelwise.selection.rules import select_posterior_variance
 from labelwise.structures.demo_data import demo_file_content
 
 SETTINGS = CalibrationSettings(

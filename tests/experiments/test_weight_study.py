@@ -26,8 +26,8 @@ from labelwise.finetuning.labelled import prepare_labelled
 from labelwise.kernels.base import LinearKernel
 from labelwise.metrics import root_mean_square, sparsification_area
 from labelwise.potentials import Potential
-from labelwise.selection.joint_posterior import joint_variances
-from labelwise.selection.posterior_variance import posterior_variance
+from labelwise.selection.rules.joint_posterior import joint_variances
+from labelwise.selection.rules.posterior_variance import posterior_variance
 from labelwise.structures import write_structures
 
 SETTINGS = WeightStudySettings(

@@ -17,7 +17,7 @@ from labelwise.kernels.base import (
     rounding_of_products,
     take,
 )
-from tests.selection.oracles import RbfKernel, noise
+from tests.selection.rules.oracles import RbfKernel, noise
 
 
 @settings(max_examples=50, deadline=None)

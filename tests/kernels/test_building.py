@@ -18,7 +18,7 @@ from labelwise.features.representations import (
 from labelwise.kernels.base import LinearKernel
 from labelwise.kernels.building import build_kernels, collect_rows
 from labelwise.potentials import Potential
-from tests.selection.oracles import gram
+from tests.selection.rules.oracles import gram
 
 
 class Flawed(StructureRepresentation):

@@ -11,8 +11,8 @@ from labelwise.errors import ArgumentError
 from labelwise.features.representations import SparseRows
 from labelwise.kernels.base import LinearKernel, take
 from labelwise.kernels.sparse import SparseLinearKernel
-from labelwise.selection import find_nearest, select_batch
-from tests.selection.oracles import gram
+from labelwise.selection.rules import find_nearest, select_batch
+from tests.selection.rules.oracles import gram
 
 BLOCK = 5
 WIDTH = 12 * BLOCK

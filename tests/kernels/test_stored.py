@@ -16,7 +16,7 @@ from labelwise.kernels.base import (
 )
 from labelwise.kernels.base import stored as stored_kernel
 from labelwise.kernels.stored import StoredKernel
-from tests.selection.oracles import RbfKernel, noise, paths
+from tests.selection.rules.oracles import RbfKernel, noise, paths
 
 N, D = 101, 12
 ROW_BYTES = 4 * D

@@ -10,9 +10,15 @@ from rdkit import DataStructs
 from labelwise.errors import ArgumentError
 from labelwise.kernels.base import LinearKernel, block64, diagonal64, take, tanimoto
 from labelwise.kernels.tanimoto import TanimotoKernel, pack_bits
-from labelwise.selection import find_nearest, select_batch
-from labelwise.selection.posterior_variance import posterior_variance
-from tests.selection.oracles import brute_k_center, brute_lcmd, brute_pv, gram, kernel_variance
+from labelwise.selection.rules import find_nearest, select_batch
+from labelwise.selection.rules.posterior_variance import posterior_variance
+from tests.selection.rules.oracles import (
+    brute_k_center,
+    brute_lcmd,
+    brute_pv,
+    gram,
+    kernel_variance,
+)
 
 ALL = slice(None)
 

@@ -1,152 +1,379 @@
+"""Plans: the arithmetic by hand, the look at a pool, and the trial of rules and machine."""
+
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
+import gzip
+from dataclasses import replace
 from pathlib import Path
 
+import ase.io
 import numpy as np
 import pytest
-import torch
+from ase import Atoms
 
-from labelwise.errors import SelectionError
-from labelwise.features.row_source import NpyRows
-from labelwise.kernels.base import LinearKernel
-from labelwise.kernels.stored import StoredKernel
-from labelwise.selection import select_batch
-from labelwise.selection.planning import open_kernel, plan_selection, state_bytes
-from tests.selection.oracles import paths
-
-MIB = 2**20
-POOL = {"n": 200_000, "d": 1920, "n_train": 2000, "n_select": 1250, "piece_bytes": 32 * MIB}
-
-
-def plan(budget, rule="lcmd", **settings):
-    return plan_selection(budget, rule=rule, resident=300 * MIB, **{**POOL, **settings})
-
-
-@pytest.mark.parametrize("shortlist", [None, 50_000])
-@pytest.mark.parametrize("rule", ["lcmd", "k-center", "pv", "top"])
-def test_more_memory_is_divided_and_never_exceeded(rule, shortlist):
-    before = None
-    for budget in np.linspace(1.5e9, 8e9, 30).astype(int).tolist():
-        memory = plan(budget, rule, shortlist=shortlist)
-        assert memory.peak_bytes <= budget
-        assert memory.cache_bytes <= 4 * POOL["n"] * POOL["d"]
-        assert 128 <= memory.chunk_size <= 4096
-        if before is not None:
-            assert memory.column_bytes >= before.column_bytes
-            assert memory.in_memory >= before.in_memory
-        before = memory
-    assert memory.cache_bytes == (4 * POOL["n"] * POOL["d"] if shortlist is None else 0)
-    assert memory.in_memory == (shortlist is None)
-
-
-def test_four_gigabytes_hold_the_rows_of_the_large_pools():
-    assert plan(4 * 10**9).in_memory
-    assert plan(4 * 10**9, n=1_000_000, d=512).in_memory
-
-
-def test_too_little_memory_names_the_least_that_would_do():
-    with pytest.raises(SelectionError, match=r"the least is (\d+\.\d) (MB|GB)") as error:
-        plan(500 * MIB)
-    least = float(str(error.value).split("the least is ")[1].split()[0])
-    plan(int(least * 10**6))
-    with pytest.raises(SelectionError):
-        plan(int(0.95 * least * 10**6))
-
-
-def test_what_a_plan_opens_keeps_to_it(tmp_path):
-    rows = LinearKernel(paths(500, 16, seed=0).float()).features.numpy()
-    np.save(tmp_path / "rows.npy", rows)
-    source = NpyRows(tmp_path / "rows.npy", piece_bytes=64 * 20)
-    sizes = {"n": 500, "d": 16, "n_train": 5, "n_select": 4, "rule": "lcmd", "piece_bytes": 1280}
-    ample = plan_selection(2**31, **sizes, resident=0)
-    kernel = open_kernel(source, ample)
-    assert isinstance(kernel, LinearKernel)
-    assert kernel.column_bytes == ample.column_bytes
-    short = open_kernel(source, plan_selection(2**31, **sizes, resident=0, shortlist=50))
-    assert isinstance(short, StoredKernel)
-    assert not short.in_memory
-    picks = select_batch("lcmd", kernel, LinearKernel(torch.from_numpy(rows[:5])), 4)
-    assert len(picks) == 4
-
-
-@pytest.mark.parametrize("rule", ["lcmd", "k-center", "pv", "top", "random", "one of their own"])
-def test_the_state_grows_with_the_pool(rule):
-    small, large = (state_bytes(rule, n, 64, 100, 10) for n in (10**4, 10**6))
-    assert 8 * 10**6 < large - small < 300 * 10**6
-
-
-SCRIPT = """
-import json, sys
-import numpy as np, torch
-torch.set_num_threads(1)
-from labelwise.kernels.base import LinearKernel
-from labelwise.runtime.memory import peak_resident_bytes, resident_bytes
-from labelwise.features.row_source import NpyRows
-from labelwise.selection import select_batch
-from labelwise.selection.planning import open_kernel, plan_selection
-settings = json.loads(sys.argv[1])
-shortlist, n_select, rule = (settings[k] for k in ("shortlist", "n_select", "rule"))
-source = NpyRows(settings["path"], piece_bytes=2**24)
-train = LinearKernel(torch.from_numpy(source.read(slice(0, 300)).copy()))
-budget = resident_bytes() + settings["above"]
-memory = plan_selection(
-    budget, n=len(source), d=source.width, n_train=300,
-    n_select=n_select, rule=rule, shortlist=shortlist, piece_bytes=2**24,
+from labelwise.errors import ArgumentError, WriteError
+from labelwise.features.store.columns import column_dtype
+from labelwise.potentials import Potential
+from labelwise.selection import AcquisitionSettings
+from labelwise.selection.planning import (
+    Estimate,
+    Rates,
+    RunSettings,
+    Workload,
+    check_plannable,
+    estimate_run,
+    make_plan,
+    survey_files,
 )
-kernel = open_kernel(source, memory)
-picks = select_batch(
-    rule, kernel, train, n_select, shortlist=shortlist, chunk_size=memory.chunk_size
+from labelwise.selection.planning.estimate import find_largest
+from labelwise.selection.planning.machine import MachineRates, nearest_folder, probe_machine
+from labelwise.selection.planning.road_probe import RoadRates, probe_road
+from labelwise.selection.planning.rule_probe import RuleRates, fit_line, imitate_rows, probe_rule
+from labelwise.selection.planning.survey import count_by_length, read_frames_at
+from labelwise.structures import write_structures
+from labelwise.structures.reading import FileSlice
+
+GB = 10**9
+ROAD = RoadRates(
+    n_structures=1000,
+    n_atoms=20_000,
+    kept_fraction=0.5,
+    screen_s_per_atom=1e-5,
+    represent_s_per_atom=1e-4,
+    graph_s_per_atom=2e-5,
+    relative_error=0.05,
+    width=1000,
+    n_blocks=1,
+    peak_memory_bytes=GB,
+    device="cpu",
 )
-print(json.dumps([budget, peak_resident_bytes(), repr(kernel), picks.pool_idx.tolist()]))
-"""
+RULE = RuleRates(
+    pass_s_per_unit=1e-10,
+    assign_s_per_unit=2e-11,
+    pick_s=1e-3,
+    pick_s_per_row=1e-7,
+    n_rows=20_000,
+)
+MACHINE = MachineRates(
+    float32_flops=2e11,
+    float64_flops=1e11,
+    write_bytes_per_s=5e8,
+    read_bytes_per_s=1e9,
+    reads_from_disk=True,
+    normalise_s_per_value=1e-9,
+    n_cores=4,
+    load_average=1.0,
+    memory_bytes=32 * GB,
+    free_bytes=100 * GB,
+)
+RATES = Rates(1e-5, 1e-6, 3.0, ROAD, RULE, MACHINE)
+WORK = Workload(
+    n_structures=200_000,
+    atoms_per_structure=20.0,
+    n_select=1000,
+    shortlist=10_000,
+    n_train=2000,
+    train_atoms_per_structure=20.0,
+)
+ROW_BYTES = 4000 + column_dtype(1).itemsize
 
 
-@pytest.fixture(scope="module")
-def features_600_mb(tmp_path_factory) -> Path:
-    """Rows of about 600 MB, neighbours alike, on disk only."""
-    path = tmp_path_factory.mktemp("rows") / "rows.npy"
-    n, d = 300_000, 512
-    rng = np.random.default_rng(0)
-    rows = np.lib.format.open_memmap(path, mode="w+", dtype=np.float32, shape=(n, d))
-    for part in np.array_split(np.arange(n), 60):
-        mean, slope = rng.normal(size=(2, 1, d))
-        s = np.linspace(0, 1, len(part))[:, None]
-        frames = mean + s * slope + 0.02 * rng.normal(size=(len(part), d))
-        rows[part] = frames / np.linalg.norm(frames, axis=1, keepdims=True)
-    rows.flush()
-    del rows
+def seconds_of(found: Estimate) -> dict[str, float]:
+    return {stage.name: stage.seconds for stage in found.stages}
+
+
+def test_stages_by_hand() -> None:
+    found = seconds_of(estimate_run(WORK, RunSettings(), RATES))
+    read_once = 100_000 * ROW_BYTES / 1e9
+    factor = (2 * 2000 * 1000 * 1000 + 1000**3 / 3 + 1000**3) / 1e11
+    assert found == pytest.approx(
+        {
+            "load the model": 3.0,
+            "read and screen": 2e-5 * (200_000 + 2000) * 20,
+            "represent": 1e-4 * (100_000 + 2000) * 20,
+            "write the store": 102_000 * (ROW_BYTES / 5e8 + 1000 * 1e-9),
+            "shortlist": factor + 1e-10 * 100_000 * 1000 * 1000,
+            "lcmd": read_once + 2e-11 * 10_000 * 2000 * 1000 + 1000 * (1e-3 + 1e-7 * 10_000),
+            "read the batch": 0.2,
+        }
+    )
+
+
+def test_a_slow_disk_sets_the_time_of_a_pass() -> None:
+    slow = replace(RATES, machine=replace(MACHINE, read_bytes_per_s=1e6))
+    found = seconds_of(estimate_run(WORK, RunSettings(), slow))
+    factor = (2 * 2000 * 1000 * 1000 + 1000**3 / 3 + 1000**3) / 1e11
+    assert found["shortlist"] == pytest.approx(factor + 100_000 * ROW_BYTES / 1e6)
+
+
+@pytest.mark.parametrize(("rule", "n_passes"), [("pv", 1), ("top", 1), ("k-center", 0)])
+def test_rules_that_begin_with_variances_take_a_pass(rule: str, n_passes: int) -> None:
+    picks = RULE if rule != "top" else RuleRates(pass_s_per_unit=1e-10)
+    work = replace(WORK, rule=rule, shortlist=None, n_train=0)
+    found = seconds_of(estimate_run(work, RunSettings(), replace(RATES, rule=picks)))
+    gather = 100_000 * ROW_BYTES / 1e9
+    assign = (1 - n_passes) * 2e-11 * 100_000 * 1000
+    one_by_one = 0.0 if rule == "top" else 1000 * (1e-3 + 1e-7 * 100_000)
+    # With nothing labelled a pass multiplies little and the reading of the rows sets its time.
+    assert found[rule] == pytest.approx(gather + assign + n_passes * gather + one_by_one)
+    assert "shortlist" not in found
+
+
+def test_random_needs_no_rows() -> None:
+    no_rows = replace(RATES, road=replace(ROAD, width=0), rule=RuleRates())
+    found = estimate_run(replace(WORK, rule="random", shortlist=None), RunSettings(), no_rows)
+    assert list(seconds_of(found)) == ["load the model", "read and screen", "read the batch"]
+    assert found.store_bytes == 0 and found.fits
+
+
+def test_half_precision_halves_the_rows_on_disk() -> None:
+    whole = estimate_run(WORK, RunSettings(), RATES).store_bytes
+    half = estimate_run(WORK, RunSettings(store_dtype="bfloat16"), RATES).store_bytes
+    assert whole == 102_000 * ROW_BYTES
+    assert whole - half == 102_000 * 2000
+
+
+def test_gpus_divide_what_the_device_does_and_cores_the_rest() -> None:
+    on_gpu = replace(RATES, road=replace(ROAD, device="cuda:0"))
+    run = RunSettings(n_gpus=8, price_per_hour=3.0)
+    found = estimate_run(WORK, run, on_gpu)
+    assert seconds_of(found)["represent"] == pytest.approx(102_000 * 20 * (8e-5 / 8 + 2e-5 / 4))
+    assert seconds_of(found)["read and screen"] == pytest.approx(202_000 * 20 * 2e-5 / 4)
+    assert found.cost == pytest.approx(found.total.seconds / 3600 * 3.0 * 8)
+
+
+def test_gpus_that_are_not_here_need_a_measured_speed() -> None:
+    with pytest.raises(ArgumentError, match="--structures-per-second"):
+        estimate_run(WORK, RunSettings(n_gpus=8), RATES)
+    run = RunSettings(n_gpus=8, structures_per_second=500.0)
+    assert seconds_of(estimate_run(WORK, run, RATES))["represent"] == pytest.approx(102_000 / 4000)
+
+
+def test_the_range_widens_with_what_is_not_known() -> None:
+    sure = estimate_run(WORK, RunSettings(), RATES).total
+    counted = estimate_run(replace(WORK, count_error=0.1), RunSettings(), RATES).total
+    assert sure.low_s < sure.seconds < sure.high_s
+    assert counted.seconds == sure.seconds
+    assert counted.high_s > sure.high_s
+
+
+def test_memory_is_bounded_and_the_least_is_enough() -> None:
+    work = replace(WORK, shortlist=None)
+    free = estimate_run(work, RunSettings(memory_bytes=16 * GB), RATES)
+    least = free.least_memory_bytes
+    assert GB < least < 4 * GB
+    tight = estimate_run(work, RunSettings(memory_bytes=least), RATES)
+    assert tight.fits and tight.peak_memory_bytes <= least
+    assert not estimate_run(work, RunSettings(memory_bytes=least - 10**6), RATES).fits
+    # Rows for which there is no room are read again and again.
+    assert seconds_of(tight)["lcmd"] > seconds_of(free)["lcmd"]
+
+
+def test_largest_pools_fit_and_larger_ones_do_not() -> None:
+    run = RunSettings(memory_bytes=4 * GB, hours=2.0)
+    largest = estimate_run(WORK, run, RATES).largest
+    assert largest.rows_in_memory < largest.in_memory_bound
+
+    def at(n: int) -> Estimate:
+        return estimate_run(replace(WORK, n_structures=n), run, RATES)
+
+    assert at(largest.in_memory_bound).least_memory_bytes <= 4 * GB + 10**6
+    assert at(largest.in_memory_bound + 10_000).least_memory_bytes > 4 * GB
+    assert at(largest.on_disk).store_bytes <= MACHINE.free_bytes
+    assert at(largest.on_disk + 2).store_bytes > MACHINE.free_bytes
+    assert largest.in_hours is not None
+    assert at(largest.in_hours).total.seconds <= 7200.0 < at(largest.in_hours + 1).total.seconds
+
+
+@pytest.mark.parametrize("wanted", [0, 1, 2, 3, 1000, 123_456_789])
+def test_find_largest(wanted: int) -> None:
+    assert find_largest(lambda n: n <= wanted) == wanted
+
+
+@pytest.mark.parametrize(
+    ("run", "words"),
+    [
+        (RunSettings(store_dtype="float8"), "float32, float16, bfloat16"),
+        (RunSettings(n_gpus=0), "gpus is 0"),
+        (RunSettings(structures_per_second=0.0), "above 0"),
+        (RunSettings(price_per_hour=-1.0), "at least 0"),
+        (RunSettings(hours=float("nan")), "finite"),
+    ],
+)
+def test_wrong_settings_are_named(run: RunSettings, words: str) -> None:
+    with pytest.raises(ArgumentError, match=words):
+        estimate_run(WORK, run, RATES)
+
+
+def test_more_picks_than_structures() -> None:
+    with pytest.raises(ArgumentError, match=r"1 to 500"):
+        estimate_run(replace(WORK, n_structures=500), RunSettings(), RATES)
+
+
+def make_chain(n: int, rng: np.random.Generator) -> Atoms:
+    positions = 1.1 * np.arange(n)[:, None] * [1.0, 0.0, 0.0] + rng.normal(scale=0.02, size=(n, 3))
+    return Atoms("C" * n, positions=positions)
+
+
+@pytest.fixture
+def chains(tmp_path: Path, rng: np.random.Generator) -> Path:
+    """A file whose structures grow from 2 to 21 atoms: its front is not like the rest."""
+    path = tmp_path / "chains.extxyz"
+    structures = [make_chain(2 + i // 200, rng) for i in range(4000)]
+    ase.io.write(path, structures, format="extxyz")
     return path
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the resident set is known on Linux")
-@pytest.mark.parametrize(
-    ("rule", "shortlist", "n_select", "above"),
-    [
-        ("lcmd", 20_000, 200, 400 * MIB),
-        pytest.param("lcmd", None, 60, 400 * MIB, marks=pytest.mark.slow),
-        pytest.param("k-center", None, 60, 400 * MIB, marks=pytest.mark.slow),
-        pytest.param("pv", None, 20, 400 * MIB, marks=pytest.mark.slow),
-        pytest.param("lcmd", None, 200, 1200 * MIB, marks=pytest.mark.slow),
-    ],
-)
-def test_the_bound_on_memory_is_kept(rule, shortlist, n_select, above, features_600_mb):
-    settings = {
-        "path": str(features_600_mb),
-        "rule": rule,
-        "shortlist": shortlist,
-        "n_select": n_select,
-        "above": above,
-    }
-    done = subprocess.run(
-        [sys.executable, "-c", SCRIPT, json.dumps(settings)],
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    budget, peak, kernel, picks = json.loads(done.stdout)
-    assert peak <= budget, f"{peak / MIB:.0f} MiB of {budget / MIB:.0f} MiB"
-    assert kernel.startswith("LinearKernel" if above > 1000 * MIB else "StoredKernel")
-    assert len(set(picks)) == n_select
+def test_a_large_file_is_entered_all_over(chains: Path) -> None:
+    found = survey_files(chains, seconds=0.01, counted_bytes=0)
+    assert found.is_spread and len(found.frames) < 4000
+    assert found.n_structures != 4000 and found.count_error > 0.0  # not counted
+    assert abs(found.n_structures / 4000 - 1) < max(0.1, 4 * found.count_error)
+    assert found.atoms_per_structure == pytest.approx(11.5, rel=0.15)
+    assert found.read_s_per_atom > 0.0 and found.split_s_per_structure > 0.0
+
+
+def test_a_small_file_is_counted(chains: Path) -> None:
+    found = survey_files([chains, chains], seconds=5.0)
+    assert (found.n_structures, found.count_error) == (8000, 0.0)
+    assert found.atoms_per_structure == 11.5
+    assert sorted(frame.index for frame in found.frames) == list(range(len(found.frames)))
+
+
+def test_frames_are_found_behind_any_offset(tmp_path: Path, rng: np.random.Generator) -> None:
+    path = tmp_path / "mixed.xyz"
+    texts = []
+    for i in range(12):
+        atoms = make_chain(1 + i % 5, rng)
+        lines = [f"C {x:.3f} {y:.3f} {z:.3f}" for x, y, z in atoms.positions]
+        comment = "7" if i % 3 == 0 else f"é {i}"  # a comment that looks like a count
+        blank = "\n" if i % 4 == 1 else ""
+        texts.append("\n".join([f" {len(atoms)}", comment, *lines]) + "\n" + blank)
+    content = "".join(texts).encode()
+    path.write_bytes(content)
+    starts = np.cumsum([0, *(len(text.encode()) for text in texts)])[:-1]
+    file = FileSlice(path, slice(None))
+    for offset in range(len(content)):
+        expected = [t for t, start in zip(texts, starts, strict=True) if start >= offset]
+        assert [t.strip() for t in read_frames_at(file, offset, len(content))] == [
+            t.strip() for t in expected
+        ]
+
+
+def test_a_frame_longer_than_a_place_is_read_whole(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    ase.io.write(tmp_path / "long.xyz", [make_chain(400, rng)] * 3, format="extxyz")
+    file = FileSlice(tmp_path / "long.xyz", slice(None))
+    assert read_frames_at(file, 10, 256)[0].startswith("400\n")
+
+
+def test_count_by_length() -> None:
+    assert count_by_length(10_000, [100, 200], [1, 2]) == (100, 0.0)
+    n, error = count_by_length(10_000, [100, 100], [1, 3])
+    # Mean length 50; residuals 50 and -50; sqrt(5000 / (2 · 1)) / 100.
+    assert (n, error) == (200, 0.5)
+
+
+def test_other_files_are_read_from_their_front(
+    tmp_path: Path, rattled_molecules: list[Atoms]
+) -> None:
+    write_structures(tmp_path / "pool.extxyz", rattled_molecules)
+    packed = tmp_path / "pool.extxyz.gz"
+    packed.write_bytes(gzip.compress((tmp_path / "pool.extxyz").read_bytes()))
+    ase.io.write(tmp_path / "pool.traj", rattled_molecules)
+    mean = np.mean([len(atoms) for atoms in rattled_molecules])
+    for spec, n in ((packed, 30), (tmp_path / "pool.traj", 30), (f"{packed}@:20", 20)):
+        found = survey_files(spec, seconds=5.0)
+        assert found.n_structures == n == len(found.frames)
+    assert survey_files([packed, packed], seconds=5.0).atoms_per_structure == pytest.approx(mean)
+    cut = survey_files(tmp_path / "pool.traj", seconds=1e-9)
+    assert cut.n_structures is None and not cut.is_spread
+
+
+def test_road_takes_what_a_selection_takes(
+    tmp_path: Path, rattled_molecules: list[Atoms], potential: Potential
+) -> None:
+    lone = Atoms("H")
+    write_structures(tmp_path / "pool.extxyz", [*rattled_molecules, lone, rattled_molecules[0]])
+    frames = survey_files(tmp_path / "pool.extxyz", seconds=5.0).frames
+    settings = AcquisitionSettings(n_select=3, representation="activation", batch_atoms=20)
+    rates, rows = probe_road(frames, settings, potential, seconds=20.0)
+    # A first, small batch is not counted.
+    assert 25 <= rates.n_structures <= 30
+    assert rates.kept_fraction < 1.0
+    assert rows.shape == (rates.n_structures, potential.activation_size)
+    np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1.0, rtol=1e-5)
+    assert 0.0 < rates.graph_s_per_atom < rates.represent_s_per_atom
+    assert rates.relative_error > 0.0 and rates.structures_per_second > 0.0
+    few, _ = probe_road(frames, settings, potential, seconds=1e-9)
+    assert few.n_structures < rates.n_structures
+
+
+@pytest.mark.parametrize("words", [{"representation": "morgan"}, {"rule": "joint-pv"}])
+def test_rows_that_are_not_dense_cannot_be_planned(words: dict[str, str]) -> None:
+    with pytest.raises(ArgumentError, match="one dense row"):
+        check_plannable(AcquisitionSettings(n_select=3, **words))
+
+
+def test_rows_are_imitated_near_the_sample(rng: np.random.Generator) -> None:
+    centres = np.eye(4, 32, dtype=np.float32)
+    sample = np.repeat(centres, 10, axis=0) + 0.01 * rng.normal(size=(40, 32)).astype(np.float32)
+    rows = imitate_rows(sample, 500, rng)
+    np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1.0, rtol=1e-5)
+    assert ((rows @ centres.T).max(axis=1) > 0.98).all()
+    assert imitate_rows(sample[:0], 7, rng).shape == (7, 32)
+
+
+@pytest.mark.parametrize("rule", ["lcmd", "k-center", "pv", "top", "random"])
+@pytest.mark.parametrize("n_train", [0, 40])
+def test_rules_are_tried(rule: str, n_train: int, rng: np.random.Generator) -> None:
+    sample = rng.normal(size=(50, 16)).astype(np.float32)
+    rates = probe_rule(rule, sample, n_pool=300, n_train=n_train, seconds=0.05)
+    assert rates.pass_s_per_unit > 0.0
+    tried = rule in ("lcmd", "k-center", "pv")
+    assert (rates.n_rows == 300) == tried
+    assert (rates.assign_s_per_unit > 0.0) == tried
+
+
+def test_fit_line() -> None:
+    assert fit_line([(10, 5.0)]) == (0.0, 0.5)
+    assert fit_line([(1, 9.0), (10, 3.0), (20, 5.0)]) == pytest.approx((1.0, 0.2))
+    assert fit_line([(10, 5.0), (20, 4.0)]) == (0.0, 0.2)  # falls: all of it goes with n
+
+
+def test_machine_is_measured_and_left_as_it_was(tmp_path: Path) -> None:
+    rates = probe_machine(tmp_path / "not" / "there", 64, seconds=0.2)
+    assert list(tmp_path.iterdir()) == []
+    assert nearest_folder(tmp_path / "not" / "there") == tmp_path
+    assert rates.float32_flops > 1e8 and rates.float64_flops > 1e8
+    assert rates.write_bytes_per_s > 1e5 and rates.read_bytes_per_s > 1e5
+    assert rates.n_cores >= 1 and rates.memory_bytes > 1e8 and rates.free_bytes > 0
+
+
+def test_a_folder_that_cannot_be_written_to() -> None:
+    with pytest.raises(WriteError, match="--store"):
+        probe_machine(Path("/proc/1"), 64, seconds=0.1)
+
+
+def test_a_pool_that_cannot_be_counted_needs_its_size(
+    tmp_path: Path, rattled_molecules: list[Atoms], potential: Potential
+) -> None:
+    ase.io.write(tmp_path / "pool.traj", rattled_molecules)
+    settings = AcquisitionSettings(n_select=3, representation="activation")
+
+    def plan(n_structures: int | None) -> int:
+        found = make_plan(
+            [str(tmp_path / "pool.traj")],
+            settings,
+            potential=potential,
+            run=RunSettings(),
+            folder=tmp_path,
+            seconds=1e-6,
+            n_structures=n_structures,
+        )
+        return found.estimate.workload.n_structures
+
+    with pytest.raises(ArgumentError, match="--structures"):
+        plan(None)
+    assert plan(5000) == 5000

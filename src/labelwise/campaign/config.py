@@ -16,7 +16,6 @@ from pydantic import (
     model_validator,
 )
 
-from labelwise.acquisition import AcquisitionSettings, list_rules
 from labelwise.campaign.errors import ConfigError
 from labelwise.campaign.yaml_reading import read_yaml
 from labelwise.errors import check_name, suggest
@@ -25,6 +24,7 @@ from labelwise.finetuning import Recipe
 from labelwise.finetuning.recipe import FixedForces
 from labelwise.labelling.checks import MAX_ENERGY_DEVIATION, MAX_FORCE
 from labelwise.labelling.files import MATCH_TOLERANCE
+from labelwise.selection import AcquisitionSettings, list_rules
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
 
 CONFIG_FILE = "campaign.yaml"

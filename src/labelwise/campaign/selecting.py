@@ -6,7 +6,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from labelwise.acquisition import acquire
 from labelwise.campaign.bench import Bench
 from labelwise.campaign.committee_scores import score_by_committee
 from labelwise.campaign.config import COMMITTEE_RULES
@@ -17,7 +16,8 @@ from labelwise.campaign.seeds import derive_seed
 from labelwise.campaign.state import PICKS, CampaignState
 from labelwise.campaign.stopping import remind_of_failures
 from labelwise.errors import ShortPoolError
-from labelwise.selection.top import select_top
+from labelwise.selection import acquire
+from labelwise.selection.rules.top import select_top
 from labelwise.structures import DuplicateIndex, Source, hash_structure, read_sources
 from labelwise.structures.identity import Fingerprint
 from labelwise.structures.split_names import get_split

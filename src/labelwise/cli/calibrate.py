@@ -38,9 +38,9 @@ from labelwise.features.representations import RepresentationOptions
 from labelwise.potentials import Potential, load_potential
 from labelwise.runtime.files import write_text
 from labelwise.runtime.provenance import package_versions, to_json
-from labelwise.selection.base import DEFAULT_REGULARISATION
+from labelwise.selection.record import describe_potential
+from labelwise.selection.rules.base import DEFAULT_REGULARISATION
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY
-from labelwise.summary import describe_potential
 
 SUMMARY = "calibration.json"
 

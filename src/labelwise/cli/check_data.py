@@ -28,7 +28,7 @@ from labelwise.curation.data_set import DataSet
 from labelwise.errors import WriteError
 from labelwise.runtime.files import write_text
 from labelwise.runtime.provenance import to_json
-from labelwise.selection.base import DEFAULT_REGULARISATION
+from labelwise.selection.rules.base import DEFAULT_REGULARISATION
 from labelwise.structures import write_structures
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
 

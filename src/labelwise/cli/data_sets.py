@@ -20,10 +20,10 @@ from labelwise.features.representations import (
 from labelwise.kernels.base import Kernel
 from labelwise.potentials import Potential, load_potential
 from labelwise.runtime.provenance import package_versions
+from labelwise.selection.record import describe_potential
 from labelwise.structures import Frame, Screen, Screened, iter_frames, iter_unscreened
 from labelwise.structures.reading import count_quickly, expand_specs
 from labelwise.structures.screening import count_reasons
-from labelwise.summary import describe_potential
 
 
 @dataclass(frozen=True)

@@ -23,12 +23,12 @@ from labelwise.finetuning import (
 from labelwise.potentials import Potential, load_potential
 from labelwise.runtime.files import write_text
 from labelwise.runtime.provenance import package_versions, to_json
+from labelwise.selection.record import describe_potential
 from labelwise.structures import Frame, iter_frames
 from labelwise.structures.annotations import get_head, require_one_head
 from labelwise.structures.isolated_atoms import read_isolated_energies
 from labelwise.structures.labels import choose_keys
 from labelwise.structures.split_names import get_split
-from labelwise.summary import describe_potential
 
 
 @app.command(name="finetune")

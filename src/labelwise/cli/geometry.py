@@ -50,8 +50,8 @@ from labelwise.features.representations import RepresentationOptions
 from labelwise.potentials import Potential, load_potential
 from labelwise.runtime.files import write_text
 from labelwise.runtime.provenance import package_versions, to_json
+from labelwise.selection.record import describe_potential
 from labelwise.structures import Frame
-from labelwise.summary import describe_potential
 
 DEFAULT_KERNELS = "activation,ntk-e,activation-random,ntk-random,soap,morgan"
 _CAMPAIGN = "Campaign"

@@ -10,16 +10,16 @@ import typer
 from rich import box
 from rich.table import Table
 
-from labelwise.acquisition import AcquisitionSettings
 from labelwise.cli import console, options
 from labelwise.cli.app import app
 from labelwise.cli.tables import format_seconds, show_table
 from labelwise.errors import ArgumentError
-from labelwise.planning import LargestStructure, Plan, RunSettings, make_plan
 from labelwise.potentials import Potential, load_potential
 from labelwise.runtime.memory import format_bytes, parse_bytes
 from labelwise.runtime.provenance import package_versions, to_json
-from labelwise.summary import describe_potential
+from labelwise.selection import AcquisitionSettings
+from labelwise.selection.planning import LargestStructure, Plan, RunSettings, make_plan
+from labelwise.selection.record import describe_potential
 
 _RUN = "The run"
 _COST = "Cost and limits"

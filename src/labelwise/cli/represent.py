@@ -9,7 +9,6 @@ from typing import Annotated
 
 import typer
 
-from labelwise.acquisition import AcquisitionSettings, fill_store
 from labelwise.cli import console, options
 from labelwise.cli.app import app
 from labelwise.cli.scale import ModelOptions, device_here, open_engine, read_store_settings
@@ -24,9 +23,10 @@ from labelwise.features.representations import (
 )
 from labelwise.features.store import FeatureStore
 from labelwise.runtime.provenance import package_versions, to_json
+from labelwise.selection import AcquisitionSettings, fill_store
+from labelwise.selection.record import describe_potential
 from labelwise.structures import iter_unscreened
 from labelwise.structures.reading import expand_specs
-from labelwise.summary import describe_potential
 
 
 @app.command()

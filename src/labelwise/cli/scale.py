@@ -9,13 +9,13 @@ from pathlib import Path
 
 import torch
 
-from labelwise.acquisition import StoreSettings
 from labelwise.cli import console, options
 from labelwise.errors import ArgumentError
 from labelwise.features.extraction import ExtractionCounts
 from labelwise.potentials import Potential, load_potential
 from labelwise.runtime.engines import Engine, RayEngine
 from labelwise.runtime.memory import parse_bytes
+from labelwise.selection import StoreSettings
 
 
 def read_store_settings(

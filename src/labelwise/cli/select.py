@@ -13,7 +13,6 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from labelwise.acquisition import Acquisition, AcquisitionSettings, acquire, acquire_stored
 from labelwise.cli import console, options
 from labelwise.cli.app import app
 from labelwise.cli.scale import (
@@ -26,24 +25,25 @@ from labelwise.cli.scale import (
 from labelwise.cli.tables import show_table
 from labelwise.errors import ArgumentError, ReadError, WriteError
 from labelwise.features.memo import FeatureMemo
-from labelwise.force_uncertainty import FORCE_STD_KEY, predict_force_uncertainty
 from labelwise.potentials import Potential
 from labelwise.report.options import ReportOptions
 from labelwise.report.page import write_page
 from labelwise.report.selection import gather_selection
 from labelwise.runtime.files import write_text
 from labelwise.runtime.provenance import to_json
-from labelwise.structures import Screen, Source, iter_unscreened, write_structures
-from labelwise.structures.labels import DEFAULT_FORCES_KEY
-from labelwise.structures.reading import count_quickly, expand_specs
-from labelwise.structures.screening import count_reasons
-from labelwise.summary import (
+from labelwise.selection import Acquisition, AcquisitionSettings, acquire, acquire_stored
+from labelwise.selection.force_uncertainty import FORCE_STD_KEY, predict_force_uncertainty
+from labelwise.selection.record import (
     describe_files,
     describe_model,
     mark_files,
     summarise_acquisition,
     warn_of_changes,
 )
+from labelwise.structures import Screen, Source, iter_unscreened, write_structures
+from labelwise.structures.labels import DEFAULT_FORCES_KEY
+from labelwise.structures.reading import count_quickly, expand_specs
+from labelwise.structures.screening import count_reasons
 
 _N_SHOWN = 10
 

@@ -41,7 +41,7 @@ from labelwise.curation.summarising import (
 from labelwise.errors import ArgumentError, WriteError
 from labelwise.kernels.base import Kernel
 from labelwise.runtime.provenance import to_json
-from labelwise.selection import Selection
+from labelwise.selection.rules import Selection
 from labelwise.structures.reading import expand_specs
 
 RANDOM, KERNEL, COVER = "random", "kernel", "cover"

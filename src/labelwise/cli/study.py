@@ -32,9 +32,9 @@ from labelwise.experiments.weight_results import DEFAULT_WEIGHTS
 from labelwise.potentials import PARAMETER_BLOCKS, Potential, load_potential
 from labelwise.runtime.part_store import without_nan
 from labelwise.runtime.provenance import package_versions, to_json
-from labelwise.selection.joint_posterior import DEFAULT_JOINT_REGULARISATION
+from labelwise.selection.record import describe_potential
+from labelwise.selection.rules.joint_posterior import DEFAULT_JOINT_REGULARISATION
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
-from labelwise.summary import describe_potential
 
 _BATCHES = "Batches"
 

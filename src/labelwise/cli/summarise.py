@@ -15,7 +15,6 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from labelwise.acquisition.results import POOL_INDEX_KEY, RANK_KEY, SCORE_KEY, SOURCE_KEY
 from labelwise.cli import console, data_sets, options
 from labelwise.cli.app import app
 from labelwise.cli.tables import show_table
@@ -31,7 +30,8 @@ from labelwise.curation.summarising import (
 )
 from labelwise.runtime.files import write_text
 from labelwise.runtime.provenance import to_json
-from labelwise.selection.base import DEFAULT_REGULARISATION
+from labelwise.selection.results import POOL_INDEX_KEY, RANK_KEY, SCORE_KEY, SOURCE_KEY
+from labelwise.selection.rules.base import DEFAULT_REGULARISATION
 from labelwise.structures import write_structures
 
 WEIGHT_KEY = "labelwise_weight"

@@ -21,7 +21,7 @@ from labelwise.errors import ArgumentError, LabelError
 from labelwise.kernels.base import Kernel, device_of, take
 from labelwise.potentials import Potential
 from labelwise.potentials.batching import predict_structures
-from labelwise.selection.base import DEFAULT_REGULARISATION
+from labelwise.selection.rules.base import DEFAULT_REGULARISATION
 from labelwise.structures import Labels, get_labels
 from labelwise.structures.annotations import get_head, say_several_heads
 from labelwise.structures.atom_energies import robust_score

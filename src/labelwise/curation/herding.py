@@ -32,7 +32,7 @@ from labelwise.kernels.base import (
     diagonal64,
     mean_similarity,
 )
-from labelwise.selection.base import (
+from labelwise.selection.rules.base import (
     ProgressCallback,
     Selection,
     Ticker,

@@ -11,7 +11,7 @@ from jaxtyping import Float64, Int64
 
 from labelwise.curation.splitting import PARTS, TEST, TRAIN, VALID, Split
 from labelwise.kernels.base import Kernel, device_of, take
-from labelwise.selection import find_nearest
+from labelwise.selection.rules import find_nearest
 
 _QUANTILES = (0.0, 0.05, 0.5, 0.95, 1.0)
 

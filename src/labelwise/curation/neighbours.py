@@ -16,7 +16,7 @@ from torch import Tensor
 
 from labelwise.errors import ArgumentError
 from labelwise.kernels.base import Kernel, block64, chunks, diagonal64
-from labelwise.selection.base import ROUNDING
+from labelwise.selection.rules.base import ROUNDING
 
 _BLOCK = 1024
 

@@ -20,7 +20,7 @@ from labelwise.kernels.base import (
     chunks,
     diagonal64,
 )
-from labelwise.selection.base import (
+from labelwise.selection.rules.base import (
     DEFAULT_REGULARISATION,
     ROUNDING,
     check_regularisation,

@@ -18,7 +18,7 @@ from labelwise.curation.neighbours import SpanningTree, merge_labels, renumber
 from labelwise.curation.summarising import HERDING, check_rule, choose_representatives
 from labelwise.errors import ArgumentError
 from labelwise.kernels.base import Kernel, device_of, take
-from labelwise.selection.base import DEFAULT_REGULARISATION
+from labelwise.selection.rules.base import DEFAULT_REGULARISATION
 
 #: The parts in the order of their numbers.
 PARTS = ("train", "valid", "test")

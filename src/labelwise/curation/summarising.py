@@ -23,8 +23,8 @@ from labelwise.kernels.base import (
     mean_similarity,
     take,
 )
-from labelwise.selection import ProgressCallback, Selection, find_nearest, select_batch
-from labelwise.selection.base import DEFAULT_REGULARISATION, check_n_select
+from labelwise.selection.rules import ProgressCallback, Selection, find_nearest, select_batch
+from labelwise.selection.rules.base import DEFAULT_REGULARISATION, check_n_select
 
 HERDING = "herding"
 #: Rules that can summarise; ``top`` has no diversity and is left out.

@@ -40,7 +40,7 @@ from labelwise.kernels.building import build_kernels
 from labelwise.metrics import root_mean_square
 from labelwise.potentials import Potential
 from labelwise.runtime.timing import ProgressCallback, ignore_progress
-from labelwise.selection import select_posterior_variance
+from labelwise.selection.rules import select_posterior_variance
 from labelwise.structures import DuplicateIndex
 
 _LEAST_TEST = 2

@@ -15,7 +15,7 @@ from labelwise.features.representations import (
     check_normalisation,
     list_representations,
 )
-from labelwise.selection.base import DEFAULT_REGULARISATION
+from labelwise.selection.rules.base import DEFAULT_REGULARISATION
 
 #: The kernels of table 2 of *Pretrained Model Representations as Acquisition Signals*.
 PAPER_KERNELS = ("activation", "activation-random", "ntk-e", "ntk-random", "soap", "morgan")

@@ -13,7 +13,7 @@ from jaxtyping import Float64
 
 from labelwise.errors import ArgumentError
 from labelwise.kernels.base import Kernel, block64, diagonal64
-from labelwise.selection.base import DEFAULT_REGULARISATION, check_pair, check_regularisation
+from labelwise.selection.rules.base import DEFAULT_REGULARISATION, check_pair, check_regularisation
 
 
 @dataclass(frozen=True)

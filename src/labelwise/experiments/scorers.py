@@ -28,8 +28,11 @@ from labelwise.features.representations.row_sets import (
 )
 from labelwise.kernels.base import LinearKernel
 from labelwise.potentials import Potential
-from labelwise.selection.joint_posterior import joint_variances, select_joint_posterior
-from labelwise.selection.posterior_variance import posterior_variance, select_posterior_variance
+from labelwise.selection.rules.joint_posterior import joint_variances, select_joint_posterior
+from labelwise.selection.rules.posterior_variance import (
+    posterior_variance,
+    select_posterior_variance,
+)
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,8 +11,8 @@ from ase import Atoms
 from labelwise.errors import ArgumentError, check_name
 from labelwise.features.representations.reductions import REDUCTIONS
 from labelwise.potentials import PARAMETER_BLOCKS
-from labelwise.selection.base import check_regularisation
-from labelwise.selection.joint_posterior import DEFAULT_JOINT_REGULARISATION
+from labelwise.selection.rules.base import check_regularisation
+from labelwise.selection.rules.joint_posterior import DEFAULT_JOINT_REGULARISATION
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
 
 DEFAULT_WEIGHTS = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)

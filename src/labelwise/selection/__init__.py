@@ -1,25 +1,16 @@
-"""Rules that pick the batch of a pool that is worth labelling."""
+"""From a pool of structures to the batch worth labelling."""
 
-from labelwise.selection.base import ProgressCallback as ProgressCallback
-from labelwise.selection.base import Selection as Selection
-from labelwise.selection.joint_posterior import (
-    DEFAULT_JOINT_REGULARISATION as DEFAULT_JOINT_REGULARISATION,
-)
-from labelwise.selection.joint_posterior import JointPosterior as JointPosterior
-from labelwise.selection.joint_posterior import select_joint_posterior as select_joint_posterior
-from labelwise.selection.joint_shortlist import JointShortlist as JointShortlist
-from labelwise.selection.k_center import select_k_center as select_k_center
-from labelwise.selection.lcmd import select_lcmd as select_lcmd
-from labelwise.selection.nearest_labelled import find_nearest as find_nearest
-from labelwise.selection.posterior_variance import posterior_variance as posterior_variance
-from labelwise.selection.posterior_variance import (
-    select_posterior_variance as select_posterior_variance,
-)
-from labelwise.selection.random import select_random as select_random
-from labelwise.selection.registry import RULES as RULES
-from labelwise.selection.registry import RuleSettings as RuleSettings
-from labelwise.selection.registry import register_rule as register_rule
-from labelwise.selection.registry import select_batch as select_batch
-from labelwise.selection.shortlist import shortlist_by_variance as shortlist_by_variance
-from labelwise.selection.top import select_top as select_top
-from labelwise.selection.top import select_top_variance as select_top_variance
+from labelwise.selection.acquire import acquire as acquire
+from labelwise.selection.results import NEAREST_TRAIN_KEY as NEAREST_TRAIN_KEY
+from labelwise.selection.results import POOL_INDEX_KEY as POOL_INDEX_KEY
+from labelwise.selection.results import RANK_KEY as RANK_KEY
+from labelwise.selection.results import SCORE_KEY as SCORE_KEY
+from labelwise.selection.results import SOURCE_KEY as SOURCE_KEY
+from labelwise.selection.results import Acquisition as Acquisition
+from labelwise.selection.results import Pick as Pick
+from labelwise.selection.settings import JOINT_RULE as JOINT_RULE
+from labelwise.selection.settings import AcquisitionSettings as AcquisitionSettings
+from labelwise.selection.settings import list_rules as list_rules
+from labelwise.selection.stored import StoreSettings as StoreSettings
+from labelwise.selection.stored import acquire_stored as acquire_stored
+from labelwise.selection.stored import fill_store as fill_store

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from labelwise.errors import SelectionError
 from labelwise.kernels.base import Kernel, LinearKernel
-from labelwise.selection.base import Selection
+from labelwise.selection.rules.base import Selection
 
 SelectFunction: TypeAlias = Callable[..., Selection]
 KernelFactory: TypeAlias = Callable[[Float[Tensor, "n d"]], Kernel]

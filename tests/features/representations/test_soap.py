@@ -17,7 +17,7 @@ from labelwise.kernels.base import LinearKernel
 from labelwise.kernels.base import building as kernel_building
 from labelwise.kernels.building import build_kernels
 from labelwise.kernels.sparse import SparseLinearKernel
-from tests.selection.oracles import gram
+from tests.selection.rules.oracles import gram
 
 
 def by_dscribe(structures: list[Atoms]) -> np.ndarray:

@@ -15,7 +15,7 @@ from labelwise.report.campaign import landscape
 from labelwise.report.campaign.kept import KeptArrays
 from labelwise.report.campaign.landscape import choose_settings, survey_landscape
 from labelwise.report.campaign.saved import SavedCampaign
-from labelwise.selection.posterior_variance import posterior_variance
+from labelwise.selection.rules.posterior_variance import posterior_variance
 from labelwise.structures import read_structures
 from tests.campaign.building import write_campaign
 

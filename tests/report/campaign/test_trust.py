@@ -9,7 +9,7 @@ from labelwise.metrics import root_mean_square
 from labelwise.report.campaign.saved import SavedCampaign
 from labelwise.report.campaign.trust import Reliability, bin_reliability, correlate
 from labelwise.report.document import Document
-from labelwise.selection.base import DEFAULT_REGULARISATION
+from labelwise.selection.rules.base import DEFAULT_REGULARISATION
 from tests.report.campaign.reading import panel, series
 
 

@@ -9,12 +9,12 @@ import pytest
 from ase import Atoms
 from ase.build import molecule
 
-from labelwise.acquisition import AcquisitionSettings, acquire
 from labelwise.potentials import Potential, load_potential
 from labelwise.runtime.files import write_text
 from labelwise.runtime.provenance import to_json
+from labelwise.selection import AcquisitionSettings, acquire
+from labelwise.selection.record import describe_files, summarise_acquisition
 from labelwise.structures import iter_frames, read_sources, write_structures
-from labelwise.summary import describe_files, summarise_acquisition
 
 #: Makes a selection in a folder and returns its summary.
 Select = Callable[..., Path]

@@ -8,10 +8,8 @@ import numpy as np
 import pytest
 from ase import Atoms
 
-from labelwise.acquisition import AcquisitionSettings, StoreSettings, acquire_stored
 from labelwise.errors import ArgumentError, PotentialError, ReadError
 from labelwise.features.memo import FeatureMemo
-from labelwise.force_uncertainty import FORCE_STD_KEY, predict_force_uncertainty
 from labelwise.kernels.building import build_kernels
 from labelwise.potentials import Potential
 from labelwise.report.document import (
@@ -35,8 +33,10 @@ from labelwise.report.selection.pool_map import (
 )
 from labelwise.runtime.files import write_text
 from labelwise.runtime.provenance import to_json
+from labelwise.selection import AcquisitionSettings, StoreSettings, acquire_stored
+from labelwise.selection.force_uncertainty import FORCE_STD_KEY, predict_force_uncertainty
+from labelwise.selection.record import summarise_acquisition
 from labelwise.structures import read_structures, write_structures
-from labelwise.summary import summarise_acquisition
 from tests.report.selection.conftest import POOL, TRAIN, Select
 
 ROLES = list(Role)

@@ -6,7 +6,7 @@ import pytest
 from labelwise.kernels.base import Kernel, LinearKernel
 from labelwise.kernels.tanimoto import TanimotoKernel
 from labelwise.report.selection.replay import replay_clusters
-from labelwise.selection import select_k_center, select_lcmd
+from labelwise.selection.rules import select_k_center, select_lcmd
 
 
 def _kernels(kind: str, n_train: int) -> tuple[Kernel, Kernel]:

@@ -167,7 +167,8 @@ def test_only_published_names_are_recognised(tmp_path: Path) -> None:
 def test_torch_geometric_is_not_imported(tmp_path: Path) -> None:
     path = write_frames_lmdb(tmp_path / "data.0000.lmdb", make_frames(1))
     program = (
-        "import sys; from pathlib import Path; from labelwise.structures.datasets.oc20_lmdb import FORMAT\n"
+        "import sys; from pathlib import Path\n"
+        "from labelwise.structures.datasets.oc20_lmdb import FORMAT\n"
         f"with FORMAT.open(Path({str(path)!r})) as data: print(len(list(data.iter_structures())))\n"
         "print([name for name in sys.modules if name.startswith('torch_geometric')])"
     )

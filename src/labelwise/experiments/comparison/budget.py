@@ -11,7 +11,6 @@ from pathlib import Path
 
 import torch
 
-from labelwise.acquisition import acquire
 from labelwise.campaign.config import CampaignConfig, SelectionSection
 from labelwise.campaign.inputs import find_model
 from labelwise.errors import ArgumentError, ReadError
@@ -28,6 +27,7 @@ from labelwise.finetuning.networks import PreparedSet, training_network
 from labelwise.finetuning.trainable import interaction_view, require_trainable
 from labelwise.potentials import Potential, load_potential
 from labelwise.potentials.batching import build_graphs
+from labelwise.selection import acquire
 from labelwise.structures import DuplicateIndex, Frame, Source, iter_unscreened
 from labelwise.structures.reading import expand_specs, frames_of, read_sources
 

@@ -13,13 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from labelwise.acquisition.settings import JOINT_RULE
 from labelwise.campaign.config import CampaignConfig, HeldOut, SelectionSection
 from labelwise.campaign.training import member_files
 from labelwise.errors import ArgumentError
 from labelwise.experiments.comparison.presets import count_structures
 from labelwise.experiments.comparison.study import Cell, StudyConfig, check_study, list_cells
 from labelwise.finetuning import Recipe, resolve_schedule
+from labelwise.selection.settings import JOINT_RULE
 
 #: As far as a study is scaled; beyond, differences between methods drown.
 MIN_UPDATES, MIN_VALIDATIONS, MIN_ROUNDS, MIN_SEEDS = 200, 5, 6, 1

@@ -9,7 +9,6 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from labelwise.acquisition import JOINT_RULE
 from labelwise.campaign.bench import say_nothing
 from labelwise.campaign.durable import read_json, write_json
 from labelwise.campaign.inputs import find_model, locate
@@ -24,6 +23,7 @@ from labelwise.experiments.comparison.study import Cell, StudyConfig, list_cells
 from labelwise.potentials import Potential, load_potential
 from labelwise.runtime.provenance import describe_machine
 from labelwise.runtime.timing import ProgressCallback, ignore_progress
+from labelwise.selection import JOINT_RULE
 from labelwise.structures import Screen, iter_unscreened
 
 COSTS = "costs.json"

@@ -27,7 +27,7 @@ from labelwise.report.pool_columns import (
     name_apart,
     number_column,
 )
-from labelwise.selection.nearest_labelled import find_nearest
+from labelwise.selection.rules.nearest_labelled import find_nearest
 from labelwise.structures import hash_structure
 
 MAP_NAME = "campaign-map"

@@ -14,8 +14,6 @@ import torch
 from ase import Atoms
 from jaxtyping import Bool, Float64, Int64
 
-from labelwise.acquisition import AcquisitionSettings
-from labelwise.acquisition.settings import JOINT_RULE
 from labelwise.campaign.bench import Bench
 from labelwise.campaign.config import COMMITTEE_RULES, CampaignConfig
 from labelwise.campaign.seeds import derive_seed
@@ -28,7 +26,9 @@ from labelwise.labelling.encoding import decode_structure
 from labelwise.potentials import Potential
 from labelwise.report.campaign.kept import KeptArrays, digest
 from labelwise.report.campaign.labelled_sets import name_file
-from labelwise.selection.posterior_variance import posterior_variance
+from labelwise.selection import AcquisitionSettings
+from labelwise.selection.rules.posterior_variance import posterior_variance
+from labelwise.selection.settings import JOINT_RULE
 from labelwise.structures import Frame, Screen, Source, hash_structure
 
 #: Points of a map; of a larger pool as many are drawn, and all that a round chose.

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from labelwise import __version__
-from labelwise.acquisition import JOINT_RULE, list_rules
 from labelwise.campaign.config import CONFIG_FILE, CampaignConfig, read_config
 from labelwise.campaign.inputs import find_model, locate
 from labelwise.campaign.state import read_state, verify_model
@@ -21,6 +20,7 @@ from labelwise.features.representations import RepresentationOptions
 from labelwise.potentials import Potential, load_potential
 from labelwise.report.comparison.record import StudyRecord
 from labelwise.report.options import ReportOptions
+from labelwise.selection import JOINT_RULE, list_rules
 from labelwise.structures import Frame, Screen
 from labelwise.structures.reading import RawFrame, expand_specs, iter_raw_frames
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from labelwise.acquisition import JOINT_RULE
 from labelwise.report.document import Fact
 from labelwise.report.pool_columns import clean_text
 from labelwise.report.selection.measures import Measures
 from labelwise.report.selection.record import SelectionRecord
 from labelwise.report.selection.replay import CLUSTER_RULES, ClusterAtPick
+from labelwise.selection import JOINT_RULE
 
 _RULES = {
     "lcmd": "the farthest member of the heaviest cluster, again and again (LCMD)",

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from labelwise.acquisition import JOINT_RULE, AcquisitionSettings
 from labelwise.kernels.base import Kernel
 from labelwise.report.selection.representing import KernelView, subset
-from labelwise.selection import find_nearest, posterior_variance, shortlist_by_variance
+from labelwise.selection import JOINT_RULE, AcquisitionSettings
+from labelwise.selection.rules import find_nearest, posterior_variance, shortlist_by_variance
 
 #: Draws of random picks that a batch is compared with.
 N_DRAWS = 5

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int32, Int64
 
-from labelwise.acquisition import JOINT_RULE, AcquisitionSettings
 from labelwise.errors import ArgumentError
 from labelwise.report.document import (
     CategoryColumn,
@@ -22,6 +21,7 @@ from labelwise.report.pool_columns import category_column, name_apart, number_co
 from labelwise.report.selection.measures import Measures
 from labelwise.report.selection.picked import Picked, Shown
 from labelwise.report.selection.reading import MOST_LABELLED
+from labelwise.selection import JOINT_RULE, AcquisitionSettings
 
 MAP_NAME = "pool"
 #: Structures of the pool that a map shows at most; chosen and shortlisted ones are always shown.

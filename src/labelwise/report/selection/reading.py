@@ -10,11 +10,9 @@ import numpy as np
 from ase import Atoms
 from jaxtyping import Int64
 
-from labelwise.acquisition import JOINT_RULE, StoreSettings
 from labelwise.errors import PotentialError, ReadError
 from labelwise.features.memo import FeatureMemo
 from labelwise.features.representations import ModelRepresentation
-from labelwise.force_uncertainty import FORCE_STD_KEY
 from labelwise.potentials import Potential, list_models, load_potential
 from labelwise.report.document import Column
 from labelwise.report.options import ReportOptions
@@ -28,8 +26,10 @@ from labelwise.report.selection.representing import (
 )
 from labelwise.report.selection.shelves import Shelf, Shelved
 from labelwise.runtime.timing import ProgressCallback
+from labelwise.selection import JOINT_RULE, StoreSettings
+from labelwise.selection.force_uncertainty import FORCE_STD_KEY
+from labelwise.selection.record import describe_model
 from labelwise.structures import iter_unscreened, read_sources, read_structures
-from labelwise.summary import describe_model
 
 #: Labelled structures that are kept and shown; of more, a random part is.
 MOST_LABELLED = 10_000

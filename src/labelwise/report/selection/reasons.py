@@ -9,13 +9,13 @@ import numpy as np
 from ase import Atoms
 from jaxtyping import Float64
 
-from labelwise.acquisition import JOINT_RULE
-from labelwise.force_uncertainty import FORCE_STD_KEY
 from labelwise.report.document import Cell, PointNote, Table, TableColumn
 from labelwise.report.pool_columns import clean_text
 from labelwise.report.selection.picked import Picked
 from labelwise.report.selection.pool_map import MAP_NAME
 from labelwise.report.selection.replay import CLUSTER_RULES
+from labelwise.selection import JOINT_RULE
+from labelwise.selection.force_uncertainty import FORCE_STD_KEY
 
 _MEV = 1000.0
 _MOST_ATOMS = 3

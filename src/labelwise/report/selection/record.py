@@ -9,14 +9,14 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from labelwise.acquisition import AcquisitionSettings, Pick
 from labelwise.errors import LabelwiseError, ReadError
 from labelwise.runtime.timing import Stage
+from labelwise.selection import AcquisitionSettings, Pick
+from labelwise.selection.record import describe_files
 from labelwise.structures import Source
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY
 from labelwise.structures.reading import expand_specs
 from labelwise.structures.screening import Screened
-from labelwise.summary import describe_files
 
 _KEYS = ("format_version", "inputs", "settings", "counts", "picks", "screened", "stages")
 

@@ -9,8 +9,8 @@ import torch
 from jaxtyping import Int64
 
 from labelwise.kernels.base import DEFAULT_CHUNK_SIZE, Kernel
-from labelwise.selection.base import Ticker
-from labelwise.selection.nearest_centre import NearestCentre
+from labelwise.selection.rules.base import Ticker
+from labelwise.selection.rules.nearest_centre import NearestCentre
 
 #: The rules whose picks come out of clusters.
 CLUSTER_RULES = ("lcmd", "k-center")

@@ -11,7 +11,6 @@ from ase import Atoms
 from jaxtyping import Float64, Int64, UInt8
 from torch import Tensor
 
-from labelwise.acquisition import AcquisitionSettings, StoreSettings, fill_store
 from labelwise.errors import ReadError
 from labelwise.features.memo import FeatureMemo
 from labelwise.features.representations.joint_rows import iter_row_sets
@@ -22,7 +21,8 @@ from labelwise.kernels.building import collect_rows
 from labelwise.kernels.stored import StoredKernel
 from labelwise.potentials.base import Potential
 from labelwise.runtime.timing import ProgressCallback
-from labelwise.selection import JointPosterior
+from labelwise.selection import AcquisitionSettings, StoreSettings, fill_store
+from labelwise.selection.rules import JointPosterior
 
 _CACHE_BYTES = 2**29
 

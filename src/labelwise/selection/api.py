@@ -1,0 +1,217 @@
+"""The main road from Python: structures in memory, or paths."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from os import PathLike
+
+import numpy as np
+from ase import Atoms
+from jaxtyping import Float32
+
+from labelwise.features import representations
+from labelwise.features.representations import RepresentationOptions
+from labelwise.features.representations.base import DEFAULT_PROBES
+from labelwise.potentials import Potential, as_potential
+from labelwise.runtime.timing import ProgressCallback, open_progress
+from labelwise.selection import Acquisition, AcquisitionSettings, Pick, acquire
+from labelwise.structures import Screened
+from labelwise.structures.given import Structures, atoms_of, frames_of
+
+
+@dataclass(frozen=True, repr=False)
+class SelectedBatch:
+    """The structures worth labelling, in order of choice.
+
+    Attributes:
+        structures: Copies with ``labelwise_*`` info keys.
+        acquisition: What was set aside, seconds by stage and the rest.
+    """
+
+    structures: tuple[Atoms, ...]
+    acquisition: Acquisition
+
+    def __repr__(self) -> str:
+        """Say in a line how many were chosen of how many."""
+        return f"SelectedBatch({self.acquisition.describe()})"
+
+    def _repr_html_(self) -> str:
+        """Return the first picks as a table, for notebooks."""
+        return self.acquisition.to_html()
+
+    @property
+    def picks(self) -> tuple[Pick, ...]:
+        """Source, score and nearest labelled structure of each."""
+        return self.acquisition.picks
+
+    @property
+    def pool_idx(self) -> list[int]:
+        """Places in the pool, in order of choice."""
+        return [pick.pool_index for pick in self.picks]
+
+    @property
+    def screened(self) -> tuple[Screened, ...]:
+        """Structures that were set aside, with the reason."""
+        return self.acquisition.screened
+
+
+def select(
+    pool: Structures,
+    n_select: int,
+    *,
+    train: Structures = (),
+    potential: Potential | str | PathLike[str] | None = None,
+    representation: str = "ntk-e",
+    parameters: str = "embedding",
+    sketch_dim: int | None = None,
+    reduction: str = "fields",
+    n_probes: int | None = DEFAULT_PROBES,
+    energy_weight: float = 0.5,
+    normalise: str | None = None,
+    rule: str = "lcmd",
+    shortlist: int | None = None,
+    regularisation: float | None = None,
+    seed: int = 0,
+    batch_atoms: int | None = None,
+    strict: bool = False,
+    progress: ProgressCallback | bool = False,
+) -> SelectedBatch:
+    """Choose the structures of a pool that are most worth labelling.
+
+    Args:
+        pool: Unlabelled structures: a list or another iterable of ``ase.Atoms``, a path such as
+            ``"pool.extxyz@::10"``, or a list of paths; not modified.
+        n_select: How many to choose.
+        train: Structures that are labelled already, likewise.
+        potential: The pretrained model, from ``load_potential``, or what that takes: ``"demo"``.
+        representation: ``ntk-e``, ``ntk-f``, ``ntk-ef``, ``activation``, ``ntk-random``,
+            ``activation-random``, ``soap``, ``morgan`` or ``random``; the last three need no
+            model.
+        parameters: Block of the tangent kernels: ``embedding``, ``readout``, ``products``
+            or ``all``.
+        sketch_dim: Length of the sketch of the larger blocks.
+        reduction: How ``ntk-f`` and ``ntk-ef`` make one row of a structure's force tangents:
+            ``rms``, ``element-rms``, ``force-norm``, ``fields`` or ``moments``.
+        n_probes: Random probes in place of all 3N force tangents; None for all, which is
+            exact.
+        energy_weight: Part of the energy in the kernel of ``ntk-ef``, 0 to 1.
+        normalise: ``cosine`` divides each structure's features by their own norm, ``none`` by
+            one number, so that their length counts; by default ``none`` for ``joint-pv``, else
+            ``cosine``.
+        rule: ``pv``, ``lcmd``, ``k-center``, ``top``, ``joint-pv`` or ``random``.
+        shortlist: First keep the K structures of highest posterior variance.
+        regularisation: λ of the posterior variance, dimensionless; by default 0.3 for
+            ``joint-pv``, else 1e-3.
+        seed: Seeds sketches, probes, random weights and the random rule.
+        batch_atoms: Atoms evaluated at once.
+        strict: Raise when a structure would be set aside.
+        progress: Called with stage, done, total; or True for bars, in a terminal or notebook.
+
+    Returns:
+        The batch, in order of choice.
+
+    Example:
+        >>> import labelwise as lw
+        >>> from ase.build import molecule
+        >>> pool = [molecule(name) for name in ("C2H6", "H2O", "CH4", "CH3OH")]
+        >>> batch = lw.select(pool, 2, train=[molecule("C2H6")], potential="demo")
+        >>> batch
+        SelectedBatch(2 of 4 structures, 1 labelled already; set aside: 1 duplicate-of-train)
+        >>> [atoms.info["labelwise_rank"] for atoms in batch.structures]
+        [0, 1]
+
+    Raises:
+        ArgumentError: A setting is unknown or out of range, a model is needed, or pool, train or
+            potential is something else.
+        ReadError: A path cannot be read.
+        SelectionError: More structures are asked for than the pool holds.
+        ScreeningError: ``strict``, and a structure had to be set aside.
+        PotentialError: The model fails on a structure.
+    """
+    settings = AcquisitionSettings(
+        n_select=n_select,
+        representation=representation,
+        parameters=parameters,
+        sketch_dim=sketch_dim,
+        reduction=reduction,
+        n_probes=n_probes,
+        energy_weight=energy_weight,
+        normalise=normalise,
+        rule=rule,
+        shortlist=shortlist,
+        regularisation=regularisation,
+        seed=seed,
+        batch_atoms=batch_atoms,
+        strict=strict,
+    )
+    settings.check()
+    offered, labelled = frames_of(pool, "pool"), frames_of(train, "train")
+    model = None if potential is None else as_potential(potential)
+    with open_progress(progress) as report:
+        acquisition = acquire(offered, labelled, settings, potential=model, progress=report)
+    chosen = [offered[pick.pool_index].atoms for pick in acquisition.picks]
+    return SelectedBatch(tuple(acquisition.annotate(chosen)), acquisition)
+
+
+def represent(
+    structures: Structures,
+    potential: Potential | str | PathLike[str] | None = None,
+    representation: str = "ntk-e",
+    *,
+    parameters: str = "embedding",
+    sketch_dim: int | None = None,
+    reduction: str = "fields",
+    n_probes: int | None = DEFAULT_PROBES,
+    energy_weight: float = 0.5,
+    seed: int = 0,
+    batch_atoms: int | None = None,
+) -> Float32[np.ndarray, "n d"]:
+    """Compute one feature row for each structure.
+
+    Args:
+        structures: At least one, as the pool of ``select``; not modified. Structures that the
+            model cannot take raise here: ``select`` screens, this does not.
+        potential: The pretrained model, its name or path; None if the representation needs none.
+        representation: ``ntk-e``, ``ntk-f``, ``ntk-ef``, ``activation``, ``ntk-random``,
+            ``activation-random``, ``soap``, ``morgan`` or ``random``; the last three need no
+            model.
+        parameters: Block of the tangent kernels.
+        sketch_dim: Length of the sketch of the larger blocks.
+        reduction: How ``ntk-f`` and ``ntk-ef`` make one row of a structure's force tangents.
+        n_probes: Random probes in place of all 3N force tangents; None for all.
+        energy_weight: Checked for ``ntk-ef``, whose rows do not depend on it: it weights the
+            kernel.
+        seed: Seeds sketches, probes and random weights.
+        batch_atoms: Atoms evaluated at once.
+
+    Returns:
+        (n, d) float32, not normalised. Of ``ntk-e`` and ``ntk-random`` in eV per unit of weight,
+        of ``ntk-f`` in the unit of the reduction, else dimensionless. Of ``soap`` the columns of
+        the pairs of elements that these structures hold.
+
+    Example:
+        >>> import labelwise as lw
+        >>> from ase.build import molecule
+        >>> lw.represent([molecule("H2O"), molecule("CH4")], "demo", "activation").shape
+        (2, 128)
+
+    Raises:
+        ArgumentError: No structures, an unknown name, or a model is needed.
+        StructureError: The model cannot take a structure.
+        PotentialError: The model fails.
+    """
+    options = RepresentationOptions(
+        parameters=parameters,
+        sketch_dim=sketch_dim,
+        seed=seed,
+        reduction=reduction,
+        n_probes=n_probes,
+        energy_weight=energy_weight,
+    )
+    return representations.represent(
+        atoms_of(structures, "structures"),
+        None if potential is None else as_potential(potential),
+        representation,
+        options=options,
+        batch_atoms=batch_atoms,
+    )

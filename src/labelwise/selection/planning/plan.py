@@ -1,0 +1,219 @@
+"""From a pool and a model to a plan: look, try, and reckon."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from labelwise.errors import ArgumentError
+from labelwise.potentials.base import Potential
+from labelwise.selection import AcquisitionSettings
+from labelwise.selection.planning.estimate import (
+    Estimate,
+    Rates,
+    RunSettings,
+    StageEstimate,
+    Workload,
+    estimate_run,
+)
+from labelwise.selection.planning.machine import probe_machine
+from labelwise.selection.planning.road_probe import check_plannable, probe_road
+from labelwise.selection.planning.rule_probe import probe_rule
+from labelwise.selection.planning.survey import Survey, survey_files
+from labelwise.structures import Frame, Screen, Source
+
+#: Parts of the time that the steps of a trial get.
+_SURVEY, _TRAIN, _ROAD, _RULE, _MACHINE = 0.15, 0.05, 0.4, 0.25, 0.15
+
+
+@dataclass(frozen=True)
+class LargestStructure:
+    """The structure of most atoms among those that were looked at.
+
+    Attributes:
+        source: Its file; the frame's number counts within the sample.
+        n_atoms: Its atoms.
+        memory_bytes: What its representation takes at the peak; None where no model is run.
+        why_too_large: Why it would be set aside; None if it would not.
+    """
+
+    source: Source
+    n_atoms: int
+    memory_bytes: int | None
+    why_too_large: str | None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a selection will need, and what it was reckoned from.
+
+    Attributes:
+        estimate: Times, sizes and the largest pools.
+        rates: What was measured.
+        survey: What the pool looks like.
+        probe_s: What the trial took, s.
+        largest: The largest structure that was looked at.
+    """
+
+    estimate: Estimate
+    rates: Rates
+    survey: Survey
+    probe_s: float
+    largest: LargestStructure
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the plan as plain data, with the unit in the name of every number that has one."""
+        found, road = self.estimate, self.rates.road
+        return {
+            "pool_structures": found.workload.n_structures,
+            "atoms_per_structure": found.workload.atoms_per_structure,
+            "pool_count_relative_error": found.workload.count_error,
+            "train_structures": found.workload.n_train,
+            "stages": [_describe(stage) for stage in found.stages],
+            "total": _describe(found.total),
+            "peak_memory_bytes": found.peak_memory_bytes,
+            "least_memory_bytes": found.least_memory_bytes,
+            "memory_bound_bytes": found.memory_bound_bytes,
+            "store_bytes": found.store_bytes,
+            "free_bytes": found.free_bytes,
+            "fits": found.fits,
+            "cost": found.cost,
+            "largest_pool_structures": asdict(found.largest),
+            "workload": asdict(found.workload),
+            "run": asdict(found.run),
+            "largest_structure": {**asdict(self.largest), "source": str(self.largest.source)},
+            "probe": {
+                "seconds": self.probe_s,
+                "structures_read": len(self.survey.frames),
+                "is_spread_over_the_pool": self.survey.is_spread,
+                "structures_represented": road.n_structures,
+                "represent_structures_per_second": road.structures_per_second,
+                "read_s_per_atom": self.rates.read_s_per_atom,
+                "split_s_per_structure": self.rates.split_s_per_structure,
+                **asdict(road),
+                **asdict(self.rates.rule),
+                **asdict(self.rates.machine),
+            },
+        }
+
+
+def make_plan(
+    pool: Sequence[str],
+    settings: AcquisitionSettings,
+    *,
+    train: Sequence[str] = (),
+    potential: Potential | None,
+    run: RunSettings,
+    folder: Path,
+    load_s: float = 0.0,
+    seconds: float = 10.0,
+    n_structures: int | None = None,
+) -> Plan:
+    """Try a selection for some seconds and reckon what all of it will need.
+
+    Args:
+        pool: Files of the pool.
+        settings: As for the selection.
+        train: Files of labelled structures.
+        potential: The model, or None where none is needed.
+        run: Where and how the selection will run.
+        folder: Where the feature store will be.
+        load_s: What loading the model took, s.
+        seconds: How long to try, s.
+        n_structures: Plan for a pool of so many structures like those of ``pool``; None for
+            the pool itself.
+
+    Raises:
+        ArgumentError: An argument is out of range, the rows are not dense, the speed of the
+            GPUs is not known, or the pool can neither be counted in the time nor was its size
+            given.
+        ReadError: A file is missing or damaged where it was looked at.
+        WriteError: The folder cannot be written to.
+        PotentialError: The model fails.
+    """
+    check_plannable(settings)
+    run.check("cpu" if potential is None else str(potential.device))
+    if not seconds > 0.0:
+        raise ArgumentError(f"seconds is {seconds}; it must be above 0")
+    began = time.perf_counter()
+    survey = survey_files(pool, seconds=_SURVEY * seconds, seed=settings.seed)
+    labelled = survey_files(train, seconds=_TRAIN * seconds) if train else None
+    work = _workload(survey, labelled, settings, n_structures)
+    work.check()
+    road, rows = probe_road(survey.frames, settings, potential, seconds=_ROAD * seconds)
+    n_pool = min(work.n_structures, settings.shortlist or work.n_structures)
+    rule = probe_rule(
+        settings.rule, rows, n_pool=n_pool, n_train=work.n_train, seconds=_RULE * seconds
+    )
+    machine = probe_machine(folder, max(1, road.width), seconds=_MACHINE * seconds)
+    rates = Rates(
+        read_s_per_atom=survey.read_s_per_atom,
+        split_s_per_structure=survey.split_s_per_structure,
+        load_s=load_s,
+        road=road,
+        rule=rule,
+        machine=machine,
+    )
+    largest = find_largest_structure(survey.frames, settings, potential, run.memory_bytes)
+    estimate = estimate_run(work, run, rates)
+    return Plan(estimate, rates, survey, time.perf_counter() - began, largest)
+
+
+def find_largest_structure(
+    frames: Sequence[Frame],
+    settings: AcquisitionSettings,
+    potential: Potential | None,
+    memory_bytes: int | None = None,
+) -> LargestStructure:
+    """Return the structure of most atoms and what it takes; frames, at least one, are a sample."""
+    frame = max(frames, key=lambda each: len(each.atoms))
+    limit = settings.make_size_limit(potential, memory_bytes)
+    is_sound = Screen(None).check_content(frame) is None
+    return LargestStructure(
+        source=frame.source,
+        n_atoms=len(frame.atoms),
+        memory_bytes=limit.estimate(frame.atoms) if is_sound else None,
+        why_too_large=limit.find(frame.atoms) if is_sound else None,
+    )
+
+
+def _workload(
+    survey: Survey,
+    labelled: Survey | None,
+    settings: AcquisitionSettings,
+    n_structures: int | None,
+) -> Workload:
+    n_found = survey.n_structures if n_structures is None else n_structures
+    if n_found is None:
+        raise ArgumentError(
+            "the pool could not be counted in the time there is, as its format cannot be "
+            "entered in the middle: say how many structures it holds by --structures"
+        )
+    n_train = 0 if labelled is None else labelled.n_structures
+    if n_train is None:
+        raise ArgumentError(
+            "the labelled structures could not be counted in the time there is: give a longer "
+            "--seconds"
+        )
+    return Workload(
+        n_structures=n_found,
+        atoms_per_structure=survey.atoms_per_structure,
+        n_select=settings.n_select,
+        rule=settings.rule,
+        shortlist=settings.shortlist,
+        n_train=n_train,
+        train_atoms_per_structure=0.0 if labelled is None else labelled.atoms_per_structure,
+        count_error=survey.count_error if n_structures is None else 0.0,
+    )
+
+
+def _describe(stage: StageEstimate) -> dict[str, Any]:
+    return {
+        "name": stage.name,
+        "seconds": stage.seconds,
+        "low_seconds": stage.low_s,
+        "high_seconds": stage.high_s,
+    }

@@ -1,0 +1,111 @@
+"""Posterior variances under any kernel: partial pivoted Cholesky, columns on the fly.
+
+Row x of the factor F holds k(x, T) L⁻ᵀ for the labelled T (LLᵀ = K_TT + λI), then one
+entry per pick, so that the variance is k(x,x) - ‖F[x]‖² and a pick z appends the column
+(k(·,z) - F F[z]) / sqrt(σ²(z) + λ). Memory is n (m + n_select) float64; K itself is
+never held.
+"""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from labelwise.kernels.base import Kernel, block64, chunks, diagonal64
+from labelwise.selection.rules.base import (
+    ROUNDING,
+    Ticker,
+    check_resolution,
+    first_max,
+    positive_factor,
+)
+
+
+class CholeskyVariances:
+    """The posterior variances of a pool under any kernel.
+
+    Args:
+        pool: The pool's kernel, (n,) structures.
+        train: The labelled structures, (m,), m >= 0.
+        regularisation: λ, dimensionless, > 0.
+        n_select: Picks to come.
+        chunk_size: Pool structures a block.
+        ticker: Told of each block of the first pass.
+
+    Raises:
+        SelectionError: λ is too small for float64.
+    """
+
+    def __init__(
+        self,
+        pool: Kernel,
+        train: Kernel,
+        regularisation: float,
+        n_select: int,
+        chunk_size: int,
+        ticker: Ticker,
+    ) -> None:
+        self._pool = pool
+        self._regularisation = regularisation
+        self._variance = diagonal64(pool)
+        largest = float(self._variance.max())
+        check_resolution(regularisation, largest)
+        self._margin = ROUNDING * largest
+        self._taken = torch.zeros(len(pool), dtype=torch.bool, device=self._variance.device)
+        self._n_columns = len(train)
+        self._factor = self._variance.new_empty((len(pool), len(train) + n_select))
+        lower = train_factor(train, regularisation)
+        for rows in chunks(len(pool), chunk_size):
+            part = whitened(pool, rows, train, lower)
+            self._factor[rows, : self._n_columns] = part
+            self._variance[rows] -= part.square().sum(dim=1)
+            ticker.advance()
+
+    def argmax(self) -> tuple[int, float]:
+        """Return the structure of largest variance among those not picked, and that."""
+        row = first_max(self._variance, self._margin)
+        return row, max(float(self._variance[row]), 0.0)
+
+    def condition(self, pick: int, variance: float) -> None:
+        """Condition on ``pick``, whose variance is given."""
+        z = torch.tensor([pick], device=self._variance.device)
+        known = self._factor[:, : self._n_columns]
+        column = block64(self._pool, slice(None), self._pool, z)[:, 0] - known @ known[pick]
+        column /= (variance + self._regularisation) ** 0.5
+        self._factor[:, self._n_columns] = column
+        self._n_columns += 1
+        self._variance -= column.square()
+        self._taken[pick] = True
+        self._variance.masked_fill_(self._taken, -torch.inf)
+
+
+def train_factor(train: Kernel, regularisation: float) -> Float[Tensor, "m m"]:
+    """Return L of LLᵀ = K_TT + λI, (m, m) float64.
+
+    Raises:
+        SelectionError: λ is too small for float64, or the kernel is not positive
+            semi-definite.
+    """
+    return positive_factor(block64(train, slice(None), train, slice(None)), regularisation)
+
+
+def whitened(
+    pool: Kernel, rows: slice, train: Kernel, lower: Float[Tensor, "m m"]
+) -> Float[Tensor, "r m"]:
+    """Return k(x, T) L⁻ᵀ for the structures ``rows``, (r, m) float64."""
+    values = block64(pool, rows, train, slice(None))
+    white: Tensor = torch.linalg.solve_triangular(lower, values.T, upper=False)
+    return white.T
+
+
+def cholesky_variances(
+    pool: Kernel, train: Kernel, regularisation: float, chunk_size: int, ticker: Ticker
+) -> Float[Tensor, " n"]:
+    """Return the posterior variances of a pool given the labelled structures, (n,)."""
+    variance = diagonal64(pool)
+    lower = train_factor(train, regularisation)
+    for rows in chunks(len(pool), chunk_size):
+        variance[rows] -= whitened(pool, rows, train, lower).square().sum(dim=1)
+        ticker.advance()
+    return variance.clamp_min_(0.0)

@@ -1,0 +1,183 @@
+"""How a batch is chosen: the settings, checked before any structure is read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from labelwise.errors import ArgumentError, check_name
+from labelwise.features.representations import (
+    ModelRepresentation,
+    Representation,
+    RepresentationOptions,
+    make_representation,
+    make_size_limit,
+)
+from labelwise.features.representations.base import DEFAULT_PROBES
+from labelwise.features.representations.joint_rows import JointRows
+from labelwise.features.representations.reductions import check_reduction
+from labelwise.kernels.building import check_kernel
+from labelwise.potentials.base import Potential, check_parameter_block
+from labelwise.potentials.size_limit import SizeLimit
+from labelwise.selection.rules import DEFAULT_JOINT_REGULARISATION, RULES
+from labelwise.selection.rules.base import DEFAULT_REGULARISATION
+
+#: The rule that takes structures as sets of rows, not as rows.
+JOINT_RULE = "joint-pv"
+_JOINT_REPRESENTATIONS = ("ntk-e", "ntk-ef")
+
+
+@dataclass(frozen=True)
+class AcquisitionSettings:
+    """How a batch is chosen.
+
+    Attributes:
+        n_select: Structures to choose.
+        representation: A registered representation: ``ntk-e``, ``ntk-f``, ``ntk-ef``,
+            ``activation``, ``ntk-random``, ``activation-random``, ``soap``, ``morgan``,
+            ``random``.
+        parameters: Parameter block of a tangent kernel: ``embedding``, ``readout``,
+            ``products`` or ``all``.
+        sketch_dim: Dimension of the random sketch of the larger blocks; None for the
+            representation's default.
+        reduction: How ``ntk-f`` and ``ntk-ef`` make one row of a structure's force tangents.
+        n_probes: Random probes in place of all 3N force tangents; None for all.
+        energy_weight: Part of the energy in the kernel of ``ntk-ef`` and in the prior
+            variance of ``joint-pv``, 0 to 1.
+        normalise: ``cosine`` divides each structure's features by their own norm, ``none`` by
+            one number, so that their length counts; None for the rule's default.
+        rule: A registered rule: ``pv``, ``lcmd``, ``k-center``, ``top``, ``random``; or
+            ``joint-pv``, which takes the rows of energies and forces (``JointRows``) in place
+            of a representation.
+        shortlist: Keep only the K structures of highest posterior variance before the
+            rule is applied; None for the whole pool.
+        regularisation: λ of the posterior variance, dimensionless; None for the rule's
+            default.
+        seed: Seeds sketches, probes, random weights and the random rule.
+        batch_atoms: Atoms evaluated at once; None for the potential's default.
+        max_atoms: Structures of more atoms are set aside; None for as many as memory allows.
+        strict: Raise when a structure has to be set aside.
+        required_labels: Info or array keys that every labelled structure must have.
+        group_by: Info key by which chosen and offered structures are counted.
+    """
+
+    n_select: int
+    representation: str = "ntk-e"
+    parameters: str = "embedding"
+    sketch_dim: int | None = None
+    reduction: str = "fields"
+    n_probes: int | None = DEFAULT_PROBES
+    energy_weight: float = 0.5
+    normalise: str | None = None
+    rule: str = "lcmd"
+    shortlist: int | None = None
+    regularisation: float | None = None
+    seed: int = 0
+    batch_atoms: int | None = None
+    max_atoms: int | None = None
+    strict: bool = False
+    required_labels: tuple[str, ...] = ()
+    group_by: str | None = None
+
+    @property
+    def needs_features(self) -> bool:
+        """Whether the rule looks at the structures at all."""
+        return self.rule != "random" or self.shortlist is not None
+
+    @property
+    def needs_potential(self) -> bool:
+        """Whether a model is needed to choose."""
+        return self.needs_features and isinstance(self.make_representation(), ModelRepresentation)
+
+    def check(self) -> None:
+        """Find what can be found wrong before any structure is read.
+
+        Raises:
+            ArgumentError: A name is unknown or a number out of range.
+        """
+        check_kernel(self.make_representation(), self.resolved_normalise)
+        check_name("rule", self.rule, list_rules())
+        check_parameter_block(self.parameters)
+        check_reduction(self.options)
+        if self.rule == JOINT_RULE:
+            self._check_joint()
+        if self.n_select < 1:
+            raise ArgumentError(f"n_select is {self.n_select}; it must be at least 1")
+        if self.shortlist is not None and self.shortlist < self.n_select:
+            raise ArgumentError(
+                f"shortlist is {self.shortlist}, below the {self.n_select} structures to select"
+            )
+        if self.max_atoms is not None and self.max_atoms < 1:
+            raise ArgumentError(f"max_atoms is {self.max_atoms}; it must be at least 1")
+        value = self.regularisation
+        if value is not None and not (np.isfinite(value) and value > 0):
+            raise ArgumentError(f"regularisation is {value}; it must be finite and above 0")
+
+    def _check_joint(self) -> None:
+        if self.representation not in _JOINT_REPRESENTATIONS:
+            raise ArgumentError(
+                f"the rule {JOINT_RULE} takes the gradients of energies and forces themselves: "
+                f"leave out the representation ({self.representation!r} was given)"
+            )
+        JointRows(self.options)
+        if not 0.0 <= self.energy_weight <= 1.0:
+            raise ArgumentError(
+                f"energy_weight is {self.energy_weight}; it must be between 0 and 1"
+            )
+
+    @property
+    def resolved_regularisation(self) -> float:
+        """λ as given, or the rule's default."""
+        if self.regularisation is not None:
+            return self.regularisation
+        return DEFAULT_JOINT_REGULARISATION if self.rule == JOINT_RULE else DEFAULT_REGULARISATION
+
+    @property
+    def resolved_normalise(self) -> str:
+        """The normalisation as given, or the rule's default."""
+        if self.normalise is not None:
+            return self.normalise
+        return "none" if self.rule == JOINT_RULE else "cosine"
+
+    @property
+    def options(self) -> RepresentationOptions:
+        """What representations take of the settings."""
+        return RepresentationOptions(
+            parameters=self.parameters,
+            sketch_dim=self.sketch_dim,
+            seed=self.seed,
+            reduction=self.reduction,
+            n_probes=self.n_probes,
+            energy_weight=self.energy_weight,
+        )
+
+    def make_size_limit(
+        self, potential: Potential | None, memory_bytes: int | None = None
+    ) -> SizeLimit:
+        """Return what tells which structures are too large for the model and the memory.
+
+        Args:
+            potential: The model, or None.
+            memory_bytes: What the process may occupy; None for all that is free.
+        """
+        representation: Representation | JointRows | None = None
+        if self.needs_features:
+            is_joint = self.rule == JOINT_RULE
+            representation = JointRows(self.options) if is_joint else self.make_representation()
+        return make_size_limit(
+            potential, representation, max_atoms=self.max_atoms, memory_bytes=memory_bytes
+        )
+
+    def make_representation(self) -> Representation:
+        """Return the representation with its options.
+
+        Raises:
+            ArgumentError: Unknown name, or an option out of range.
+        """
+        return make_representation(self.representation, self.options)
+
+
+def list_rules() -> list[str]:
+    """Return the names of all rules."""
+    return [*RULES, JOINT_RULE]
