@@ -13,9 +13,13 @@ from labelwise.campaign.bench import Bench
 from labelwise.campaign.config import CampaignConfig
 from labelwise.campaign.state import CampaignState
 from labelwise.campaign.training import member_files
-from labelwise.committee import committee_energy_score, committee_force_score, predict_committee
 from labelwise.errors import LabelError
-from labelwise.metrics import spearman
+from labelwise.finetuning.committee import (
+    committee_energy_score,
+    committee_force_score,
+    predict_committee,
+)
+from labelwise.finetuning.metrics import spearman
 from labelwise.potentials import Potential
 from labelwise.structures import Frame, Screen, Source, get_labels
 from labelwise.structures.fixed_atoms import free_atoms

@@ -24,7 +24,6 @@ from labelwise.campaign.state import (
 )
 from labelwise.campaign.undetermined import count_undetermined
 from labelwise.campaign.workshop import describe_fit
-from labelwise.committee import draw_bootstrap, member_seeds
 from labelwise.finetuning import (
     EpochRecord,
     FineTuned,
@@ -33,6 +32,7 @@ from labelwise.finetuning import (
     finetune,
     save_potential,
 )
+from labelwise.finetuning.committee import draw_bootstrap, member_seeds
 from labelwise.finetuning.training_sets import describe_isolated
 from labelwise.potentials import Potential
 from labelwise.structures import Frame

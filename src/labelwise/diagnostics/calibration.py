@@ -35,9 +35,9 @@ from labelwise.diagnostics.pretrained_residuals import (
 from labelwise.diagnostics.residual_gp import HeldOut, NestedResidualGP
 from labelwise.errors import ArgumentError
 from labelwise.features.representations import make_representation
+from labelwise.finetuning.metrics import root_mean_square
 from labelwise.kernels.base import Kernel, take
 from labelwise.kernels.building import build_kernels
-from labelwise.metrics import root_mean_square
 from labelwise.potentials import Potential
 from labelwise.runtime.timing import ProgressCallback, ignore_progress
 from labelwise.selection.rules import select_posterior_variance

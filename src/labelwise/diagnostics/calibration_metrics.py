@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from labelwise.errors import ArgumentError
-from labelwise.metrics import mean_absolute, root_mean_square, spearman
+from labelwise.finetuning.metrics import mean_absolute, root_mean_square, spearman
 
 #: Nominal coverages of the central intervals that are looked at: 5 %, 10 %, …, 95 %. A finer
 #: grid tells no more: the s.d. of an empirical coverage is 0.04 at 175 structures.

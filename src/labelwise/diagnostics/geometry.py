@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from labelwise.errors import ArgumentError
-from labelwise.metrics import spearman
+from labelwise.finetuning.metrics import spearman
 
 Matrix = Float64[np.ndarray, "n n"]
 Families = Int64[np.ndarray, " n"]

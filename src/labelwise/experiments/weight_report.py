@@ -17,7 +17,7 @@ from labelwise.experiments.weight_results import (
     WeightStudy,
     mean_and_deviation,
 )
-from labelwise.metrics import root_mean_square
+from labelwise.finetuning.metrics import root_mean_square
 from labelwise.runtime.files import write_bytes, write_text
 
 TABLE, PAGE, PICTURE = "weights.csv", "weights.md", "weights.png"

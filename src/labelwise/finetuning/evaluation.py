@@ -12,6 +12,7 @@ from jaxtyping import Float64, Int64
 
 from labelwise.errors import ArgumentError, check_name
 from labelwise.finetuning.labelled import LabelledSet, prepare_labelled, require_free_atoms
+from labelwise.finetuning.metrics import ErrorTable, error_table
 from labelwise.finetuning.recipe import FixedForces
 from labelwise.finetuning.reference_energies import explain_far_from_model
 from labelwise.finetuning.trainable import (
@@ -20,7 +21,6 @@ from labelwise.finetuning.trainable import (
     require_trainable,
 )
 from labelwise.finetuning.training_sets import require_head
-from labelwise.metrics import ErrorTable, error_table
 from labelwise.potentials import Graph, Potential
 from labelwise.potentials.batching import DEFAULT_BATCH_ATOMS, fill_batches
 from labelwise.structures.convergence import say_unconverged

@@ -16,10 +16,10 @@ from labelwise.finetuning.compiled import CompiledMace
 from labelwise.finetuning.evaluation import Evaluation, compare, reference_of
 from labelwise.finetuning.labelled import LabelledSet
 from labelwise.finetuning.loss import Targets, collate_targets, weighted_huber_loss
+from labelwise.finetuning.metrics import ErrorTable
 from labelwise.finetuning.networks import PreparedSet, training_network
 from labelwise.finetuning.recipe import Recipe, Schedule
 from labelwise.finetuning.trainable import restore, snapshot, trained_weights
-from labelwise.metrics import ErrorTable
 from labelwise.potentials.mace.potential import MacePotential
 
 

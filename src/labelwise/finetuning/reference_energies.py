@@ -10,7 +10,7 @@ from ase.data import chemical_symbols
 from jaxtyping import Bool, Float64, Int64
 
 from labelwise.errors import ArgumentError
-from labelwise.metrics import root_mean_square
+from labelwise.finetuning.metrics import root_mean_square
 from labelwise.structures.atom_energies import (
     AtomEnergyFit,
     find_far_off,

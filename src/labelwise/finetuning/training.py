@@ -14,6 +14,7 @@ from labelwise.errors import ArgumentError
 from labelwise.finetuning.evaluation import check_fixed_forces
 from labelwise.finetuning.labelled import LabelledSet, prepare_labelled, require_free_atoms
 from labelwise.finetuning.loop import EpochRecord, Loop
+from labelwise.finetuning.metrics import root_mean_square
 from labelwise.finetuning.recipe import Recipe, resolve_schedule
 from labelwise.finetuning.references import choose_references
 from labelwise.finetuning.suspicions import suspect_labels
@@ -25,7 +26,6 @@ from labelwise.finetuning.trainable import (
     with_new_weights,
 )
 from labelwise.finetuning.training_sets import sort_out
-from labelwise.metrics import root_mean_square
 from labelwise.potentials import Potential
 from labelwise.potentials.mace.potential import MacePotential
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY

@@ -26,7 +26,7 @@ from labelwise.experiments.comparison.study import (
     dump_study,
     list_cells,
 )
-from labelwise.metrics import ErrorTable
+from labelwise.finetuning.metrics import ErrorTable
 from tests.experiments.comparison.building import make_cell, make_study
 from tests.experiments.comparison.test_report import cells_of, read_page, section
 from tests.experiments.comparison.test_study import content

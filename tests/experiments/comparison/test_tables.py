@@ -13,7 +13,7 @@ import pytest
 from labelwise.experiments.comparison import tables
 from labelwise.experiments.comparison.results import CellResult, MethodCost
 from labelwise.experiments.comparison.series import compare_cells
-from labelwise.metrics import mean_round_gain
+from labelwise.finetuning.metrics import mean_round_gain
 from tests.experiments.comparison.building import make_cell, make_study
 
 STUDY = make_study(("random", "ntk-pv", "committee-f"))

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from labelwise.metrics import root_mean_square
+from labelwise.finetuning.metrics import root_mean_square
 from labelwise.report.campaign.breakdown import find_groupings, make_error_bars, make_path_errors
 from labelwise.report.document import CategoryColumn, Document, NumberColumn
 from tests.report.campaign.conftest import FAMILIES

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from labelwise.metrics import root_mean_square
+from labelwise.finetuning.metrics import root_mean_square
 from labelwise.report.campaign.saved import SavedCampaign
 from labelwise.report.campaign.trust import Reliability, bin_reliability, correlate
 from labelwise.report.document import Document

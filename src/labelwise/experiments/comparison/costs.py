@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from ase import Atoms
 
-from labelwise.committee import predict_committee
 from labelwise.errors import ArgumentError
 from labelwise.experiments.comparison.results import MethodCost
 from labelwise.features.representations import (
@@ -20,6 +19,7 @@ from labelwise.features.representations import (
     make_representation,
 )
 from labelwise.features.representations.joint_rows import iter_row_sets
+from labelwise.finetuning.committee import predict_committee
 from labelwise.kernels.building import collect_rows
 from labelwise.potentials import Potential
 from labelwise.potentials.passes import count_passes

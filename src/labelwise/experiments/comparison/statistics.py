@@ -22,7 +22,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from labelwise.errors import ArgumentError
-from labelwise.metrics import auc_of_curve
+from labelwise.finetuning.metrics import auc_of_curve
 
 #: A pool and a seed: what the methods of a comparison are paired by.
 Place = tuple[str, int]

@@ -24,7 +24,7 @@ from labelwise.experiments.comparison.statistics import (
     estimate_mean,
     estimate_ratio,
 )
-from labelwise.metrics import round_gain
+from labelwise.finetuning.metrics import round_gain
 
 Value = str | int | float | None
 

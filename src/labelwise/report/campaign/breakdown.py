@@ -9,7 +9,7 @@ import numpy as np
 from ase.data import chemical_symbols
 from jaxtyping import Bool, Float64, Int64
 
-from labelwise.metrics import root_mean_square
+from labelwise.finetuning.metrics import root_mean_square
 from labelwise.report.campaign.scored import ScoredSet
 from labelwise.report.campaign.wording import as_float32
 from labelwise.report.document import (

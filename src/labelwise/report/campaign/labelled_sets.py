@@ -12,7 +12,7 @@ from labelwise.campaign.bench import Bench
 from labelwise.campaign.config import CampaignConfig
 from labelwise.campaign.inputs import shorten
 from labelwise.campaign.state import CampaignState
-from labelwise.metrics import root_mean_square
+from labelwise.finetuning.metrics import root_mean_square
 from labelwise.report.pool_columns import clean_text
 from labelwise.structures import Frame, Source, get_labels, hash_structure
 from labelwise.structures.fixed_atoms import free_atoms

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from labelwise.metrics import mean_absolute, root_mean_square
+from labelwise.finetuning.metrics import mean_absolute, root_mean_square
 from labelwise.report.campaign.labelled_sets import LabelledFrames, StructureErrors
 from labelwise.report.campaign.scored import ScoredSet
 from labelwise.report.campaign.wording import as_float32, write_error

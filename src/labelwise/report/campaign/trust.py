@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from labelwise.campaign.config import COMMITTEE_RULES
-from labelwise.metrics import root_mean_square, spearman
+from labelwise.finetuning.metrics import root_mean_square, spearman
 from labelwise.report.campaign.growing_map import PointFates, name_score
 from labelwise.report.campaign.labelled_sets import StructureErrors
 from labelwise.report.campaign.landscape import Landscape

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import integrate
 
 from labelwise.errors import ArgumentError
-from labelwise.metrics import (
+from labelwise.finetuning.metrics import (
     auc_of_curve,
     error_table,
     mean_absolute,

@@ -7,7 +7,9 @@ import pytest
 import torch
 from ase import Atoms
 
-from labelwise.committee import (
+from labelwise.errors import ArgumentError
+from labelwise.finetuning import FineTuned, Recipe, evaluate
+from labelwise.finetuning.committee import (
     committee_energy_score,
     committee_force_score,
     draw_bootstrap,
@@ -15,8 +17,6 @@ from labelwise.committee import (
     predict_committee,
     train_committee,
 )
-from labelwise.errors import ArgumentError
-from labelwise.finetuning import FineTuned, Recipe, evaluate
 from labelwise.potentials import Potential
 from tests.finetuning.conftest import NAMES, OFFSETS, label, make_potential_of, rattle
 
