@@ -9,7 +9,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms, FixBondLength, FixCartesian
 
 from labelwise.campaign.carried import encode_carried, restore_carried
-from labelwise.labelling.encoding import decode_structure, encode_structure
+from labelwise.campaign.labelling.encoding import decode_structure, encode_structure
 from labelwise.structures.fixed_atoms import free_atoms
 from labelwise.structures.info_text import is_same_value
 from tests.campaign.slabs import label, make_slab

@@ -11,9 +11,9 @@ import pytest
 import labelwise.cli.campaign  # noqa: F401 - registers itself with the application
 from labelwise.campaign import CampaignError, RunOptions, read_state, run_campaign
 from labelwise.campaign.durable import read_json, read_log
+from labelwise.campaign.labelling import LabellingError, LabelsPending
 from labelwise.campaign.stopping import find_reason_to_stop
 from labelwise.cli import main
-from labelwise.labelling import LabellingError, LabelsPending
 from labelwise.structures import hash_structure, read_structures, write_structures
 from tests.campaign.building import label, write_campaign, write_data
 

@@ -19,9 +19,9 @@ from labelwise.campaign import (
     run_campaign,
 )
 from labelwise.campaign.durable import read_json, read_log
+from labelwise.campaign.labelling import LabellingError, LabelsPending
 from labelwise.campaign.report import export_round, find_best_round, get_status
 from labelwise.errors import WriteError
-from labelwise.labelling import LabellingError, LabelsPending
 from labelwise.potentials import load_potential
 from labelwise.structures import DuplicateIndex, hash_structure, read_structures, write_structures
 from tests.campaign.building import (

@@ -12,11 +12,11 @@ import labelwise.cli.campaign  # noqa: F401 - registers itself with the applicat
 from labelwise.campaign import ChangedInputsError, read_state, run_campaign
 from labelwise.campaign.config import CampaignConfig
 from labelwise.campaign.durable import read_json
+from labelwise.campaign.labelling import LabelsPending
 from labelwise.campaign.report import get_status
 from labelwise.cli import main
 from labelwise.errors import LabelError
 from labelwise.finetuning import evaluate
-from labelwise.labelling import LabelsPending
 from labelwise.potentials import load_potential
 from labelwise.structures import hash_structure, read_structures, write_structures
 from labelwise.structures.fixed_atoms import free_atoms

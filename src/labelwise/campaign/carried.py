@@ -16,7 +16,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms, FixCartesian, dict2constraint
 from ase.io import jsonio
 
-from labelwise.labelling.encoding import encode_info
+from labelwise.campaign.labelling.encoding import encode_info
 from labelwise.structures.info_text import is_same_value
 
 #: Kept by ``encode_structure``.

@@ -22,20 +22,7 @@ from labelwise.campaign.durable import (
 )
 from labelwise.campaign.errors import CampaignError, ChangedInputsError
 from labelwise.campaign.inputs import shorten
-from labelwise.campaign.selecting import choose_candidates
-from labelwise.campaign.state import (
-    BATCH,
-    BATCH_STRUCTURES,
-    JOURNAL,
-    LABELS,
-    PICKS,
-    TRIAL,
-    CampaignState,
-    read_state,
-)
-from labelwise.campaign.stopping import remind_of_failures
-from labelwise.errors import ShortPoolError
-from labelwise.labelling import (
+from labelwise.campaign.labelling import (
     CalculatorLabeller,
     CalculatorSpec,
     Failure,
@@ -49,7 +36,20 @@ from labelwise.labelling import (
     ReplayLabeller,
     Task,
 )
-from labelwise.labelling.encoding import encode_structure
+from labelwise.campaign.labelling.encoding import encode_structure
+from labelwise.campaign.selecting import choose_candidates
+from labelwise.campaign.state import (
+    BATCH,
+    BATCH_STRUCTURES,
+    JOURNAL,
+    LABELS,
+    PICKS,
+    TRIAL,
+    CampaignState,
+    read_state,
+)
+from labelwise.campaign.stopping import remind_of_failures
+from labelwise.errors import ShortPoolError
 from labelwise.structures import Source, hash_structure, read_sources, write_structures
 from labelwise.structures.identity import hash_geometry
 from labelwise.structures.labels import get_energy

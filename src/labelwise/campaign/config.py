@@ -17,13 +17,13 @@ from pydantic import (
 )
 
 from labelwise.campaign.errors import ConfigError
+from labelwise.campaign.labelling.checks import MAX_ENERGY_DEVIATION, MAX_FORCE
+from labelwise.campaign.labelling.files import MATCH_TOLERANCE
 from labelwise.campaign.yaml_reading import read_yaml
 from labelwise.errors import check_name, suggest
 from labelwise.features.representations.base import DEFAULT_PROBES
 from labelwise.finetuning import Recipe
 from labelwise.finetuning.recipe import FixedForces
-from labelwise.labelling.checks import MAX_ENERGY_DEVIATION, MAX_FORCE
-from labelwise.labelling.files import MATCH_TOLERANCE
 from labelwise.selection import AcquisitionSettings, list_rules
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
 

@@ -11,6 +11,7 @@ from typing import Any
 from labelwise.campaign.bench import count_left, open_bench
 from labelwise.campaign.durable import read_json, read_log, sync_folder, write_json
 from labelwise.campaign.errors import CampaignError, DamagedStateError
+from labelwise.campaign.labelling.files import TO_LABEL
 from labelwise.campaign.lock import is_stale, read_holder
 from labelwise.campaign.state import (
     INVENTORY,
@@ -31,7 +32,6 @@ from labelwise.campaign.stopping import (
 from labelwise.campaign.undetermined import explain_undetermined, read_messages
 from labelwise.finetuning import save_potential
 from labelwise.finetuning.metrics import auc_of_curve
-from labelwise.labelling.files import TO_LABEL
 from labelwise.structures import write_structures
 from labelwise.structures.extxyz import iter_frame_texts
 

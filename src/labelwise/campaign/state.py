@@ -43,7 +43,7 @@ from labelwise.campaign.config import CampaignConfig, read_config
 from labelwise.campaign.durable import hash_file, read_json, read_log
 from labelwise.campaign.errors import DamagedStateError
 from labelwise.campaign.inputs import MODEL_ROLE, find_model
-from labelwise.labelling.encoding import decode_structure
+from labelwise.campaign.labelling.encoding import decode_structure
 
 INPUTS = "inputs.json"
 SPLIT = "split.json"

@@ -14,6 +14,7 @@ from rich.table import Table
 from labelwise.campaign.config import MeasureSection, read_config
 from labelwise.campaign.curves import CURVES, write_curves
 from labelwise.campaign.errors import DamagedStateError
+from labelwise.campaign.labelling import LabellingError, LabelsPending
 from labelwise.campaign.loop import RunOptions, run_campaign
 from labelwise.campaign.report import Status, export_round, find_best_round, get_status
 from labelwise.campaign.state import SPLITS, read_state
@@ -26,7 +27,6 @@ from labelwise.cli.help import Application
 from labelwise.cli.signals import terminated_as_interrupted
 from labelwise.cli.tables import format_figure, format_seconds, show_table
 from labelwise.errors import ArgumentError, MissingDependencyError, WriteError
-from labelwise.labelling import LabellingError, LabelsPending
 from labelwise.report.campaign.pages import CampaignPages
 from labelwise.runtime.provenance import to_json
 

@@ -10,8 +10,8 @@ import pytest
 
 from labelwise.campaign import read_state
 from labelwise.campaign.durable import read_json
+from labelwise.campaign.labelling import LabelsPending
 from labelwise.campaign.state import verify_files
-from labelwise.labelling import LabelsPending
 from labelwise.report.blob import encode_document
 from labelwise.report.campaign import gather_campaign
 from labelwise.report.document import Document, Kind, Role

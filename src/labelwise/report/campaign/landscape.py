@@ -16,13 +16,13 @@ from jaxtyping import Bool, Float64, Int64
 
 from labelwise.campaign.bench import Bench
 from labelwise.campaign.config import COMMITTEE_RULES, CampaignConfig
+from labelwise.campaign.labelling.encoding import decode_structure
 from labelwise.campaign.seeds import derive_seed
 from labelwise.campaign.state import CampaignState
 from labelwise.errors import LabelwiseError
 from labelwise.features.representations import ModelRepresentation, iter_features
 from labelwise.kernels.base import Kernel, take
 from labelwise.kernels.building import collect_rows
-from labelwise.labelling.encoding import decode_structure
 from labelwise.potentials import Potential
 from labelwise.report.campaign.kept import KeptArrays, digest
 from labelwise.report.campaign.labelled_sets import name_file

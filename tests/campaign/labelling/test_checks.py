@@ -7,7 +7,7 @@ from ase.build import molecule
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from labelwise.labelling import Failure, Label, LabelChecks
+from labelwise.campaign.labelling import Failure, Label, LabelChecks
 
 ENERGIES = {1: -13.6, 6: -1030.0, 8: -2040.0}
 

@@ -12,7 +12,7 @@ from ase.calculators.lj import LennardJones
 from ase.calculators.loggingcalc import LoggingCalculator
 from ase.calculators.mixing import AverageCalculator, MixedCalculator, SumCalculator
 
-from labelwise.labelling.convergence import find_unconverged_part
+from labelwise.campaign.labelling.convergence import find_unconverged_part
 from labelwise.structures.convergence import find_unconverged
 
 

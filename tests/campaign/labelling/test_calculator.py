@@ -12,8 +12,7 @@ import pytest
 from ase import Atoms
 from ase.build import molecule
 
-from labelwise.errors import ArgumentError, WriteError
-from labelwise.labelling import (
+from labelwise.campaign.labelling import (
     CalculatorLabeller,
     CalculatorSpec,
     Failure,
@@ -23,8 +22,9 @@ from labelwise.labelling import (
     Outcome,
     Task,
 )
+from labelwise.errors import ArgumentError, WriteError
 from labelwise.structures import Source
-from tests.labelling.doubles import sane_forces
+from tests.campaign.labelling.doubles import sane_forces
 
 ROOT = str(Path(__file__).parents[2])
 
@@ -44,7 +44,9 @@ def trace(tmp_path: Path) -> Path:
 @pytest.fixture
 def labeller(tmp_path: Path, trace: Path):
     def make(**options) -> CalculatorLabeller:
-        spec = CalculatorSpec("tests.labelling.doubles.Moody", {"trace": str(trace)}, {}, ROOT)
+        spec = CalculatorSpec(
+            "tests.campaign.labelling.doubles.Moody", {"trace": str(trace)}, {}, ROOT
+        )
         return CalculatorLabeller(spec, scratch=tmp_path / "scratch", **options)
 
     return make
@@ -124,11 +126,13 @@ def test_arguments_from_info_and_functions(tmp_path: Path, trace: Path) -> None:
     task = make_task()
     task.atoms.info["total_charge"] = 2.0
     spec = CalculatorSpec(
-        "tests.labelling.doubles:Moody", {}, {"charge": "total_charge"}, import_from=ROOT
+        "tests.campaign.labelling.doubles:Moody", {}, {"charge": "total_charge"}, import_from=ROOT
     )
     found = collect(CalculatorLabeller(spec, scratch=tmp_path / "a"), [task])
     assert found[task.key].energy == float((task.atoms.positions**2).sum()) + 2.0
-    spec = CalculatorSpec("tests.labelling.doubles.make_moody", {"trace": str(trace)}, {}, ROOT)
+    spec = CalculatorSpec(
+        "tests.campaign.labelling.doubles.make_moody", {"trace": str(trace)}, {}, ROOT
+    )
     assert isinstance(
         collect(CalculatorLabeller(spec, scratch=tmp_path / "b"), [task])[task.key], Label
     )
@@ -145,7 +149,7 @@ def test_calculators_that_ase_knows_by_name(tmp_path: Path) -> None:
     [
         CalculatorSpec("no_such_package.Calculator"),
         CalculatorSpec("ase.calculators.emt.NoSuchName"),
-        CalculatorSpec("tests.labelling.doubles.make_moody", {"wrong": 1}, {}, ROOT),
+        CalculatorSpec("tests.campaign.labelling.doubles.make_moody", {"wrong": 1}, {}, ROOT),
     ],
 )
 def test_a_calculator_that_cannot_be_made_is_an_error_at_once(
@@ -183,9 +187,9 @@ def test_workers_die_with_their_parent(tmp_path: Path, trace: Path) -> None:
 import sys
 from collections import deque
 from pathlib import Path
-from tests.labelling.test_calculator import make_task
-from labelwise.labelling import CalculatorLabeller, CalculatorSpec
-spec = CalculatorSpec("tests.labelling.doubles.Moody", {{"trace": {str(trace)!r}}}, {{}}, {ROOT!r})
+from tests.campaign.labelling.test_calculator import make_task
+from labelwise.campaign.labelling import CalculatorLabeller, CalculatorSpec
+spec = CalculatorSpec("tests.campaign.labelling.doubles.Moody", {{"trace": {str(trace)!r}}}, {{}}, {ROOT!r})
 labeller = CalculatorLabeller(spec, scratch=Path({str(tmp_path)!r}))
 list(labeller.label(deque([make_task("slow")])))
 """

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from labelwise.labelling import Failure, Label, ReplayLabeller, Task
-from labelwise.labelling.encoding import decode_structure, encode_structure
+from labelwise.campaign.labelling import Failure, Label, ReplayLabeller, Task
+from labelwise.campaign.labelling.encoding import decode_structure, encode_structure
 from labelwise.structures import Source, hash_structure
 from tests.campaign.building import make_structures
 

@@ -1,6 +1,6 @@
 """Labellers: where the energy and the forces of a chosen structure come from."""
 
-from labelwise.labelling.base import (
+from labelwise.campaign.labelling.base import (
     Failure,
     Label,
     Labeller,
@@ -9,10 +9,10 @@ from labelwise.labelling.base import (
     Outcome,
     Task,
 )
-from labelwise.labelling.calculator import CalculatorLabeller, CalculatorSpec
-from labelwise.labelling.checks import LabelChecks
-from labelwise.labelling.files import FilesLabeller
-from labelwise.labelling.replay import ReplayLabeller
+from labelwise.campaign.labelling.calculator import CalculatorLabeller, CalculatorSpec
+from labelwise.campaign.labelling.checks import LabelChecks
+from labelwise.campaign.labelling.files import FilesLabeller
+from labelwise.campaign.labelling.replay import ReplayLabeller
 
 __all__ = [
     "CalculatorLabeller",

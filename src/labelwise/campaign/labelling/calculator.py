@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
+from labelwise.campaign.labelling.base import Failure, Label, LabellingError, Outcome, Task
+from labelwise.campaign.labelling.encoding import encode_structure
 from labelwise.errors import ArgumentError, WriteError
-from labelwise.labelling.base import Failure, Label, LabellingError, Outcome, Task
-from labelwise.labelling.encoding import encode_structure
 
 _START_LIMIT_S = 300.0
 _THREAD_VARIABLES = (
@@ -236,7 +236,7 @@ class _Worker:
             log.parent.mkdir(parents=True, exist_ok=True)
             with log.open("wb") as stream:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-m", "labelwise.labelling.worker"],
+                    [sys.executable, "-m", "labelwise.campaign.labelling.worker"],
                     stdin=subprocess.PIPE,
                     stdout=subprocess.PIPE,
                     stderr=stream,

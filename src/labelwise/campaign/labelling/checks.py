@@ -8,7 +8,7 @@ from itertools import compress
 import numpy as np
 from ase import Atoms
 
-from labelwise.labelling.base import Failure, Label, Outcome
+from labelwise.campaign.labelling.base import Failure, Label, Outcome
 from labelwise.structures.atom_energies import count_elements, fit_atom_energies, in_row_space
 from labelwise.structures.isolated_atoms import is_isolated_atom
 from labelwise.structures.labels import Labels, is_placeholder

@@ -12,8 +12,7 @@ import numpy as np
 from ase import Atoms
 from ase.geometry.cell import complete_cell
 
-from labelwise.errors import LabelError
-from labelwise.labelling.base import (
+from labelwise.campaign.labelling.base import (
     Failure,
     Label,
     LabellingError,
@@ -21,6 +20,7 @@ from labelwise.labelling.base import (
     Outcome,
     Task,
 )
+from labelwise.errors import LabelError
 from labelwise.structures import Frame, get_labels, iter_frames
 from labelwise.structures.convergence import find_unconverged_in
 from labelwise.structures.electronic_state import (

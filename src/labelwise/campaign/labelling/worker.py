@@ -1,6 +1,6 @@
 """One process that calculates labels, one after another: JSON lines in, JSON lines out.
 
-Started by ``CalculatorLabeller`` as ``python -m labelwise.labelling.worker``; it leads a
+Started by ``CalculatorLabeller`` as ``python -m labelwise.campaign.labelling.worker``; it leads a
 session of its own, so that killing its process group ends whatever program it has started.
 When its parent dies it kills that group itself.
 """
@@ -22,8 +22,8 @@ from typing import IO, Any
 from ase import Atoms
 from ase.calculators.calculator import get_calculator_class
 
-from labelwise.labelling.convergence import find_unconverged_part
-from labelwise.labelling.encoding import decode_structure
+from labelwise.campaign.labelling.convergence import find_unconverged_part
+from labelwise.campaign.labelling.encoding import decode_structure
 
 _PARENT_CHECK_S = 0.5
 _LONGEST_DETAIL = 500

@@ -8,12 +8,12 @@ import pytest
 from ase.build import molecule
 from ase.units import Hartree
 
-from labelwise.labelling import CalculatorLabeller, CalculatorSpec, Failure, Label, Task
+from labelwise.campaign.labelling import CalculatorLabeller, CalculatorSpec, Failure, Label, Task
 from labelwise.structures import Source
 
 pytest.importorskip("pyscf", reason="PySCF is not installed")
 
-NAME = "labelwise.labelling.pyscf.PySCF"
+NAME = "labelwise.campaign.labelling.pyscf.PySCF"
 
 
 def label(tmp_path: Path, **arguments) -> Label | Failure:
@@ -32,7 +32,7 @@ def test_hartree_fock_of_water(tmp_path: Path) -> None:
 
 
 def test_forces_are_the_slope_of_the_energy() -> None:
-    from labelwise.labelling.pyscf import PySCF
+    from labelwise.campaign.labelling.pyscf import PySCF
 
     atoms = molecule("H2O")
     atoms.calc = PySCF(xc="pbe", basis="sto-3g", grid_level=4)

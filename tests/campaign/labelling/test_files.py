@@ -11,8 +11,7 @@ from ase.build import bulk, fcc111, molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.units import Hartree
 
-from labelwise.errors import LabelError
-from labelwise.labelling import (
+from labelwise.campaign.labelling import (
     Failure,
     FilesLabeller,
     Label,
@@ -20,6 +19,7 @@ from labelwise.labelling import (
     LabelsPending,
     Task,
 )
+from labelwise.errors import LabelError
 from labelwise.structures import Source, hash_structure, write_structures
 from tests.campaign.building import label, make_structures
 
