@@ -24,12 +24,12 @@ from ase import Atoms
 
 from labelwise import load_potential
 from labelwise.campaign.config import FinetuneSection
-from labelwise.experiments.comparison.study import STUDY_FILE, check_study, dump_study
 from labelwise.features.representations import represent
 from labelwise.finetuning import evaluate, finetune
 from labelwise.potentials import Potential
 from labelwise.structures import iter_frames
 from labelwise.structures.slab_example import write_slab_example
+from labelwise.studies.comparison.study import STUDY_FILE, check_study, dump_study
 
 METHODS = ("random", "activation-lcmd", "ntk-lcmd", "ntk-ef-lcmd", "committee-f")
 BATCH, ROUNDS, SEEDS = 100, 4, (0, 1)

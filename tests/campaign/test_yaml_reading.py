@@ -9,7 +9,7 @@ import yaml
 
 from labelwise.campaign import ConfigError, read_config
 from labelwise.campaign.yaml_reading import read_yaml
-from labelwise.experiments.comparison.study import StudyError, read_study
+from labelwise.studies.comparison.study import StudyError, read_study
 
 NINE = "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}' if i else 'x'] * 9)}]\n" for i in range(10))
 

@@ -13,8 +13,8 @@ import yaml
 from labelwise.cli import main
 from labelwise.cli.compare import RESOLVED_FILE
 from tests.campaign.building import write_data
-from tests.experiments.comparison.pool_building import write_folder
 from tests.potentials.models import make_mace
+from tests.studies.comparison.pool_building import write_folder
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from labelwise.cli import main
-from labelwise.experiments.comparison.report import write_report
-from tests.experiments.comparison.building import make_study
+from labelwise.studies.comparison.report import write_report
+from tests.studies.comparison.building import make_study
 
 
 @pytest.fixture(scope="module")

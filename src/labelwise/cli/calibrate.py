@@ -13,9 +13,17 @@ from labelwise.cli import console, options
 from labelwise.cli.app import app
 from labelwise.cli.data_sets import read_usable
 from labelwise.cli.tables import show_table
-from labelwise.diagnostics.calibration import calibrate as run_calibration
-from labelwise.diagnostics.calibration_pictures import draw_prefixes, draw_reliability
-from labelwise.diagnostics.calibration_report import (
+from labelwise.errors import MissingDependencyError
+from labelwise.features.representations import RepresentationOptions
+from labelwise.potentials import Potential, load_potential
+from labelwise.runtime.files import write_text
+from labelwise.runtime.provenance import package_versions, to_json
+from labelwise.selection.record import describe_potential
+from labelwise.selection.rules.base import DEFAULT_REGULARISATION
+from labelwise.structures.labels import DEFAULT_ENERGY_KEY
+from labelwise.studies.diagnostics.calibration import calibrate as run_calibration
+from labelwise.studies.diagnostics.calibration_pictures import draw_prefixes, draw_reliability
+from labelwise.studies.diagnostics.calibration_report import (
     PAGE,
     TABLE,
     as_plain_data,
@@ -26,21 +34,13 @@ from labelwise.diagnostics.calibration_report import (
     write_page,
     write_table,
 )
-from labelwise.diagnostics.calibration_results import (
+from labelwise.studies.diagnostics.calibration_results import (
     DEFAULT_MAX_LABELS,
     PAPER_KERNELS,
     Calibration,
     CalibrationSets,
     CalibrationSettings,
 )
-from labelwise.errors import MissingDependencyError
-from labelwise.features.representations import RepresentationOptions
-from labelwise.potentials import Potential, load_potential
-from labelwise.runtime.files import write_text
-from labelwise.runtime.provenance import package_versions, to_json
-from labelwise.selection.record import describe_potential
-from labelwise.selection.rules.base import DEFAULT_REGULARISATION
-from labelwise.structures.labels import DEFAULT_ENERGY_KEY
 
 SUMMARY = "calibration.json"
 

@@ -16,7 +16,13 @@ from rich.table import Table
 from labelwise.cli import console, data_sets, options
 from labelwise.cli.app import app
 from labelwise.cli.tables import show_table
-from labelwise.curation.checking import (
+from labelwise.errors import WriteError
+from labelwise.runtime.files import write_text
+from labelwise.runtime.provenance import to_json
+from labelwise.selection.rules.base import DEFAULT_REGULARISATION
+from labelwise.structures import write_structures
+from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
+from labelwise.studies.curation.checking import (
     DEFAULT_NEAR,
     DEFAULT_THRESHOLD,
     CheckSettings,
@@ -24,13 +30,7 @@ from labelwise.curation.checking import (
     Finding,
     check_data,
 )
-from labelwise.curation.data_set import DataSet
-from labelwise.errors import WriteError
-from labelwise.runtime.files import write_text
-from labelwise.runtime.provenance import to_json
-from labelwise.selection.rules.base import DEFAULT_REGULARISATION
-from labelwise.structures import write_structures
-from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
+from labelwise.studies.curation.data_set import DataSet
 
 _N_SHOWN = 8
 _KINDS = (

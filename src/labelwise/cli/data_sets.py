@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from labelwise.cli import console, options
-from labelwise.curation.data_set import DataSet, load_data_set, make_kernel
 from labelwise.errors import ArgumentError, WriteError
 from labelwise.features.representations import (
     ModelRepresentation,
@@ -24,6 +23,7 @@ from labelwise.selection.record import describe_potential
 from labelwise.structures import Frame, Screen, Screened, iter_frames, iter_unscreened
 from labelwise.structures.reading import count_quickly, expand_specs
 from labelwise.structures.screening import count_reasons
+from labelwise.studies.curation.data_set import DataSet, load_data_set, make_kernel
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,19 @@ from labelwise.cli import console, options
 from labelwise.cli.app import app
 from labelwise.cli.data_sets import read_usable
 from labelwise.cli.tables import show_table
-from labelwise.diagnostics.geometry_pictures import draw_distances, draw_frames, draw_matrices
-from labelwise.diagnostics.geometry_report import (
+from labelwise.errors import ArgumentError, MissingDependencyError, ReadError, WriteError
+from labelwise.features.representations import RepresentationOptions
+from labelwise.potentials import Potential, load_potential
+from labelwise.runtime.files import write_text
+from labelwise.runtime.provenance import package_versions, to_json
+from labelwise.selection.record import describe_potential
+from labelwise.structures import Frame
+from labelwise.studies.diagnostics.geometry_pictures import (
+    draw_distances,
+    draw_frames,
+    draw_matrices,
+)
+from labelwise.studies.diagnostics.geometry_report import (
     DATA,
     PAGE,
     describe,
@@ -34,7 +45,7 @@ from labelwise.diagnostics.geometry_report import (
     write_page,
     write_tables,
 )
-from labelwise.diagnostics.geometry_study import (
+from labelwise.studies.diagnostics.geometry_study import (
     DEFAULT_MAX_STRUCTURES,
     FamilySample,
     GeometryStudy,
@@ -45,13 +56,6 @@ from labelwise.diagnostics.geometry_study import (
     sample_families,
     study_geometry,
 )
-from labelwise.errors import ArgumentError, MissingDependencyError, ReadError, WriteError
-from labelwise.features.representations import RepresentationOptions
-from labelwise.potentials import Potential, load_potential
-from labelwise.runtime.files import write_text
-from labelwise.runtime.provenance import package_versions, to_json
-from labelwise.selection.record import describe_potential
-from labelwise.structures import Frame
 
 DEFAULT_KERNELS = "activation,ntk-e,activation-random,ntk-random,soap,morgan"
 _CAMPAIGN = "Campaign"

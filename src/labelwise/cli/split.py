@@ -16,11 +16,16 @@ from rich.table import Table
 from labelwise.cli import console, data_sets, options
 from labelwise.cli.app import app
 from labelwise.cli.tables import show_table
-from labelwise.curation.data_set import DataSet
-from labelwise.curation.leakage import Leakage, measure_leakage
-from labelwise.curation.neighbours import renumber, single_linkage
-from labelwise.curation.split_files import MANIFEST, check_free, hash_file, write_split
-from labelwise.curation.splitting import (
+from labelwise.errors import ArgumentError, WriteError
+from labelwise.kernels.base import Kernel
+from labelwise.runtime.provenance import to_json
+from labelwise.selection.rules import Selection
+from labelwise.structures.reading import expand_specs
+from labelwise.studies.curation.data_set import DataSet
+from labelwise.studies.curation.leakage import Leakage, measure_leakage
+from labelwise.studies.curation.neighbours import renumber, single_linkage
+from labelwise.studies.curation.split_files import MANIFEST, check_free, hash_file, write_split
+from labelwise.studies.curation.splitting import (
     PARTS,
     TRAIN,
     Split,
@@ -31,18 +36,13 @@ from labelwise.curation.splitting import (
     units_of_groups,
     wanted_sizes,
 )
-from labelwise.curation.summarising import (
+from labelwise.studies.curation.summarising import (
     HERDING,
     CoverageMeter,
     assign_to,
     average_coverage,
     check_rule,
 )
-from labelwise.errors import ArgumentError, WriteError
-from labelwise.kernels.base import Kernel
-from labelwise.runtime.provenance import to_json
-from labelwise.selection.rules import Selection
-from labelwise.structures.reading import expand_specs
 
 RANDOM, KERNEL, COVER = "random", "kernel", "cover"
 _N_RANDOM = 3

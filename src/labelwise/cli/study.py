@@ -15,8 +15,14 @@ from labelwise.cli.app import app
 from labelwise.cli.data_sets import read_usable
 from labelwise.cli.tables import show_table
 from labelwise.errors import ArgumentError, MissingDependencyError
-from labelwise.experiments import WeightStudy, WeightStudySettings, study_weights
-from labelwise.experiments.weight_report import (
+from labelwise.potentials import PARAMETER_BLOCKS, Potential, load_potential
+from labelwise.runtime.part_store import without_nan
+from labelwise.runtime.provenance import package_versions, to_json
+from labelwise.selection.record import describe_potential
+from labelwise.selection.rules.joint_posterior import DEFAULT_JOINT_REGULARISATION
+from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
+from labelwise.studies.weights import WeightStudy, WeightStudySettings, study_weights
+from labelwise.studies.weights.report import (
     PAGE,
     PICTURE,
     TABLE,
@@ -28,13 +34,7 @@ from labelwise.experiments.weight_report import (
     write_page,
     write_table,
 )
-from labelwise.experiments.weight_results import DEFAULT_WEIGHTS
-from labelwise.potentials import PARAMETER_BLOCKS, Potential, load_potential
-from labelwise.runtime.part_store import without_nan
-from labelwise.runtime.provenance import package_versions, to_json
-from labelwise.selection.record import describe_potential
-from labelwise.selection.rules.joint_posterior import DEFAULT_JOINT_REGULARISATION
-from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
+from labelwise.studies.weights.results import DEFAULT_WEIGHTS
 
 _BATCHES = "Batches"
 

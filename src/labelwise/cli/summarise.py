@@ -18,8 +18,13 @@ from rich.table import Table
 from labelwise.cli import console, data_sets, options
 from labelwise.cli.app import app
 from labelwise.cli.tables import show_table
-from labelwise.curation.data_set import DataSet
-from labelwise.curation.summarising import (
+from labelwise.runtime.files import write_text
+from labelwise.runtime.provenance import to_json
+from labelwise.selection.results import POOL_INDEX_KEY, RANK_KEY, SCORE_KEY, SOURCE_KEY
+from labelwise.selection.rules.base import DEFAULT_REGULARISATION
+from labelwise.structures import write_structures
+from labelwise.studies.curation.data_set import DataSet
+from labelwise.studies.curation.summarising import (
     HERDING,
     Coverage,
     CoverageMeter,
@@ -28,11 +33,6 @@ from labelwise.curation.summarising import (
     check_rule,
     choose_representatives,
 )
-from labelwise.runtime.files import write_text
-from labelwise.runtime.provenance import to_json
-from labelwise.selection.results import POOL_INDEX_KEY, RANK_KEY, SCORE_KEY, SOURCE_KEY
-from labelwise.selection.rules.base import DEFAULT_REGULARISATION
-from labelwise.structures import write_structures
 
 WEIGHT_KEY = "labelwise_weight"
 _FIGURES = {

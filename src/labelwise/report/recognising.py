@@ -8,14 +8,14 @@ from pathlib import Path
 
 from labelwise.campaign.config import CONFIG_FILE
 from labelwise.errors import ReadError
-from labelwise.experiments.comparison.report import RECORD
-from labelwise.experiments.comparison.study import STUDY_FILE
 from labelwise.report.campaign import gather_campaign
 from labelwise.report.comparison import gather_comparison
 from labelwise.report.document import Document
 from labelwise.report.options import ReportOptions
 from labelwise.report.selection import gather_selection, is_summary
 from labelwise.runtime.timing import ProgressCallback, ignore_progress
+from labelwise.studies.comparison.report import RECORD
+from labelwise.studies.comparison.study import STUDY_FILE
 
 _ALLOWED = (
     "the JSON summary or the batch of 'labelwise select', the folder of a campaign, or the folder "

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from labelwise.experiments.comparison.report import write_report
 from labelwise.report.comparison import gather_comparison
 from labelwise.report.options import ReportOptions
 from labelwise.report.page import write_page
-from tests.experiments.comparison.building import make_study
+from labelwise.studies.comparison.report import write_report
 from tests.report.browser.opening import OpenPage
 from tests.report.comparison.building import COSTS, as_number, read_csv
 from tests.report.conftest import Opener
+from tests.studies.comparison.building import make_study
 
 METHODS = ("random", "activation-lcmd", "ntk-lcmd")
 

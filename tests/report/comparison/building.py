@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from labelwise.experiments.comparison.results import CellResult, MethodCost
 from labelwise.report.document import Cell, Table
+from labelwise.studies.comparison.results import CellResult, MethodCost
 
 COSTS = (
     MethodCost("random", 0.0, 0.0, 1, 0, 0.0, 0.0),

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from labelwise.experiments.comparison.cells import prepare_cell
-from labelwise.experiments.comparison.report import write_report
-from labelwise.experiments.comparison.results import CellKey, CellResult
-from labelwise.experiments.comparison.study import check_study, dump_study, list_cells
 from labelwise.structures import write_structures
+from labelwise.studies.comparison.cells import prepare_cell
+from labelwise.studies.comparison.report import write_report
+from labelwise.studies.comparison.results import CellKey, CellResult
+from labelwise.studies.comparison.study import check_study, dump_study, list_cells
 from tests.campaign.building import make_structures, write_data
-from tests.experiments.comparison.building import make_cell, make_study
 from tests.report.comparison.building import COSTS, with_splits
+from tests.studies.comparison.building import make_cell, make_study
 
 METHODS = ("random", "committee-f", "ntk-lcmd", "activation-lcmd")
 

@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from labelwise.experiments.comparison.series import compare_cells
 from labelwise.report.comparison.charts import ComparisonCharts
 from labelwise.report.comparison.naming import Namer
 from labelwise.report.comparison.record import StudyRecord, read_record
 from labelwise.report.document import Chart, Choice, Series
-from tests.experiments.comparison.building import make_cell, make_study
+from labelwise.studies.comparison.series import compare_cells
 from tests.report.comparison.building import as_number, read_csv
+from tests.studies.comparison.building import make_cell, make_study
 
 
 @pytest.fixture

@@ -8,8 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from labelwise.diagnostics.calibration_metrics import DEFAULT_LEVELS
-from labelwise.diagnostics.geometry import mean_by_family
 from labelwise.errors import LabelwiseWarning
 from labelwise.kernels.base import block64
 from labelwise.kernels.building import build_kernels
@@ -20,6 +18,8 @@ from labelwise.report.comparison.record import StudyRecord, read_record
 from labelwise.report.document import Chart, Choice, HeatMap, Table
 from labelwise.report.options import ReportOptions
 from labelwise.structures import read_structures
+from labelwise.studies.diagnostics.calibration_metrics import DEFAULT_LEVELS
+from labelwise.studies.diagnostics.geometry import mean_by_family
 
 CPU = ReportOptions(device="cpu", trust_model=True)
 

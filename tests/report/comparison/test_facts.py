@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from labelwise.experiments.comparison.report import write_report
 from labelwise.report.comparison.facts import (
     describe_study,
     find_best,
@@ -10,8 +9,9 @@ from labelwise.report.comparison.facts import (
     list_warnings,
 )
 from labelwise.report.comparison.record import read_record
-from tests.experiments.comparison.building import make_cell
+from labelwise.studies.comparison.report import write_report
 from tests.report.comparison.building import as_number, read_csv
+from tests.studies.comparison.building import make_cell
 
 
 def test_the_best_method_has_all_campaigns(study: Path) -> None:

@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from labelwise.errors import ReadError
-from labelwise.experiments.comparison.report import write_report
 from labelwise.report.comparison import gather_comparison
 from labelwise.report.document import Choice, Document, Kind
 from labelwise.report.options import ReportOptions
 from labelwise.report.page import render_page
-from tests.experiments.comparison.building import make_cell, make_study
+from labelwise.studies.comparison.report import write_report
+from tests.studies.comparison.building import make_cell, make_study
 
 CPU = ReportOptions(device="cpu", trust_model=True)
 

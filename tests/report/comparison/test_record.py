@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from labelwise.errors import ReadError
-from labelwise.experiments.comparison.report import write_report
-from labelwise.experiments.comparison.series import compare_cells
 from labelwise.report.comparison.record import read_record
-from tests.experiments.comparison.building import make_study
+from labelwise.studies.comparison.report import write_report
+from labelwise.studies.comparison.series import compare_cells
 from tests.report.comparison.building import COSTS
+from tests.studies.comparison.building import make_study
 
 
 def test_a_study_is_read_as_it_was_written(tmp_path: Path) -> None:

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from labelwise.experiments.comparison.series import compare_cells
 from labelwise.report.comparison.wording import describe_interval, describe_spread
-from tests.experiments.comparison.building import make_study
+from labelwise.studies.comparison.series import compare_cells
+from tests.studies.comparison.building import make_study
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from labelwise.errors import LabelwiseWarning
-from labelwise.experiments.comparison.pools import prepare_pools
 from labelwise.structures import read_structures
 from labelwise.structures.datasets.building import build_pools
 from labelwise.structures.datasets.exporting import export_data
+from labelwise.studies.comparison.pools import prepare_pools
 
 
 @pytest.mark.slow

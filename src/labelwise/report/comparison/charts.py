@@ -7,15 +7,15 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from labelwise.experiments.comparison.curves import Curve, list_correlations, list_curves
-from labelwise.experiments.comparison.results import MethodCost, unit_of
-from labelwise.experiments.comparison.series import Comparison
-from labelwise.experiments.comparison.statistics import Estimate
-from labelwise.experiments.comparison.tables import list_stages, make_cost_table, ratio_of
 from labelwise.report.comparison.naming import Namer
 from labelwise.report.comparison.tables import list_others
 from labelwise.report.comparison.wording import describe_interval
 from labelwise.report.document import Axis, Chart, Choice, Mark, Series
+from labelwise.studies.comparison.curves import Curve, list_correlations, list_curves
+from labelwise.studies.comparison.results import MethodCost, unit_of
+from labelwise.studies.comparison.series import Comparison
+from labelwise.studies.comparison.statistics import Estimate
+from labelwise.studies.comparison.tables import list_stages, make_cost_table, ratio_of
 
 _WIDEST = 100.0
 _LEAST_SPAN = 1.5

@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from labelwise.experiments.comparison.results import unit_of
-from labelwise.experiments.comparison.series import Comparison, Series
-from labelwise.experiments.comparison.statistics import CONFIDENCE, Estimate, estimate_mean
-from labelwise.experiments.comparison.tables import ratio_of
 from labelwise.report.comparison.record import StudyRecord
 from labelwise.report.document import Fact
+from labelwise.studies.comparison.results import unit_of
+from labelwise.studies.comparison.series import Comparison, Series
+from labelwise.studies.comparison.statistics import CONFIDENCE, Estimate, estimate_mean
+from labelwise.studies.comparison.tables import ratio_of
 
 _LISTED = 12
 _WORDS = {"energy": "energies", "forces": "forces"}

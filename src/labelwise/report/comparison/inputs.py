@@ -14,8 +14,6 @@ from labelwise.campaign.config import CONFIG_FILE, CampaignConfig, read_config
 from labelwise.campaign.inputs import find_model, locate
 from labelwise.campaign.state import read_state, verify_model
 from labelwise.errors import ReadError
-from labelwise.experiments.comparison.series import Series
-from labelwise.experiments.comparison.study import CELLS
 from labelwise.features.representations import RepresentationOptions
 from labelwise.potentials import Potential, load_potential
 from labelwise.report.comparison.record import StudyRecord
@@ -23,6 +21,8 @@ from labelwise.report.options import ReportOptions
 from labelwise.selection import JOINT_RULE, list_rules
 from labelwise.structures import Frame, Screen
 from labelwise.structures.reading import RawFrame, expand_specs, iter_raw_frames
+from labelwise.studies.comparison.series import Series
+from labelwise.studies.comparison.study import CELLS
 
 _NOT_KERNELS = frozenset({"random", JOINT_RULE})
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from labelwise.diagnostics.geometry_report import DATA
 from labelwise.report.comparison.diagnosing import Diagnosis
 from labelwise.report.comparison.kernels import GEOMETRY_NUMBERS
 from labelwise.report.comparison.naming import Namer
 from labelwise.report.document import Axis, Cell, Chart, Mark, Panel, Series, Table, TableColumn
+from labelwise.studies.diagnostics.geometry_report import DATA
 
 _CALIBRATION = "calibration.json"
 _MOST = 4

@@ -11,14 +11,6 @@ import numpy as np
 from ase import Atoms
 from jaxtyping import Float64, Int64
 
-from labelwise.diagnostics.geometry import mean_by_family
-from labelwise.diagnostics.geometry_study import (
-    FamilySample,
-    read_families,
-    read_order,
-    sample_families,
-    study_geometry,
-)
 from labelwise.errors import ArgumentError
 from labelwise.potentials import Potential
 from labelwise.report.comparison.inputs import KernelChoice, StudyInputs, draw_frames
@@ -26,6 +18,14 @@ from labelwise.report.comparison.naming import Namer
 from labelwise.report.document import Cell, Choice, HeatMap, Panel, Table, TableColumn
 from labelwise.runtime.part_store import PartStore
 from labelwise.structures import Frame, Screen
+from labelwise.studies.diagnostics.geometry import mean_by_family
+from labelwise.studies.diagnostics.geometry_study import (
+    FamilySample,
+    read_families,
+    read_order,
+    sample_families,
+    study_geometry,
+)
 
 #: Structures of a heat map, and those that families are chosen among.
 LARGEST_SAMPLE, LARGEST_DRAW = 144, 1200

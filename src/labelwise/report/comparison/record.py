@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from labelwise.errors import LabelwiseError, ReadError
-from labelwise.experiments.comparison.report import RECORD
-from labelwise.experiments.comparison.results import CellKey, CellResult, MethodCost, RoundCost
-from labelwise.experiments.comparison.series import Comparison, compare_cells
+from labelwise.studies.comparison.report import RECORD
+from labelwise.studies.comparison.results import CellKey, CellResult, MethodCost, RoundCost
+from labelwise.studies.comparison.series import Comparison, compare_cells
 
 _AGAIN = "write it anew with: labelwise compare {folder} --tables-only"
 

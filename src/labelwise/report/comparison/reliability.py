@@ -9,10 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from labelwise.diagnostics.calibration import calibrate
-from labelwise.diagnostics.calibration_metrics import DEFAULT_LEVELS
-from labelwise.diagnostics.calibration_report import mean_coverages
-from labelwise.diagnostics.calibration_results import CalibrationSets, CalibrationSettings
 from labelwise.errors import ArgumentError
 from labelwise.potentials import Potential
 from labelwise.report.comparison.inputs import StudyInputs, draw_frames
@@ -20,6 +16,10 @@ from labelwise.report.comparison.naming import Namer
 from labelwise.report.document import Axis, Cell, Chart, Mark, Panel, Series, Table, TableColumn
 from labelwise.runtime.part_store import PartStore
 from labelwise.structures import Frame, Screen
+from labelwise.studies.diagnostics.calibration import calibrate
+from labelwise.studies.diagnostics.calibration_metrics import DEFAULT_LEVELS
+from labelwise.studies.diagnostics.calibration_report import mean_coverages
+from labelwise.studies.diagnostics.calibration_results import CalibrationSets, CalibrationSettings
 
 #: Structures of pool, validation and test set.
 LARGEST_SETS = (150, 50, 100)

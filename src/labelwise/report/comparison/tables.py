@@ -6,15 +6,17 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from labelwise.experiments.comparison.results import MethodCost, unit_of
-from labelwise.experiments.comparison.series import Comparison, Series
-from labelwise.experiments.comparison.statistics import (
+from labelwise.report.comparison.wording import describe_interval, describe_spread
+from labelwise.report.document import Cell, Table, TableColumn
+from labelwise.studies.comparison.results import MethodCost, unit_of
+from labelwise.studies.comparison.series import Comparison, Series
+from labelwise.studies.comparison.statistics import (
     Estimate,
     Place,
     estimate_mean,
     estimate_ratio,
 )
-from labelwise.experiments.comparison.tables import (
+from labelwise.studies.comparison.tables import (
     SHOWN_GAINS,
     gains_of,
     list_scratch_pairs,
@@ -22,8 +24,6 @@ from labelwise.experiments.comparison.tables import (
     make_cost_table,
     ratio_of,
 )
-from labelwise.report.comparison.wording import describe_interval, describe_spread
-from labelwise.report.document import Cell, Table, TableColumn
 
 _MEAN_DIGITS, _SPREAD_DIGITS, _COST_DIGITS = 4, 2, 3
 _COUNTS = frozenset({"n_forward", "n_backward", "n_models", "dim"})

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from labelwise.experiments.comparison.series import Comparison
-from labelwise.experiments.comparison.statistics import CONFIDENCE
+from labelwise.studies.comparison.series import Comparison
+from labelwise.studies.comparison.statistics import CONFIDENCE
 
 
 def describe_spread(comparison: Comparison) -> str:

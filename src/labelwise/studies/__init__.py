@@ -1,0 +1,1 @@
+"""Comparisons, calibration, geometry and data sets as such."""

@@ -1,0 +1,77 @@
+"""A study changed by hand: smaller, faster, or measured in another way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from labelwise.errors import ArgumentError
+from labelwise.finetuning import Recipe
+from labelwise.studies.comparison.budget_plan import has_slice, thin_spec
+from labelwise.studies.comparison.study import StudyConfig, check_study
+
+_USUAL_UPDATES = 1000
+_FEWEST_VALIDATIONS = 5
+
+
+def adjust_study(
+    study: StudyConfig,
+    *,
+    n_updates: int | None = None,
+    stride: int = 1,
+    compiled: bool | None = None,
+    split_key: str | None = None,
+    fixed_forces: str | None = None,
+    energy_errors: str | None = None,
+) -> StudyConfig:
+    """Return a study with other costs, or other errors.
+
+    What changes its costs is written into it, under ``changes``.
+
+    Args:
+        study: The study.
+        n_updates: Updates a round, >= 1; validations become fewer in proportion to the papers'
+            thousand updates, down to five. None leaves both as they are.
+        stride: Keep every so many-th structure of each pool, >= 1.
+        compiled: Compile updates; None leaves it as it is.
+        split_key: Info key of the splits of the test sets; None leaves it as it is.
+        fixed_forces: ``count`` or ``exclude``; None leaves it as it is.
+        energy_errors: ``total`` or ``per-atom``; None leaves it as it is.
+
+    Raises:
+        ArgumentError: A number out of range, an unknown word, or pools that are sliced already.
+    """
+    if (n_updates is not None and n_updates < 1) or stride < 1:
+        raise ArgumentError(
+            f"updates a round are {n_updates} and the stride {stride}; allowed are >= 1"
+        )
+    content: dict[str, Any] = study.model_dump(mode="json")
+    finetune, changes = content["finetune"], content["changes"]
+    if n_updates is not None:
+        part = n_updates / _USUAL_UPDATES
+        most = int(finetune.get("max_validations", Recipe().max_validations))
+        finetune["max_updates"] = n_updates
+        finetune["max_validations"] = max(min(_FEWEST_VALIDATIONS, most), round(part * most))
+        changes.append(
+            f"updates a round: {n_updates} at most, validated {finetune['max_validations']} times"
+        )
+    if stride > 1:
+        for name, pool in content["pools"].items():
+            pool["pool"] = [_thin(spec, stride, name) for spec in pool["pool"]]
+        changes.append(f"pools: one structure in {stride}")
+    if compiled is not None:
+        finetune["compiled"] = compiled
+    measured = {
+        "split_key": split_key,
+        "fixed_forces": fixed_forces,
+        "energy_errors": energy_errors,
+    }
+    content |= {key: value for key, value in measured.items() if value is not None}
+    return check_study(content)
+
+
+def _thin(spec: str, stride: int, pool: str) -> str:
+    if has_slice(spec):
+        raise ArgumentError(
+            f"the pool {pool} is sliced already ({spec}): change the slice in the study itself"
+        )
+    return thin_spec(spec, stride)

@@ -1,0 +1,165 @@
+"""What scoring a pool with a method takes: passes as counted, time and memory as measured."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from ase import Atoms
+
+from labelwise.errors import ArgumentError
+from labelwise.features.representations import (
+    Representation,
+    RepresentationOptions,
+    iter_features,
+    make_representation,
+)
+from labelwise.features.representations.joint_rows import iter_row_sets
+from labelwise.finetuning.committee import predict_committee
+from labelwise.kernels.building import collect_rows
+from labelwise.potentials import Potential
+from labelwise.potentials.passes import count_passes
+from labelwise.studies.comparison.results import MethodCost
+
+#: The representation of the joint posterior: a row for the energy, and rows for the forces.
+JOINT_ROWS = "joint"
+
+_MIB = 2.0**20
+
+
+@dataclass(frozen=True)
+class _Features:
+    """What representing a sample leaves in memory: bytes, and the length of a row (0: none)."""
+
+    n_bytes: int = 0
+    dim: int = 0
+
+
+def measure_costs(
+    method: str,
+    structures: Sequence[Atoms],
+    potentials: Sequence[Potential] = (),
+    *,
+    representation: str | None = None,
+    options: RepresentationOptions | None = None,
+    n_pool: int,
+    batch_atoms: int | None = None,
+) -> MethodCost:
+    """Represent a sample of structures as a method does, and count and measure.
+
+    Graphs are built here too, as selecting does. One structure goes through before the clock
+    starts, so that what happens once is not in the time. Memory is that of the sample's kernel
+    as it is held, rows or packed bits, scaled to the pool; no rule makes an n × n matrix. Of
+    sparse rows the columns in use are those of the sample.
+
+    Args:
+        method: Its name.
+        structures: The sample, at least one; not modified.
+        potentials: The model that features come from; the members of a committee, two or
+            more; or none.
+        representation: A registered name, or ``joint`` for the rows of the joint posterior.
+            None for a committee, which predicts, and for random choice, which costs nothing.
+        options: Of the representation; None for the defaults.
+        n_pool: Structures of the pool that ``feature_mib`` is for.
+        batch_atoms: Atoms evaluated at once.
+
+    Returns:
+        Passes and seconds a structure; ``n_models`` is that of the potentials, 1 without any.
+
+    Raises:
+        ArgumentError: No structures, more than one model for a representation or only one for
+            a committee, or see ``iter_features``.
+        StructureError: See ``iter_features``.
+    """
+    if not structures:
+        raise ArgumentError("structures are none; costs are measured on at least one")
+    run = _choose_run(method, potentials, representation, options, batch_atoms)
+    run(structures[:1])
+    with count_passes() as passes:
+        began = time.process_time()
+        features = run(structures)
+        seconds = time.process_time() - began
+    n = len(structures)
+    is_idle = representation is None and not potentials
+    return MethodCost(
+        method=method,
+        n_forward=passes.n_forward / n,
+        n_backward=passes.n_backward / n,
+        n_models=max(1, len(potentials)),
+        dim=features.dim,
+        seconds_per_structure=0.0 if is_idle else seconds / n,
+        feature_mib=features.n_bytes / n * n_pool / _MIB,
+    )
+
+
+def _choose_run(
+    method: str,
+    potentials: Sequence[Potential],
+    representation: str | None,
+    options: RepresentationOptions | None,
+    batch_atoms: int | None,
+) -> Callable[[Sequence[Atoms]], _Features]:
+    """Return what represents structures; wrong combinations raise."""
+    fits = len(potentials) != 1 if representation is None else len(potentials) <= 1
+    if not fits or (representation == JOINT_ROWS and not potentials):
+        raise ArgumentError(
+            f"method {method!r} has representation {representation!r} and {len(potentials)} "
+            "potentials; allowed are a representation with at most one (the joint rows need "
+            "it), or none with the two or more members of a committee or with no potential"
+        )
+    if representation is None and not potentials:
+        return lambda _: _Features()
+    if representation is None:
+        return lambda some: _predict(potentials, some, batch_atoms)
+    if representation == JOINT_ROWS:
+        settings = options if options is not None else RepresentationOptions()
+        return lambda some: _take_joint_rows(potentials[0], some, settings, batch_atoms)
+    # Made once: random weights are drawn on first use, which is no part of scoring.
+    chosen = make_representation(representation, options)
+    potential = potentials[0] if potentials else None
+    return lambda some: _take_rows(potential, some, chosen, batch_atoms)
+
+
+def _predict(
+    members: Sequence[Potential], structures: Sequence[Atoms], batch_atoms: int | None
+) -> _Features:
+    predict_committee(members, structures, batch_atoms=batch_atoms)
+    return _Features()
+
+
+def _take_rows(
+    potential: Potential | None,
+    structures: Sequence[Atoms],
+    representation: Representation,
+    batch_atoms: int | None,
+) -> _Features:
+    rows = collect_rows(representation, potential, 1)
+    for chunk in iter_features(structures, potential, representation, batch_atoms=batch_atoms):
+        rows.add(0, chunk)
+    dim = rows.n_features
+    return _Features(_count_bytes(rows.to_kernels()[0]), dim)
+
+
+def _count_bytes(value: object) -> int:
+    """Return the bytes of all arrays that an object holds, at any depth."""
+    if isinstance(value, (np.ndarray, torch.Tensor)):
+        return value.nbytes
+    if isinstance(value, Mapping):
+        return sum(map(_count_bytes, value.values()))
+    return sum(map(_count_bytes, vars(value).values())) if hasattr(value, "__dict__") else 0
+
+
+def _take_joint_rows(
+    potential: Potential,
+    structures: Sequence[Atoms],
+    options: RepresentationOptions,
+    batch_atoms: int | None,
+) -> _Features:
+    n_bytes = dim = 0
+    for block in iter_row_sets(structures, potential, options, batch_atoms=batch_atoms):
+        n_bytes += block.rows.nbytes
+        dim = block.rows.shape[1]
+    return _Features(n_bytes, dim)

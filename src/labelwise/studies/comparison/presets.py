@@ -1,0 +1,384 @@
+"""The papers' protocols as studies: ``labelwise compare --preset``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from labelwise.campaign.config import ModelSection
+from labelwise.errors import ArgumentError, check_name
+from labelwise.structures.datasets.builds import BUILDS
+from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
+from labelwise.structures.reading import expand_specs, frames_of
+from labelwise.studies.comparison.methods import SCRATCH
+from labelwise.studies.comparison.pool_bias import SHIFTS, write_biased_pools
+from labelwise.studies.comparison.pools import (
+    DataKeys,
+    Layout,
+    PoolFiles,
+    prepare_built,
+    prepare_pools,
+)
+from labelwise.studies.comparison.study import PoolSection, StudyConfig, check_study
+
+_FAMILIES = ("activation", "ntk", "soap", "tanimoto")
+_TABLE_4 = (
+    "random",
+    "committee-e",
+    "committee-f",
+    *(f"{family}-{rule}" for family in _FAMILIES for rule in ("k-center", "lcmd", "pv")),
+)
+#: Ten labels of five reactions may be too few compositions to fit atomic energies to another level
+#: of theory; errors of hundreds of eV would then stand for a rule's.
+_REACTION_PATHS = {"schedule": "reaction-paths", "reference_energies": "labelled"}
+_SCRATCH_METHODS = ("random", "committee-e", *(f"{family}-lcmd" for family in _FAMILIES))
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A protocol.
+
+    Attributes:
+        title: Heading of the results.
+        summary: What it is, in a sentence.
+        methods: Their names, the reference first.
+        batch_size: Structures a round.
+        initial_size: Labelled structures to begin with.
+        rounds: Rounds after round 0.
+        layout: How pools are made of labelled files.
+        n_pools: Pools to make of labelled files; None for the layout's number.
+        seeds: A campaign of each method and pool is run with each.
+        finetune: Settings of fine-tuning.
+        is_biased: Whether pools are thinned against the test set.
+        build: Recipe of ``datasets.builds`` that makes the pools of published files; None for
+            labelled files in the layout.
+        has_labels: Whether the pools come with labels to begin with.
+        selection: Further settings that all methods share.
+        errors: How errors are counted and shown: keys of the study.
+    """
+
+    title: str
+    summary: str
+    methods: tuple[str, ...]
+    batch_size: int = 5
+    initial_size: int = 10
+    rounds: int = 40
+    layout: Layout = "natural"
+    n_pools: int | None = None
+    seeds: tuple[int, ...] = (0, 1)
+    finetune: Mapping[str, Any] = field(default_factory=lambda: dict(_REACTION_PATHS))
+    is_biased: bool = False
+    build: str | None = None
+    has_labels: bool = False
+    selection: Mapping[str, Any] = field(default_factory=dict)
+    errors: Mapping[str, Any] = field(default_factory=dict)
+
+
+#: The larger pools of section 5: fifty labels, +150 a round, at most twenty rounds.
+_LARGER: dict[str, Any] = {
+    "methods": ("random", "committee-e", "activation-lcmd", "ntk-lcmd", "ntk-ef-lcmd"),
+    "batch_size": 150,
+    "initial_size": 50,
+    "rounds": 20,
+    "layout": "mixed",
+    "finetune": {"schedule": "fixed", "reference_energies": "labelled"},
+}
+_NATURAL = (*_TABLE_4, "ntk-ef-lcmd", "ntk-ef-pv", "joint-pv")
+
+#: Tables are those of *Pretrained Model Representations as Acquisition Signals for Active Learning
+#: of MLIPs*. Forty rounds, because it shows its kernels at iterations 1, 20 and 40 and says no
+#: other number. ``pool-bias`` has three seeds, since the claim of *Force-Aware Neural Tangent
+#: Kernels* (arXiv:2605.13788) is about the variance over them.
+PRESETS: Mapping[str, Preset] = MappingProxyType(
+    {
+        "reaction-natural": Preset(
+            title="Reaction paths, natural pools",
+            summary="Three pools of five reactions, +5 a round, balanced test (table 4).",
+            methods=_NATURAL,
+        ),
+        "reaction-mixed": Preset(
+            title="Reaction paths, mixed pool",
+            summary="100 reactions in one pool, 50 labels at first, +150 a round (table 3).",
+            **_LARGER,
+        ),
+        "pool-bias": Preset(
+            title="Pools shifted against the test set",
+            summary="Pools shifted by family, path and energy, and an unshifted control.",
+            methods=(
+                "random",
+                "committee-e",
+                "committee-f",
+                *(f"{family}-{rule}" for family in _FAMILIES[:2] for rule in ("lcmd", "pv")),
+            ),
+            n_pools=1,
+            seeds=(0, 1, 2),
+            is_biased=True,
+        ),
+        "scratch": Preset(
+            title="From scratch against pretrained",
+            summary="Natural pools, each method pretrained and from random weights (table 6).",
+            methods=(*_SCRATCH_METHODS, *(f"{name}{SCRATCH}" for name in _SCRATCH_METHODS)),
+        ),
+        "t1x-natural": Preset(
+            title="Transition1x, natural pools",
+            summary="reaction-natural on pools of Transition1x (table 4).",
+            methods=_NATURAL,
+            build="t1x-natural",
+        ),
+        "t1x-mixed": Preset(
+            title="Transition1x, mixed pool",
+            summary="reaction-mixed on a pool of Transition1x (table 3).",
+            build="t1x-mixed",
+            **_LARGER,
+        ),
+        "rgd": Preset(
+            title="OMol25, RGD",
+            summary="5,000 structures of OMol25's RGD, 50 labels at first, +150 a round (table 3).",
+            build="omol-rgd",
+            **_LARGER,
+        ),
+        "pmechdb": Preset(
+            title="OMol25, PMechDB",
+            summary="10,000 of OMol25's PMechDB, 50 labels at first, +150 a round (table 3).",
+            build="omol-pmechdb",
+            **_LARGER,
+        ),
+        "oc20": Preset(
+            title="OC20, structures to energy and forces",
+            summary="A pool of 200,000, 2,000 labels at first, +1,250 of a shortlist of 50,000 a "
+            "round; errors per validation split.",
+            methods=(
+                "random",
+                "committee-e",
+                "committee-f",
+                "activation-pv",
+                "activation-lcmd",
+                "ntk-lcmd",
+                "ntk-ef-lcmd",
+            ),
+            batch_size=1_250,
+            initial_size=2_000,
+            rounds=6,
+            build="oc20",
+            has_labels=True,
+            selection={"shortlist": 50_000},
+            finetune={"schedule": "fixed", "loss_fixed_forces": "exclude"},
+            errors={
+                "fixed_forces": "exclude",
+                "energy_errors": "per-atom",
+                "split_key": "split",
+            },
+        ),
+    }
+)
+
+
+def make_preset(
+    name: str,
+    folder: Path,
+    *,
+    model: ModelSection | Mapping[str, Any],
+    data: Sequence[str] = (),
+    seed: int = 0,
+    methods: Sequence[str] | None = None,
+    seeds: Sequence[int] | None = None,
+    rounds: int | None = None,
+    family_key: str = "reaction",
+    order_key: str = "frame",
+    energy_key: str = DEFAULT_ENERGY_KEY,
+    forces_key: str = DEFAULT_FORCES_KEY,
+    shift: str | Sequence[str] = SHIFTS,
+    strength: float | Sequence[float] = 3.0,
+    size: int | None = None,
+) -> StudyConfig:
+    """Make a study of a protocol and of labelled structures, and write its data files.
+
+    Args:
+        name: A key of ``PRESETS``.
+        folder: The study's folder, where relative paths of the study begin; data files go to
+            ``data`` in it.
+        model: The pretrained model. A file's path, as seen from the working directory, is
+            made absolute; other names stay.
+        data: Folders or files of labelled structures, see ``prepare_pools``; none for the
+            embedded reactions. For presets of published data sets their files, or pools that
+            ``labelwise data build`` has made of them.
+        seed: Of the splits and of the bias, >= 0; not of the campaigns.
+        methods: Names in place of the preset's.
+        seeds: Of the campaigns, in place of the preset's.
+        rounds: In place of the preset's.
+        family_key: Info key of the reaction.
+        order_key: Info key of the place along the path.
+        energy_key: Info key of the total energy, eV.
+        forces_key: Array key of the forces, eV/Å.
+        shift: For ``pool-bias``, which of ``family``, ``path`` and ``energy``.
+        strength: For ``pool-bias``, s > 0, one or several.
+        size: For presets of published files, structures in place of the protocol's number.
+
+    Returns:
+        The study; ``changes`` says where it departs from the protocol.
+
+    Raises:
+        ArgumentError: An unknown preset, or a value out of range.
+        StudyError: A method that is unknown or cannot be configured.
+        LabelError: A structure without labels.
+        ReadError: A file that cannot be read.
+        WriteError: The folder cannot be written to.
+    """
+    check_name("preset", name, PRESETS)
+    if seed < 0:
+        raise ArgumentError(f"seed is {seed}; allowed are integers >= 0")
+    preset, scaling = _scale(PRESETS[name], size)
+    keys = DataKeys(family_key, order_key, energy_key, forces_key)
+    if preset.build is not None:
+        files = prepare_built(data, folder, build=preset.build, seed=seed, size=size)
+        files = replace(files, changes=(*files.changes, *scaling))
+    else:
+        files = prepare_pools(
+            data, folder, layout=preset.layout, seed=seed, keys=keys, n_pools=preset.n_pools
+        )
+    shifts = [shift] if isinstance(shift, str) else list(shift)
+    given = [strength] if isinstance(strength, int | float) else strength
+    strengths = [float(each) for each in given]
+    if preset.is_biased:
+        files = write_biased_pools(
+            files, folder, shifts=shifts, strengths=strengths, seed=seed, keys=keys
+        )
+    origin: dict[str, Any] = {
+        "preset": name,
+        "data": [str(Path(spec).absolute()) for spec in data] or "embedded reactions",
+        "seed": seed,
+    }
+    if preset.is_biased:
+        origin |= {"shift": shifts, "strength": strengths}
+    content = _compose(preset, files, folder, methods, seeds, rounds)
+    content |= {"model": _describe_model(model), "origin": origin}
+    content |= {"energy_key": energy_key, "forces_key": forces_key}
+    return check_study(content, where=f"preset {name}")
+
+
+def _scale(preset: Preset, size: int | None) -> tuple[Preset, list[str]]:
+    """Return a preset for a pool of another size, and what that changes, in words."""
+    if size is None:
+        return preset, []
+    usual = None if preset.build is None else BUILDS[preset.build].usual_size
+    if usual is None:
+        raise ArgumentError(f"size is {size}, but {preset.title} takes all there is; leave it out")
+    part = size / usual
+    numbers = {
+        "structures a round": preset.batch_size,
+        "labels to begin with": preset.initial_size,
+        **{name: value for name, value in preset.selection.items() if name == "shortlist"},
+    }
+    scaled = {name: max(1, round(part * value)) for name, value in numbers.items()}
+    changed = replace(
+        preset,
+        batch_size=scaled["structures a round"],
+        initial_size=scaled["labels to begin with"],
+        selection={**preset.selection, **{k: scaled[k] for k in preset.selection if k in scaled}},
+    )
+    return changed, [
+        f"{name}: {value} → {scaled[name]}, in proportion" for name, value in numbers.items()
+    ]
+
+
+def _compose(
+    preset: Preset,
+    files: PoolFiles,
+    folder: Path,
+    methods: Sequence[str] | None,
+    seeds: Sequence[int] | None,
+    rounds: int | None,
+) -> dict[str, Any]:
+    chosen = list(preset.methods if methods is None else methods)
+    if not chosen:
+        raise ArgumentError("methods is empty; name at least one, or leave it to the preset")
+    changes = list(files.changes)
+    initial = _initial_size(preset, files.pools, changes)
+    n_rounds = preset.rounds if rounds is None else rounds
+    n_rounds = _limit_rounds(preset, files.pools, folder, initial, n_rounds, changes)
+    reference = preset.methods[0]
+    return {
+        "title": preset.title,
+        "pools": {name: section.model_dump() for name, section in files.pools.items()},
+        "methods": chosen,
+        "seeds": list(preset.seeds if seeds is None else seeds),
+        "reference": reference if reference in chosen else chosen[0],
+        "selection": {
+            "batch_size": preset.batch_size,
+            "initial_size": initial,
+            **preset.selection,
+        },
+        "finetune": dict(preset.finetune),
+        "rounds": n_rounds,
+        "changes": changes,
+        **preset.errors,
+    }
+
+
+def _initial_size(preset: Preset, pools: Mapping[str, PoolSection], changes: list[str]) -> int:
+    """Return how many structures round 0 chooses; none if all pools give some to begin with."""
+    given = [bool(section.train) for section in pools.values()]
+    if not any(given):
+        return preset.initial_size
+    if not all(given):
+        lacking = next(name for name, section in pools.items() if not section.train)
+        raise ArgumentError(
+            f"data: the pool {lacking} has no train.extxyz, but others have; allowed are all or "
+            "none: add or remove the file"
+        )
+    if preset.has_labels:
+        return 0
+    changes.append(
+        f"labels to begin with: {preset.initial_size} at random → those of train.extxyz, the "
+        "same for all seeds"
+    )
+    return 0
+
+
+def _limit_rounds(
+    preset: Preset,
+    pools: Mapping[str, PoolSection],
+    folder: Path,
+    initial: int,
+    rounds: int,
+    changes: list[str],
+) -> int:
+    """Return the rounds that the smallest pool suffices for, at most those wanted."""
+    sizes = {name: count_structures(section.pool, folder) for name, section in pools.items()}
+    smallest = min(sizes, key=lambda name: sizes[name])
+    most = (sizes[smallest] - initial) // preset.batch_size
+    if rounds <= most:
+        return rounds
+    if most < 1:
+        raise ArgumentError(
+            f"data: the pool {smallest} has {sizes[smallest]} structures; the preset takes "
+            f"{initial} to begin with and {preset.batch_size} a round: give a larger one"
+        )
+    changes.append(f"rounds: {rounds} → {most}, then {smallest} is used up")
+    return most
+
+
+def count_structures(specs: Sequence[str], base: Path) -> int:
+    """Count the structures of a study's files.
+
+    Args:
+        specs: Files, patterns, or either with ``@slice``; there may be none.
+        base: Where relative paths begin.
+
+    Raises:
+        ReadError: A file that cannot be read.
+    """
+    if not specs:
+        return 0
+    parts = expand_specs([str(base / spec) for spec in specs])
+    return sum(len(frames_of(part)) for part in parts)
+
+
+def _describe_model(model: ModelSection | Mapping[str, Any]) -> dict[str, Any]:
+    section = model.model_dump() if isinstance(model, ModelSection) else dict(model)
+    path = section.get("path")
+    is_file = isinstance(path, str) and Path(path).is_file()
+    return {**section, "path": str(Path(str(path)).absolute())} if is_file else section

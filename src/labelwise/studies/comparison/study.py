@@ -1,0 +1,277 @@
+"""``study.yaml``: methods × pools × seeds, and the campaigns that they come to."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from labelwise.campaign.config import (
+    MOST_MISTAKES,
+    CampaignConfig,
+    EnergyErrors,
+    HeldOut,
+    ModelSection,
+)
+from labelwise.campaign.yaml_reading import read_yaml
+from labelwise.errors import ArgumentError, LabelwiseError
+from labelwise.finetuning.recipe import FixedForces
+from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
+from labelwise.studies.comparison.methods import get_method
+from labelwise.studies.comparison.results import CellKey
+
+STUDY_FILE = "study.yaml"
+CELLS = "cells"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
+#: Keys of a method that are not those of a campaign's ``selection``.
+_NOT_SELECTION = ("finetune",)
+
+
+class StudyError(ArgumentError):
+    """``study.yaml`` is missing, not YAML, or has wrong keys or values."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PoolSection(_Section):
+    """One pool and its held-out sets; the keys are those of a campaign's ``data``."""
+
+    pool: list[str] = Field(min_length=1)
+    train: list[str] = []
+    valid: HeldOut = HeldOut()
+    test: HeldOut = HeldOut()
+    isolated_atoms: str | None = None
+
+
+class StudyConfig(_Section):
+    """All of ``study.yaml``.
+
+    Attributes:
+        title: Heading of the results.
+        model: The pretrained model, as in ``campaign.yaml``.
+        pools: Name to files. Relative paths begin at the study's folder.
+        methods: Name to the keys of ``selection`` that make it, and under ``finetune`` the
+            keys of fine-tuning in which it differs; or a list of names that ``METHODS`` knows.
+        seeds: A campaign of each method and pool is run with each of them.
+        reference: The method that others are held against.
+        energy_key, forces_key: Keys of the labels.
+        split_key: Info key that names the split of each test structure; tables then hold each
+            split on its own, too. None for one test set.
+        fixed_forces: ``exclude`` leaves the forces of fixed atoms out of all errors.
+        energy_errors: ``per-atom`` makes tables and pictures of energy errors in meV/atom, for
+            structures of different sizes; ``total``, the papers' way, in meV.
+        selection: What all methods share: ``batch_size``, ``initial_size`` and so on.
+        finetune: What all campaigns share, as in ``campaign.yaml``.
+        rounds: Rounds after round 0.
+        origin: What a preset made this study from; a record that nothing is computed from.
+        changes: What ``--budget`` changed, in words.
+    """
+
+    title: str = "Comparison"
+    model: ModelSection
+    pools: dict[str, PoolSection] = Field(min_length=1)
+    methods: dict[str, dict[str, Any]] = Field(min_length=1)
+    seeds: list[int] = Field(default=[0, 1], min_length=1)
+    reference: str = "random"
+    energy_key: str = DEFAULT_ENERGY_KEY
+    forces_key: str = DEFAULT_FORCES_KEY
+    split_key: str | None = None
+    fixed_forces: FixedForces = "count"
+    energy_errors: EnergyErrors = "total"
+    selection: dict[str, Any] = {}
+    finetune: dict[str, Any] = {}
+    rounds: int = Field(default=10, ge=1)
+    origin: dict[str, Any] = {}
+    changes: list[str] = []
+
+    @model_validator(mode="before")
+    @classmethod
+    def _spell_out_methods(cls, content: Any) -> Any:
+        """Replace names of methods by their settings."""
+        methods = content.get("methods") if isinstance(content, dict) else None
+        if isinstance(methods, list):
+            content = {**content, "methods": {str(name): None for name in methods}}
+        if not isinstance(content, dict) or not isinstance(content.get("methods"), dict):
+            return content
+        spelt = {
+            name: _from_name(str(name)) if settings is None else settings
+            for name, settings in content["methods"].items()
+        }
+        return {**content, "methods": spelt}
+
+    @model_validator(mode="after")
+    def _possible(self) -> StudyConfig:
+        for kind, names in (("pool", self.pools), ("method", self.methods)):
+            for name in names:
+                if not _NAME.fullmatch(name):
+                    raise ValueError(
+                        f"the {kind} {name!r} becomes a folder: use letters, digits and ._+-"
+                    )
+        if len(set(self.seeds)) != len(self.seeds):
+            raise ValueError(f"seeds are {self.seeds}: one is there twice")
+        if any(seed < 0 for seed in self.seeds):
+            raise ValueError(f"seeds are {self.seeds}; allowed are integers >= 0")
+        if self.reference not in self.methods:
+            raise ValueError(
+                f"reference is {self.reference!r}, which is none of the methods "
+                f"({', '.join(self.methods)})"
+            )
+        return self
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One campaign of a study.
+
+    Attributes:
+        key: Pool, method and seed.
+        directory: Of the campaign.
+        config: Its ``campaign.yaml``.
+    """
+
+    key: CellKey
+    directory: Path
+    config: CampaignConfig
+
+    @property
+    def n_rounds(self) -> int:
+        """Rounds that it comes to, round 0 included."""
+        return (self.config.stop.rounds or 0) + 1
+
+
+def read_study(path: Path) -> StudyConfig:
+    """Read a study's configuration.
+
+    Args:
+        path: The file.
+
+    Raises:
+        StudyError: It is missing, not YAML, or has an unknown key or a wrong value; the
+            message names every one.
+    """
+    try:
+        content = read_yaml(path)
+    except FileNotFoundError as error:
+        raise StudyError(
+            f"{path} does not exist; write one, or begin with: labelwise compare --preset "
+            "reaction-natural --out DIR"
+        ) from error
+    except (OSError, yaml.YAMLError) as error:
+        raise StudyError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise StudyError(f"{path} holds no settings")
+    return check_study(content, where=str(path))
+
+
+def check_study(content: dict[str, Any], *, where: str = "the study") -> StudyConfig:
+    """Make a study of plain data.
+
+    Raises:
+        StudyError: An unknown key or a wrong value; the message names every one.
+    """
+    try:
+        study = StudyConfig.model_validate(content)
+    except ValidationError as error:
+        raise StudyError(_explain(error, where)) from error
+    except LabelwiseError as error:
+        raise StudyError(f"{where}: {error}") from error
+    for cell in list_cells(study, Path(), Path()):  # a wrong method shows before any is run
+        del cell
+    return study
+
+
+def dump_study(study: StudyConfig) -> str:
+    """Return a study as YAML that ``read_study`` reads, everything spelt out."""
+    return yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def list_cells(study: StudyConfig, folder: Path, base: Path) -> list[Cell]:
+    """Return the campaigns of a study, those of one method together, pools and seeds within.
+
+    Args:
+        study: The study.
+        folder: Where ``cells`` goes.
+        base: Where relative paths of the study begin.
+
+    Raises:
+        StudyError: The settings of a method do not make a campaign.
+    """
+    return list(_iter_cells(study, folder, base))
+
+
+def _iter_cells(study: StudyConfig, folder: Path, base: Path) -> Iterator[Cell]:
+    for method in study.methods:
+        for pool in study.pools:
+            for seed in study.seeds:
+                key = CellKey(pool, method, seed)
+                directory = folder / CELLS / pool / method / f"seed_{seed}"
+                yield Cell(key, directory, _configure(study, key, directory, base))
+
+
+def _configure(study: StudyConfig, key: CellKey, directory: Path, base: Path) -> CampaignConfig:
+    method = study.methods[key.method]
+    selection = {name: value for name, value in method.items() if name not in _NOT_SELECTION}
+    data = _move_paths(study.pools[key.pool].model_dump(), base, directory)
+    model = study.model.model_dump()
+    if (base / study.model.path).is_file():
+        model["path"] = _move(study.model.path, base, directory)
+    data["test"]["split_key"] = study.split_key
+    content = {
+        "seed": key.seed,
+        "model": model,
+        "data": {**data, "energy_key": study.energy_key, "forces_key": study.forces_key},
+        "selection": {**study.selection, **selection},
+        "labeller": {"kind": "replay"},
+        "finetune": {**study.finetune, **method.get("finetune", {})},
+        "measure": {"fixed_forces": study.fixed_forces, "energy_errors": study.energy_errors},
+        "stop": {"rounds": study.rounds},
+    }
+    try:
+        return CampaignConfig.model_validate(content)
+    except ValidationError as error:
+        raise StudyError(_explain(error, f"method {key.method!r}")) from error
+
+
+def _move_paths(data: dict[str, Any], base: Path, directory: Path) -> dict[str, Any]:
+    """Return a pool's section with paths that begin at the campaign."""
+    moved = dict(data)
+    for role in ("pool", "train"):
+        moved[role] = [_move(spec, base, directory) for spec in data[role]]
+    for role in ("valid", "test"):
+        files = [_move(spec, base, directory) for spec in data[role]["files"]]
+        moved[role] = {**data[role], "files": files}
+    if data["isolated_atoms"] is not None:
+        moved["isolated_atoms"] = _move(data["isolated_atoms"], base, directory)
+    return moved
+
+
+def _move(spec: str, base: Path, directory: Path) -> str:
+    """Return a path as seen from a campaign: relative if it was, so that the whole may move."""
+    if Path(spec).is_absolute():
+        return spec
+    return os.path.relpath(base / spec, directory)
+
+
+def _from_name(name: str) -> dict[str, Any]:
+    found = get_method(name)
+    settings: dict[str, Any] = found["selection"]
+    return {**settings, "finetune": found["finetune"]} if found["finetune"] else settings
+
+
+def _explain(error: ValidationError, where: str) -> str:
+    lines = []
+    for item in error.errors()[:MOST_MISTAKES]:
+        place = ".".join(str(part) for part in item["loc"] if part != "replay") or "study"
+        got = "" if item["type"] in ("missing", "value_error") else f" (got {item['input']!r:.60})"
+        lines.append(f"  {place}: {item['msg'].removeprefix('Value error, ')}{got}")
+    n_more = error.error_count() - len(lines)
+    lines += [f"  and {n_more:,} more"] if n_more else []
+    return f"{where} is wrong:\n" + "\n".join(lines)

@@ -1,0 +1,120 @@
+"""``study.yaml``: what is refused, what methods' names mean, which campaigns come of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from labelwise.errors import ArgumentError
+from labelwise.studies.comparison.methods import METHODS, get_method
+from labelwise.studies.comparison.study import (
+    StudyError,
+    check_study,
+    dump_study,
+    list_cells,
+    read_study,
+)
+
+
+def content(**changes: Any) -> dict[str, Any]:
+    pool = {"pool": ["a.extxyz"], "valid": {"files": ["v.extxyz"]}, "test": {"files": ["t.extxyz"]}}
+    study = {
+        "model": {"path": "demo"},
+        "pools": {"a": pool, "b": {**pool, "pool": ["/data/b.extxyz"]}},
+        "methods": ["random", "ntk-pv", "committee-e-scratch"],
+        "seeds": [0, 4],
+        "selection": {"initial_size": 10, "batch_size": 2},
+        "finetune": {"max_updates": 7},
+        "rounds": 3,
+    }
+    return {**study, **changes}
+
+
+def test_cells_are_all_methods_pools_and_seeds() -> None:
+    cells = list_cells(check_study(content()), Path("out"), Path())
+    assert len({cell.key for cell in cells}) == len(cells) == 3 * 2 * 2
+    assert len({cell.directory for cell in cells}) == len(cells)
+    for cell in cells:
+        config = cell.config
+        assert cell.n_rounds == 4
+        assert config.seed == cell.key.seed
+        assert config.labeller.kind == "replay"
+        assert config.selection.batch_size == 2
+        assert config.finetune.max_updates == 7
+        is_scratch = cell.key.method == "committee-e-scratch"
+        assert config.finetune.start == ("scratch" if is_scratch else "pretrained")
+        assert (config.selection.diversity == "scratch") == is_scratch
+
+
+def test_relative_paths_begin_at_the_study_and_stay_relative(tmp_path: Path) -> None:
+    base, folder = tmp_path / "study", tmp_path / "runs"
+    base.mkdir()
+    (base / "my.model").touch()
+    cells = list_cells(check_study(content(model={"path": "my.model"})), folder, base)
+    first = next(cell for cell in cells if cell.key.pool == "a")
+    (path,) = first.config.data.pool
+    assert not Path(path).is_absolute()
+    assert (first.directory / path).resolve() == (base / "a.extxyz").resolve()
+    assert (first.directory / first.config.model.path).resolve() == (base / "my.model").resolve()
+    other = next(cell for cell in cells if cell.key.pool == "b")
+    assert other.config.data.pool == ["/data/b.extxyz"]
+
+
+def test_a_study_survives_being_written_and_read(tmp_path: Path) -> None:
+    study = check_study(content())
+    path = tmp_path / "study.yaml"
+    path.write_text(dump_study(study), encoding="utf-8")
+    assert read_study(path) == study
+
+
+def test_a_method_of_ones_own() -> None:
+    own = {"rule": "k-center", "representation": "ntk-e", "finetune": {"ema_decay": None}}
+    study = check_study(content(methods={"random": None, "mine": own}))
+    cell = next(c for c in list_cells(study, Path("o"), Path()) if c.key.method == "mine")
+    assert cell.config.selection.rule == "k-center"
+    assert cell.config.finetune.ema_decay is None
+    assert cell.config.finetune.max_updates == 7
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"methods": ["random", "ntk-pvv"]}, "did you mean 'ntk-pv'"),
+        ({"methods": ["ntk-pv"]}, "reference is 'random'"),
+        ({"methods": {"random": None, "x": {"rule": "nope"}}}, "rule is 'nope'"),
+        ({"methods": {"random": None, "a/b": {"rule": "pv"}}}, "becomes a folder"),
+        ({"seeds": [1, 1]}, "twice"),
+        ({"seeds": [-1]}, ">= 0"),
+        ({"rounds": 0}, "rounds"),
+        ({"pools": {}}, "pools"),
+        ({"finetune": {"max_update": 3}}, "max_update"),
+        ({"selection": {"batchsize": 3}}, "batchsize"),
+        ({"nonsense": 1}, "nonsense"),
+    ],
+)
+def test_mistakes_are_named(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(StudyError, match=words):
+        check_study(content(**changes))
+
+
+def test_a_missing_or_broken_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(StudyError, match="does not exist"):
+        read_study(tmp_path / "study.yaml")
+    path = tmp_path / "broken.yaml"
+    path.write_text("methods: [a, b", encoding="utf-8")
+    with pytest.raises(StudyError, match="cannot be read"):
+        read_study(path)
+    path.write_text("- 3", encoding="utf-8")
+    with pytest.raises(StudyError, match="holds no settings"):
+        read_study(path)
+
+
+def test_every_named_method_makes_a_campaign() -> None:
+    for name in METHODS:
+        for ending in ("", "-scratch"):
+            check_study(content(methods=list(dict.fromkeys(["random", f"{name}{ending}"]))))
+    assert get_method("tanimoto-pv")["selection"]["representation"] == "morgan"
+    with pytest.raises(ArgumentError, match="unknown"):
+        get_method("qqqq")
