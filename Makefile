@@ -11,7 +11,7 @@ TEST_ENV := OMP_NUM_THREADS=1
 install: $(VENV)/.installed
 
 # What both of these require besides serves their own experiments and pictures.
-$(VENV)/.installed: pyproject.toml constraints.txt hatch_build.py src/labelwise/report/web/package-lock.json
+$(VENV)/.installed: pyproject.toml constraints.txt hatch_build.py src/labelwise/pages/web/package-lock.json
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[mace,dev]'
 	$(BIN)/python -m pip install --quiet --no-deps bmdal-reg==3.0.2 uncertainty-toolbox==0.1.1
@@ -27,7 +27,7 @@ types: install types-page
 # Types of the JavaScript of reports; npm fetches the checker.
 types-page:
 	command -v npm || { echo "no npm: JavaScript is not checked"; exit 0; } && \
-	    npm exec --yes --package=typescript@7.0.2 -- tsc -p src/labelwise/report/web
+	    npm exec --yes --package=typescript@7.0.2 -- tsc -p src/labelwise/pages/web
 
 test: install
 	$(TEST_ENV) $(BIN)/python -m pytest -n $(JOBS)

@@ -14,8 +14,8 @@ from ase import Atoms
 from ase.io import read
 
 from labelwise.errors import LabelwiseError
+from labelwise.pages.libraries import read_libraries
 from labelwise.potentials import Potential, load_potential
-from labelwise.report.libraries import read_libraries
 from labelwise.runtime.provenance import package_versions
 from labelwise.selection.api import represent, select
 from labelwise.structures import get_labels

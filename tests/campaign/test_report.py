@@ -11,10 +11,10 @@ import pytest
 import labelwise.cli.campaign  # noqa: F401 - registers itself with the application
 from labelwise.campaign import DamagedStateError, read_state, run_campaign
 from labelwise.campaign.durable import read_json
+from labelwise.campaign.page.gathering import gather_campaign
 from labelwise.campaign.report import export_round, get_status
 from labelwise.campaign.undetermined import explain_undetermined, read_messages
 from labelwise.cli import main
-from labelwise.report.campaign.gathering import gather_campaign
 from labelwise.structures import write_structures
 from tests.campaign.building import make_structures, write_campaign, write_data
 

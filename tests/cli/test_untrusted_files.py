@@ -14,9 +14,9 @@ import yaml
 from ase import Atoms
 
 import labelwise.cli.campaign  # noqa: F401 - registers itself with the application
+from labelwise.campaign.page import gather_campaign
 from labelwise.cli import main
-from labelwise.report.campaign import gather_campaign
-from labelwise.report.options import ReportOptions
+from labelwise.selection.page.options import ReportOptions
 from labelwise.structures import write_structures
 from tests.campaign.building import write_campaign, write_data
 from tests.potentials.hostile import write_hostile

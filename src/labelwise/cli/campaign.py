@@ -16,6 +16,7 @@ from labelwise.campaign.curves import CURVES, write_curves
 from labelwise.campaign.errors import DamagedStateError
 from labelwise.campaign.labelling import LabellingError, LabelsPending
 from labelwise.campaign.loop import RunOptions, run_campaign
+from labelwise.campaign.page.pages import CampaignPages
 from labelwise.campaign.report import Status, export_round, find_best_round, get_status
 from labelwise.campaign.state import SPLITS, read_state
 from labelwise.campaign.stopping import get_curve
@@ -27,7 +28,6 @@ from labelwise.cli.help import Application
 from labelwise.cli.signals import terminated_as_interrupted
 from labelwise.cli.tables import format_figure, format_seconds, show_table
 from labelwise.errors import ArgumentError, MissingDependencyError, WriteError
-from labelwise.report.campaign.pages import CampaignPages
 from labelwise.runtime.provenance import to_json
 
 #: The campaign waits for labels that are made elsewhere.

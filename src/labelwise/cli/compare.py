@@ -16,16 +16,16 @@ from labelwise.cli import console, options
 from labelwise.cli.app import app
 from labelwise.cli.signals import terminated_as_interrupted
 from labelwise.errors import ArgumentError, WriteError
+from labelwise.pages.libraries import read_libraries
+from labelwise.pages.page import write_page
 from labelwise.potentials.loading import resolve_device
-from labelwise.report.comparison import gather_comparison
-from labelwise.report.libraries import read_libraries
-from labelwise.report.options import ReportOptions
-from labelwise.report.page import write_page
 from labelwise.runtime.files import write_text
+from labelwise.selection.page.options import ReportOptions
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
 from labelwise.studies.comparison.adjusting import adjust_study
 from labelwise.studies.comparison.budget import parse_duration, scale_to_budget
 from labelwise.studies.comparison.comparing import report_study, run_study
+from labelwise.studies.comparison.page import gather_comparison
 from labelwise.studies.comparison.pool_bias import SHIFTS
 from labelwise.studies.comparison.presets import PRESETS, make_preset
 from labelwise.studies.comparison.study import (

@@ -9,11 +9,11 @@ import typer
 
 from labelwise.cli import console, options
 from labelwise.cli.app import app
+from labelwise.cli.recognising import gather
 from labelwise.cli.report import ColourBy, Map, MapMethod, Seed, Target
-from labelwise.report.figures import FORMATS, FigureSettings, write_figures
-from labelwise.report.figures.settings import COLUMN, PAGE
-from labelwise.report.options import ReportOptions
-from labelwise.report.recognising import gather
+from labelwise.pages.figures import FORMATS, FigureSettings, write_figures
+from labelwise.pages.figures.settings import COLUMN, PAGE
+from labelwise.selection.page.options import ReportOptions
 
 _LOOK = "Look"
 

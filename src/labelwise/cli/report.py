@@ -11,10 +11,10 @@ import typer
 
 from labelwise.cli import console, options
 from labelwise.cli.app import app
+from labelwise.cli.recognising import gather
 from labelwise.errors import WriteError
-from labelwise.report.options import ReportOptions
-from labelwise.report.page import write_page
-from labelwise.report.recognising import gather
+from labelwise.pages.page import write_page
+from labelwise.selection.page.options import ReportOptions
 
 _PAGE = "report.html"
 

@@ -25,14 +25,14 @@ from labelwise.cli.scale import (
 from labelwise.cli.tables import show_table
 from labelwise.errors import ArgumentError, ReadError, WriteError
 from labelwise.features.memo import FeatureMemo
+from labelwise.pages.page import write_page
 from labelwise.potentials import Potential
-from labelwise.report.options import ReportOptions
-from labelwise.report.page import write_page
-from labelwise.report.selection import gather_selection
 from labelwise.runtime.files import write_text
 from labelwise.runtime.provenance import to_json
 from labelwise.selection import Acquisition, AcquisitionSettings, acquire, acquire_stored
 from labelwise.selection.force_uncertainty import FORCE_STD_KEY, predict_force_uncertainty
+from labelwise.selection.page import gather_selection
+from labelwise.selection.page.options import ReportOptions
 from labelwise.selection.record import (
     describe_files,
     describe_model,

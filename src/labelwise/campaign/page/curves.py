@@ -1,0 +1,167 @@
+"""Learning curves: errors against the number of labelled structures."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from labelwise.campaign.config import MeasureSection
+from labelwise.campaign.page.facts import read_error
+from labelwise.campaign.page.saved import SavedCampaign
+from labelwise.campaign.page.wording import as_float32, is_wide, write_error
+from labelwise.campaign.state import SPLITS
+from labelwise.campaign.stopping import Forecast, forecast
+from labelwise.pages.document import Axis, Chart, Choice, Mark, Series
+from labelwise.selection.page.pool_columns import clean_text
+
+#: Splits of a test set that have a curve of their own.
+MOST_SPLITS = 8
+_NAMES = {"test": "test", "valid": "validation"}
+_STYLES = {"test": 0, "valid": 1}
+_FORECAST_STYLE = 9
+
+
+def make_learning_curves(saved: SavedCampaign) -> tuple[Choice, ...]:
+    """Return force and energy errors against labels, RMSE and MAE to choose from.
+
+    Args:
+        saved: What the campaign's files say.
+
+    Returns:
+        Nothing if nothing was measured yet.
+    """
+    if not saved.scored_role:
+        return ()
+    measure = saved.config.measure
+    energy = measure.energy_error
+    panels = (
+        ("learning-forces", "Force error", "forces_rmse", "forces_mae", "meV Å⁻¹"),
+        (
+            "learning-energy",
+            "Energy error",
+            energy,
+            energy.replace("rmse", "mae"),
+            _unit_of(measure),
+        ),
+    )
+    return tuple(
+        Choice(
+            name,
+            "error",
+            (
+                ("RMSE", _make_chart(saved, f"{name}-rmse", title, "RMSE", rmse, unit)),
+                ("MAE", _make_chart(saved, f"{name}-mae", title, "MAE", mae, unit)),
+            ),
+        )
+        for name, title, rmse, mae, unit in panels
+    )
+
+
+def _unit_of(measure: MeasureSection) -> str:
+    return "meV" if measure.energy_errors == "total" else "meV atom⁻¹"
+
+
+def _make_chart(
+    saved: SavedCampaign, name: str, title: str, kind: str, error: str, unit: str
+) -> Chart:
+    series = [*_set_curves(saved, error), *_split_curves(saved, error)]
+    expected = forecast(saved.state.rounds, saved.config.selection.batch_size, error=error)
+    if expected is not None:
+        series.append(_expect(saved, expected))
+    values = [float(y) for each in series for y in each.y]
+    return Chart(
+        name,
+        f"{title} against labels",
+        Mark.LINES,
+        Axis("labelled structures"),
+        Axis(f"{title.lower()}, {kind} / {unit}", is_log=is_wide(values)),
+        tuple(series),
+        caption=_write_caption(saved, expected),
+        band_name="scatter of the forecast" if expected is not None else "",
+    )
+
+
+def _set_curves(saved: SavedCampaign, error: str) -> list[Series]:
+    """Return the curve of each set that was measured, the test set first."""
+    curves = []
+    for role in ("test", "valid"):
+        points = [
+            (record["n_train"], read_error(record["errors"][role], error))
+            for record in saved.state.rounds
+            if role in record["errors"]
+        ]
+        if points:
+            curves.append(_line(_NAMES[role], points, _STYLES[role]))
+    return curves
+
+
+def _split_curves(saved: SavedCampaign, error: str) -> list[Series]:
+    """Return the curve of each split of the test set."""
+    found: dict[str, list[tuple[int, float]]] = {}
+    for record in saved.state.rounds:
+        for name, table in record.get(SPLITS, {}).items():
+            found.setdefault(name, []).append((record["n_train"], read_error(table, error)))
+    if len(found) < 2:
+        return []
+    return [
+        _line(f"test, {clean_text(name, 40)}", points, 2 + place)
+        for place, (name, points) in enumerate(sorted(found.items())[:MOST_SPLITS])
+    ]
+
+
+def _line(name: str, points: list[tuple[int, float]], style: int) -> Series:
+    x, y = zip(*points, strict=True)
+    return Series(name, np.array(x, dtype=np.int32), as_float32(y), style=style)
+
+
+def _expect(saved: SavedCampaign, found: Forecast) -> Series:
+    """Return the line from the last error to what one more batch would bring."""
+    n_now = int(saved.state.rounds[-1]["n_train"])
+    n_next = n_now + saved.config.selection.batch_size
+    spread = found.spread if math.isfinite(found.spread) else 1.0
+    return Series(
+        "one more batch, forecast",
+        np.array([n_now, n_next], dtype=np.int32),
+        as_float32([found.now, found.expected]),
+        low=as_float32([found.now, found.expected / spread]),
+        high=as_float32([found.now, found.expected * spread]),
+        style=_FORECAST_STYLE,
+    )
+
+
+def _write_caption(saved: SavedCampaign, expected: Forecast | None) -> str:
+    words = ["Each point is the model of a round."]
+    if "test" not in {role for record in saved.state.rounds for role in record["errors"]}:
+        words.append(
+            "There is no test set: errors on the validation set, which chose the epoch, are "
+            "a little too small."
+        )
+    if expected is not None:
+        words.append(
+            f"A power law through the last rounds expects {write_error(expected.now)} → about "
+            f"{write_error(expected.expected)} of one more batch; the rounds scatter by a factor "
+            f"of {expected.spread:.2f} about it."
+        )
+    return " ".join(words)
+
+
+def list_errors(saved: SavedCampaign) -> tuple[tuple[Any, ...], ...]:
+    """Return rows of round, labels and errors, for a table.
+
+    Args:
+        saved: What the campaign's files say.
+
+    Returns:
+        Round, labelled structures, failures, then energy RMSE, force MAE and force RMSE of
+        the set that is shown, None where nothing was measured.
+    """
+    role, energy = saved.scored_role, saved.config.measure.energy_error
+    rows = []
+    for record in saved.state.rounds:
+        table = record["errors"].get(role, {})
+        errors = [read_error(table, name) for name in (energy, "forces_mae", "forces_rmse")]
+        shown = [None if math.isnan(value) else value for value in errors]
+        rows.append((record["round"], record["n_train"], record.get("n_failed"), *shown))
+    return tuple(rows)

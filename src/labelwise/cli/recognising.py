@@ -1,0 +1,82 @@
+"""What a path is: a selection, a campaign or a study; and the page of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from labelwise.campaign.config import CONFIG_FILE
+from labelwise.campaign.page import gather_campaign
+from labelwise.errors import ReadError
+from labelwise.pages.document import Document
+from labelwise.runtime.timing import ProgressCallback, ignore_progress
+from labelwise.selection.page import gather_selection, is_summary
+from labelwise.selection.page.options import ReportOptions
+from labelwise.studies.comparison.page import gather_comparison
+from labelwise.studies.comparison.report import RECORD
+from labelwise.studies.comparison.study import STUDY_FILE
+
+_ALLOWED = (
+    "the JSON summary or the batch of 'labelwise select', the folder of a campaign, or the folder "
+    "of a study"
+)
+
+
+def gather(
+    target: Path, options: ReportOptions, *, progress: ProgressCallback = ignore_progress
+) -> Document:
+    """Make the page of whatever a path leads to.
+
+    Args:
+        target: The JSON summary of a selection, its batch, the folder of a campaign or of a study.
+        options: What the reader asked for.
+        progress: Called with stage, done, total, where that is known.
+
+    Raises:
+        ReadError: There is nothing at the path, or nothing that has a page.
+        LabelwiseError: As the selection, campaign or comparison says.
+    """
+    return recognise(target, progress=progress)(options)
+
+
+def recognise(
+    target: Path, *, progress: ProgressCallback = ignore_progress
+) -> Callable[[ReportOptions], Document]:
+    """Return what makes the page of a path, without making it.
+
+    Arguments and errors are those of ``gather``.
+    """
+    if not target.exists():
+        raise ReadError(f"there is no {target}; give {_ALLOWED}")
+    if target.name == RECORD and not is_summary(target):
+        return partial(gather_comparison, target)
+    if not target.is_dir():
+        return partial(gather_selection, find_summary(target), progress=progress)
+    if (target / CONFIG_FILE).is_file():
+        return partial(gather_campaign, target, progress=progress)
+    if (target / STUDY_FILE).is_file() or (target / RECORD).is_file():
+        return partial(gather_comparison, target)
+    summaries = [path for path in sorted(target.glob("*.json")) if is_summary(path)]
+    if len(summaries) == 1:
+        return partial(gather_selection, summaries[0], progress=progress)
+    if summaries:
+        names = ", ".join(path.name for path in summaries[:5])
+        raise ReadError(f"{target} holds {len(summaries)} selections ({names}): give one of them")
+    raise ReadError(f"{target} is no campaign, no study and holds no selection; give {_ALLOWED}")
+
+
+def find_summary(path: Path) -> Path:
+    """Return the summary of a selection, given that or the batch.
+
+    Raises:
+        ReadError: It is neither.
+    """
+    if is_summary(path):
+        return path
+    beside = path.with_suffix(".json")
+    if path.suffix != ".json" and is_summary(beside):
+        return beside
+    if path.suffix == ".json":
+        raise ReadError(f"{path} is not the summary of a selection; give {_ALLOWED}")
+    raise ReadError(f"the summary of {path} is not beside it ({beside.name}); give {_ALLOWED}")

@@ -1,5 +1,0 @@
-"""The page of a campaign: how errors fell, what was chosen, and whether that was right."""
-
-from labelwise.report.campaign.gathering import gather_campaign
-
-__all__ = ["gather_campaign"]

@@ -1,7 +1,0 @@
-"""A comparison of methods as a page."""
-
-from __future__ import annotations
-
-from labelwise.report.comparison.gathering import gather_comparison
-
-__all__ = ["gather_comparison"]

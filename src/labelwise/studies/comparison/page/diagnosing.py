@@ -1,0 +1,142 @@
+"""Kernels of a study on its own data: from results that were kept, or computed within bounds."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from labelwise.campaign.errors import DamagedStateError
+from labelwise.errors import ArgumentError, LabelwiseError, LabelwiseWarning, PotentialError
+from labelwise.pages.document import Panel
+from labelwise.potentials import Potential
+from labelwise.runtime.part_store import PartStore
+from labelwise.selection.page.options import ReportOptions
+from labelwise.studies.comparison.page.inputs import StudyInputs, find_inputs
+from labelwise.studies.comparison.page.kernels import (
+    LARGEST_SAMPLE,
+    draw_kernels,
+    measure_kernels,
+)
+from labelwise.studies.comparison.page.naming import Namer
+from labelwise.studies.comparison.page.record import StudyRecord
+from labelwise.studies.comparison.page.reliability import (
+    LARGEST_SETS,
+    draw_reliability,
+    measure_reliability,
+)
+
+#: Where results are kept, below the study's folder.
+KEPT = "report"
+#: Seconds that features of all structures may take.
+LONGEST = 30.0
+_USUAL_SECONDS = 0.02
+_LEAST_PART = 0.15
+
+Results = dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """Panels of kernels and of their reliability, and why some are missing.
+
+    Attributes:
+        kernels: Heat maps and their numbers.
+        reliability: The diagram and its numbers.
+        notes: Why there is none, in sentences.
+    """
+
+    kernels: list[Panel] = field(default_factory=list)
+    reliability: list[Panel] = field(default_factory=list)
+    notes: tuple[str, ...] = ()
+
+
+def diagnose(record: StudyRecord, asked: ReportOptions, namer: Namer) -> Diagnosis:
+    """Look at a study's kernels on a sample of its first pool, as far as model and data are there.
+
+    Args:
+        record: The study's results.
+        asked: What the reader asked for.
+        namer: Gives panels their names.
+
+    Returns:
+        The panels; what cannot be had is told in the notes.
+    """
+    if not record.comparison.n_used:
+        return Diagnosis()
+    try:
+        inputs = find_inputs(record, asked)
+        settings = inputs.describe() if inputs.kernels else {}
+    except LabelwiseError as error:
+        return Diagnosis(notes=(f"No kernels: {error}.",))
+    if not inputs.kernels:
+        return Diagnosis(notes=("No kernels: no method of the study chooses by one.",))
+    run = _Run(record, inputs, settings)
+    kernels, no_kernels = run.find("kernels")
+    reliability, no_reliability = run.find("reliability")
+    styles = {choice.kernel: choice.style for choice in inputs.kernels}
+    return Diagnosis(
+        draw_kernels(kernels, inputs.pool, namer),
+        draw_reliability(reliability, styles, inputs.pool, namer),
+        (*no_kernels, *no_reliability),
+    )
+
+
+class _Run:
+    """What heat maps and reliability share; the model is loaded when first needed."""
+
+    def __init__(
+        self, record: StudyRecord, inputs: StudyInputs, settings: Mapping[str, Any]
+    ) -> None:
+        self._inputs, self._settings = inputs, settings
+        self._folder = record.folder / KEPT
+        self._potential: Potential | None = None
+        self._part = _bound(record, inputs)
+
+    def find(self, name: str) -> tuple[Results, tuple[str, ...]]:
+        """Return results, kept or computed, or none and the reason."""
+        settings = {**self._settings, "part": round(self._part, 2)}
+        store = PartStore(self._folder / name, settings, kind="a result of a page", force=True)
+        measure = {"kernels": self._measure_kernels, "reliability": self._measure_reliability}
+        try:
+            known = self._read(store)
+            return (measure[name](store) if known is None else known), ()
+        except LabelwiseError as error:
+            if isinstance(error, PotentialError | DamagedStateError):
+                warnings.warn(f"no {name}: {error}", LabelwiseWarning, stacklevel=3)
+            return {}, (f"No {name}: {error}.",)
+
+    def _read(self, store: PartStore) -> Results | None:
+        """Return what was kept, None unless all kernels are there."""
+        found = {each.kernel: store.read(each.kernel) for each in self._inputs.kernels}
+        known = {name: result for name, result in found.items() if result is not None}
+        return known if len(known) == len(found) else None
+
+    def _measure_kernels(self, store: PartStore) -> Results:
+        n_most = round(self._part * LARGEST_SAMPLE)
+        return measure_kernels(self._inputs, self._load(), store, n_most)
+
+    def _measure_reliability(self, store: PartStore) -> Results:
+        return measure_reliability(self._inputs, self._load(), store, self._part)
+
+    def _load(self) -> Potential:
+        if self._part < _LEAST_PART:
+            raise ArgumentError(
+                "with this model the features of a sample take longer than "
+                f"{LONGEST:.0f} s; use 'labelwise geometry' and 'labelwise calibrate'"
+            )
+        if self._potential is None:
+            self._potential = self._inputs.load()
+        return self._potential
+
+
+def _bound(record: StudyRecord, inputs: StudyInputs) -> float:
+    """Return which part of the largest samples fits into the time, from what methods cost."""
+    measured = {cost.method: cost.seconds_per_structure for cost in record.costs}
+    methods = [series.method for series in record.comparison.series]
+    seconds = sum(
+        max(measured.get(methods[choice.style], _USUAL_SECONDS), 0.0) for choice in inputs.kernels
+    )
+    n_all = LARGEST_SAMPLE + sum(LARGEST_SETS)
+    return min(1.0, LONGEST / max(seconds * n_all, 1e-9))

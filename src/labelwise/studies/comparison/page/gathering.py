@@ -1,0 +1,111 @@
+"""A study's results as a page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from labelwise.pages.document import Document, Kind, Panel, Section, Table
+from labelwise.selection.page.options import ReportOptions
+from labelwise.studies.comparison.page.charts import ComparisonCharts
+from labelwise.studies.comparison.page.diagnosing import diagnose
+from labelwise.studies.comparison.page.facts import describe_study, list_facts, list_warnings
+from labelwise.studies.comparison.page.kept_diagnostics import read_kept
+from labelwise.studies.comparison.page.naming import Namer
+from labelwise.studies.comparison.page.record import StudyRecord, read_record
+from labelwise.studies.comparison.page.tables import (
+    drop_unknown,
+    list_tables,
+    make_pools_table,
+    make_splits_table,
+)
+
+_PROTOCOL = (
+    "AUC is the sum over the rounds after round 0, which all methods of a pool and a seed share.",
+    "A ratio is taken pool by pool and seed by seed and averaged as its logarithm.",
+)
+
+
+def gather_comparison(folder: Path, options: ReportOptions) -> Document:
+    """Make a page of what ``labelwise compare`` found.
+
+    Kernels of a sample of the first pool, and how well their uncertainty is calibrated, are
+    computed where the study's model and data are at hand, and kept below ``report`` in the
+    study's folder. Where they are not, the page says so.
+
+    Args:
+        folder: Of the study, with ``results.json`` in it; or that file.
+        options: ``model`` and ``device`` for kernels; ``colour_by`` names the info key of their
+            families; ``seed`` seeds their sample.
+
+    Returns:
+        The page.
+
+    Raises:
+        ReadError: The record is missing, or not what ``labelwise compare`` writes.
+    """
+    place = folder if folder.is_dir() or folder.suffix != ".json" else folder.parent
+    record = read_record(place)
+    namer = Namer()
+    charts = ComparisonCharts(record.comparison, namer)
+    diagnosis = diagnose(record, options, namer)
+    kept = read_kept(record.folder, namer)
+    kernels = (*diagnosis.kernels, *kept.kernels, *diagnosis.reliability, *kept.reliability)
+    sections = [
+        *_list_result_sections(record, charts),
+        *_list_method_sections(record, charts),
+        Section("kernels-section", "Kernels", kernels),
+    ]
+    return Document(
+        kind=Kind.COMPARISON,
+        title=record.title,
+        subtitle=describe_study(record),
+        facts=list_facts(record),
+        sections=tuple(section for section in sections if section.panels or section.text),
+        notes=(*record.notes, *_PROTOCOL, *diagnosis.notes, *kept.notes),
+    )
+
+
+def _list_result_sections(record: StudyRecord, charts: ComparisonCharts) -> list[Section]:
+    comparison = record.comparison
+    tables = _list_by_name(record)
+    results = (
+        *_pick(tables, "errors"),
+        *charts.draw_ratios(),
+        *_pick(tables, "ratios", "round-gain", "scratch"),
+    )
+    sections = [
+        Section("results", "Results", results, text=list_warnings(record)),
+        Section("learning-curves", "Learning curves", tuple(charts.draw_curves())),
+    ]
+    if len(comparison.pools) > 1:
+        sections.append(Section("pools", "Pools", _with_rows(make_pools_table(comparison))))
+    if comparison.splits:
+        panels = (*charts.draw_split_curves(), *_with_rows(make_splits_table(comparison)))
+        sections.append(Section("splits", "Test splits", panels))
+    return sections
+
+
+def _list_method_sections(record: StudyRecord, charts: ComparisonCharts) -> list[Section]:
+    tables = _list_by_name(record)
+    committees = (*charts.draw_correlations(), *_pick(tables, "committees"))
+    cost = (
+        *charts.draw_cost_against_gain(record.costs),
+        *charts.draw_stages(),
+        *_pick(tables, "cost"),
+    )
+    return [
+        Section("committees-section", "Committees", committees),
+        Section("cost-section", "Cost", cost),
+    ]
+
+
+def _list_by_name(record: StudyRecord) -> dict[str, Table]:
+    return {table.name: table for table in list_tables(record.comparison, record.costs)}
+
+
+def _with_rows(table: Table) -> tuple[Panel, ...]:
+    return (drop_unknown(table),) if table.rows else ()
+
+
+def _pick(tables: dict[str, Table], *names: str) -> list[Panel]:
+    return [tables[name] for name in names if name in tables]

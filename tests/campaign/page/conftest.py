@@ -1,0 +1,94 @@
+"""One campaign in which labels fail and structures say where they are from, for all tests."""
+
+from __future__ import annotations
+
+import shutil
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from labelwise.campaign import RunOptions, read_state, run_campaign
+from labelwise.campaign.page import gather_campaign
+from labelwise.campaign.page.saved import SavedCampaign, read_saved
+from labelwise.pages.document import Document
+from labelwise.selection.page.options import ReportOptions
+from labelwise.structures import read_structures, write_structures
+from tests.campaign.building import make_structures, write_campaign, write_data
+
+FAMILIES = ("water", "methane", "<b>carbon & dioxide</b>", "methanol")
+#: What the reader of one's own campaign asks for.
+TRUSTED = ReportOptions(trust_model=True)
+#: Finished rounds after round 0.
+N_ROUNDS = 2
+
+
+def tell_more(path: Path, *, spoilt: bool = False) -> None:
+    """Give structures a family and a place along a path; take every third label away."""
+    structures = read_structures(path)
+    for i, atoms in enumerate(structures):
+        atoms.info["family"] = FAMILIES[i % len(FAMILIES)]
+        atoms.info["image"] = i // len(FAMILIES)
+        if spoilt and i % 3 == 0:
+            atoms.info["REF_energy"] = float("nan")
+    write_structures(path, structures)
+
+
+@pytest.fixture(scope="session")
+def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train, valid, test of 20 structures, a pool in which labels are missing, and a model."""
+    folder = tmp_path_factory.mktemp("files")
+    write_data(folder, n_pool=24)
+    write_structures(folder / "test.extxyz", make_structures(20, seed=9))
+    tell_more(folder / "test.extxyz")
+    tell_more(folder / "pool.extxyz", spoilt=True)
+    return folder
+
+
+def run_quietly(directory: Path, n_rounds: int | None = None) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        run_campaign(directory, RunOptions(n_rounds=n_rounds))
+
+
+@pytest.fixture(scope="session")
+def finished(files: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A campaign of two rounds; not to be changed but for what its pages keep."""
+    selection = {"rule": "pv", "batch_size": 4, "n_reserve": 1}
+    stop = {"rounds": N_ROUNDS}
+    directory = write_campaign(
+        tmp_path_factory.mktemp("finished"), files, selection=selection, stop=stop
+    )
+    run_quietly(directory)
+    return directory
+
+
+@pytest.fixture(scope="session")
+def saved(finished: Path) -> SavedCampaign:
+    return read_saved(read_state(finished))
+
+
+@pytest.fixture(scope="session")
+def document(finished: Path) -> Document:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return gather_campaign(finished, TRUSTED)
+
+
+@pytest.fixture
+def copied(finished: Path, tmp_path: Path) -> Callable[[], Path]:
+    """Make copies of the finished campaign that may be changed."""
+
+    def copy() -> Path:
+        directory = tmp_path / f"copy-{len(list(tmp_path.iterdir()))}"
+        shutil.copytree(finished, directory, ignore=shutil.ignore_patterns("report"))
+        return directory
+
+    return copy
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)

@@ -1,0 +1,328 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from labelwise.campaign import read_state
+from labelwise.campaign.durable import read_json
+from labelwise.campaign.labelling import LabelsPending
+from labelwise.campaign.page import gather_campaign
+from labelwise.campaign.state import verify_files
+from labelwise.pages.blob import encode_document
+from labelwise.pages.document import Document, Kind, Role
+from labelwise.structures import read_structures, write_structures
+from tests.campaign.building import result_of, write_campaign, write_data
+from tests.campaign.page.conftest import TRUSTED, run_quietly
+from tests.campaign.page.reading import fact, iter_panels, panel
+from tests.campaign.slabs import slab_sections, write_slabs
+
+pytestmark = pytest.mark.filterwarnings("ignore::labelwise.errors.LabelwiseWarning")
+HOSTILE = "</script><img src=x onerror=alert(1)> ‮\x07"
+
+
+def test_all_sections_are_there(document: Document) -> None:
+    assert document.kind is Kind.CAMPAIGN
+    names = [section.name for section in document.sections]
+    assert names == ["progress", "map", "choices", "parity", "errors", "trust", "cost"]
+    assert document.structures is not None
+    assert not any(note.startswith("Without") for note in document.notes)
+    assert encode_document(document)
+    assert fact(document, "labels").value == "8"
+    assert fact(document, "state").note == "2 rounds are done"
+
+
+def test_parity_points_give_the_errors_that_were_recorded(
+    document: Document, finished: Path
+) -> None:
+    """Nothing is drawn by lot here, so the points are the whole test set."""
+    for n_round in (0, 1, 2):
+        recorded = read_json(finished / f"round_{n_round:03d}" / "measure.json")["errors"]["test"]
+        for name, key in (("energy", "energy_rmse_per_atom"), ("forces", "forces_rmse")):
+            (points,) = panel(document, f"parity-{name}-{n_round}").series
+            errors = 1000.0 * (np.asarray(points.x, dtype=np.float64) - points.y)
+            rmse = float(np.sqrt(np.mean(errors**2)))
+            assert rmse == pytest.approx(recorded[key], rel=1e-4), (name, n_round)
+
+
+def test_every_structure_that_is_linked_is_the_right_one(document: Document) -> None:
+    assert document.structures is not None
+    (points,) = panel(document, "parity-energy-2").series
+    assert points.structure is not None
+    names = [document.structures.names[i] for i in points.structure.tolist()]
+    assert [int(name.rpartition("@")[2]) for name in names] == list(range(20))
+    assert all("test.extxyz" in name for name in names)
+    pool_map = panel(document, "campaign-map")
+    for point, place in enumerate(pool_map.structure.tolist()):
+        name = f"{pool_map.files[pool_map.file[point]]}@{pool_map.frame[point]}"
+        assert document.structures.names[place] == name
+
+
+def test_without_trust_no_model_file_is_unpickled(copied: Callable[[], Path]) -> None:
+    found = gather_campaign(copied())
+    (note,) = (note for note in found.notes if note.startswith("Without"))
+    assert "small.model is a pickle, and loading it runs code from it: pass --trust-model" in note
+    names = [section.name for section in found.sections]
+    assert "map" not in names
+    assert "parity" in names  # by the rounds' models, which are weights alone
+
+
+def stamps(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
+
+
+def test_nothing_is_predicted_twice_and_the_campaign_stays_as_it_is(
+    copied: Callable[[], Path], finished: Path
+) -> None:
+    directory = copied()
+    before = {path for path in directory.rglob("*") if path.is_file()}
+    first = gather_campaign(directory, TRUSTED)
+    kept = stamps(directory / "report")
+    assert {f"round_00{r}_test.npz" for r in (0, 1, 2)} < set(kept)
+    assert "rows.npz" in kept
+    assert {p for p in directory.rglob("*") if p.is_file()} - before == set(
+        (directory / "report").iterdir()
+    )
+    for n_round in (0, 1, 2):  # whoever computed anything would need them
+        (directory / f"round_00{n_round}" / "model.pt").unlink()
+    again = gather_campaign(directory, TRUSTED)
+    assert stamps(directory / "report") == kept
+    assert encode_document(again) == encode_document(first)
+    assert result_of(directory) == result_of(finished)
+    assert not any("report/" in name for name in read_json(directory / "manifest.json")["files"])
+
+
+def test_what_is_kept_is_made_again_where_it_does_not_fit(copied: Callable[[], Path]) -> None:
+    directory = copied()
+    first = gather_campaign(directory, TRUSTED)
+    kept = stamps(directory / "report")
+    wrong = directory / "report" / "round_000_test.npz"  # under the name of another model's
+    wrong.replace(directory / "report" / "round_001_test.npz")
+    again = gather_campaign(directory, TRUSTED)
+    changed = {name for name, stamp in stamps(directory / "report").items() if kept[name] != stamp}
+    assert changed == {"round_000_test.npz", "round_001_test.npz"}
+    assert encode_document(again) == encode_document(first)
+
+
+def test_a_run_goes_on_beside_its_page(copied: Callable[[], Path]) -> None:
+    directory = copied()
+    gather_campaign(directory, TRUSTED)
+    run_quietly(directory, n_rounds=3)
+    verify_files(read_state(directory))
+    assert fact(gather_campaign(directory, TRUSTED), "rounds").value == "3"
+
+
+def test_a_model_that_was_exchanged_is_not_believed(copied: Callable[[], Path]) -> None:
+    directory = copied()
+    (directory / "round_001" / "model.pt").write_bytes(
+        (directory / "round_002" / "model.pt").read_bytes()
+    )
+    found = gather_campaign(directory, TRUSTED)
+    assert any("round_001/model.pt is not what the campaign" in note for note in found.notes)
+    names = [name for name, _ in panel(found, "parity-forces").options]
+    assert names == ["round 0", "round 2"]
+
+
+def test_without_the_pool_what_the_campaign_knows_is_shown(
+    copied: Callable[[], Path], tmp_path: Path
+) -> None:
+    directory = copied()
+    text = (directory / "campaign.yaml").read_text().replace("pool.extxyz", "gone.extxyz")
+    (directory / "campaign.yaml").write_text(text)
+    found = gather_campaign(directory, TRUSTED)
+    assert any("pool cannot be read any more" in note for note in found.notes)
+    pool_map = panel(found, "campaign-map")
+    state = read_state(directory)
+    assert len(pool_map.x) == 4 + len(state.labels) + len(state.failures)
+    assert (pool_map.roles == list(Role).index(Role.POOL)).sum() == 0
+
+
+def test_without_the_given_structures_what_the_files_say_is_shown(
+    copied: Callable[[], Path],
+) -> None:
+    directory = copied()
+    text = (directory / "campaign.yaml").read_text().replace("test.extxyz", "gone.extxyz")
+    (directory / "campaign.yaml").write_text(text)
+    found = gather_campaign(directory, TRUSTED)
+    assert any(note.startswith("Without given structures") for note in found.notes)
+    assert {"rounds", "learning-forces", "choices", "failures", "training"} <= set(
+        iter_panels(found)
+    )
+
+
+def test_a_campaign_that_has_not_begun(files: Path, tmp_path: Path) -> None:
+    found = gather_campaign(write_campaign(tmp_path / "c", files), TRUSTED)
+    assert fact(found, "state").value == "not begun"
+    assert [section.name for section in found.sections] == ["map"]
+    assert encode_document(found)
+    assert not (tmp_path / "c" / "inputs.json").exists()
+    assert not (tmp_path / "c" / "split.json").exists()
+
+
+def test_a_campaign_that_waits_for_labels(tmp_path: Path) -> None:
+    write_data(tmp_path / "data", labelled=False)
+    directory = write_campaign(tmp_path / "c", tmp_path / "data", labeller={"kind": "files"})
+    with pytest.raises(LabelsPending):
+        run_quietly(directory)
+    found = gather_campaign(directory, TRUSTED)
+    assert fact(found, "state").value == "waiting for labels"
+    assert fact(found, "state").note == "3 structures"
+    pool_map = panel(found, "campaign-map")
+    waiting = pool_map.rounds == 1
+    assert waiting.sum() == 3
+    assert (pool_map.roles[waiting] == list(Role).index(Role.CHOSEN)).all()
+    fates = [row[-1] for row in panel(found, "choices-1").rows]
+    assert fates == ["waits for its label"] * 3
+    assert "wait" in pool_map.caption
+
+
+def test_random_choice_and_no_test_set(files: Path, tmp_path: Path) -> None:
+    directory = write_campaign(
+        tmp_path / "c", files, selection={"rule": "random", "representation": "random"},
+        data={"test": {}}, stop={"rounds": 1},
+    )  # fmt: skip
+    run_quietly(directory)
+    found = gather_campaign(directory, TRUSTED)
+    panels = iter_panels(found)
+    assert "score-against-error" not in panels
+    assert "for want of others" in panels["predicted-error-1"].caption
+    assert "Validation set" in panels["parity-energy-1"].caption
+    assert "There is no test set" in panels["learning-forces-rmse"].caption
+    assert "score" not in [column.name for column in panels["choices-1"].columns]
+    assert "ntk-e" in panels["campaign-map"].caption
+
+
+def test_neither_test_nor_validation_set(files: Path, tmp_path: Path) -> None:
+    directory = write_campaign(
+        tmp_path / "c", files, data={"test": {}, "valid": {}}, stop={"rounds": 1}
+    )
+    run_quietly(directory)
+    found = gather_campaign(directory, TRUSTED)
+    panels = iter_panels(found)
+    assert not any(name.startswith(("parity", "learning", "error-by")) for name in panels)
+    assert "Nothing was measured" in panels["rounds"].caption
+    assert "score-against-error" in panels
+    assert encode_document(found)
+
+
+def test_everything_chosen_from_the_pool(files: Path, tmp_path: Path) -> None:
+    held = {"train": [], "valid": {"from_pool": 3}, "test": {"from_pool": 4}}
+    directory = write_campaign(
+        tmp_path / "c", files, data=held, stop={"rounds": 1},
+        selection={"rule": "k-center", "initial_size": 3, "batch_size": 2, "n_reserve": 1},
+    )  # fmt: skip
+    run_quietly(directory)
+    found = gather_campaign(directory, TRUSTED)
+    pool_map = panel(found, "campaign-map")
+    assert (pool_map.rounds == 0).sum() == 3
+    assert (pool_map.rounds == 1).sum() == 2
+    words = next(column for column in pool_map.columns if column.name == "fate")
+    held_out = words.categories.index("held out")
+    assert (words.codes == held_out).sum() == 7
+    assert len(panel(found, "parity-energy-1").series[0].x) == 4
+    roles = {row[1] for row in panel(found, "choices-0").rows}
+    assert roles == {"train", "valid", "test"}
+
+
+def test_slabs_with_fixed_atoms_and_splits(tmp_path: Path) -> None:
+    write_slabs(tmp_path / "data")
+    directory = write_campaign(
+        tmp_path / "c", tmp_path / "data", **slab_sections(tmp_path / "data")
+    )
+    run_quietly(directory)
+    found = gather_campaign(directory, TRUSTED)
+    recorded = read_json(directory / "round_001" / "measure.json")
+    energy, forces = (panel(found, f"parity-{name}-1").series for name in ("energy", "forces"))
+    assert {each.name for each in energy} == {"val_id", "val_ood"}
+    for each in forces:
+        errors = 1000.0 * (np.asarray(each.x, dtype=np.float64) - each.y)
+        expected = recorded["split_errors"][each.name]["forces_rmse"]
+        assert float(np.sqrt(np.mean(errors**2))) == pytest.approx(expected, rel=1e-4)
+    curves = {each.name for each in panel(found, "learning-energy-rmse").series}
+    assert {"test", "validation", "test, val_id", "test, val_ood"} <= curves
+    assert fact(found, "energy RMSE").value.endswith("meV/atom")
+    assert found.structures is not None
+    assert found.structures.fixed is not None
+    assert any("fixed atoms" in note for note in found.notes)
+
+
+def test_a_committee(files: Path, tmp_path: Path) -> None:
+    directory = write_campaign(
+        tmp_path / "c", files, selection={"rule": "committee-f", "members": 2}, stop={"rounds": 1}
+    )
+    run_quietly(directory)
+    found = gather_campaign(directory, TRUSTED)
+    chart = panel(found, "score-against-error")
+    assert chart.diagonal
+    picks = read_json(directory / "round_001" / "picks.json")
+    batch = read_json(directory / "round_001" / "batch.json")["batch"]["train"]
+    scores = [1000.0 * p["score"] for p in picks["candidates"]["train"] if p["key"] in batch]
+    assert np.asarray(chart.series[0].x) == pytest.approx(scores, rel=1e-5)
+
+
+def test_a_campaign_of_an_earlier_version(copied: Callable[[], Path]) -> None:
+    """Lines of rounds.jsonl that lack what came later, and labels that carry nothing."""
+    directory = copied()
+    lines = [json.loads(line) for line in (directory / "rounds.jsonl").read_text().splitlines()]
+    for line in lines:
+        for name in ("versions", "best_epoch", "weights", "n_failed"):
+            del line[name]
+        for table in line["errors"].values():
+            for name in ("n_force_atoms", "energy_mae_per_atom", "energy_rmse_per_atom"):
+                del table[name]
+    (directory / "rounds.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (directory / "inventory.json").unlink()
+    (directory / "journal.jsonl").unlink()
+    found = gather_campaign(directory, TRUSTED)
+    assert fact(found, "rounds").value == "2"
+    assert "parity-forces-2" in iter_panels(found)
+    assert encode_document(found)
+
+
+def test_hostile_words(tmp_path: Path) -> None:
+    write_data(tmp_path / "data", n_pool=12)
+    for name in ("pool", "test"):
+        path = tmp_path / "data" / f"{name}.extxyz"
+        structures = read_structures(path)
+        for i, atoms in enumerate(structures):
+            atoms.info["family"] = f"{HOSTILE}{i % 2}"
+            atoms.info["<key onclick=x>"] = "constructor" if i % 2 else "__proto__"
+        write_structures(path, structures)
+    directory = write_campaign(
+        tmp_path / "<i>&amp;", tmp_path / "data", stop={"rounds": 1},
+        data={"test": {"files": [str(tmp_path / "data" / "test.extxyz")], "split_key": "family"}},
+    )  # fmt: skip
+    run_quietly(directory)
+    found = gather_campaign(directory, TRUSTED)
+    assert found.title == "Campaign <i>&amp;"
+    assert encode_document(found)
+    for name in iter_panels(found):
+        assert name.replace("-", "").isalnum(), name
+
+
+def test_options(copied: Callable[[], Path]) -> None:
+    directory = copied()
+    found = gather_campaign(directory, replace(TRUSTED, colour_by="round", device="cpu"))
+    assert panel(found, "campaign-map").colour_by == "round"
+    small = gather_campaign(directory, replace(TRUSTED, max_megabytes=0.003))
+    assert small.structures is not None
+    assert found.structures is not None
+    assert len(small.structures.names) < len(found.structures.names)
+    chosen = panel(small, "campaign-map").rounds > 0
+    assert (panel(small, "campaign-map").structure[chosen] >= 0).any()
+
+
+@pytest.mark.slow
+def test_umap_is_kept(copied: Callable[[], Path]) -> None:
+    pytest.importorskip("umap")
+    directory = copied()
+    options = replace(TRUSTED, map_method="umap")
+    first = gather_campaign(directory, options)
+    stamp = (directory / "report" / "map.npz").stat().st_mtime_ns
+    again = gather_campaign(directory, options)
+    assert (directory / "report" / "map.npz").stat().st_mtime_ns == stamp
+    assert np.array_equal(panel(first, "campaign-map").x, panel(again, "campaign-map").x)
