@@ -12,8 +12,7 @@ from ase.io import read
 from rich import box
 from rich.table import Table
 
-from labelwise import diagnosis
-from labelwise.cli import console, options
+from labelwise.cli import console, diagnosis, options
 from labelwise.cli.app import EXIT_ERROR, app
 from labelwise.cli.tables import show_table
 from labelwise.potentials import list_models
