@@ -25,13 +25,13 @@ _SECONDS = 300
 
 
 class LibrariesHook(BuildHookInterface):
-    """Fills ``report/web/vendor`` before anything is packed."""
+    """Fills ``pages/web/vendor`` before anything is packed."""
 
     PLUGIN_NAME = "custom"
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002
         """Fetch the libraries, unless those of the pinned versions are there already."""
-        web = Path(self.root) / "src" / "labelwise" / "report" / "web"
+        web = Path(self.root) / "src" / "labelwise" / "pages" / "web"
         wanted = json.loads((web / "package.json").read_text("utf-8"))["dependencies"]
         if read_versions(web / "vendor") == wanted:
             return

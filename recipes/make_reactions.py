@@ -44,7 +44,7 @@ from labelling import (
 from reactions import REACTIONS, Reaction, product_mol, reactant_mol
 
 HERE = Path(__file__).parent
-ASSETS = HERE.parent / "src" / "labelwise" / "assets"
+ASSETS = HERE.parent / "src" / "labelwise" / "structures"
 SEED = 11
 N_CONFORMERS = 16
 N_IMAGES = 10

@@ -2,7 +2,7 @@
 
 The learning rate falls to zero as the budget runs out, so the number of updates depends on the
 machine. A checkpoint every two minutes lets a stopped run go on; the exported potential
-(``src/labelwise/assets/demo_potential.pt``) is refreshed at every validation.
+(``src/labelwise/potentials/mace/models/demo_potential.pt``) is refreshed at every validation.
 
 Run: ``OMP_NUM_THREADS=1 python recipes/pretrain.py --minutes 70``
 """
@@ -32,7 +32,7 @@ from fast_convolution import use_dense_layers
 from labelling import ELEMENTS, LEVEL, read_frames
 
 HERE = Path(__file__).parent
-ASSET = HERE.parent / "src" / "labelwise" / "assets" / "demo_potential.pt"
+ASSET = HERE.parent / "src" / "labelwise" / "potentials" / "mace" / "models" / "demo_potential.pt"
 ATOMIC_NUMBERS = [1, 6, 7, 8]
 SEED = 7
 CHECKPOINT_EVERY_S = 120.0

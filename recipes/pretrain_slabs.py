@@ -4,7 +4,7 @@ The structures are labelled with ASE's EMT and are not those of the example: str
 crystals of metals and binary alloys, clean slabs, metal clusters, molecules in vacuum, and a
 little adsorption (H, O and CO on copper and nickel). What other adsorbates do on other metals is
 left for the example to teach. Everything follows from the seed. The result is
-``src/labelwise/assets/slab_potential.pt`` and its card.
+``src/labelwise/potentials/mace/models/slab_potential.pt`` and its card.
 
 Run: ``OMP_NUM_THREADS=1 python recipes/pretrain_slabs.py``
 """
@@ -44,7 +44,7 @@ from labelwise.structures.slab_example.trajectories import LARGEST_FORCE, iter_t
 from labelwise.structures.slab_example.writing import LEVEL, TEST_SPLITS
 
 HERE = Path(__file__).parent
-ASSET = HERE.parent / "src" / "labelwise" / "assets" / "slab_potential.pt"
+ASSET = HERE.parent / "src" / "labelwise" / "potentials" / "mace" / "models" / "slab_potential.pt"
 METALS = ("Al", "Ni", "Cu", "Pd", "Ag", "Pt", "Au")
 ATOMIC_NUMBERS = sorted(atomic_numbers[symbol] for symbol in ("H", "C", "N", "O", *METALS))
 MOLECULES = (

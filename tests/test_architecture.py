@@ -17,40 +17,15 @@ ROOMS = [
     "errors",
     "runtime",
     "structures",
-    "demo_data",
-    "datasets",
-    "slab_example",
+    "pages",
     "potentials",
-    "representations",
-    "feature_memo",
-    "feature_store",
-    "extraction",
-    "feature_rows",
-    "row_source",
+    "features",
     "kernels",
-    "stored_kernel",
-    "tanimoto",
-    "sparse_kernel",
-    "kernel_building",
     "selection",
-    "metrics",
-    "force_uncertainty",
-    "acquisition",
-    "curation",
-    "feature_file",
-    "summary",
-    "planning",
-    "part_store",
     "finetuning",
-    "committee",
-    "diagnostics",
-    "labelling",
     "campaign",
-    "experiments",
-    "report",
-    "api",
+    "studies",
     "testing",
-    "diagnosis",
     "cli",
     "__main__",
 ]
@@ -104,6 +79,11 @@ def test_model_families_are_imported_in_one_place_only() -> None:
         }
         if names & {"mace", "e3nn"}:
             assert room_of(path) in {"potentials", "testing"}, path
+
+
+def test_rooms_are_few() -> None:
+    entries = {path.stem for path in PACKAGE.iterdir() if path.name != "__pycache__"}
+    assert entries == {*ROOMS, "__init__", "py"}  # py.typed
 
 
 def test_importing_does_no_work() -> None:

@@ -20,7 +20,7 @@ def demo_file_content(name: str) -> bytes:
     Args:
         name: One of ``DEMO_FILES``, or ``isolated_atoms.extxyz``.
     """
-    folder = files("labelwise") / "assets" / "demo_reactions"
+    folder = files("labelwise.structures") / "demo_reactions"
     if name in _PLAIN_FILES:
         return (folder / name).read_bytes()
     return lzma.decompress((folder / f"{name}.xz").read_bytes())

@@ -26,7 +26,7 @@ from labelwise.errors import ArgumentError, WriteError
 from labelwise.structures import Source
 from tests.campaign.labelling.doubles import sane_forces
 
-ROOT = str(Path(__file__).parents[2])
+ROOT = str(Path(__file__).parents[3])
 
 
 def make_task(mood: str = "", number: int = 0) -> Task:
@@ -189,7 +189,8 @@ from collections import deque
 from pathlib import Path
 from tests.campaign.labelling.test_calculator import make_task
 from labelwise.campaign.labelling import CalculatorLabeller, CalculatorSpec
-spec = CalculatorSpec("tests.campaign.labelling.doubles.Moody", {{"trace": {str(trace)!r}}}, {{}}, {ROOT!r})
+calculator = "tests.campaign.labelling.doubles.Moody"
+spec = CalculatorSpec(calculator, {{"trace": {str(trace)!r}}}, {{}}, {ROOT!r})
 labeller = CalculatorLabeller(spec, scratch=Path({str(tmp_path)!r}))
 list(labeller.label(deque([make_task("slow")])))
 """

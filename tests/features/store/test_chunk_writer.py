@@ -23,7 +23,7 @@ from tests.features.store.stores import (
     row_of,
 )
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 # Appends rows of numbers from argv[2] on, eight at a time, until argv[3].
 WRITE = """
 import sys

@@ -13,7 +13,7 @@ from labelwise.selection.rules.base import Ticker, check_n_select, first_max, po
 from labelwise.testing.selectors import check_selector
 from tests.selection.rules.oracles import RbfKernel, paths, split
 
-GUIDE = Path(__file__).parents[2] / "docs" / "adding_a_selector.md"
+GUIDE = Path(__file__).parents[3] / "docs" / "adding_a_selector.md"
 
 
 def test_ties_within_rounding_go_to_the_lowest_index():

@@ -14,7 +14,7 @@ from labelwise.potentials import Potential
 from labelwise.structures import iter_frames
 from labelwise.structures.slab_example import write_slab_example
 
-ASSET = Path(labelwise.__file__).parent / "assets" / "slab_potential.pt"
+ASSET = Path(labelwise.__file__).parent / "potentials" / "mace" / "models" / "slab_potential.pt"
 SYMBOLS = ("H", "C", "N", "O", "Al", "Ni", "Cu", "Pd", "Ag", "Pt", "Au")
 
 

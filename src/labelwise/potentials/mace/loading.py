@@ -207,7 +207,7 @@ def _try_out(potential: Potential) -> None:
 
 
 def _read_shipped(name: str) -> torch.nn.Module:
-    resource = files("labelwise") / "assets" / _SHIPPED[name][0]
+    resource = files("labelwise.potentials.mace") / "models" / _SHIPPED[name][0]
     if not resource.is_file():
         raise PotentialError(f"the shipped model {name!r} is missing; install Labelwise again")
     try:
