@@ -35,12 +35,15 @@ import torch
 from ase import Atoms
 from torch.nn.functional import huber_loss
 
-from labelwise.finetuning import Recipe, evaluate, finetune, resolve_schedule, save_potential
 from labelwise.finetuning.compiled import CACHE_VARIABLE
+from labelwise.finetuning.evaluation import evaluate
+from labelwise.finetuning.export import save_potential
 from labelwise.finetuning.labelled import prepare_labelled
 from labelwise.finetuning.loop import Loop
 from labelwise.finetuning.networks import PlainMace, PreparedSet, training_network
+from labelwise.finetuning.recipe import Recipe, resolve_schedule
 from labelwise.finetuning.trainable import copy_potential, set_reference_energies
+from labelwise.finetuning.training import finetune
 from labelwise.potentials import Potential, load_potential
 from labelwise.potentials.mace.loading import make_potential
 

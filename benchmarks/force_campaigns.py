@@ -27,7 +27,9 @@ from labelwise.features.representations import (
 )
 from labelwise.features.representations.joint_rows import iter_row_sets
 from labelwise.features.representations.row_sets import RowScales, RowSets, join_row_sets
-from labelwise.finetuning import Recipe, evaluate, finetune
+from labelwise.finetuning.evaluation import evaluate
+from labelwise.finetuning.recipe import Recipe
+from labelwise.finetuning.training import finetune
 from labelwise.kernels.base import LinearKernel
 from labelwise.potentials import Potential
 from labelwise.selection.rules import select_batch, select_joint_posterior, select_random

@@ -25,7 +25,8 @@ from ase import Atoms
 from labelwise import load_potential
 from labelwise.campaign.config import FinetuneSection
 from labelwise.features.representations import represent
-from labelwise.finetuning import evaluate, finetune
+from labelwise.finetuning.evaluation import evaluate
+from labelwise.finetuning.training import finetune
 from labelwise.potentials import Potential
 from labelwise.structures import iter_frames
 from labelwise.structures.slab_example import write_slab_example

@@ -33,7 +33,11 @@ from mace.modules import ScaleShiftMACE, interaction_classes
 from torch.nn.functional import silu
 
 from labelwise import load_potential
-from labelwise.finetuning import EpochRecord, FineTuned, Recipe, evaluate, finetune, save_potential
+from labelwise.finetuning.evaluation import evaluate
+from labelwise.finetuning.export import save_potential
+from labelwise.finetuning.loop import EpochRecord
+from labelwise.finetuning.recipe import Recipe
+from labelwise.finetuning.training import FineTuned, finetune
 from labelwise.potentials import GraphBuilder, Potential
 from labelwise.potentials.mace.loading import make_potential
 from labelwise.structures import iter_frames

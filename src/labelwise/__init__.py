@@ -19,13 +19,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from labelwise.errors import LabelwiseError as LabelwiseError
     from labelwise.features.representations import RepresentationOptions as RepresentationOptions
+    from labelwise.finetuning.export import save_potential as save_potential
     from labelwise.kernels.base import Kernel as Kernel
     from labelwise.kernels.base import LinearKernel as LinearKernel
     from labelwise.potentials import Potential as Potential
     from labelwise.potentials import load_potential as load_potential
-    from labelwise.selection import Acquisition as Acquisition
-    from labelwise.selection import AcquisitionSettings as AcquisitionSettings
-    from labelwise.selection import Pick as Pick
     from labelwise.selection.api import SelectedBatch as SelectedBatch
     from labelwise.selection.api import represent as represent
     from labelwise.selection.api import select as select
@@ -33,8 +31,10 @@ if TYPE_CHECKING:
     from labelwise.selection.force_uncertainty import (
         predict_force_uncertainty as predict_force_uncertainty,
     )
+    from labelwise.selection.results import Acquisition, Pick
     from labelwise.selection.rules import Selection as Selection
     from labelwise.selection.rules import select_batch as select_batch
+    from labelwise.selection.settings import AcquisitionSettings
     from labelwise.structures import get_labels as get_labels
     from labelwise.structures import read_structures as read_structures
     from labelwise.structures import write_structures as write_structures
@@ -45,14 +45,14 @@ except PackageNotFoundError:  # a source tree that was not installed
     __version__ = "0+unknown"
 
 _HOMES = {
-    "Acquisition": "selection",
-    "AcquisitionSettings": "selection",
+    "Acquisition": "selection.results",
+    "AcquisitionSettings": "selection.settings",
     "SelectedBatch": "selection.api",
     "ForceUncertainty": "selection.force_uncertainty",
     "Kernel": "kernels.base",
     "LabelwiseError": "errors",
     "LinearKernel": "kernels.base",
-    "Pick": "selection",
+    "Pick": "selection.results",
     "Potential": "potentials",
     "Selection": "selection.rules",
     "get_labels": "structures",
@@ -61,6 +61,7 @@ _HOMES = {
     "predict_force_uncertainty": "selection.force_uncertainty",
     "read_structures": "structures",
     "represent": "selection.api",
+    "save_potential": "finetuning.export",
     "select": "selection.api",
     "select_batch": "selection.rules",
     "write_structures": "structures",
@@ -83,6 +84,7 @@ __all__ = [
     "predict_force_uncertainty",
     "read_structures",
     "represent",
+    "save_potential",
     "select",
     "select_batch",
     "write_structures",

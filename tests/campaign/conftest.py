@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from labelwise.campaign import run_campaign
+from labelwise.campaign.loop import run_campaign
 from tests.campaign.building import write_campaign, write_data
 from tests.campaign.zygote import Zygote
 

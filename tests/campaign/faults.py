@@ -38,7 +38,7 @@ class Boundaries:
 
 def run_and_count(directory: str, kill_at: int | None, torn: bool, count_file: str) -> None:
     """Run a campaign with the fault; write how many boundaries there were."""
-    from labelwise.campaign import run_campaign
+    from labelwise.campaign.loop import run_campaign
 
     boundaries = Boundaries(kill_at, torn=torn)
     boundaries.install()

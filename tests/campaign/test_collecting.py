@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 import labelwise.cli.campaign  # noqa: F401 - registers itself with the application
-from labelwise.campaign import CampaignError, RunOptions, read_state, run_campaign
 from labelwise.campaign.durable import read_json, read_log
+from labelwise.campaign.errors import CampaignError
 from labelwise.campaign.labelling import LabellingError, LabelsPending
+from labelwise.campaign.loop import RunOptions, run_campaign
+from labelwise.campaign.state import read_state
 from labelwise.campaign.stopping import find_reason_to_stop
 from labelwise.cli import main
 from labelwise.structures import hash_structure, read_structures, write_structures

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 import yaml
 
-from labelwise.campaign import CampaignConfig, ConfigError, read_config
-from labelwise.campaign.config import CalculatorSection
+from labelwise.campaign.config import CalculatorSection, CampaignConfig, read_config
+from labelwise.campaign.errors import ConfigError
 from labelwise.campaign.inputs import describe_inputs, digest_inputs, list_differences
 from labelwise.campaign.template import TEMPLATE, write_template
 from labelwise.errors import WriteError
-from labelwise.finetuning import Recipe
+from labelwise.finetuning.recipe import Recipe
 from tests.campaign.building import make_config, write_campaign, write_data
 
 

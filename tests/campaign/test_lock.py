@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from labelwise.campaign import LockedError
+from labelwise.campaign.errors import LockedError
 from labelwise.campaign.lock import LOCK_FILE, Holder, campaign_lock, is_stale, read_holder
 
 

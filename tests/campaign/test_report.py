@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 import labelwise.cli.campaign  # noqa: F401 - registers itself with the application
-from labelwise.campaign import DamagedStateError, read_state, run_campaign
 from labelwise.campaign.durable import read_json
+from labelwise.campaign.errors import DamagedStateError
+from labelwise.campaign.loop import run_campaign
 from labelwise.campaign.page.gathering import gather_campaign
 from labelwise.campaign.report import export_round, get_status
+from labelwise.campaign.state import read_state
 from labelwise.campaign.undetermined import explain_undetermined, read_messages
 from labelwise.cli import main
 from labelwise.structures import write_structures

@@ -9,14 +9,16 @@ import numpy as np
 import pytest
 
 import labelwise.cli.campaign  # noqa: F401 - registers itself with the application
-from labelwise.campaign import ChangedInputsError, read_state, run_campaign
 from labelwise.campaign.config import CampaignConfig
 from labelwise.campaign.durable import read_json
+from labelwise.campaign.errors import ChangedInputsError
 from labelwise.campaign.labelling import LabelsPending
+from labelwise.campaign.loop import run_campaign
 from labelwise.campaign.report import get_status
+from labelwise.campaign.state import read_state
 from labelwise.cli import main
 from labelwise.errors import LabelError
-from labelwise.finetuning import evaluate
+from labelwise.finetuning.evaluation import evaluate
 from labelwise.potentials import load_potential
 from labelwise.structures import hash_structure, read_structures, write_structures
 from labelwise.structures.fixed_atoms import free_atoms

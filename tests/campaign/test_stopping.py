@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from labelwise.campaign import CampaignConfig, CampaignState
+from labelwise.campaign.config import CampaignConfig
 from labelwise.campaign.curves import write_curves
 from labelwise.campaign.errors import CampaignError
 from labelwise.campaign.seeds import derive_seed
+from labelwise.campaign.state import CampaignState
 from labelwise.campaign.stopping import find_reason_to_stop, forecast, get_curve
 from tests.campaign.building import make_config
 

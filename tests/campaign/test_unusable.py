@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from labelwise.campaign import read_state, run_campaign
 from labelwise.campaign.config import COMMITTEE_RULES
 from labelwise.campaign.durable import read_json
-from labelwise.campaign.state import INVENTORY
+from labelwise.campaign.loop import run_campaign
+from labelwise.campaign.state import INVENTORY, read_state
 from labelwise.errors import StructureError
 from labelwise.structures import read_structures, write_structures
 from tests.campaign.building import make_structures, write_campaign

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from labelwise.campaign import ConfigError, read_config
+from labelwise.campaign.config import read_config
+from labelwise.campaign.errors import ConfigError
 from labelwise.campaign.yaml_reading import read_yaml
 from labelwise.studies.comparison.study import StudyError, read_study
 

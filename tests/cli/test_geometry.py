@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from ase import Atoms
 
-from labelwise.campaign import run_campaign
+from labelwise.campaign.loop import run_campaign
 from labelwise.cli import main
 from labelwise.structures import read_structures, write_structures
 from tests.campaign.building import write_campaign, write_data

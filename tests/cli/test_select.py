@@ -16,7 +16,7 @@ from ase.constraints import FixAtoms
 
 from labelwise.cli import main
 from labelwise.features.store import hash_file
-from labelwise.selection import acquire
+from labelwise.selection.acquire import acquire
 from labelwise.structures import read_structures, write_structures
 
 

@@ -8,7 +8,6 @@ import torch
 from ase import Atoms
 
 from labelwise.errors import ArgumentError
-from labelwise.finetuning import FineTuned, Recipe, evaluate
 from labelwise.finetuning.committee import (
     committee_energy_score,
     committee_force_score,
@@ -17,6 +16,9 @@ from labelwise.finetuning.committee import (
     predict_committee,
     train_committee,
 )
+from labelwise.finetuning.evaluation import evaluate
+from labelwise.finetuning.recipe import Recipe
+from labelwise.finetuning.training import FineTuned
 from labelwise.potentials import Potential
 from tests.finetuning.conftest import NAMES, OFFSETS, label, make_potential_of, rattle
 

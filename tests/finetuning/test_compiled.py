@@ -12,14 +12,15 @@ import torch
 from ase import Atoms
 
 from labelwise.errors import PotentialError
-from labelwise.finetuning import Recipe, finetune
 from labelwise.finetuning.compiled import CACHE_VARIABLE, _key, cache_folder, require_compilable
+from labelwise.finetuning.recipe import Recipe
 from labelwise.finetuning.trainable import (
     copy_potential,
     require_trainable,
     set_reference_energies,
     with_new_weights,
 )
+from labelwise.finetuning.training import finetune
 from labelwise.potentials import Potential
 from tests.finetuning.conftest import make_potential_of
 

@@ -9,7 +9,10 @@ import torch
 from ase import Atoms
 
 from labelwise.errors import ArgumentError, WriteError
-from labelwise.finetuning import Recipe, evaluate, finetune, save_potential
+from labelwise.finetuning.evaluation import evaluate
+from labelwise.finetuning.export import save_potential
+from labelwise.finetuning.recipe import Recipe
+from labelwise.finetuning.training import finetune
 from labelwise.potentials import Potential, load_potential
 
 

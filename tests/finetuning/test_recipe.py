@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labelwise.errors import ArgumentError
-from labelwise.finetuning import Recipe, resolve_schedule
+from labelwise.finetuning.recipe import Recipe, resolve_schedule
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,12 @@ from ase import Atoms
 from ase.units import Bohr, Hartree
 
 from labelwise.errors import LabelError
-from labelwise.finetuning import Recipe, evaluate, finetune
+from labelwise.finetuning.evaluation import evaluate
 from labelwise.finetuning.labelled import prepare_labelled
+from labelwise.finetuning.recipe import Recipe
 from labelwise.finetuning.suspicions import suspect_labels
 from labelwise.finetuning.trainable import get_reference_energies, require_trainable
+from labelwise.finetuning.training import finetune
 from labelwise.potentials import Potential
 from labelwise.potentials.mace.potential import MacePotential
 from tests.finetuning.conftest import NAMES, label, rattle

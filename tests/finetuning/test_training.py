@@ -11,17 +11,18 @@ from ase import Atoms
 from ase.build import molecule
 
 from labelwise.errors import ArgumentError, LabelError, PotentialError, StructureError
-from labelwise.finetuning import FineTuned, Recipe, evaluate, finetune
-from labelwise.finetuning.evaluation import reference_of
+from labelwise.finetuning.evaluation import evaluate, reference_of
 from labelwise.finetuning.labelled import prepare_labelled
 from labelwise.finetuning.loss import collate_targets, weighted_huber_loss
 from labelwise.finetuning.networks import training_network
+from labelwise.finetuning.recipe import Recipe
 from labelwise.finetuning.trainable import (
     copy_potential,
     get_reference_energies,
     interaction_view,
     trained_weights,
 )
+from labelwise.finetuning.training import FineTuned, finetune
 from labelwise.potentials import Potential
 from labelwise.potentials.mace.checkpoint import import_mace_modules
 from labelwise.potentials.mace.loading import make_potential

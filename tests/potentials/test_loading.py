@@ -16,7 +16,7 @@ import torch
 from ase.build import molecule
 
 from labelwise.errors import ArgumentError, MissingDependencyError, PotentialError
-from labelwise.finetuning import save_potential
+from labelwise.finetuning.export import save_potential
 from labelwise.potentials import list_models, load_potential
 from labelwise.potentials import loading as loading_module
 from labelwise.potentials.mace.checkpoint import mace_warnings_silenced, save_checkpoint

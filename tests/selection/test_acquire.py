@@ -24,8 +24,10 @@ from labelwise.features.representations.row_sets import RowScales, RowSets, join
 from labelwise.kernels.base import LinearKernel
 from labelwise.kernels.building import build_kernels
 from labelwise.potentials import Batch, Potential
-from labelwise.selection import AcquisitionSettings, StoreSettings, acquire, acquire_stored
+from labelwise.selection.acquire import acquire
 from labelwise.selection.rules import JointPosterior, find_nearest, select_joint_posterior
+from labelwise.selection.settings import AcquisitionSettings
+from labelwise.selection.stored import StoreSettings, acquire_stored
 from labelwise.structures import Frame, Source, iter_frames, write_structures
 
 RULES = ["pv", "lcmd", "k-center", "top", "joint-pv", "random"]

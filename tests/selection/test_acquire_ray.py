@@ -19,13 +19,10 @@ from labelwise.features.extraction import filling
 from labelwise.features.store import FeatureStore
 from labelwise.potentials import Potential
 from labelwise.runtime.engines import RayEngine
-from labelwise.selection import (
-    Acquisition,
-    AcquisitionSettings,
-    StoreSettings,
-    acquire_stored,
-    choosing_stored,
-)
+from labelwise.selection import choosing_stored
+from labelwise.selection.results import Acquisition
+from labelwise.selection.settings import AcquisitionSettings
+from labelwise.selection.stored import StoreSettings, acquire_stored
 from labelwise.structures import write_structures
 from tests.selection.ray_extraction import NotedTangent, load_noted
 

@@ -19,14 +19,10 @@ from ase import Atoms
 from labelwise.errors import ArgumentError, ReadError, ScreeningError, SelectionError
 from labelwise.features.store import FeatureStore
 from labelwise.potentials import Potential
-from labelwise.selection import (
-    Acquisition,
-    AcquisitionSettings,
-    StoreSettings,
-    acquire,
-    acquire_stored,
-    fill_store,
-)
+from labelwise.selection.acquire import acquire
+from labelwise.selection.results import Acquisition
+from labelwise.selection.settings import AcquisitionSettings
+from labelwise.selection.stored import StoreSettings, acquire_stored, fill_store
 from labelwise.structures import iter_frames, iter_unscreened, write_structures
 
 SETTINGS = AcquisitionSettings(n_select=6, group_by="family")
@@ -243,7 +239,8 @@ def test_workers_prepare_the_same(
 KILLED = """
 import sys
 from pathlib import Path
-from labelwise.selection import AcquisitionSettings, StoreSettings, fill_store
+from labelwise.selection.settings import AcquisitionSettings
+from labelwise.selection.stored import StoreSettings, fill_store
 from labelwise.features.extraction import filling
 from labelwise.potentials import load_potential
 if __name__ == "__main__":

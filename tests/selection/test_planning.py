@@ -14,7 +14,6 @@ from ase import Atoms
 from labelwise.errors import ArgumentError, WriteError
 from labelwise.features.store.columns import column_dtype
 from labelwise.potentials import Potential
-from labelwise.selection import AcquisitionSettings
 from labelwise.selection.planning import (
     Estimate,
     Rates,
@@ -30,6 +29,7 @@ from labelwise.selection.planning.machine import MachineRates, nearest_folder, p
 from labelwise.selection.planning.road_probe import RoadRates, probe_road
 from labelwise.selection.planning.rule_probe import RuleRates, fit_line, imitate_rows, probe_rule
 from labelwise.selection.planning.survey import count_by_length, read_frames_at
+from labelwise.selection.settings import AcquisitionSettings
 from labelwise.structures import write_structures
 from labelwise.structures.reading import FileSlice
 

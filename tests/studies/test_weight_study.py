@@ -18,7 +18,7 @@ from labelwise.errors import ArgumentError, LabelError, ReadError, WriteError
 from labelwise.features.representations import RepresentationOptions, represent
 from labelwise.features.representations.joint_rows import iter_row_sets
 from labelwise.features.representations.row_sets import RowScales, join_row_sets
-from labelwise.finetuning import evaluate
+from labelwise.finetuning.evaluation import evaluate
 from labelwise.finetuning.labelled import prepare_labelled
 from labelwise.finetuning.metrics import root_mean_square, sparsification_area
 from labelwise.kernels.base import LinearKernel
@@ -26,9 +26,9 @@ from labelwise.potentials import Potential
 from labelwise.selection.rules.joint_posterior import joint_variances
 from labelwise.selection.rules.posterior_variance import posterior_variance
 from labelwise.structures import write_structures
-from labelwise.studies.weights import WeightStudy, WeightStudySettings, study_weights
 from labelwise.studies.weights.report import list_lines, write_page, write_table
-from labelwise.studies.weights.study import draw_splits, measure_errors
+from labelwise.studies.weights.results import WeightStudy, WeightStudySettings
+from labelwise.studies.weights.study import draw_splits, measure_errors, study_weights
 
 SETTINGS = WeightStudySettings(
     parameters=("embedding", "readout"),

@@ -24,7 +24,7 @@ from labelwise.campaign.state import (
     verify_file,
 )
 from labelwise.campaign.workshop import Workshop
-from labelwise.finetuning import Evaluation
+from labelwise.finetuning.evaluation import Evaluation
 from labelwise.potentials import Potential, load_potential
 from labelwise.runtime.memory import peak_resident_bytes
 from labelwise.runtime.timing import ProgressCallback, ignore_progress

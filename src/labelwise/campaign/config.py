@@ -22,9 +22,8 @@ from labelwise.campaign.labelling.files import MATCH_TOLERANCE
 from labelwise.campaign.yaml_reading import read_yaml
 from labelwise.errors import check_name, suggest
 from labelwise.features.representations.base import DEFAULT_PROBES
-from labelwise.finetuning import Recipe
-from labelwise.finetuning.recipe import FixedForces
-from labelwise.selection import AcquisitionSettings, list_rules
+from labelwise.finetuning.recipe import FixedForces, Recipe
+from labelwise.selection.settings import AcquisitionSettings, list_rules
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
 
 CONFIG_FILE = "campaign.yaml"

@@ -30,7 +30,7 @@ from labelwise.campaign.stopping import (
     sum_hours,
 )
 from labelwise.campaign.undetermined import explain_undetermined, read_messages
-from labelwise.finetuning import save_potential
+from labelwise.finetuning.export import save_potential
 from labelwise.finetuning.metrics import auc_of_curve
 from labelwise.structures import write_structures
 from labelwise.structures.extxyz import iter_frame_texts

@@ -16,7 +16,7 @@ from labelwise.campaign.seeds import derive_seed
 from labelwise.campaign.state import PICKS, CampaignState
 from labelwise.campaign.stopping import remind_of_failures
 from labelwise.errors import ShortPoolError
-from labelwise.selection import acquire
+from labelwise.selection.acquire import acquire
 from labelwise.selection.rules.top import select_top
 from labelwise.structures import DuplicateIndex, Source, hash_structure, read_sources
 from labelwise.structures.identity import Fingerprint

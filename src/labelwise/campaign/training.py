@@ -24,15 +24,12 @@ from labelwise.campaign.state import (
 )
 from labelwise.campaign.undetermined import count_undetermined
 from labelwise.campaign.workshop import describe_fit
-from labelwise.finetuning import (
-    EpochRecord,
-    FineTuned,
-    Recipe,
-    evaluate,
-    finetune,
-    save_potential,
-)
 from labelwise.finetuning.committee import draw_bootstrap, member_seeds
+from labelwise.finetuning.evaluation import evaluate
+from labelwise.finetuning.export import save_potential
+from labelwise.finetuning.loop import EpochRecord
+from labelwise.finetuning.recipe import Recipe
+from labelwise.finetuning.training import FineTuned, finetune
 from labelwise.finetuning.training_sets import describe_isolated
 from labelwise.potentials import Potential
 from labelwise.structures import Frame

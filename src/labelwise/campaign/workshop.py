@@ -17,7 +17,8 @@ from typing import Any
 from labelwise.campaign.config import ModelSection
 from labelwise.campaign.durable import read_json, write_file, write_json
 from labelwise.features.memo import FeatureMemo
-from labelwise.finetuning import Recipe, save_potential
+from labelwise.finetuning.export import save_potential
+from labelwise.finetuning.recipe import Recipe
 from labelwise.potentials import Potential, load_potential
 from labelwise.runtime.provenance import package_versions
 from labelwise.structures import Frame, get_labels, iter_unscreened

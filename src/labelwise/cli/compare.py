@@ -10,8 +10,8 @@ from typing import Annotated, Any, get_args
 
 import typer
 
-from labelwise.campaign import CampaignError
 from labelwise.campaign.config import EnergyErrors
+from labelwise.campaign.errors import CampaignError
 from labelwise.cli import console, options
 from labelwise.cli.app import app
 from labelwise.cli.signals import terminated_as_interrupted

@@ -11,15 +11,11 @@ import typer
 from labelwise.cli import console, options
 from labelwise.cli.app import app
 from labelwise.errors import ArgumentError, WriteError
-from labelwise.finetuning import (
-    EpochRecord,
-    FineTuned,
-    Recipe,
-    evaluate,
-    finetune,
-    resolve_schedule,
-    save_potential,
-)
+from labelwise.finetuning.evaluation import evaluate
+from labelwise.finetuning.export import save_potential
+from labelwise.finetuning.loop import EpochRecord
+from labelwise.finetuning.recipe import Recipe, resolve_schedule
+from labelwise.finetuning.training import FineTuned, finetune
 from labelwise.potentials import Potential, load_potential
 from labelwise.runtime.files import write_text
 from labelwise.runtime.provenance import package_versions, to_json

@@ -17,9 +17,9 @@ from labelwise.errors import ArgumentError
 from labelwise.potentials import Potential, load_potential
 from labelwise.runtime.memory import format_bytes, parse_bytes
 from labelwise.runtime.provenance import package_versions, to_json
-from labelwise.selection import AcquisitionSettings
 from labelwise.selection.planning import LargestStructure, Plan, RunSettings, make_plan
 from labelwise.selection.record import describe_potential
+from labelwise.selection.settings import AcquisitionSettings
 
 _RUN = "The run"
 _COST = "Cost and limits"

@@ -23,8 +23,9 @@ from labelwise.features.representations import (
 )
 from labelwise.features.store import FeatureStore
 from labelwise.runtime.provenance import package_versions, to_json
-from labelwise.selection import AcquisitionSettings, fill_store
 from labelwise.selection.record import describe_potential
+from labelwise.selection.settings import AcquisitionSettings
+from labelwise.selection.stored import fill_store
 from labelwise.structures import iter_unscreened
 from labelwise.structures.reading import expand_specs
 

@@ -15,7 +15,7 @@ from labelwise.features.extraction import ExtractionCounts
 from labelwise.potentials import Potential, load_potential
 from labelwise.runtime.engines import Engine, RayEngine
 from labelwise.runtime.memory import parse_bytes
-from labelwise.selection import StoreSettings
+from labelwise.selection.stored import StoreSettings
 
 
 def read_store_settings(

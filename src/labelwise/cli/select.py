@@ -29,7 +29,7 @@ from labelwise.pages.page import write_page
 from labelwise.potentials import Potential
 from labelwise.runtime.files import write_text
 from labelwise.runtime.provenance import to_json
-from labelwise.selection import Acquisition, AcquisitionSettings, acquire, acquire_stored
+from labelwise.selection.acquire import acquire
 from labelwise.selection.force_uncertainty import FORCE_STD_KEY, predict_force_uncertainty
 from labelwise.selection.page import gather_selection
 from labelwise.selection.page.options import ReportOptions
@@ -40,6 +40,9 @@ from labelwise.selection.record import (
     summarise_acquisition,
     warn_of_changes,
 )
+from labelwise.selection.results import Acquisition
+from labelwise.selection.settings import AcquisitionSettings
+from labelwise.selection.stored import acquire_stored
 from labelwise.structures import Screen, Source, iter_unscreened, write_structures
 from labelwise.structures.labels import DEFAULT_FORCES_KEY
 from labelwise.structures.reading import count_quickly, expand_specs

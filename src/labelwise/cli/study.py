@@ -21,7 +21,6 @@ from labelwise.runtime.provenance import package_versions, to_json
 from labelwise.selection.record import describe_potential
 from labelwise.selection.rules.joint_posterior import DEFAULT_JOINT_REGULARISATION
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
-from labelwise.studies.weights import WeightStudy, WeightStudySettings, study_weights
 from labelwise.studies.weights.report import (
     PAGE,
     PICTURE,
@@ -34,7 +33,8 @@ from labelwise.studies.weights.report import (
     write_page,
     write_table,
 )
-from labelwise.studies.weights.results import DEFAULT_WEIGHTS
+from labelwise.studies.weights.results import DEFAULT_WEIGHTS, WeightStudy, WeightStudySettings
+from labelwise.studies.weights.study import study_weights
 
 _BATCHES = "Batches"
 

@@ -11,8 +11,10 @@ from ase import Atoms
 from jaxtyping import Float64, Int64
 
 from labelwise.errors import ArgumentError
-from labelwise.finetuning import EpochRecord, FineTuned, Recipe, finetune
 from labelwise.finetuning.evaluation import predict_graphs
+from labelwise.finetuning.loop import EpochRecord
+from labelwise.finetuning.recipe import Recipe
+from labelwise.finetuning.training import FineTuned, finetune
 from labelwise.potentials import Potential
 from labelwise.potentials.batching import build_graphs
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY

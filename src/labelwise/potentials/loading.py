@@ -204,7 +204,7 @@ def describe_untrusted(path: str | PathLike[str]) -> str:
         f"{path} is a pickle, and loading it runs code from it: pass --trust-model (trust=True; "
         "in a campaign's or study's YAML file, model: trust: true) if you trust where it came "
         "from, or on a machine where you do, convert it to weights alone with "
-        "labelwise.finetuning.save_potential(potential, 'name.pt')"
+        "labelwise.save_potential(potential, 'name.pt')"
     )
 
 

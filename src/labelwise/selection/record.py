@@ -13,7 +13,8 @@ from labelwise.errors import LabelwiseWarning, ReadError
 from labelwise.features.store import hash_file
 from labelwise.potentials import Potential, find_model_file
 from labelwise.runtime.provenance import package_versions
-from labelwise.selection import Acquisition, AcquisitionSettings, Pick
+from labelwise.selection.results import Acquisition, Pick
+from labelwise.selection.settings import AcquisitionSettings
 from labelwise.structures.reading import expand_specs
 
 #: Number, bytes and times of a file; None for one that is not there.

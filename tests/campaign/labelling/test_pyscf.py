@@ -13,7 +13,7 @@ from labelwise.structures import Source
 
 pytest.importorskip("pyscf", reason="PySCF is not installed")
 
-NAME = "labelwise.campaign.labelling.pyscf.PySCF"
+NAME = "pyscf"
 
 
 def label(tmp_path: Path, **arguments) -> Label | Failure:

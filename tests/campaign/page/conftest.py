@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from labelwise.campaign import RunOptions, read_state, run_campaign
+from labelwise.campaign.loop import RunOptions, run_campaign
 from labelwise.campaign.page import gather_campaign
 from labelwise.campaign.page.saved import SavedCampaign, read_saved
+from labelwise.campaign.state import read_state
 from labelwise.pages.document import Document
 from labelwise.selection.page.options import ReportOptions
 from labelwise.structures import read_structures, write_structures

@@ -8,11 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from labelwise.campaign import read_state
 from labelwise.campaign.durable import read_json
 from labelwise.campaign.labelling import LabelsPending
 from labelwise.campaign.page import gather_campaign
-from labelwise.campaign.state import verify_files
+from labelwise.campaign.state import read_state, verify_files
 from labelwise.pages.blob import encode_document
 from labelwise.pages.document import Document, Kind, Role
 from labelwise.structures import read_structures, write_structures

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from labelwise.campaign import RunOptions, run_campaign
+from labelwise.campaign.loop import RunOptions, run_campaign
 from labelwise.campaign.page.pages import CampaignPages
 from tests.campaign.building import result_of, write_campaign
 

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from labelwise.campaign import read_state
 from labelwise.campaign.bench import Bench
 from labelwise.campaign.datasets import read_given_sets
 from labelwise.campaign.page.kept import KeptArrays
 from labelwise.campaign.page.labelled_sets import held_out_set
 from labelwise.campaign.page.predicting import Predictor
+from labelwise.campaign.state import read_state
 
 pytestmark = pytest.mark.filterwarnings("ignore::labelwise.errors.LabelwiseWarning")
 

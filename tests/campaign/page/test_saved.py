@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from labelwise.campaign import read_state
 from labelwise.campaign.lock import LOCK_FILE, campaign_lock
 from labelwise.campaign.page.saved import SavedCampaign, read_saved
+from labelwise.campaign.state import read_state
 from tests.campaign.building import write_campaign
 
 

@@ -12,8 +12,9 @@ from ase.build import molecule
 from labelwise.potentials import Potential, load_potential
 from labelwise.runtime.files import write_text
 from labelwise.runtime.provenance import to_json
-from labelwise.selection import AcquisitionSettings, acquire
+from labelwise.selection.acquire import acquire
 from labelwise.selection.record import describe_files, summarise_acquisition
+from labelwise.selection.settings import AcquisitionSettings
 from labelwise.structures import iter_frames, read_sources, write_structures
 
 #: Makes a selection in a folder and returns its summary.

@@ -25,7 +25,6 @@ from labelwise.pages.document import (
 from labelwise.potentials import Potential
 from labelwise.runtime.files import write_text
 from labelwise.runtime.provenance import to_json
-from labelwise.selection import AcquisitionSettings, StoreSettings, acquire_stored
 from labelwise.selection.force_uncertainty import FORCE_STD_KEY, predict_force_uncertainty
 from labelwise.selection.page import gather_selection
 from labelwise.selection.page.options import ReportOptions
@@ -36,6 +35,8 @@ from labelwise.selection.page.pool_map import (
     VARIANCE_BEFORE,
 )
 from labelwise.selection.record import summarise_acquisition
+from labelwise.selection.settings import AcquisitionSettings
+from labelwise.selection.stored import StoreSettings, acquire_stored
 from labelwise.structures import read_structures, write_structures
 from tests.selection.page.conftest import POOL, TRAIN, Select
 

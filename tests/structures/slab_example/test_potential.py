@@ -9,7 +9,7 @@ from ase.data import atomic_numbers
 
 import labelwise
 from labelwise import load_potential
-from labelwise.finetuning import Evaluation, evaluate
+from labelwise.finetuning.evaluation import Evaluation, evaluate
 from labelwise.potentials import Potential
 from labelwise.structures import iter_frames
 from labelwise.structures.slab_example import write_slab_example

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from labelwise.campaign import run_campaign
+from labelwise.campaign.loop import run_campaign
 from labelwise.errors import ArgumentError
 from labelwise.structures import read_structures, write_structures
 from labelwise.studies.comparison.cells import (

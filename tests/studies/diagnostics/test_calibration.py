@@ -17,7 +17,7 @@ from ase.io import read
 from scipy.stats import norm
 
 from labelwise.errors import ArgumentError, LabelError, ReadError, StructureError, WriteError
-from labelwise.finetuning import evaluate
+from labelwise.finetuning.evaluation import evaluate
 from labelwise.kernels.base import LinearKernel, take
 from labelwise.kernels.building import build_kernels
 from labelwise.potentials import Potential, load_potential

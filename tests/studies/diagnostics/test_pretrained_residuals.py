@@ -7,7 +7,7 @@ import pytest
 from ase import Atoms
 
 from labelwise.errors import LabelError
-from labelwise.finetuning import evaluate
+from labelwise.finetuning.evaluation import evaluate
 from labelwise.potentials import Batch, Potential, Prediction
 from labelwise.studies.diagnostics.pretrained_residuals import compute_residuals, read_energies
 

@@ -20,8 +20,8 @@ from labelwise.errors import ArgumentError
 class PySCF(Calculator):
     """Energy and forces of a molecule by density-functional theory or Hartree–Fock.
 
-    In a campaign: ``calculator: labelwise.campaign.labelling.pyscf.PySCF``,
-    ``arguments: {xc: wb97x-v, basis: def2-tzvp}``. Energies come back in eV, forces in eV/Å.
+    In a campaign: ``calculator: pyscf``, ``arguments: {xc: wb97x-v, basis: def2-tzvp}``.
+    Energies come back in eV, forces in eV/Å.
     """
 
     implemented_properties = ["energy", "forces"]  # noqa: RUF012 - ASE's convention

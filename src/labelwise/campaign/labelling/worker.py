@@ -49,6 +49,12 @@ def main() -> None:
         _send(answers, _calculate(spec, atoms, Path(request["folder"])))
 
 
+#: Short names of calculators that come with the package, and names of earlier versions.
+_OURS = dict.fromkeys(
+    ("pyscf", "labelwise.labelling.pyscf.PySCF"), "labelwise.campaign.labelling.pyscf.PySCF"
+)
+
+
 def resolve_calculator(name: str) -> Any:
     """Return what makes a calculator.
 
@@ -60,7 +66,7 @@ def resolve_calculator(name: str) -> Any:
         ImportError: There is no such module.
         AttributeError: The module has no such name.
     """
-    module, separator, attribute = name.replace(":", ".").rpartition(".")
+    module, separator, attribute = _OURS.get(name, name).replace(":", ".").rpartition(".")
     if not separator:
         return get_calculator_class(name.lower())
     return getattr(import_module(module), attribute)

@@ -9,7 +9,7 @@ from labelwise.campaign.page.kept import KeptArrays, digest
 from labelwise.campaign.page.labelled_sets import LabelledFrames, Predictions
 from labelwise.campaign.state import MODEL, CampaignState
 from labelwise.errors import LabelwiseError
-from labelwise.finetuning import evaluate
+from labelwise.finetuning.evaluation import evaluate
 
 
 class Predictor:

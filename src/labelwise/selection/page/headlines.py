@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from labelwise.pages.document import Fact
-from labelwise.selection import JOINT_RULE
 from labelwise.selection.page.measures import Measures
 from labelwise.selection.page.pool_columns import clean_text
 from labelwise.selection.page.record import SelectionRecord
 from labelwise.selection.page.replay import CLUSTER_RULES, ClusterAtPick
+from labelwise.selection.settings import JOINT_RULE
 
 _RULES = {
     "lcmd": "the farthest member of the heaviest cluster, again and again (LCMD)",

@@ -16,7 +16,6 @@ from labelwise.features.representations import ModelRepresentation
 from labelwise.pages.document import Column
 from labelwise.potentials import Potential, list_models, load_potential
 from labelwise.runtime.timing import ProgressCallback
-from labelwise.selection import JOINT_RULE, StoreSettings
 from labelwise.selection.force_uncertainty import FORCE_STD_KEY
 from labelwise.selection.page.options import ReportOptions
 from labelwise.selection.page.pool_columns import ColumnCollector
@@ -29,6 +28,8 @@ from labelwise.selection.page.representing import (
 )
 from labelwise.selection.page.shelves import Shelf, Shelved
 from labelwise.selection.record import describe_model
+from labelwise.selection.settings import JOINT_RULE
+from labelwise.selection.stored import StoreSettings
 from labelwise.structures import iter_unscreened, read_sources, read_structures
 
 #: Labelled structures that are kept and shown; of more, a random part is.

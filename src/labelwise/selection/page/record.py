@@ -11,8 +11,9 @@ from typing import Any
 
 from labelwise.errors import LabelwiseError, ReadError
 from labelwise.runtime.timing import Stage
-from labelwise.selection import AcquisitionSettings, Pick
 from labelwise.selection.record import describe_files
+from labelwise.selection.results import Pick
+from labelwise.selection.settings import AcquisitionSettings
 from labelwise.structures import Source
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY
 from labelwise.structures.reading import expand_specs

@@ -21,8 +21,9 @@ from labelwise.kernels.building import collect_rows
 from labelwise.kernels.stored import StoredKernel
 from labelwise.potentials.base import Potential
 from labelwise.runtime.timing import ProgressCallback
-from labelwise.selection import AcquisitionSettings, StoreSettings, fill_store
 from labelwise.selection.rules import JointPosterior
+from labelwise.selection.settings import AcquisitionSettings
+from labelwise.selection.stored import StoreSettings, fill_store
 
 _CACHE_BYTES = 2**29
 

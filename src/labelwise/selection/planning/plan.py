@@ -10,7 +10,6 @@ from typing import Any
 
 from labelwise.errors import ArgumentError
 from labelwise.potentials.base import Potential
-from labelwise.selection import AcquisitionSettings
 from labelwise.selection.planning.estimate import (
     Estimate,
     Rates,
@@ -23,6 +22,7 @@ from labelwise.selection.planning.machine import probe_machine
 from labelwise.selection.planning.road_probe import check_plannable, probe_road
 from labelwise.selection.planning.rule_probe import probe_rule
 from labelwise.selection.planning.survey import Survey, survey_files
+from labelwise.selection.settings import AcquisitionSettings
 from labelwise.structures import Frame, Screen, Source
 
 #: Parts of the time that the steps of a trial get.

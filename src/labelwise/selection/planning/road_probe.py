@@ -23,9 +23,9 @@ from labelwise.potentials.base import Potential
 from labelwise.potentials.batching import DEFAULT_BATCH_ATOMS
 from labelwise.runtime.memory import peak_resident_bytes
 from labelwise.runtime.timing import Stopwatch, ignore_progress
-from labelwise.selection import AcquisitionSettings
 from labelwise.selection.choosing import FeatureChooser
 from labelwise.selection.road import Road
+from labelwise.selection.settings import AcquisitionSettings
 from labelwise.structures import Frame
 
 _WARM_UP_PART = 4

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from labelwise.errors import ArgumentError
-from labelwise.finetuning import Recipe
+from labelwise.finetuning.recipe import Recipe
 from labelwise.studies.comparison.budget_plan import has_slice, thin_spec
 from labelwise.studies.comparison.study import StudyConfig, check_study
 

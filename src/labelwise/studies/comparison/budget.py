@@ -14,12 +14,15 @@ import torch
 from labelwise.campaign.config import CampaignConfig, SelectionSection
 from labelwise.campaign.inputs import find_model
 from labelwise.errors import ArgumentError, ReadError
-from labelwise.finetuning import EpochRecord, Recipe, evaluate, finetune, resolve_schedule
+from labelwise.finetuning.evaluation import evaluate
+from labelwise.finetuning.loop import EpochRecord
 from labelwise.finetuning.networks import PreparedSet, training_network
+from labelwise.finetuning.recipe import Recipe, resolve_schedule
 from labelwise.finetuning.trainable import interaction_view, require_trainable
+from labelwise.finetuning.training import finetune
 from labelwise.potentials import Potential, load_potential
 from labelwise.potentials.batching import build_graphs
-from labelwise.selection import acquire
+from labelwise.selection.acquire import acquire
 from labelwise.structures import DuplicateIndex, Frame, Source, iter_unscreened
 from labelwise.structures.reading import expand_specs, frames_of, read_sources
 from labelwise.studies.comparison.budget_plan import (

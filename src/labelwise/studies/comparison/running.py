@@ -20,8 +20,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
 
-from labelwise.campaign import run_campaign
 from labelwise.campaign.bench import say_nothing
+from labelwise.campaign.loop import run_campaign
 from labelwise.campaign.workshop import Workshop
 from labelwise.errors import ArgumentError, LabelwiseError, collect_warnings
 from labelwise.runtime.timing import ProgressCallback, ignore_progress

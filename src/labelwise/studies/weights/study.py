@@ -18,15 +18,16 @@ from jaxtyping import Float64
 
 from labelwise.errors import ArgumentError
 from labelwise.features.representations import RepresentationOptions
-from labelwise.finetuning import Recipe, evaluate, finetune
-from labelwise.finetuning.evaluation import predict_graphs
+from labelwise.finetuning.evaluation import evaluate, predict_graphs
 from labelwise.finetuning.labelled import LabelledSet, prepare_labelled
 from labelwise.finetuning.metrics import root_mean_square, sparsification_area, spearman
+from labelwise.finetuning.recipe import Recipe
 from labelwise.finetuning.trainable import (
     get_reference_energies,
     interaction_view,
     require_trainable,
 )
+from labelwise.finetuning.training import finetune
 from labelwise.potentials import Potential
 from labelwise.runtime.timing import ProgressCallback, ignore_progress
 from labelwise.structures import DuplicateIndex
