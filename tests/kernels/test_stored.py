@@ -6,6 +6,7 @@ import torch
 
 from labelwise.errors import ArgumentError
 from labelwise.features.row_source import NpyRows
+from labelwise.kernels import stored as stored_kernel
 from labelwise.kernels.base import (
     FeatureKernel,
     Kernel,
@@ -14,7 +15,6 @@ from labelwise.kernels.base import (
     mean_similarity,
     take,
 )
-from labelwise.kernels.base import stored as stored_kernel
 from labelwise.kernels.stored import StoredKernel
 from tests.selection.rules.oracles import RbfKernel, noise, paths
 

@@ -8,7 +8,8 @@ import torch
 from rdkit import DataStructs
 
 from labelwise.errors import ArgumentError
-from labelwise.kernels.base import LinearKernel, block64, diagonal64, take, tanimoto
+from labelwise.kernels import tanimoto
+from labelwise.kernels.base import LinearKernel, block64, diagonal64, take
 from labelwise.kernels.tanimoto import TanimotoKernel, pack_bits
 from labelwise.selection.rules import find_nearest, select_batch
 from labelwise.selection.rules.posterior_variance import posterior_variance

@@ -19,7 +19,7 @@ import labelwise as lw
 from labelwise.errors import ReadError
 from labelwise.potentials import Potential, loading
 from labelwise.runtime import timing
-from labelwise.selection.rules import api
+from labelwise.selection import api
 from labelwise.structures import write_structures
 from labelwise.structures.given import frames_of
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from labelwise.errors import LabelwiseWarning
+from labelwise.selection import record as summary
 from labelwise.selection.record import describe_files, mark_files, warn_of_changes
-from labelwise.selection.rules import record as summary
 
 
 def test_files_that_were_not_touched_are_not_read_again(

@@ -38,7 +38,7 @@ from labelwise.finetuning.traced import (
     trace_update,
     update_inputs,
 )
-from labelwise.potentials import mace_polynomial
+from labelwise.potentials.mace import polynomial as mace_polynomial
 from labelwise.potentials.mace.checkpoint import model_config
 from labelwise.potentials.mace.potential import MacePotential
 

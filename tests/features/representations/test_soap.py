@@ -13,8 +13,8 @@ from dscribe.descriptors import SOAP
 from labelwise.errors import MissingDependencyError, StructureError
 from labelwise.features.representations import SparseRows, make_representation, represent
 from labelwise.features.representations.soap import Soap
+from labelwise.kernels import building as kernel_building
 from labelwise.kernels.base import LinearKernel
-from labelwise.kernels.base import building as kernel_building
 from labelwise.kernels.building import build_kernels
 from labelwise.kernels.sparse import SparseLinearKernel
 from tests.selection.rules.oracles import gram

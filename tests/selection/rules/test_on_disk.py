@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from labelwise.features.row_source import NpyRows
+from labelwise.kernels import stored as stored_kernel
 from labelwise.kernels.base import LinearKernel
-from labelwise.kernels.base import stored as stored_kernel
 from labelwise.kernels.stored import StoredKernel
 from labelwise.selection.rules import (
     anticipation,

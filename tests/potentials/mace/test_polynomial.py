@@ -10,7 +10,8 @@ from ase import Atoms
 from ase.build import molecule
 
 from labelwise.errors import PotentialError
-from labelwise.potentials import mace_polynomial, mace_products
+from labelwise.potentials.mace import polynomial as mace_polynomial
+from labelwise.potentials.mace import products as mace_products
 from labelwise.potentials.mace.loading import make_potential
 from labelwise.potentials.mace.polynomial import is_polynomial
 from labelwise.potentials.mace.products import ElementwiseContraction, _contract_by_horner

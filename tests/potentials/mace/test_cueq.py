@@ -19,8 +19,9 @@ from ase.build import molecule
 
 import labelwise
 from labelwise.errors import ArgumentError, MissingDependencyError, PotentialError
-from labelwise.potentials import Linearisation, load_potential, loading, mace_cueq
+from labelwise.potentials import Linearisation, load_potential, loading
 from labelwise.potentials.base import PARAMETER_BLOCKS
+from labelwise.potentials.mace import cueq as mace_cueq
 from labelwise.potentials.mace.cueq import (
     CueqContraction,
     CueqConvolution,
@@ -242,7 +243,7 @@ def test_kernels_that_fail_are_refused_or_left() -> None:
 def test_other_families_do_without(monkeypatch: pytest.MonkeyPatch) -> None:
     """Their ``load`` need not know of it; to ask for it is refused."""
     monkeypatch.setattr(loading, "_FAMILIES", {})
-    document = Path(__file__).resolve().parents[2] / "docs" / "adding_a_potential.md"
+    document = Path(__file__).resolve().parents[3] / "docs" / "adding_a_potential.md"
     names: dict[str, Any] = {"__name__": "documented"}
     exec(document.read_text().split("```python\n")[1].partition("```")[0], names)
     loading.register_potential(names["PairFamily"]())

@@ -10,7 +10,7 @@ import torch
 from ase import Atoms
 from ase.build import bulk, molecule
 
-from labelwise.potentials import mace, mace_convolution
+from labelwise.potentials.mace import convolution as mace_convolution
 from labelwise.potentials.mace.convolution import (
     NeighbourConvolution,
     has_scalar_convolution,
