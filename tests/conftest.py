@@ -14,6 +14,9 @@ from hypothesis import settings
 from labelwise.potentials import Potential, load_potential
 from tests.models import build_mace
 
+# Pages are opened by tests of several rooms.
+pytest_plugins = ["tests.pages.browser.fixtures"]
+
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 

@@ -1,4 +1,4 @@
-"""The page that most tests look at; ``open_page`` is in ``tests/pages/conftest.py``."""
+"""The page that most tests look at; ``open_page`` is in ``fixtures.py``."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.pages.browser.checking import find_violations
-from tests.pages.conftest import Opener
+from tests.pages.browser.fixtures import Opener
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from labelwise.pages.document import Document
+from tests.pages.browser.fixtures import Opener
 from tests.pages.browser.opening import OpenPage
-from tests.pages.conftest import Opener
 
 PLOTS = ("learning-curves", "parity", "distances", "bars", "stacked", "kernel", "forces-2")
 

@@ -10,8 +10,8 @@ from labelwise.pages.page import write_page
 from labelwise.selection.page.options import ReportOptions
 from labelwise.studies.comparison.page import gather_comparison
 from labelwise.studies.comparison.report import write_report
+from tests.pages.browser.fixtures import Opener
 from tests.pages.browser.opening import OpenPage
-from tests.pages.conftest import Opener
 from tests.studies.comparison.building import make_study
 from tests.studies.comparison.page.building import COSTS, as_number, read_csv
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from labelwise.pages.page import write_page
+from tests.pages.browser.fixtures import Opener
 from tests.pages.browser.opening import OpenPage
-from tests.pages.conftest import Opener
 from tests.pages.documents import make_document
 
 HOSTILE = (

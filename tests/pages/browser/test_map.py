@@ -12,8 +12,8 @@ from PIL import Image
 
 from labelwise.pages.document import Document, PoolMap
 from labelwise.pages.page import write_page
+from tests.pages.browser.fixtures import Opener
 from tests.pages.browser.opening import OpenPage
-from tests.pages.conftest import Opener
 from tests.pages.documents import make_document
 
 

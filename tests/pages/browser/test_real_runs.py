@@ -13,8 +13,8 @@ from labelwise.pages.document import Chart, Choice, Document, PoolMap
 from labelwise.selection.page.options import ReportOptions
 from labelwise.structures import read_structures, write_structures
 from tests.pages.browser.checking import find_violations
+from tests.pages.browser.fixtures import Opener
 from tests.pages.browser.opening import OpenPage
-from tests.pages.conftest import Opener
 
 OPTIONS = ReportOptions(device="cpu")
 

@@ -10,7 +10,7 @@ from ase import Atoms
 
 from labelwise.pages.page import write_page
 from labelwise.selection.page.structure_packing import StructurePacker
-from tests.pages.conftest import Opener
+from tests.pages.browser.fixtures import Opener
 from tests.pages.documents import make_document
 
 #: What a user with a graphics processor is promised.

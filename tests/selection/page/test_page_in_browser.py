@@ -12,7 +12,7 @@ from labelwise.pages.page import write_page
 from labelwise.potentials import Potential
 from labelwise.selection.page import gather_selection
 from labelwise.selection.page.options import ReportOptions
-from tests.pages.conftest import Opener
+from tests.pages.browser.fixtures import Opener
 from tests.selection.page.conftest import Select
 
 
