@@ -12,9 +12,9 @@ The main road in six lines::
 Names are loaded when they are first used, so that importing the package costs nothing.
 """
 
-from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from labelwise.runtime.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from labelwise.errors import LabelwiseError as LabelwiseError
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from labelwise.kernels.base import LinearKernel as LinearKernel
     from labelwise.potentials import Potential as Potential
     from labelwise.potentials import load_potential as load_potential
+    from labelwise.runtime.provenance import __version__ as __version__
     from labelwise.selection.api import SelectedBatch as SelectedBatch
     from labelwise.selection.api import represent as represent
     from labelwise.selection.api import select as select
@@ -39,12 +40,8 @@ if TYPE_CHECKING:
     from labelwise.structures import read_structures as read_structures
     from labelwise.structures import write_structures as write_structures
 
-try:
-    __version__ = version("labelwise")
-except PackageNotFoundError:  # a source tree that was not installed
-    __version__ = "0+unknown"
-
 _HOMES = {
+    "__version__": "runtime.provenance",
     "Acquisition": "selection.results",
     "AcquisitionSettings": "selection.settings",
     "SelectedBatch": "selection.api",
@@ -90,11 +87,7 @@ __all__ = [
     "write_structures",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'labelwise' has no attribute {name!r}")
-    return getattr(import_module(f"labelwise.{_HOMES[name]}"), name)
+__getattr__ = lazy_names(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:

@@ -27,7 +27,8 @@ from labelwise.selection.rules.joint_posterior import joint_variances
 from labelwise.selection.rules.posterior_variance import posterior_variance
 from labelwise.structures import write_structures
 from labelwise.studies.weights.report import list_lines, write_page, write_table
-from labelwise.studies.weights.results import WeightStudy, WeightStudySettings
+from labelwise.studies.weights.results import WeightStudy
+from labelwise.studies.weights.settings import WeightStudySettings
 from labelwise.studies.weights.study import draw_splits, measure_errors, study_weights
 
 SETTINGS = WeightStudySettings(

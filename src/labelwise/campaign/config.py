@@ -22,7 +22,7 @@ from labelwise.campaign.labelling.files import MATCH_TOLERANCE
 from labelwise.campaign.yaml_reading import read_yaml
 from labelwise.errors import check_name, suggest
 from labelwise.features.representations.base import DEFAULT_PROBES
-from labelwise.finetuning.recipe import FixedForces, Recipe
+from labelwise.finetuning.recipe import EnergyErrors, FixedForces, Recipe
 from labelwise.selection.settings import AcquisitionSettings, list_rules
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
 
@@ -47,7 +47,6 @@ _FORMER = {
     "measure.fixed_forces": "count",
     "finetune.loss_fixed_forces": "count",
 }
-EnergyErrors = Literal["total", "per-atom"]
 ErrorName = Literal[
     "energy_mae",
     "energy_rmse",

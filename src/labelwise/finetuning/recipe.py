@@ -15,6 +15,8 @@ ReferenceEnergies = Literal["auto", "refit", "labelled", "isolated", "given", "c
 Annealing = Literal["none", "linear"]
 #: Whether the forces of fixed atoms count in an error or a loss.
 FixedForces = Literal["count", "exclude"]
+#: Whether energy errors are of the structure or of an atom, for structures of different sizes.
+EnergyErrors = Literal["total", "per-atom"]
 
 # Batch size and learning rate up to so many training structures.
 _REACTION_PATHS = ((20, 1, 1e-3), (100, 2, 5e-3), (None, 4, 5e-3))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple
 
 import torch
 from ase import Atoms
@@ -20,9 +20,8 @@ from torch import Tensor
 from labelwise.errors import PotentialError, check_name
 from labelwise.potentials.graphs import Batch, Graph, GraphBuilder, collate
 from labelwise.potentials.passes import note_backward
-
-ParameterBlock = Literal["embedding", "readout", "products", "all"]
-PARAMETER_BLOCKS: tuple[str, ...] = get_args(ParameterBlock)
+from labelwise.potentials.spec import PARAMETER_BLOCKS as PARAMETER_BLOCKS
+from labelwise.potentials.spec import ParameterBlock as ParameterBlock
 
 _SYMBOLS_SHOWN = 8
 

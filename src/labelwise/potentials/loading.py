@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from os import PathLike
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -74,7 +75,12 @@ class HasKernels(Protocol):
         """Return the potential with or without cuEquivariance; see ``load_potential``."""
 
 
-_FAMILIES: dict[str, PotentialFamily] = {}
+@cache
+def _families() -> dict[str, PotentialFamily]:
+    """Return the families by name, to be added to."""
+    from labelwise.potentials.mace.loading import MaceFamily  # which imports this module
+
+    return {MaceFamily.name: MaceFamily()}
 
 
 def register_potential(family: PotentialFamily) -> None:
@@ -83,14 +89,15 @@ def register_potential(family: PotentialFamily) -> None:
     Raises:
         ArgumentError: the name is taken.
     """
-    if family.name in _FAMILIES:
+    families = _families()
+    if family.name in families:
         raise ArgumentError(f"a potential family called {family.name!r} is registered already")
-    _FAMILIES[family.name] = family
+    families[family.name] = family
 
 
 def list_models() -> list[KnownModel]:
     """List the models that can be loaded by name, families in order of registration."""
-    return [model for family in _FAMILIES.values() for model in family.known_models()]
+    return [model for family in _families().values() for model in family.known_models()]
 
 
 def load_potential(
@@ -146,7 +153,7 @@ def load_potential(
             results; the model is evaluated without it.
     """
     spec = str(spec)
-    family = next((each for each in _FAMILIES.values() if each.recognises(spec)), None)
+    family = next((each for each in _families().values() if each.recognises(spec)), None)
     if family is None:
         raise PotentialError(_unknown(spec))
     potential = family.load(

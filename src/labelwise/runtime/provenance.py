@@ -24,6 +24,12 @@ _PACKAGES = (
 )
 
 
+try:
+    __version__ = version("labelwise")
+except PackageNotFoundError:  # a source tree that was not installed
+    __version__ = "0+unknown"
+
+
 def package_versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that shape a result."""
     found = {"python": platform.python_version()}

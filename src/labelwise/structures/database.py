@@ -14,7 +14,6 @@ from ase.db.row import AtomsRow
 
 from labelwise.structures.aselmdb import AselmdbRows, restore
 
-DATABASE_SUFFIXES = (".db", ".json", ".aselmdb")
 _NUMBER_KINDS = "biuf"
 _MOST_DIMENSIONS = 2
 #: Quantities of a whole structure may have three or six rows, as many as it has atoms.

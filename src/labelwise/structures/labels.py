@@ -12,9 +12,9 @@ from ase import Atoms
 from jaxtyping import Float64
 
 from labelwise.errors import LabelError
+from labelwise.structures.label_keys import DEFAULT_ENERGY_KEY as DEFAULT_ENERGY_KEY
+from labelwise.structures.label_keys import DEFAULT_FORCES_KEY as DEFAULT_FORCES_KEY
 
-DEFAULT_ENERGY_KEY = "REF_energy"
-DEFAULT_FORCES_KEY = "REF_forces"
 #: ASE's own, which it moves into a calculator on reading.
 ASE_KEYS = ("energy", "forces")
 

@@ -6,9 +6,6 @@ A *spec* is a path, a glob pattern, or either with ``@slice`` appended, as ASE w
 
 from __future__ import annotations
 
-import glob
-import os
-import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,18 +16,19 @@ import ase.io
 from ase import Atoms
 from ase.io.formats import UnknownFileTypeError, filetype, get_ioformat
 
-from labelwise.errors import ArgumentError, LabelwiseWarning, MissingDependencyError, ReadError
+from labelwise.errors import LabelwiseWarning, MissingDependencyError, ReadError
 from labelwise.structures.compression import decompressed_file, strip_compression
-from labelwise.structures.database import DATABASE_SUFFIXES, iter_database
+from labelwise.structures.database import iter_database
 from labelwise.structures.extxyz import Fault, iter_frame_texts, parse_with_fault
 from labelwise.structures.identity import Fingerprint, make_fingerprint
 from labelwise.structures.lammps import refuse_types
+from labelwise.structures.specs import DATABASE_SUFFIXES
+from labelwise.structures.specs import FileSlice as FileSlice
+from labelwise.structures.specs import Spec as Spec
+from labelwise.structures.specs import expand_specs as expand_specs
 
 _EXTXYZ_SUFFIXES = (".xyz", ".extxyz")
 _DATA_SET_SUFFIXES = (".h5", ".hdf5", ".lmdb")
-_SLICE = re.compile(r"^-?\d*(:-?\d*){0,2}$")
-
-Spec = str | os.PathLike[str]
 
 
 @dataclass(frozen=True, order=True)
@@ -95,35 +93,6 @@ class RawFrame:
             atoms, fault = parse_with_fault(self.content, str(self.source))
             return Frame(atoms, self.source, self.index, fault)
         return Frame(self.content, self.source, self.index)
-
-
-@dataclass(frozen=True)
-class FileSlice:
-    """One file and the frames wanted from it."""
-
-    path: Path
-    frames: slice
-    is_single: bool = False
-
-
-def expand_specs(specs: Spec | Iterable[Spec]) -> list[FileSlice]:
-    """Resolve paths, globs and ``@slice`` endings into files and slices.
-
-    Args:
-        specs: One spec or several. Files of a glob come in alphabetical order.
-
-    Returns:
-        One entry for each file, in the order given. A spec ending in a single number
-        (``file@3``, ``file@-1``) takes that one frame.
-
-    Raises:
-        ArgumentError: No spec, or a slice that cannot be read.
-        ReadError: A path or a pattern matches no file, or a directory.
-    """
-    several = [specs] if isinstance(specs, str | os.PathLike) else list(specs)
-    if not several:
-        raise ArgumentError("no structure file was given")
-    return [part for spec in several for part in _expand_spec(os.fspath(spec))]
 
 
 def iter_frames(specs: Spec | Iterable[Spec]) -> Iterator[Frame]:
@@ -295,52 +264,6 @@ def count_quickly(specs: Spec | Iterable[Spec], *, max_bytes: int = 100_000_000)
         return sum(len(frames_of(part)) for part in parts)
     except ReadError:
         return None
-
-
-def _expand_spec(spec: str) -> list[FileSlice]:
-    # A file whose name contains '@' is meant literally.
-    if Path(spec).exists():
-        return [FileSlice(_checked_file(Path(spec)), slice(None))]
-    pattern, _, ending = spec.rpartition("@")
-    if pattern and not _SLICE.match(ending):
-        raise ArgumentError(
-            f"{spec}: no such file, and {ending!r} is not a slice; "
-            "write file@start:stop:step or file@frame"
-        )
-    frames = _parse_slice(ending) if pattern else slice(None)
-    is_single = bool(pattern) and ":" not in ending
-    pattern = pattern or spec
-    if Path(pattern).exists():
-        return [FileSlice(_checked_file(Path(pattern)), frames, is_single)]
-    found = glob.glob(pattern, recursive=True)  # noqa: PTH207 - Path.glob takes no absolute pattern
-    matches = sorted(match for match in found if Path(match).is_file())
-    if not matches:
-        kind = "no file matches" if glob.has_magic(pattern) else "no such file:"
-        raise ReadError(f"{kind} {pattern}")
-    return [FileSlice(Path(match), frames, is_single) for match in matches]
-
-
-def _checked_file(path: Path) -> Path:
-    if path.is_dir() and strip_compression(path).suffix not in DATABASE_SUFFIXES:
-        raise ReadError(f"{path} is a directory; give its files, for instance '{path}/*.extxyz'")
-    return path
-
-
-def _parse_slice(text: str) -> slice:
-    try:
-        numbers = [int(part) if part else None for part in text.split(":")]
-        if len(numbers) == 1:
-            first = numbers[0]
-            if first is None:
-                raise ArgumentError("an empty slice after '@'; write file@start:stop:step")
-            return slice(first, first + 1 or None)
-        frames = slice(*numbers)
-        frames.indices(0)
-    except ArgumentError:
-        raise
-    except ValueError as error:
-        raise ArgumentError(f"'@{text}' is not a slice: {error}") from error
-    return frames
 
 
 def _iter_slice(part: FileSlice) -> Iterator[tuple[int, str | Atoms]]:

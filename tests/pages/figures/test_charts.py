@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from labelwise.pages.document import Axis, Chart, Mark, Series
-from labelwise.pages.figures import FigureSettings
 from labelwise.pages.figures.charts import draw_chart, list_words
+from labelwise.pages.figures.settings import FigureSettings
 from labelwise.pages.figures.styles import MM, drawing
 
 COLUMN = FigureSettings()

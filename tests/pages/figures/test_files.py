@@ -13,7 +13,8 @@ from PIL import Image
 
 from labelwise.errors import ArgumentError, WriteError
 from labelwise.pages.document import Document, Section
-from labelwise.pages.figures import FigureSettings, write_figures
+from labelwise.pages.figures.files import write_figures
+from labelwise.pages.figures.settings import FigureSettings
 from tests.pages.documents import make_document
 
 HOSTILE = ' _<b>&"$x_{1}$ \\frac]]> \x00\x07日本'

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from labelwise.pages.document import HeatMap
-from labelwise.pages.figures import FigureSettings
 from labelwise.pages.figures.heat_maps import draw_heat_map, list_groups
+from labelwise.pages.figures.settings import FigureSettings
 from labelwise.pages.figures.styles import drawing
 
 

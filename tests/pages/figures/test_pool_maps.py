@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from labelwise.pages.document import PoolMap
-from labelwise.pages.figures import FigureSettings
 from labelwise.pages.figures.pool_maps import draw_pool_map
+from labelwise.pages.figures.settings import FigureSettings
 from labelwise.pages.figures.styles import drawing
 from tests.pages.documents import make_map
 

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from labelwise.errors import ArgumentError
-from labelwise.pages.figures import FigureSettings
+from labelwise.pages.figures.settings import FigureSettings
 
 
 @pytest.mark.parametrize(

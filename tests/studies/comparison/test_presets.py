@@ -9,7 +9,8 @@ import pytest
 from labelwise.campaign.inputs import describe_inputs, find_model
 from labelwise.errors import ArgumentError
 from labelwise.structures import DuplicateIndex, read_structures
-from labelwise.studies.comparison.presets import PRESETS, make_preset
+from labelwise.studies.comparison.presets import make_preset
+from labelwise.studies.comparison.protocols import PRESETS
 from labelwise.studies.comparison.study import (
     StudyConfig,
     StudyError,

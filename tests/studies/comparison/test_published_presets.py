@@ -20,7 +20,8 @@ from labelwise.errors import ArgumentError
 from labelwise.structures.datasets import oc20_shards, transition1x
 from labelwise.structures.datasets.base import Entry, LabelledStructure, make_structure
 from labelwise.structures.datasets.builds import OOD_SPLITS
-from labelwise.studies.comparison.presets import PRESETS, make_preset
+from labelwise.studies.comparison.presets import make_preset
+from labelwise.studies.comparison.protocols import PRESETS
 from tests.models import build_mace
 from tests.structures.datasets.making import energy_of, make_paths
 

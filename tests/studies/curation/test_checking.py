@@ -13,8 +13,9 @@ from labelwise.errors import ArgumentError, LabelError, ScreeningError
 from labelwise.potentials import Potential
 from labelwise.potentials.batching import predict_structures
 from labelwise.structures import Frame, Source
-from labelwise.studies.curation.checking import CheckSettings, check_data
+from labelwise.studies.curation.checking import check_data
 from labelwise.studies.curation.data_set import DataSet, load_data_set, make_kernel
+from labelwise.studies.curation.settings import CheckSettings
 
 ENERGIES = {1: -13.0, 6: -1030.0, 7: -1480.0, 8: -2040.0}
 

@@ -9,6 +9,7 @@ from labelwise.errors import ArgumentError
 from labelwise.kernels.base import Kernel, LinearKernel
 from labelwise.studies.curation.leakage import measure_leakage
 from labelwise.studies.curation.neighbours import single_linkage
+from labelwise.studies.curation.settings import SUMMARY_RULES
 from labelwise.studies.curation.splitting import (
     TEST,
     TRAIN,
@@ -21,7 +22,6 @@ from labelwise.studies.curation.splitting import (
     units_of_groups,
     wanted_sizes,
 )
-from labelwise.studies.curation.summarising import SUMMARY_RULES
 from tests.studies.curation.conftest import clustered_points, distances
 
 NO_COPIES = np.arange(60)

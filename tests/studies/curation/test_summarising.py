@@ -9,8 +9,8 @@ import torch
 from labelwise.errors import ArgumentError
 from labelwise.kernels.base import Kernel, LinearKernel
 from labelwise.selection.rules import Selection
+from labelwise.studies.curation.settings import SUMMARY_RULES
 from labelwise.studies.curation.summarising import (
-    SUMMARY_RULES,
     CoverageMeter,
     assign_to,
     average_coverage,

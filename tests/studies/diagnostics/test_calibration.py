@@ -44,9 +44,9 @@ from labelwise.studies.diagnostics.calibration_report import (
 from labelwise.studies.diagnostics.calibration_results import (
     Calibration,
     CalibrationSets,
-    CalibrationSettings,
     KernelCalibration,
 )
+from labelwise.studies.diagnostics.settings import CalibrationSettings
 
 SETTINGS = CalibrationSettings(
     kernels=("activation", "ntk-e"), n_initial=6, step=4, max_labels=17, n_repeats=2, n_bins=3

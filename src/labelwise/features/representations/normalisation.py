@@ -11,9 +11,8 @@ from jaxtyping import Float, Float32
 from torch import Tensor
 
 from labelwise.errors import ArgumentError, check_name
+from labelwise.features.options import NORMALISATIONS
 from labelwise.features.representations.base import FeatureBlock
-
-NORMALISATIONS = ("cosine", "none")
 
 _NORM_FLOOR = 1e-12
 

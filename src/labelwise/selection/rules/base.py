@@ -26,12 +26,13 @@ from torch import Tensor
 from labelwise.errors import SelectionError
 from labelwise.kernels.base import DEFAULT_CHUNK_SIZE as DEFAULT_CHUNK_SIZE
 from labelwise.kernels.base import FeatureKernel, Kernel
+from labelwise.selection.options import DEFAULT_REGULARISATION as DEFAULT_REGULARISATION
+from labelwise.selection.options import check_regularisation as check_regularisation
 
 ProgressCallback: TypeAlias = Callable[[int, int], None]
 
 TIE = 1e-12
 ROUNDING = 64 * torch.finfo(torch.float64).eps
-DEFAULT_REGULARISATION = 1e-3
 #: The least λ, and the least pivot of a factor, against the largest k(x, x): about 45 units of
 #: rounding. From there on variances are right to 1e-13 of it; below, a pivot may be all rounding.
 _LEAST_PIVOT = 1e-14
@@ -115,19 +116,6 @@ def check_n_select(n_select: int, n_pool: int) -> None:
     if not 1 <= n_select <= n_pool:
         raise SelectionError(
             f"n_select={n_select}: allowed are 1 to {n_pool}, the size of the pool"
-        )
-
-
-def check_regularisation(regularisation: float) -> None:
-    """Raise unless the regularisation λ is a finite positive number.
-
-    Raises:
-        SelectionError: It is not.
-    """
-    if not (math.isfinite(regularisation) and regularisation > 0):
-        raise SelectionError(
-            f"regularisation={regularisation!r}: allowed are finite numbers above 0 "
-            f"(the default is {DEFAULT_REGULARISATION})"
         )
 
 

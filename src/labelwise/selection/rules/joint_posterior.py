@@ -20,6 +20,7 @@ from torch import Tensor
 from labelwise.errors import SelectionError
 from labelwise.features.representations.row_sets import RowSets, drop_empty_columns
 from labelwise.kernels.base import LinearKernel
+from labelwise.selection.options import DEFAULT_JOINT_REGULARISATION as DEFAULT_JOINT_REGULARISATION
 from labelwise.selection.rules.base import (
     ROUNDING,
     TIE,
@@ -35,8 +36,6 @@ from labelwise.selection.rules.base import (
 from labelwise.selection.rules.linear_posterior import LinearPrior
 from labelwise.selection.rules.unlabelled import TIE_FLOAT32, order_prior
 
-#: λ, in units of the mean prior variance of a structure; see benchmarks/results/force_errors.md.
-DEFAULT_JOINT_REGULARISATION = 0.3
 _STRUCTURES_AT_ONCE = 256
 _REFRESH = 64
 

@@ -19,7 +19,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, Int64
@@ -39,10 +39,9 @@ from labelwise.studies.comparison.pools import (
     write_if_changed,
     write_manifest,
 )
+from labelwise.studies.comparison.protocols import SHIFTS
 from labelwise.studies.comparison.study import PoolSection
 
-Shift = Literal["family", "path", "energy"]
-SHIFTS: tuple[str, ...] = get_args(Shift)
 KEPT_FRACTION = 0.5
 N_BINS = 10
 

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -26,9 +26,9 @@ from labelwise.structures.extxyz import iter_frame_texts, parse_frame
 from labelwise.structures.isolated_atoms import is_isolated_atom
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
 from labelwise.structures.reading import FileSlice, expand_specs
+from labelwise.studies.comparison.protocols import Layout
 from labelwise.studies.comparison.study import PoolSection
 
-Layout = Literal["natural", "mixed"]
 DATA = "data"
 MANIFEST = "manifest.json"
 _ROLES = ("pool", "valid", "test")

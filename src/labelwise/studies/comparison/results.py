@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import get_args
 
-from labelwise.campaign.config import EnergyErrors
 from labelwise.errors import check_name
+from labelwise.finetuning.recipe import EnergyErrors
 
 #: The errors that tables hold, by the names of ``ErrorTable``.
 ERRORS = ("energy_rmse", "forces_rmse", "energy_mae", "forces_mae")

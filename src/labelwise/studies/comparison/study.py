@@ -15,13 +15,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from labelwise.campaign.config import (
     MOST_MISTAKES,
     CampaignConfig,
-    EnergyErrors,
     HeldOut,
     ModelSection,
 )
 from labelwise.campaign.yaml_reading import read_yaml
 from labelwise.errors import ArgumentError, LabelwiseError
-from labelwise.finetuning.recipe import FixedForces
+from labelwise.finetuning.recipe import EnergyErrors, FixedForces
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
 from labelwise.studies.comparison.methods import get_method
 from labelwise.studies.comparison.results import CellKey

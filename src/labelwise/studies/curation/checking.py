@@ -10,11 +10,10 @@ import numpy as np
 import torch
 from jaxtyping import Float64, Int64
 
-from labelwise.errors import ArgumentError, LabelError
+from labelwise.errors import LabelError
 from labelwise.kernels.base import Kernel, device_of, take
 from labelwise.potentials import Potential
 from labelwise.potentials.batching import predict_structures
-from labelwise.selection.rules.base import DEFAULT_REGULARISATION
 from labelwise.structures import Labels, get_labels
 from labelwise.structures.annotations import get_head, say_several_heads
 from labelwise.structures.atom_energies import robust_score
@@ -22,8 +21,6 @@ from labelwise.structures.convergence import find_unconverged_in
 from labelwise.structures.energy_units import EnergyUnits
 from labelwise.structures.label_judging import judge_labels
 from labelwise.structures.labels import (
-    DEFAULT_ENERGY_KEY,
-    DEFAULT_FORCES_KEY,
     choose_keys,
     has_any,
     is_placeholder,
@@ -36,45 +33,12 @@ from labelwise.studies.curation.outliers import (
     largest_first,
     leave_one_out_variance,
 )
+from labelwise.studies.curation.settings import CheckSettings
 
-#: Kernel distance below which two structures are near duplicates: above what float32 makes of
-#: a rotated copy, below the steps of a relaxation.
-DEFAULT_NEAR = 1e-4
-#: Robust standard deviations beyond which something is an outlier.
-DEFAULT_THRESHOLD = 5.0
 #: A force component beyond this is a failed calculation, eV/Å.
 MAX_FORCE = 100.0
 #: Energies of equal structures that differ by more than this contradict each other, eV.
 SAME_ENERGY = 1e-3
-
-
-@dataclass(frozen=True)
-class CheckSettings:
-    """What counts as double and as an outlier.
-
-    Attributes:
-        near: Kernel distance of near duplicates, dimensionless, >= 0.
-        threshold: Robust standard deviations of outliers, > 0.
-        regularisation: λ of the posterior variance, in units of the kernel, > 0.
-        energy_key: Info key of the energies, eV.
-        forces_key: Array key of the forces, eV/Å.
-        group_by: Info key of groups, for instance reactions; None for none.
-    """
-
-    near: float = DEFAULT_NEAR
-    threshold: float = DEFAULT_THRESHOLD
-    regularisation: float = DEFAULT_REGULARISATION
-    energy_key: str = DEFAULT_ENERGY_KEY
-    forces_key: str = DEFAULT_FORCES_KEY
-    group_by: str | None = None
-
-    def check(self) -> None:
-        """Raise ``ArgumentError`` if a number is out of range."""
-        if not (np.isfinite(self.near) and self.near >= 0):
-            raise ArgumentError(f"near is {self.near}; it must be finite and at least 0")
-        for name, value in (("threshold", self.threshold), ("regularisation", self.regularisation)):
-            if not (np.isfinite(value) and value > 0):
-                raise ArgumentError(f"{name} is {value}; it must be finite and above 0")
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,8 @@ from labelwise.errors import ArgumentError
 from labelwise.kernels.base import Kernel, device_of, take
 from labelwise.selection.rules.base import DEFAULT_REGULARISATION
 from labelwise.studies.curation.neighbours import SpanningTree, merge_labels, renumber
-from labelwise.studies.curation.summarising import HERDING, check_rule, choose_representatives
+from labelwise.studies.curation.settings import HERDING
+from labelwise.studies.curation.summarising import check_rule, choose_representatives
 
 #: The parts in the order of their numbers.
 PARTS = ("train", "valid", "test")

@@ -25,10 +25,7 @@ from labelwise.kernels.base import (
 from labelwise.selection.rules import ProgressCallback, Selection, find_nearest, select_batch
 from labelwise.selection.rules.base import DEFAULT_REGULARISATION, check_n_select
 from labelwise.studies.curation.herding import moment_kernel, moment_similarity, select_herding
-
-HERDING = "herding"
-#: Rules that can summarise; ``top`` has no diversity and is left out.
-SUMMARY_RULES = (HERDING, "lcmd", "k-center", "pv", "random")
+from labelwise.studies.curation.settings import HERDING, SUMMARY_RULES
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,10 +27,8 @@ from labelwise.selection.rules import select_posterior_variance
 from labelwise.structures import DuplicateIndex
 from labelwise.studies.diagnostics.calibration_metrics import gaussian_nll, measure_calibration
 from labelwise.studies.diagnostics.calibration_results import (
-    DEFAULT_MAX_LABELS,
     Calibration,
     CalibrationSets,
-    CalibrationSettings,
     KernelCalibration,
     PrefixRecord,
     Replay,
@@ -42,6 +40,7 @@ from labelwise.studies.diagnostics.pretrained_residuals import (
     read_energies,
 )
 from labelwise.studies.diagnostics.residual_gp import HeldOut, NestedResidualGP
+from labelwise.studies.diagnostics.settings import DEFAULT_MAX_LABELS, CalibrationSettings
 
 _LEAST_TEST = 2
 

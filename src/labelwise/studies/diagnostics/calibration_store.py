@@ -17,11 +17,11 @@ from labelwise.runtime.part_store import PartStore
 from labelwise.studies.diagnostics.calibration_metrics import CalibrationMetrics
 from labelwise.studies.diagnostics.calibration_results import (
     CalibrationSets,
-    CalibrationSettings,
     KernelCalibration,
     PrefixRecord,
     Replay,
 )
+from labelwise.studies.diagnostics.settings import CalibrationSettings
 
 FORMAT_VERSION = 2
 KERNELS = "kernels"

@@ -27,8 +27,8 @@ from labelwise.studies.diagnostics.geometry import (
     centred_alignment,
     measure_geometry,
 )
+from labelwise.studies.diagnostics.settings import DEFAULT_MAX_STRUCTURES
 
-DEFAULT_MAX_STRUCTURES = 400
 #: Matrices are n × n float64, and their spectra take n³ operations.
 LARGEST_SAMPLE = 4000
 #: Random weights beside the kernel of trained ones that they are compared with.

@@ -19,8 +19,8 @@ from labelwise.studies.weights.results import (
     StudyReference,
     StudySets,
     WeightScore,
-    WeightStudySettings,
 )
+from labelwise.studies.weights.settings import WeightStudySettings
 
 FORMAT_VERSION = 1
 _REFERENCE = "reference"

@@ -41,8 +41,8 @@ from labelwise.studies.weights.results import (
     StudySets,
     WeightScore,
     WeightStudy,
-    WeightStudySettings,
 )
+from labelwise.studies.weights.settings import WeightStudySettings
 from labelwise.studies.weights.store import StudyStore, describe_inputs
 
 _MEV = 1000.0

@@ -19,7 +19,8 @@ from labelwise.studies.comparison.page.naming import Namer
 from labelwise.studies.diagnostics.calibration import calibrate
 from labelwise.studies.diagnostics.calibration_metrics import DEFAULT_LEVELS
 from labelwise.studies.diagnostics.calibration_report import mean_coverages
-from labelwise.studies.diagnostics.calibration_results import CalibrationSets, CalibrationSettings
+from labelwise.studies.diagnostics.calibration_results import CalibrationSets
+from labelwise.studies.diagnostics.settings import CalibrationSettings
 
 #: Structures of pool, validation and test set.
 LARGEST_SETS = (150, 50, 100)
