@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-import labelwise.cli.campaign  # noqa: F401 - registers itself with the application
 from labelwise.campaign.durable import read_json, read_log
 from labelwise.campaign.errors import CampaignError
 from labelwise.campaign.labelling import LabellingError, LabelsPending

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-import labelwise.cli.campaign  # noqa: F401 - registers itself with the application
 from labelwise.cli import main
 from labelwise.structures import read_structures, write_structures
 from tests.campaign.building import label, result_of, write_campaign, write_data

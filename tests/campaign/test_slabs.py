@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import labelwise.cli.campaign  # noqa: F401 - registers itself with the application
 from labelwise.campaign.config import CampaignConfig
 from labelwise.campaign.durable import read_json
 from labelwise.campaign.errors import ChangedInputsError

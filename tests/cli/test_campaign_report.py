@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-import labelwise.cli.campaign  # noqa: F401 - registers itself with the application
 from labelwise.cli import main
 from tests.campaign.building import write_campaign, write_data
 

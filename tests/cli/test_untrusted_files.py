@@ -13,7 +13,6 @@ import pytest
 import yaml
 from ase import Atoms
 
-import labelwise.cli.campaign  # noqa: F401 - registers itself with the application
 from labelwise.campaign.page import gather_campaign
 from labelwise.cli import main
 from labelwise.selection.page.options import ReportOptions

@@ -1,4 +1,4 @@
-"""The application: its commands, its exit codes and how errors are shown."""
+"""The application: its exit codes and how errors are shown."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import re
 import sys
 import warnings
 from collections.abc import Sequence
-from importlib import import_module
 from typing import TextIO
 
 import typer
 
-from labelwise import __version__
 from labelwise.cli import console
+from labelwise.cli.building import LazyGroup
 from labelwise.cli.help import Application
 from labelwise.errors import (
     LabelwiseError,
@@ -37,8 +36,8 @@ _MANY_VALUED = ("--pool", "--train", "--valid", "--test", "--data")
 
 app = Application(
     name="labelwise",
+    cls=LazyGroup,
     help="Choose which atomic structures are worth a quantum-chemistry label.",
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -168,27 +167,7 @@ def _version(
     version: bool = typer.Option(False, "--version", "-V", help="Print the version and stop."),
 ) -> None:
     if version:
+        from labelwise import __version__  # slow to find
+
         console.output.print(__version__)
         raise typer.Exit
-
-
-for _command in (
-    "select",
-    "represent",
-    "finetune",
-    "campaign",
-    "inspect",
-    "study",
-    "geometry",
-    "calibrate",
-    "compare",
-    "summarise",
-    "split",
-    "check_data",
-    "data",
-    "plan",
-    "store",
-    "report",
-    "figures",
-):
-    import_module(f"labelwise.cli.{_command}")  # registers itself with the application

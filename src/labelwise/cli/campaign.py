@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 from rich import box
@@ -22,9 +22,13 @@ from labelwise.campaign.state import SPLITS, read_state
 from labelwise.campaign.stopping import get_curve
 from labelwise.campaign.template import write_template
 from labelwise.campaign.undetermined import is_undetermined
-from labelwise.cli import console, options
-from labelwise.cli.app import app
-from labelwise.cli.help import Application
+from labelwise.cli import console
+from labelwise.cli.commands.campaign import (
+    CampaignExportCommand,
+    CampaignInitCommand,
+    CampaignRunCommand,
+    CampaignStatusCommand,
+)
 from labelwise.cli.signals import terminated_as_interrupted
 from labelwise.cli.tables import format_figure, format_seconds, show_table
 from labelwise.errors import ArgumentError, MissingDependencyError, WriteError
@@ -33,72 +37,30 @@ from labelwise.runtime.provenance import to_json
 #: The campaign waits for labels that are made elsewhere.
 EXIT_WAITING = 4
 
-campaign = Application(
-    help="Select, label, fine-tune, measure, repeat; go on after any interruption.",
-)
-app.add_typer(campaign, name="campaign")
 
-Directory = Annotated[Path, typer.Argument(help="The campaign's directory.")]
-
-
-@campaign.command()
-def init(
-    directory: Directory,
-    template: Annotated[
-        bool, typer.Option("--template", help="Write a commented campaign.yaml.")
-    ] = False,
-) -> None:
-    """Begin a campaign: write its configuration, or check the one that is there."""
-    if template:
-        path = write_template(directory)
+def run_campaign_init(args: CampaignInitCommand) -> None:
+    """Run ``labelwise campaign init``."""
+    if args.template:
+        path = write_template(args.directory)
         console.output.print(f"{path}", markup=False, soft_wrap=True)
-        console.say(f"edit it, then: labelwise campaign run {directory}")
+        console.say(f"edit it, then: labelwise campaign run {args.directory}")
         return
-    config = read_config(directory)
+    config = read_config(args.directory)
     console.say(
-        f"{directory} is in order: {config.selection.rule}, {config.selection.batch_size} a "
+        f"{args.directory} is in order: {config.selection.rule}, {config.selection.batch_size} a "
         f"round, labels by {config.labeller.kind}"
     )
 
 
-@campaign.command()
-def run(
-    directory: Directory,
-    rounds: Annotated[
-        int | None,
-        typer.Option("--rounds", min=0, help="Rounds after round 0; else stop.rounds."),
-    ] = None,
-    accept_changes: Annotated[
-        bool,
-        typer.Option(
-            "--accept-changes", help="Go on although configuration, model or data changed."
-        ),
-    ] = False,
-    retry_failed: Annotated[
-        bool,
-        typer.Option("--retry-failed", help="Let structures that failed be chosen again."),
-    ] = False,
-    break_lock: Annotated[
-        bool,
-        typer.Option("--break-lock", help="Take it from a process that has ended for sure."),
-    ] = False,
-    no_report: Annotated[
-        bool, typer.Option("--no-report", help="Do not write report.html after each round.")
-    ] = False,
-    quiet: options.Quiet = False,
-) -> None:
-    """Go on with a campaign from wherever it stopped.
-
-    Exit code 4: it waits for labels that are made elsewhere; run it again when they are
-    there.
-    """
-    chosen = RunOptions(rounds, accept_changes, retry_failed, break_lock)
-    say = (lambda _message: None) if quiet else console.say
-    pages = CampaignPages(directory, enabled=not no_report, warn=console.warn)
+def run_campaign_run(args: CampaignRunCommand) -> None:
+    """Run ``labelwise campaign run``."""
+    chosen = RunOptions(args.rounds, args.accept_changes, args.retry_failed, args.break_lock)
+    say = (lambda _message: None) if args.quiet else console.say
+    pages = CampaignPages(args.directory, enabled=not args.no_report, warn=console.warn)
     try:
-        with terminated_as_interrupted(), console.show_progress(enabled=not quiet) as progress:
+        with terminated_as_interrupted(), console.show_progress(enabled=not args.quiet) as progress:
             reason = run_campaign(
-                directory,
+                args.directory,
                 chosen,
                 progress=progress,
                 say=say,
@@ -116,9 +78,9 @@ def run(
         raise
     say(f"stopped: {reason}")
     _name_page(pages, say)
-    _draw(directory, quiet=quiet)
-    if not quiet:
-        _show(get_status(read_state(directory)))
+    _draw(args.directory, quiet=args.quiet)
+    if not args.quiet:
+        _show(get_status(read_state(args.directory)))
 
 
 def _name_page(pages: CampaignPages, say: Callable[[str], None]) -> None:
@@ -126,40 +88,28 @@ def _name_page(pages: CampaignPages, say: Callable[[str], None]) -> None:
         say(f"page: {pages.path}")
 
 
-@campaign.command()
-def status(directory: Directory, as_json: options.AsJson = False) -> None:
-    """Show rounds, labels, errors, what is waiting, time and cost."""
-    found = get_status(read_state(directory))
-    if as_json:
+def run_campaign_status(args: CampaignStatusCommand) -> None:
+    """Run ``labelwise campaign status``."""
+    found = get_status(read_state(args.directory))
+    if args.as_json:
         typer.echo(to_json(found.as_dict()), nl=False)
     else:
         _show(found)
     with suppress(WriteError):  # somebody else's campaign can be looked at, too
-        _draw(directory, quiet=True)
+        _draw(args.directory, quiet=True)
     if found.damage:
         raise DamagedStateError(f"{'; '.join(found.damage)}; put back what was there")
 
 
-@campaign.command()
-def export(
-    directory: Directory,
-    best: Annotated[
-        bool, typer.Option("--best", help="The round of lowest validation error.")
-    ] = False,
-    n_round: Annotated[
-        int | None, typer.Option("--round", min=0, help="This round instead.")
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", help="Folder; by default 'export' in the campaign."),
-    ] = None,
-) -> None:
-    """Write a fine-tuned .model for mace-torch, LAMMPS or OpenMM, and its training set."""
-    if best == (n_round is not None):
+def run_campaign_export(args: CampaignExportCommand) -> None:
+    """Run ``labelwise campaign export``."""
+    if args.best == (args.n_round is not None):
         raise ArgumentError("give one of --best and --round N")
-    state = read_state(directory)
-    chosen = n_round if n_round is not None else find_best_round(state.rounds)
-    folder = export_round(state, chosen, directory / "export" if out is None else out)
+    state = read_state(args.directory)
+    chosen = args.n_round if args.n_round is not None else find_best_round(state.rounds)
+    folder = export_round(
+        state, chosen, args.directory / "export" if args.out is None else args.out
+    )
     console.output.print(f"round {chosen} in {folder}", markup=False, soft_wrap=True)
 
 

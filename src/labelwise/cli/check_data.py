@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 from ase import Atoms
@@ -13,24 +13,16 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from labelwise.cli import console, data_sets, options
-from labelwise.cli.app import app
+from labelwise.cli import console, data_sets
+from labelwise.cli.commands.check_data import CheckDataCommand
 from labelwise.cli.tables import show_table
 from labelwise.errors import WriteError
 from labelwise.runtime.files import write_text
 from labelwise.runtime.provenance import to_json
-from labelwise.selection.rules.base import DEFAULT_REGULARISATION
 from labelwise.structures import write_structures
-from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
-from labelwise.studies.curation.checking import (
-    DEFAULT_NEAR,
-    DEFAULT_THRESHOLD,
-    CheckSettings,
-    DataReport,
-    Finding,
-    check_data,
-)
+from labelwise.studies.curation.checking import DataReport, Finding, check_data
 from labelwise.studies.curation.data_set import DataSet
+from labelwise.studies.curation.settings import CheckSettings
 
 _N_SHOWN = 8
 _KINDS = (
@@ -42,112 +34,51 @@ _WITH_KERNEL = ("near-duplicate", "structure-outlier")
 _WITH_MODEL = ("reversed-forces", "force-scale")
 
 
-@app.command(name="check-data")
-def check_data_set(
-    pool: options.Pool,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", help="Write all structures but exact duplicates here."),
-    ] = None,
-    near: Annotated[
-        float,
-        typer.Option(
-            "--near",
-            help="Kernel distance below which two structures are near duplicates.",
-            rich_help_panel=options.CHOICE,
-        ),
-    ] = DEFAULT_NEAR,
-    threshold: Annotated[
-        float,
-        typer.Option(
-            "--threshold",
-            help="Robust standard deviations beyond which something is an outlier.",
-            rich_help_panel=options.CHOICE,
-        ),
-    ] = DEFAULT_THRESHOLD,
-    regularisation: Annotated[
-        float,
-        typer.Option(
-            "--regularisation",
-            help="λ of the posterior variance of each structure given all others.",
-            rich_help_panel=options.CHOICE,
-        ),
-    ] = DEFAULT_REGULARISATION,
-    energy_key: Annotated[
-        str, typer.Option("--energy-key", help="Info key of the energies, eV.")
-    ] = DEFAULT_ENERGY_KEY,
-    forces_key: Annotated[
-        str, typer.Option("--forces-key", help="Array key of the forces, eV/Å.")
-    ] = DEFAULT_FORCES_KEY,
-    group_by: Annotated[
-        str | None,
-        typer.Option(
-            "--group-by",
-            metavar="KEY",
-            help="Name the groups, by this info key, that share a structure.",
-            rich_help_panel=options.OUTPUT,
-        ),
-    ] = None,
-    model: options.Model = None,
-    head: options.Head = None,
-    trust_model: options.Trust = False,
-    representation: options.Representation = "ntk-e",
-    parameters: options.ParameterBlock = options.Parameters.embedding,
-    sketch_dim: options.SketchDim = None,
-    reduction: options.Reduction = "fields",
-    probes: options.Probes = options.DEFAULT_PROBES,
-    energy_weight: options.EnergyWeight = 0.5,
-    normalise: options.Normalise = None,
-    seed: options.Seed = 0,
-    device: options.OnDevice = "auto",
-    dtype: options.InPrecision = None,
-    batch_atoms: options.BatchAtoms = None,
-    summary: Annotated[
-        Path | None,
-        typer.Option("--summary", help="Where a JSON record goes.", rich_help_panel=options.OUTPUT),
-    ] = None,
-    quiet: options.Quiet = False,
-    as_json: options.AsJson = False,
-    force: options.Force = False,
-) -> None:
-    """Find duplicates, structures that stand alone, and labels that do not fit.
-
-    Without a model only exact duplicates and labels are looked at. With one, or a
-    representation that needs none, near duplicates (moved, rotated and re-ordered copies
-    among them) and structures that all others do not explain are found as well.
-    """
-    settings = CheckSettings(near, threshold, regularisation, energy_key, forces_key, group_by)
+def run_check_data(args: CheckDataCommand) -> None:
+    """Run ``labelwise check-data``."""
+    settings = CheckSettings(
+        args.near,
+        args.threshold,
+        args.regularisation,
+        args.energy_key,
+        args.forces_key,
+        args.group_by,
+    )
     settings.check()
-    choice = data_sets.choose_kernel(
-        representation, parameters, sketch_dim, reduction, probes, energy_weight, normalise, seed,
-        model, batch_atoms,
-    )  # fmt: skip
-    data_sets.check_targets([path for path in (out, summary) if path is not None], pool)
-    for path in (out, summary):
-        if path is not None and path.exists() and not force:
+    choice = data_sets.choose_kernel(args)
+    data_sets.check_targets(
+        [path for path in (args.out, args.summary) if path is not None], args.pool
+    )
+    for path in (args.out, args.summary):
+        if path is not None and path.exists() and not args.force:
             raise WriteError(f"{path} exists; choose another place, or replace it with --force")
-    talkative = not (quiet or as_json)
+    talkative = not (args.quiet or args.as_json)
     data, kernel, potential = data_sets.load(
-        pool, choice, head=head, trust_model=trust_model, device=device, dtype=dtype,
-        strict=False, talkative=talkative, needs_all=out is not None,
-    )  # fmt: skip
+        args, choice, strict=False, talkative=talkative, needs_all=args.out is not None
+    )
     with console.show_status("checking", enabled=talkative):
-        report = check_data(data, kernel, settings, potential=potential, batch_atoms=batch_atoms)
+        report = check_data(
+            data, kernel, settings, potential=potential, batch_atoms=args.batch_atoms
+        )
     record = {
         "format_version": 1,
-        "inputs": {"pool": pool, "model": model, "out": None if out is None else str(out)},
+        "inputs": {
+            "pool": args.pool,
+            "model": args.model,
+            "out": None if args.out is None else str(args.out),
+        },
         "settings": asdict(settings),
         **data_sets.describe(data, choice, potential, with_kernel=kernel is not None),
-        **_describe(data, report, group_by),
+        **_describe(data, report, args.group_by),
     }
-    if out is not None:
-        write_structures(out, _without_repeats(data))
-    if summary is not None:
-        write_text(summary, to_json(record))
-    if as_json:
+    if args.out is not None:
+        write_structures(args.out, _without_repeats(data))
+    if args.summary is not None:
+        write_text(args.summary, to_json(record))
+    if args.as_json:
         typer.echo(to_json(record), nl=False)
     elif talkative:
-        _show(data, report, record, out)
+        _show(data, report, record, args.out)
 
 
 def _without_repeats(data: DataSet) -> list[Atoms]:

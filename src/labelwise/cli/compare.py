@@ -6,14 +6,13 @@ import hashlib
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Any
 
 import typer
 
-from labelwise.campaign.config import EnergyErrors
 from labelwise.campaign.errors import CampaignError
-from labelwise.cli import console, options
-from labelwise.cli.app import app
+from labelwise.cli import console
+from labelwise.cli.commands.compare import CompareCommand
 from labelwise.cli.signals import terminated_as_interrupted
 from labelwise.errors import ArgumentError, WriteError
 from labelwise.pages.libraries import read_libraries
@@ -21,13 +20,12 @@ from labelwise.pages.page import write_page
 from labelwise.potentials.loading import resolve_device
 from labelwise.runtime.files import write_text
 from labelwise.selection.page.options import ReportOptions
-from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
 from labelwise.studies.comparison.adjusting import adjust_study
 from labelwise.studies.comparison.budget import parse_duration, scale_to_budget
 from labelwise.studies.comparison.comparing import report_study, run_study
 from labelwise.studies.comparison.page import gather_comparison
-from labelwise.studies.comparison.pool_bias import SHIFTS
-from labelwise.studies.comparison.presets import PRESETS, make_preset
+from labelwise.studies.comparison.presets import make_preset
+from labelwise.studies.comparison.protocols import PRESETS
 from labelwise.studies.comparison.study import (
     STUDY_FILE,
     StudyConfig,
@@ -39,7 +37,6 @@ from labelwise.studies.comparison.study import (
 
 #: The study as it is run, when a budget or options changed it.
 RESOLVED_FILE = "study.resolved.yaml"
-_PRESET, _PART, _SCALE, _ERRORS = "Preset", "Part of a study", "Scale", "Errors"
 
 
 @dataclass(frozen=True)
@@ -51,261 +48,54 @@ class _Place:
     base: Path
 
 
-@app.command()
-def compare(
-    study: Annotated[
-        Path | None,
-        typer.Argument(
-            metavar="STUDY", help="study.yaml, or a folder that has one.", show_default=False
-        ),
-    ] = None,
-    preset: Annotated[
-        str | None,
-        typer.Option(
-            "--preset",
-            help=f"A protocol of the papers in place of STUDY: {', '.join(PRESETS)}.",
-            rich_help_panel=_PRESET,
-        ),
-    ] = None,
-    data: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--data",
-            metavar="PATH...",
-            help="Labelled structures of a preset: files, or folders of pool, valid and "
-            "test.extxyz; by default the embedded reactions. Or published files, see 'labelwise "
-            "data list'.",
-            rich_help_panel=_PRESET,
-        ),
-    ] = None,
-    model: Annotated[
-        str,
-        typer.Option(
-            "--model", metavar="MODEL", help="As for 'labelwise select'.", rich_help_panel=_PRESET
-        ),
-    ] = "demo",
-    family_key: Annotated[
-        str,
-        typer.Option("--family-key", help="Info key of the reaction.", rich_help_panel=_PRESET),
-    ] = "reaction",
-    order_key: Annotated[
-        str,
-        typer.Option(
-            "--order-key", help="Info key of the place along the path.", rich_help_panel=_PRESET
-        ),
-    ] = "frame",
-    shift: Annotated[
-        str,
-        typer.Option(
-            "--shift",
-            callback=options.words_of("shift", SHIFTS),
-            help="By what pool-bias shifts its pools: family, path, energy.",
-            rich_help_panel=_PRESET,
-        ),
-    ] = "family,path,energy",
-    strength: Annotated[
-        str,
-        typer.Option(
-            "--strength",
-            help="How strongly pool-bias shifts them; several with commas between.",
-            rich_help_panel=_PRESET,
-        ),
-    ] = "3",
-    size: Annotated[
-        int | None,
-        typer.Option(
-            "--size",
-            min=10,
-            help="Structures of a published data set in place of the protocol's number.",
-            rich_help_panel=_PRESET,
-        ),
-    ] = None,
-    methods: Annotated[
-        str | None,
-        typer.Option("--methods", help="These only: a,b,c.", rich_help_panel=_PART),
-    ] = None,
-    seeds: Annotated[
-        str | None,
-        typer.Option("--seeds", help="These only: 0,1.", rich_help_panel=_PART),
-    ] = None,
-    rounds: Annotated[
-        int | None,
-        typer.Option("--rounds", min=1, help="Rounds after round 0.", rich_help_panel=_PART),
-    ] = None,
-    updates: Annotated[
-        int | None,
-        typer.Option(
-            "--updates", min=1, help="Most updates of a fine-tuning.", rich_help_panel=_SCALE
-        ),
-    ] = None,
-    thin: Annotated[
-        int,
-        typer.Option(
-            "--thin", min=1, help="Of each pool every K-th structure.", rich_help_panel=_SCALE
-        ),
-    ] = 1,
-    compiled: Annotated[
-        bool | None,
-        typer.Option(
-            "--compile/--no-compile",
-            help="Compile updates for this machine, once; needs a C++ compiler.",
-            rich_help_panel=_SCALE,
-        ),
-    ] = None,
-    split_key: Annotated[
-        str | None,
-        typer.Option(
-            "--split-key",
-            help="Info key of a test structure's split; tables of each split as well.",
-            rich_help_panel=_ERRORS,
-        ),
-    ] = None,
-    exclude_fixed: Annotated[
-        bool,
-        typer.Option(
-            "--exclude-fixed",
-            help="Leave the forces of fixed atoms out of errors.",
-            rich_help_panel=_ERRORS,
-        ),
-    ] = False,
-    energy_errors: Annotated[
-        str | None,
-        typer.Option(
-            "--energy-errors",
-            callback=options.words_of("energy_errors", get_args(EnergyErrors)),
-            help="total, or per-atom for structures of different sizes.",
-            rich_help_panel=_ERRORS,
-        ),
-    ] = None,
-    budget: Annotated[
-        str | None,
-        typer.Option(
-            "--budget",
-            metavar="TIME",
-            help="Scale the study to this machine and wall time: 45m, 2h, 1h30m.",
-            rich_help_panel=_SCALE,
-        ),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out",
-            "-o",
-            help="Folder of campaigns and results; by default the study's own.",
-            rich_help_panel=options.OUTPUT,
-        ),
-    ] = None,
-    processes: Annotated[
-        int | None,
-        typer.Option(
-            "--processes",
-            "-j",
-            min=1,
-            help="Campaigns at once; by default one a core, and one on a GPU.",
-            rich_help_panel=options.MACHINE,
-        ),
-    ] = None,
-    threads: Annotated[
-        int,
-        typer.Option("--threads", min=1, help="Threads of each.", rich_help_panel=options.MACHINE),
-    ] = 1,
-    tables_only: Annotated[
-        bool,
-        typer.Option(
-            "--tables-only",
-            help="Run nothing; write tables and curves of what is there.",
-            rich_help_panel=options.OUTPUT,
-        ),
-    ] = False,
-    no_report: Annotated[
-        bool,
-        typer.Option(
-            "--no-report", help="Do not write report.html.", rich_help_panel=options.OUTPUT
-        ),
-    ] = False,
-    dry_run: Annotated[
-        bool,
-        typer.Option(
-            "--dry-run", help="Say what would be run, and stop.", rich_help_panel=options.OUTPUT
-        ),
-    ] = False,
-    energy_key: Annotated[
-        str,
-        typer.Option("--energy-key", help="Info key of the energies, eV.", rich_help_panel=_PRESET),
-    ] = DEFAULT_ENERGY_KEY,
-    forces_key: Annotated[
-        str,
-        typer.Option(
-            "--forces-key", help="Array key of the forces, eV/Å.", rich_help_panel=_PRESET
-        ),
-    ] = DEFAULT_FORCES_KEY,
-    head: options.Head = None,
-    trust_model: options.Trust = False,
-    device: options.OnDevice = "auto",
-    dtype: options.InPrecision = None,
-    quiet: options.Quiet = False,
-    as_json: options.AsJson = False,
-    force: Annotated[
-        bool,
-        typer.Option(
-            "--force",
-            help="Begin campaigns anew that were begun with other settings.",
-            rich_help_panel=options.OUTPUT,
-        ),
-    ] = False,
-) -> None:
-    """Run every method on every pool with every seed, and write the papers' tables.
-
-    Each is a campaign in a folder of its own. Killed or interrupted, the same command goes
-    on where it stopped. Writes results.md, a CSV for each table, learning curves, and
-    report.html, a page that shows it all.
-    """
-    if (study is None) == (preset is None):
+def run_compare(args: CompareCommand) -> None:
+    """Run ``labelwise compare``."""
+    if (args.study is None) == (args.preset is None):
         raise ArgumentError(
             f"give a study.yaml, or --preset with one of {', '.join(PRESETS)}; not both"
         )
-    is_talkative = not (quiet or as_json)
+    is_talkative = not (args.quiet or args.as_json)
     say = console.say if is_talkative else _say_nothing
-    if study is not None:
-        place = _find_study(study, out)
-        place = _take_part(place, methods, seeds, rounds)
-        place = _trust(place) if trust_model else place
+    if args.study is not None:
+        place = _find_study(args.study, args.out)
+        place = _take_part(place, args.methods, args.seeds, args.rounds)
+        place = _trust(place) if args.trust_model else place
     else:
         section = {
-            "path": model,
-            "device": device,
-            "dtype": None if dtype is None else dtype.value,
-            "head": head,
-            "trust": trust_model,
+            "path": args.model,
+            "device": args.device,
+            "dtype": None if args.dtype is None else args.dtype.value,
+            "head": args.head,
+            "trust": args.trust_model,
         }
         arguments = {
-            "data": data or [],
+            "data": args.data or [],
             "model": section,
-            "methods": _names(methods),
-            "seeds": _integers(seeds, "--seeds"),
-            "rounds": rounds,
-            "family_key": family_key,
-            "order_key": order_key,
-            "energy_key": energy_key,
-            "forces_key": forces_key,
-            "shift": _names(shift) or [],
-            "strength": _numbers(strength, "--strength"),
-            "size": size,
+            "methods": _names(args.methods),
+            "seeds": _integers(args.seeds, "--seeds"),
+            "rounds": args.rounds,
+            "family_key": args.family_key,
+            "order_key": args.order_key,
+            "energy_key": args.energy_key,
+            "forces_key": args.forces_key,
+            "shift": _names(args.shift) or [],
+            "strength": _numbers(args.strength, "--strength"),
+            "size": args.size,
         }
-        place = _make_preset(str(preset), arguments, out, force=force)
+        place = _make_preset(str(args.preset), arguments, args.out, force=args.force)
     adjusted = adjust_study(
         place.study,
-        n_updates=updates,
-        stride=thin,
-        compiled=compiled,
-        split_key=split_key,
-        fixed_forces="exclude" if exclude_fixed else None,
-        energy_errors=energy_errors,
+        n_updates=args.updates,
+        stride=args.thin,
+        compiled=args.compiled,
+        split_key=args.split_key,
+        fixed_forces="exclude" if args.exclude_fixed else None,
+        energy_errors=args.energy_errors,
     )
     place = replace(place, study=adjusted)
-    n_processes = processes if processes is not None else _count_devices(place.study)
-    if budget is not None:
-        place = _scale(place, budget, n_processes, force=force, quiet=not is_talkative)
+    n_processes = args.processes if args.processes is not None else _count_devices(place.study)
+    if args.budget is not None:
+        place = _scale(place, args.budget, n_processes, force=args.force, quiet=not is_talkative)
     cells = list_cells(place.study, place.folder, place.base)
     for change in place.study.changes:
         say(f"scaled: {change}")
@@ -314,10 +104,10 @@ def compare(
         f"{', '.join(place.study.methods)}; pools {', '.join(place.study.pools)}; seeds "
         f"{', '.join(map(str, place.study.seeds))}"
     )
-    if dry_run:
+    if args.dry_run:
         return
     failures: dict[Any, str] = {}
-    if not tables_only:
+    if not args.tables_only:
         with (
             terminated_as_interrupted(),
             console.show_progress(enabled=is_talkative) as progress,
@@ -327,15 +117,15 @@ def compare(
                 place.folder,
                 place.base,
                 n_processes=n_processes,
-                n_threads=threads,
-                force=force,
+                n_threads=args.threads,
+                force=args.force,
                 progress=progress,
                 say=say,
             )
         failures = run.failures
     files = report_study(place.study, place.folder, place.base, say=say)
-    files += _write_page(place, enabled=not no_report, quiet=not is_talkative)
-    if as_json:
+    files += _write_page(place, enabled=not args.no_report, quiet=not is_talkative)
+    if args.as_json:
         typer.echo((place.folder / "results.json").read_text(encoding="utf-8"), nl=False)
     elif is_talkative:
         _show(files)

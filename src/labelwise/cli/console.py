@@ -9,7 +9,7 @@ from types import MappingProxyType
 from rich.console import Console
 from rich.text import Text
 
-from labelwise.runtime.timing import ProgressCallback, ignore_progress, show_bars
+from labelwise.runtime.timing import ProgressCallback, ignore_progress
 
 #: Results go to standard output; everything said about them goes to standard error.
 errors = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -43,6 +43,8 @@ def show_progress(
     if not (enabled and errors.is_terminal):
         yield ignore_progress
         return
+    from labelwise.runtime.progress_bars import show_bars  # slow to import
+
     with show_bars(errors, totals) as report:
         yield report
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 from ase.data import atomic_numbers
 from rich import box
 from rich.table import Table
 
-from labelwise.cli import console, options
-from labelwise.cli.app import app
-from labelwise.cli.help import Application
+from labelwise.cli import console
+from labelwise.cli.commands.data import (
+    DataBuildCommand,
+    DataExportCommand,
+    DataInspectCommand,
+    DataListCommand,
+    DataSlabsCommand,
+)
 from labelwise.cli.signals import terminated_as_interrupted
 from labelwise.cli.tables import show_table
 from labelwise.errors import ArgumentError, check_name
@@ -27,25 +31,11 @@ from labelwise.structures.slab_example import write_slab_example
 
 _MOST_LISTED = 20
 
-data = Application(
-    help="Published data sets: list formats, inspect files, build pools, convert; make an example.",
-)
-app.add_typer(data, name="data")
 
-Paths = Annotated[
-    list[Path], typer.Argument(metavar="PATH...", help="Files, or folders of one data set.")
-]
-FormatName = Annotated[
-    str | None,
-    typer.Option("--format", help="Take the files for this format, see 'labelwise data list'."),
-]
-
-
-@data.command("list")
-def list_formats(as_json: options.AsJson = False) -> None:
-    """List the formats that can be read, and the pools that can be built."""
+def run_data_list(args: DataListCommand) -> None:
+    """Run ``labelwise data list``."""
     formats = load_formats().values()
-    if as_json:
+    if args.as_json:
         record = {
             "formats": [
                 {
@@ -86,78 +76,41 @@ def list_formats(as_json: options.AsJson = False) -> None:
         _print(f"{build.name}: {build.summary}")
 
 
-@data.command()
-def inspect(
-    path: Annotated[Path, typer.Argument(help="A file, or a folder of one data set.")],
-    read: Annotated[
-        int,
-        typer.Option("--read", min=1, help="Structures to read and check, evenly spread."),
-    ] = 10_000,
-    read_all: Annotated[bool, typer.Option("--all", help="Read and check every one.")] = False,
-    format_name: FormatName = None,
-    quiet: options.Quiet = False,
-    as_json: options.AsJson = False,
-) -> None:
-    """Say what a file holds: how much of what, ranges of labels, level of theory, licence."""
-    with console.show_progress(enabled=not (quiet or as_json)) as progress:
+def run_data_inspect(args: DataInspectCommand) -> None:
+    """Run ``labelwise data inspect``."""
+    with console.show_progress(enabled=not (args.quiet or args.as_json)) as progress:
         found = inspect_data(
-            path,
-            n_read=None if read_all else read,
-            format_name=format_name,
+            args.path,
+            n_read=None if args.read_all else args.read,
+            format_name=args.format_name,
             progress=progress,
         )
-    if as_json:
+    if args.as_json:
         typer.echo(to_json(found.describe()), nl=False)
     else:
         _show(found)
 
 
-@data.command()
-def build(
-    name: Annotated[str, typer.Argument(help=f"One of {', '.join(BUILDS)}.")],
-    paths: Paths,
-    out: Annotated[
-        Path, typer.Option("--out", "-o", help="Folder; each pool goes to a folder in it.")
-    ],
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Decides what is drawn.")] = 0,
-    size: Annotated[
-        int | None,
-        typer.Option("--size", min=10, help="Structures in place of the protocol's number."),
-    ] = None,
-    adsorption: Annotated[
-        bool,
-        typer.Option(
-            "--adsorption",
-            help="Energies against slab and gas, where the files give the reference (OC20).",
-        ),
-    ] = False,
-    format_name: FormatName = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace other pools there.")] = False,
-    quiet: options.Quiet = False,
-    as_json: options.AsJson = False,
-) -> None:
-    """Make the papers' pools of published files: extended XYZ and a manifest.
-
-    The same files and seed give the same bytes on every machine.
-    """
-    is_talkative = not (quiet or as_json)
+def run_data_build(args: DataBuildCommand) -> None:
+    """Run ``labelwise data build``."""
+    is_talkative = not (args.quiet or args.as_json)
     with (
         terminated_as_interrupted(),
         console.show_progress(enabled=is_talkative) as progress,
     ):
         pools = build_pools(
-            name,
-            paths,
-            out,
-            seed=seed,
-            size=size,
-            energies="adsorption" if adsorption else "stored",
-            format_name=format_name,
-            replace=force,
+            args.name,
+            args.paths,
+            args.out,
+            seed=args.seed,
+            size=args.size,
+            energies="adsorption" if args.adsorption else "stored",
+            format_name=args.format_name,
+            replace=args.force,
             say=console.say if is_talkative else _say_nothing,
             progress=progress,
         )
-    if as_json:
+    if args.as_json:
         record = [
             {"folder": str(each.folder), "counts": each.counts, "changes": list(each.changes)}
             for each in pools
@@ -171,89 +124,53 @@ def build(
         _print(f"{each.folder}: {counts}")
 
 
-@data.command()
-def export(
-    paths: Paths,
-    to: Annotated[str, typer.Option("--to", help="Format, see 'labelwise data list'.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="The file or folder to write.")],
-    subset: Annotated[
-        list[str] | None, typer.Option("--subset", help="Only this source; may be repeated.")
-    ] = None,
-    split: Annotated[
-        list[str] | None, typer.Option("--split", help="Only this split; may be repeated.")
-    ] = None,
-    elements: Annotated[
-        str | None, typer.Option("--elements", help="Only of these elements: H,C,N,O.")
-    ] = None,
-    charge: Annotated[
-        list[int] | None, typer.Option("--charge", help="Only this charge; may be repeated.")
-    ] = None,
-    spin: Annotated[
-        list[int] | None,
-        typer.Option("--spin", help="Only this multiplicity; may be repeated."),
-    ] = None,
-    max_atoms: Annotated[
-        int | None, typer.Option("--max-atoms", min=1, help="Only up to so many atoms.")
-    ] = None,
-    format_name: FormatName = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False,
-    quiet: options.Quiet = False,
-) -> None:
-    """Write structures, or some of them, in another format."""
-    check_name("--to", to, list_writable())
+def run_data_export(args: DataExportCommand) -> None:
+    """Run ``labelwise data export``."""
+    check_name("--to", args.to, list_writable())
     query = Query(
-        subsets=_as_set(subset),
-        splits=_as_set(split),
-        elements=None if elements is None else _parse_elements(elements),
-        charges=_as_set(charge),
-        spins=_as_set(spin),
-        max_atoms=max_atoms,
+        subsets=_as_set(args.subset),
+        splits=_as_set(args.split),
+        elements=None if args.elements is None else _parse_elements(args.elements),
+        charges=_as_set(args.charge),
+        spins=_as_set(args.spin),
+        max_atoms=args.max_atoms,
     )
     with (
         terminated_as_interrupted(),
-        console.show_progress(enabled=not quiet) as progress,
+        console.show_progress(enabled=not args.quiet) as progress,
     ):
         n_written = export_data(
-            paths,
-            out,
-            to=to,
+            args.paths,
+            args.out,
+            to=args.to,
             query=query,
-            format_name=format_name,
-            replace_target=force,
+            format_name=args.format_name,
+            replace_target=args.force,
             progress=progress,
         )
-    _print(f"{out}: {n_written} structures")
+    _print(f"{args.out}: {n_written} structures")
 
 
-@data.command()
-def slabs(
-    folder: Annotated[Path, typer.Argument(help="Where the files go.")] = Path("slabs"),
-    size: Annotated[int, typer.Option("--size", min=20, help="Structures of the pool.")] = 20_000,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Decides everything.")] = 0,
-    force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
-    quiet: options.Quiet = False,
-) -> None:
-    """Make an example in the manner of OC20: adsorbates on metal slabs, labelled with EMT.
-
-    20,000 structures take about three minutes. The model 'demo-slabs' knows their elements.
-    """
+def run_data_slabs(args: DataSlabsCommand) -> None:
+    """Run ``labelwise data slabs``."""
     with (
         terminated_as_interrupted(),
-        console.show_progress(enabled=not quiet) as progress,
+        console.show_progress(enabled=not args.quiet) as progress,
     ):
         paths = write_slab_example(
-            folder,
-            n_pool=size,
-            seed=seed,
+            args.folder,
+            n_pool=args.size,
+            seed=args.seed,
             progress=lambda n_done, n_total: progress("make", n_done, n_total),
-            replace=force,
+            replace=args.force,
         )
     for path in paths:
         _print(str(path))
-    if not quiet:
+    if not args.quiet:
         console.say(
-            f"now try: labelwise select --model demo-slabs --train {folder}/train.extxyz "
-            f"--pool {folder}/pool.extxyz -n 100 --group-by adsorbate --out {folder}/batch.extxyz"
+            f"now try: labelwise select --model demo-slabs --train {args.folder}/train.extxyz "
+            f"--pool {args.folder}/pool.extxyz -n 100 --group-by adsorbate "
+            f"--out {args.folder}/batch.extxyz"
         )
 
 

@@ -9,6 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from labelwise.cli import console, options
+from labelwise.cli.commands.check_data import CheckDataCommand
+from labelwise.cli.commands.split import SplitCommand
+from labelwise.cli.commands.summarise import SummariseCommand
 from labelwise.errors import ArgumentError, WriteError
 from labelwise.features.representations import (
     ModelRepresentation,
@@ -24,6 +27,8 @@ from labelwise.structures import Frame, Screen, Screened, iter_frames, iter_unsc
 from labelwise.structures.reading import count_quickly, expand_specs
 from labelwise.structures.screening import count_reasons
 from labelwise.studies.curation.data_set import DataSet, load_data_set, make_kernel
+
+DataSetCommand = CheckDataCommand | SplitCommand | SummariseCommand
 
 
 @dataclass(frozen=True)
@@ -59,44 +64,29 @@ class KernelChoice:
             )
 
 
-def choose_kernel(
-    representation: str,
-    parameters: options.Parameters,
-    sketch_dim: int | None,
-    reduction: str,
-    probes: str,
-    energy_weight: float,
-    normalise: options.Normalisation | None,
-    seed: int,
-    model: str | None,
-    batch_atoms: int | None,
-) -> KernelChoice:
+def choose_kernel(args: DataSetCommand) -> KernelChoice:
     """Collect the flags of a kernel, and check them.
 
     Raises:
         ArgumentError: An unknown name, or an option out of range.
     """
     chosen = RepresentationOptions(
-        parameters=parameters.value,
-        sketch_dim=sketch_dim,
-        seed=seed,
-        reduction=reduction,
-        n_probes=options.parse_probes(probes),
-        energy_weight=energy_weight,
+        parameters=args.parameters.value,
+        sketch_dim=args.sketch_dim,
+        seed=args.seed,
+        reduction=args.reduction,
+        n_probes=options.parse_probes(args.probes),
+        energy_weight=args.energy_weight,
     )
-    make_representation(representation, chosen)
-    scale = "cosine" if normalise is None else normalise.value
-    return KernelChoice(representation, chosen, scale, model, batch_atoms)
+    make_representation(args.representation, chosen)
+    scale = "cosine" if args.normalise is None else args.normalise.value
+    return KernelChoice(args.representation, chosen, scale, args.model, args.batch_atoms)
 
 
 def load(
-    pool: list[str],
+    args: DataSetCommand,
     choice: KernelChoice,
     *,
-    head: str | None,
-    trust_model: bool,
-    device: str,
-    dtype: options.Precision | None,
     strict: bool,
     talkative: bool,
     needs_kernel: bool = True,
@@ -109,22 +99,22 @@ def load(
     Raises:
         LabelwiseError: As ``load_potential``, ``load_data_set`` and ``make_kernel`` do.
     """
-    expand_specs(pool)  # a missing file is told before a model is loaded
+    expand_specs(args.pool)  # a missing file is told before a model is loaded
     potential = None
     with_kernel = needs_kernel and choice.is_possible
     if with_kernel and choice.model is not None:
         with console.show_status("loading the model", enabled=talkative):
             potential = load_potential(
                 choice.model,
-                device=device,
-                dtype=None if dtype is None else dtype.value,
-                head=head,
-                trust=trust_model,
+                device=args.device,
+                dtype=None if args.dtype is None else args.dtype.value,
+                head=args.head,
+                trust=args.trust_model,
             )
-    total = count_quickly(pool) if talkative else None
+    total = count_quickly(args.pool) if talkative else None
     totals = {} if total is None else {"read pool": total}
     with console.show_progress(enabled=talkative, totals=totals) as progress:
-        frames = iter_frames(pool) if needs_all else iter_unscreened(pool)
+        frames = iter_frames(args.pool) if needs_all else iter_unscreened(args.pool)
         representation = (
             make_representation(choice.representation, choice.options) if with_kernel else None
         )

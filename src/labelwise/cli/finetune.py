@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
-from labelwise.cli import console, options
-from labelwise.cli.app import app
+from labelwise.cli import console
+from labelwise.cli.commands.finetune import FinetuneCommand
 from labelwise.errors import ArgumentError, WriteError
 from labelwise.finetuning.evaluation import evaluate
 from labelwise.finetuning.export import save_potential
@@ -27,136 +27,46 @@ from labelwise.structures.labels import choose_keys
 from labelwise.structures.split_names import get_split
 
 
-@app.command(name="finetune")
-def finetune_command(
-    train: Annotated[
-        list[str],
-        typer.Option("--train", metavar="FILE...", help="Labelled structures to fit to."),
-    ],
-    model: Annotated[
-        str,
-        typer.Option("--model", metavar="MODEL", help="As for 'labelwise select'."),
-    ],
-    valid: Annotated[
-        list[str] | None,
-        typer.Option("--valid", metavar="FILE...", help="They choose the best epoch."),
-    ] = None,
-    test: Annotated[
-        list[str] | None,
-        typer.Option("--test", metavar="FILE...", help="Measured at the end, not looked at."),
-    ] = None,
-    out: Annotated[
-        Path, typer.Option("--out", "-o", help=".model for mace-torch, or .pt, weights only.")
-    ] = Path("finetuned.model"),
-    schedule: Annotated[
-        str, typer.Option("--schedule", help="reaction-paths or fixed.")
-    ] = "reaction-paths",
-    epochs: Annotated[
-        int | None,
-        typer.Option(
-            "--epochs", min=1, help="Passes over --train; by default the schedule's number."
-        ),
-    ] = None,
-    max_updates: Annotated[
-        int | None,
-        typer.Option("--max-updates", min=1, help="Stop after so many, whatever the epochs."),
-    ] = None,
-    batch_size: Annotated[
-        int | None,
-        typer.Option(
-            "--batch-size", min=1, help="Structures an update; by default the schedule's number."
-        ),
-    ] = None,
-    learning_rate: Annotated[
-        float | None,
-        typer.Option("--lr", help="Learning rate at the start; by default the schedule's."),
-    ] = None,
-    start: Annotated[str, typer.Option("--start", help="pretrained or scratch.")] = "pretrained",
-    reference_energies: Annotated[
-        str,
-        typer.Option("--reference-energies", help="auto, refit, labelled, isolated or checkpoint."),
-    ] = "auto",
-    compiled: Annotated[
-        bool,
-        typer.Option(
-            "--compile",
-            help="Compile updates for this machine, once; needs the CPU and a C++ compiler.",
-        ),
-    ] = False,
-    exclude_fixed: Annotated[
-        bool,
-        typer.Option(
-            "--exclude-fixed", help="Errors without the forces of fixed atoms (move_mask)."
-        ),
-    ] = False,
-    exclude_fixed_from_loss: Annotated[
-        bool,
-        typer.Option("--exclude-fixed-from-loss", help="The loss without those forces, too."),
-    ] = False,
-    split_key: Annotated[
-        str | None,
-        typer.Option(
-            "--split-key",
-            metavar="KEY",
-            help="Info key of each test structure's split: errors of each split as well.",
-        ),
-    ] = None,
-    isolated_atoms: Annotated[
-        str | None,
-        typer.Option("--isolated-atoms", metavar="FILE", help="One labelled atom a frame."),
-    ] = None,
-    energy_key: options.EnergyKey = "REF_energy",
-    forces_key: options.ForcesKey = "REF_forces",
-    head: options.Head = None,
-    trust_model: options.Trust = False,
-    seed: options.Seed = 0,
-    device: options.OnDevice = "auto",
-    dtype: options.InPrecision = None,
-    quiet: options.Quiet = False,
-    as_json: options.AsJson = False,
-    force: options.Force = False,
-) -> None:
-    """Fine-tune a pretrained model: no frozen weights, the best epoch by validation.
-
-    Errors are in meV (energy), meV/atom and meV/Å.
-    """
-    if out.exists() and not force:
-        raise WriteError(f"{out} exists; choose another --out, or replace it with --force")
-    if out.suffix not in {".model", ".pt"}:
-        raise ArgumentError(f"--out must end in .model or .pt, got {out}")
+def run_finetune(args: FinetuneCommand) -> None:
+    """Run ``labelwise finetune``."""
+    if args.out.exists() and not args.force:
+        raise WriteError(f"{args.out} exists; choose another --out, or replace it with --force")
+    if args.out.suffix not in {".model", ".pt"}:
+        raise ArgumentError(f"--out must end in .model or .pt, got {args.out}")
     recipe = Recipe(
-        schedule=schedule,
-        epochs=epochs,
-        max_updates=max_updates,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        start=start,
-        reference_energies=reference_energies,
-        compiled=compiled,
-        loss_fixed_forces="exclude" if exclude_fixed_from_loss else "count",
+        schedule=args.schedule,
+        epochs=args.epochs,
+        max_updates=args.max_updates,
+        batch_size=args.batch_size,
+        learning_rate=args.learning_rate,
+        start=args.start,
+        reference_energies=args.reference_energies,
+        compiled=args.compiled,
+        loss_fixed_forces="exclude" if args.exclude_fixed_from_loss else "count",
     )
-    fixed_forces = "exclude" if exclude_fixed else "count"
-    tested = list(iter_frames(test)) if test else []
-    splits = None if split_key is None else _splits(tested, split_key)
-    frames, held_out = list(iter_frames(train)), list(iter_frames(valid)) if valid else []
-    energy_key, forces_key = _choose_keys(frames, energy_key, forces_key)
+    fixed_forces = "exclude" if args.exclude_fixed else "count"
+    tested = list(iter_frames(args.test)) if args.test else []
+    splits = None if args.split_key is None else _splits(tested, args.split_key)
+    frames = list(iter_frames(args.train))
+    held_out = list(iter_frames(args.valid)) if args.valid else []
+    energy_key, forces_key = _choose_keys(frames, args.energy_key, args.forces_key)
     require_one_head([get_head(each.atoms) for each in (*frames, *held_out, *tested)], "labelled")
     potential = load_potential(
-        model,
-        device=device,
-        dtype=None if dtype is None else dtype.value,
-        head=head,
-        trust=trust_model,
+        args.model,
+        device=args.device,
+        dtype=None if args.dtype is None else args.dtype.value,
+        head=args.head,
+        trust=args.trust_model,
     )
     plan = resolve_schedule(recipe, len(frames))
-    with console.show_progress(enabled=not (quiet or as_json)) as progress:
+    with console.show_progress(enabled=not (args.quiet or args.as_json)) as progress:
         fitted = finetune(
             potential,
             [frame.atoms for frame in frames],
             [frame.atoms for frame in held_out],
             recipe,
-            seed=seed,
-            isolated_atoms=_isolated(isolated_atoms, energy_key),
+            seed=args.seed,
+            isolated_atoms=_isolated(args.isolated_atoms, energy_key),
             train_sources=_sources(frames),
             valid_sources=_sources(held_out),
             fixed_forces=fixed_forces,
@@ -164,8 +74,8 @@ def finetune_command(
             energy_key=energy_key,
             forces_key=forces_key,
         )
-    save_potential(fitted.potential, out)
-    record = _describe(fitted, potential, recipe, fixed_forces, out)
+    save_potential(fitted.potential, args.out)
+    record = _describe(fitted, potential, recipe, fixed_forces, args.out)
     if tested:
         measured = evaluate(
             fitted.potential,
@@ -185,11 +95,11 @@ def finetune_command(
         if splits is not None:
             tables = measured.split_errors.items()
             record["split_errors"] = {name: asdict(errors) for name, errors in tables}
-    write_text(out.with_suffix(".json"), to_json(record))
-    if as_json:
+    write_text(args.out.with_suffix(".json"), to_json(record))
+    if args.as_json:
         typer.echo(to_json(record), nl=False)
-    elif not quiet:
-        _show(fitted, record, out)
+    elif not args.quiet:
+        _show(fitted, record, args.out)
 
 
 def _choose_keys(frames: list[Frame], energy_key: str, forces_key: str) -> tuple[str, str]:

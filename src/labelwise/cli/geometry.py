@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 from rich import box
@@ -19,8 +19,8 @@ from labelwise.campaign.state import (
     verify_file,
     verify_model,
 )
-from labelwise.cli import console, options
-from labelwise.cli.app import app
+from labelwise.cli import console
+from labelwise.cli.commands.geometry import GeometryCommand
 from labelwise.cli.data_sets import read_usable
 from labelwise.cli.tables import show_table
 from labelwise.errors import ArgumentError, MissingDependencyError, ReadError, WriteError
@@ -46,7 +46,6 @@ from labelwise.studies.diagnostics.geometry_report import (
     write_tables,
 )
 from labelwise.studies.diagnostics.geometry_study import (
-    DEFAULT_MAX_STRUCTURES,
     FamilySample,
     GeometryStudy,
     check_kernels,
@@ -57,99 +56,34 @@ from labelwise.studies.diagnostics.geometry_study import (
     study_geometry,
 )
 
-DEFAULT_KERNELS = "activation,ntk-e,activation-random,ntk-random,soap,morgan"
-_CAMPAIGN = "Campaign"
 
-
-@app.command()
-def geometry(
-    pool: Annotated[
-        list[str],
-        typer.Option("--pool", metavar="FILE...", help="Structures; labels are not needed."),
-    ],
-    group_by: Annotated[
-        str, typer.Option("--group-by", metavar="KEY", help="Info key of the families.")
-    ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for tables and pictures.")],
-    order_by: Annotated[
-        str | None,
-        typer.Option("--order-by", metavar="KEY", help="Info key of the place along the path."),
-    ] = None,
-    model: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--model",
-            metavar="[NAME=]MODEL",
-            help="As for 'labelwise select'; several times for several. The others are compared "
-            "with the first.",
-            rich_help_panel=options.MODEL,
-        ),
-    ] = None,
-    head: options.Head = None,
-    trust_model: options.Trust = False,
-    campaign: Annotated[
-        Path | None,
-        typer.Option(
-            "--campaign",
-            metavar="DIR",
-            help="Also take the models of a campaign: before it, unless there is a --model, and "
-            "after its --rounds.",
-            rich_help_panel=_CAMPAIGN,
-        ),
-    ] = None,
-    rounds: Annotated[
-        str | None,
-        typer.Option(
-            "--rounds",
-            metavar="N,N...",
-            help="Rounds of the campaign; by default 1 and the last.",
-            rich_help_panel=_CAMPAIGN,
-        ),
-    ] = None,
-    kernels: Annotated[
-        str,
-        typer.Option(
-            "--kernels",
-            help="Representations, with commas between.",
-            show_default=DEFAULT_KERNELS.replace(",", ", "),
-            rich_help_panel=options.CHOICE,
-        ),
-    ] = DEFAULT_KERNELS,
-    max_structures: Annotated[
-        int,
-        typer.Option(
-            "--max-structures",
-            help="Sample, even over families and along the order.",
-            rich_help_panel=options.CHOICE,
-        ),
-    ] = DEFAULT_MAX_STRUCTURES,
-    parameters: options.ParameterBlock = options.Parameters.embedding,
-    sketch_dim: options.SketchDim = None,
-    seed: options.Seed = 0,
-    device: options.OnDevice = "auto",
-    dtype: options.InPrecision = None,
-    batch_atoms: options.BatchAtoms = None,
-    quiet: options.Quiet = False,
-    as_json: options.AsJson = False,
-) -> None:
-    """Compare what kernels tell apart: families of structures, and places along a path.
-
-    Writes geometry.md, geometry.csv, families.csv, geometry.json, and heat maps as PNG and SVG.
-    """
-    names = tuple(word.strip() for word in kernels.split(",") if word.strip())
-    settings = RepresentationOptions(parameters=parameters.value, sketch_dim=sketch_dim, seed=seed)
+def run_geometry(args: GeometryCommand) -> None:
+    """Run ``labelwise geometry``."""
+    names = tuple(word.strip() for word in args.kernels.split(",") if word.strip())
+    settings = RepresentationOptions(
+        parameters=args.parameters.value, sketch_dim=args.sketch_dim, seed=args.seed
+    )
     check_kernels(names, settings)
-    if out.exists() and not out.is_dir():
-        raise WriteError(f"--out is {out}, which is a file; name a folder")
-    is_talkative = not (quiet or as_json)
-    asked = Loading(device, None if dtype is None else dtype.value, head, trust=trust_model)
-    models = _Models(_find_models(model or [], campaign, rounds, asked), enabled=is_talkative)
+    if args.out.exists() and not args.out.is_dir():
+        raise WriteError(f"--out is {args.out}, which is a file; name a folder")
+    is_talkative = not (args.quiet or args.as_json)
+    asked = Loading(
+        args.device,
+        None if args.dtype is None else args.dtype.value,
+        args.head,
+        trust=args.trust_model,
+    )
+    models = _Models(
+        _find_models(args.model or [], args.campaign, args.rounds, asked), enabled=is_talkative
+    )
     wants_model = any(needs_model(name, settings) for name in names)
     if wants_model and not models.specs:
-        raise ArgumentError(f"--kernels {kernels} needs a model; give --model or --campaign")
+        raise ArgumentError(f"--kernels {args.kernels} needs a model; give --model or --campaign")
     potential = models.load(0) if wants_model else None
-    frames = read_usable(pool, potential, option="--pool", enabled=is_talkative)
-    sample, order_by = _sample(frames, group_by, order_by, max_structures, say=not quiet)
+    frames = read_usable(args.pool, potential, option="--pool", enabled=is_talkative)
+    sample, order_by = _sample(
+        frames, args.group_by, args.order_by, args.max_structures, say=not args.quiet
+    )
     with console.show_progress(enabled=is_talkative) as progress:
         study = study_geometry(
             [frame.atoms for frame in frames],
@@ -157,27 +91,31 @@ def geometry(
             names,
             potentials=models if wants_model else (),
             options=settings,
-            batch_atoms=batch_atoms,
+            batch_atoms=args.batch_atoms,
             progress=progress,
         )
-    words = describe(study, group_by=group_by, order_by=order_by)
-    _draw_and_write(out, study, words, quiet=quiet)
-    inputs = {"pool": pool, "group_by": group_by, "order_by": order_by}
-    chosen = {"kernels": names, "max_structures": max_structures, "parameters": parameters.value}
+    words = describe(study, group_by=args.group_by, order_by=order_by)
+    _draw_and_write(args.out, study, words, quiet=args.quiet)
+    inputs = {"pool": args.pool, "group_by": args.group_by, "order_by": order_by}
+    chosen = {
+        "kernels": names,
+        "max_structures": args.max_structures,
+        "parameters": args.parameters.value,
+    }
     summary = {
         "format_version": 1,
         "inputs": {**inputs, "models": {item.name: item.path for item in models.specs}},
-        "settings": {**chosen, "sketch_dim": sketch_dim, "seed": seed},
+        "settings": {**chosen, "sketch_dim": args.sketch_dim, "seed": args.seed},
         "model_details": models.described,
         "versions": package_versions(),
         **to_data(study),
         "sources": [str(frames[i].source) for i in sample.idx],
     }
-    write_text(out / DATA, to_json(summary))
-    if as_json:
+    write_text(args.out / DATA, to_json(summary))
+    if args.as_json:
         typer.echo(to_json(summary), nl=False)
     elif is_talkative:
-        _show(study, words, out)
+        _show(study, words, args.out)
 
 
 @dataclass(frozen=True)

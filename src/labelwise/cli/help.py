@@ -107,14 +107,10 @@ class Group(_Plain, TyperGroup):
 
 
 class Application(typer.Typer):
-    """A Typer application whose groups and commands have the help described above."""
+    """A Typer application that shows its help where no command is given."""
 
     def __init__(self, **settings: Any) -> None:
-        super().__init__(cls=Group, no_args_is_help=True, **settings)
-
-    def command(self, name: str | None = None, **settings: Any) -> Callable[..., Any]:
-        """Register a command, as ``typer.Typer.command`` does."""
-        return super().command(name, cls=Command, **settings)
+        super().__init__(no_args_is_help=True, **settings)
 
 
 def _say_plainly(param: Any, told: Callable[..., str | None]) -> Callable[..., str | None]:

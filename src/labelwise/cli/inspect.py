@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import io
 from dataclasses import asdict
-from pathlib import Path
-from typing import Annotated
 
 import typer
 from ase.io import read
 from rich import box
 from rich.table import Table
 
-from labelwise.cli import console, diagnosis, options
-from labelwise.cli.app import EXIT_ERROR, app
+from labelwise.cli import console, diagnosis
+from labelwise.cli.app import EXIT_ERROR
+from labelwise.cli.commands.inspect import DemoCommand, DoctorCommand, ModelsCommand
 from labelwise.cli.tables import show_table
 from labelwise.potentials import list_models
 from labelwise.runtime.provenance import to_json
 from labelwise.structures.demo_data import demo_file_content, write_demo_files
 
 
-@app.command()
-def models(as_json: options.AsJson = False) -> None:
-    """List the models that --model takes by name."""
+def run_models(args: ModelsCommand) -> None:
+    """Run ``labelwise models``."""
     known = list_models()
-    if as_json:
+    if args.as_json:
         typer.echo(to_json({"models": [asdict(model) for model in known]}), nl=False)
         return
     table = Table(box=box.SIMPLE_HEAD)
@@ -36,11 +34,10 @@ def models(as_json: options.AsJson = False) -> None:
     console.say("Any mace-torch .model file can be given by its path.")
 
 
-@app.command()
-def doctor(device: options.OnDevice = "auto", as_json: options.AsJson = False) -> None:
-    """Show versions and devices and run a self-check of about ten seconds."""
-    report = diagnosis.diagnose(device)
-    if as_json:
+def run_doctor(args: DoctorCommand) -> None:
+    """Run ``labelwise doctor``."""
+    report = diagnosis.diagnose(args.device)
+    if args.as_json:
         typer.echo(to_json(report.as_dict()), nl=False)
     else:
         for name, value in {**report.versions, **report.devices}.items():
@@ -52,16 +49,13 @@ def doctor(device: options.OnDevice = "auto", as_json: options.AsJson = False) -
         raise typer.Exit(EXIT_ERROR)
 
 
-@app.command()
-def demo(
-    folder: Annotated[Path, typer.Argument(help="Where the files go.")] = Path("demo"),
-    force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False,
-) -> None:
-    """Write the embedded reaction pool, to try the other commands on."""
-    for path in write_demo_files(folder, replace=force):
+def run_demo(args: DemoCommand) -> None:
+    """Run ``labelwise demo``."""
+    for path in write_demo_files(args.folder, replace=args.force):
         n_frames = len(read(io.StringIO(demo_file_content(path.name).decode()), ":", "extxyz"))
         console.output.print(f"{path}: {n_frames} structures", markup=False, soft_wrap=True)
     console.say(
-        f"now try: labelwise select --model demo --train {folder}/train.extxyz "
-        f"--pool {folder}/pool.extxyz -n 25 --group-by reaction --out {folder}/batch.extxyz"
+        f"now try: labelwise select --model demo --train {args.folder}/train.extxyz "
+        f"--pool {args.folder}/pool.extxyz -n 25 --group-by reaction "
+        f"--out {args.folder}/batch.extxyz"
     )

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from labelwise.errors import UnknownNameError, check_name
-from labelwise.features.representations.reductions import REDUCTIONS
+from labelwise.features.options import REDUCTION_NAMES
 
 DEFAULT_PROBES = "8"
 
@@ -138,7 +138,7 @@ Reduction = Annotated[
     str,
     typer.Option(
         "--reduction",
-        callback=words_of("reduction", REDUCTIONS),
+        callback=words_of("reduction", REDUCTION_NAMES),
         help="How ntk-f and ntk-ef make one row of a structure's force tangents: rms, "
         "element-rms, force-norm, fields or moments.",
         rich_help_panel=CHOICE,

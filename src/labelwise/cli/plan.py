@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
-from typing import Annotated
 
 import typer
 from rich import box
 from rich.table import Table
 
 from labelwise.cli import console, options
-from labelwise.cli.app import app
+from labelwise.cli.commands.plan import PlanCommand
 from labelwise.cli.tables import format_seconds, show_table
 from labelwise.errors import ArgumentError
 from labelwise.potentials import Potential, load_potential
@@ -21,197 +19,67 @@ from labelwise.selection.planning import LargestStructure, Plan, RunSettings, ma
 from labelwise.selection.record import describe_potential
 from labelwise.selection.settings import AcquisitionSettings
 
-_RUN = "The run"
-_COST = "Cost and limits"
 _BUSY = 1.5
 
 
-@app.command()
-def plan(
-    files: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="POOL", hidden=True, help="Unlabelled structures, as --pool."),
-    ] = None,
-    pool: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--pool",
-            metavar="FILE...",
-            help="Unlabelled structures, as for 'select'; also without '--pool' before them.",
-        ),
-    ] = None,
-    train: options.Train = None,
-    n_select: Annotated[
-        int, typer.Option("-n", "--n-select", min=1, help="Structures to choose.")
-    ] = 1250,
-    model: options.Model = None,
-    head: options.Head = None,
-    trust_model: options.Trust = False,
-    representation: options.Representation = "ntk-e",
-    parameters: options.ParameterBlock = options.Parameters.embedding,
-    sketch_dim: options.SketchDim = None,
-    reduction: options.Reduction = "fields",
-    probes: options.Probes = options.DEFAULT_PROBES,
-    energy_weight: options.EnergyWeight = 0.5,
-    normalise: options.Normalise = None,
-    rule: Annotated[
-        str,
-        typer.Option(
-            "--rule", help="pv, lcmd, k-center, top or random.", rich_help_panel=options.CHOICE
-        ),
-    ] = "lcmd",
-    shortlist: Annotated[
-        int | None,
-        typer.Option(
-            "--shortlist",
-            min=1,
-            metavar="K",
-            help="First keep the K structures of highest posterior variance.",
-            rich_help_panel=options.CHOICE,
-        ),
-    ] = None,
-    seed: options.Seed = 0,
-    structures: Annotated[
-        int | None,
-        typer.Option(
-            "--structures",
-            min=1,
-            metavar="N",
-            help="Plan for a pool of N structures like those given; by default as many as they "
-            "are.",
-            rich_help_panel=_RUN,
-        ),
-    ] = None,
-    store: Annotated[
-        Path,
-        typer.Option(
-            "--store",
-            help="Where the feature store will be; a file of at most 64 MB is written there "
-            "for a moment.",
-            rich_help_panel=_RUN,
-        ),
-    ] = Path(),
-    store_dtype: options.StoreDtype = options.StorageType.float32,
-    memory: Annotated[
-        str | None,
-        typer.Option(
-            "--memory",
-            metavar="SIZE",
-            help="Bound on the memory of the process, as 4GB; by default half of what it may use.",
-            rich_help_panel=_RUN,
-        ),
-    ] = None,
-    gpus: Annotated[
-        int | None,
-        typer.Option(
-            "--gpus",
-            min=1,
-            metavar="N",
-            help="Represent on N GPUs like the one here, or like that of --structures-per-second.",
-            rich_help_panel=_RUN,
-        ),
-    ] = None,
-    structures_per_second: Annotated[
-        float | None,
-        typer.Option(
-            "--structures-per-second",
-            metavar="R",
-            help="Structures that one machine or GPU represents in a second, as 'plan --json' "
-            "measured it there.",
-            rich_help_panel=_RUN,
-        ),
-    ] = None,
-    price_per_hour: Annotated[
-        float | None,
-        typer.Option(
-            "--price-per-hour",
-            metavar="X",
-            help="Of the machine, or of one of the GPUs.",
-            rich_help_panel=_COST,
-        ),
-    ] = None,
-    currency: Annotated[
-        str, typer.Option("--currency", help="Of the price.", rich_help_panel=_COST)
-    ] = "USD",
-    hours: Annotated[
-        float | None,
-        typer.Option(
-            "--hours",
-            help="Also say how large a pool can be done in so many hours.",
-            rich_help_panel=_COST,
-        ),
-    ] = None,
-    seconds: Annotated[
-        float,
-        typer.Option("--seconds", help="How long to try.", rich_help_panel=options.MACHINE),
-    ] = 10.0,
-    device: options.OnDevice = "auto",
-    dtype: options.InPrecision = None,
-    batch_atoms: options.BatchAtoms = None,
-    max_atoms: options.MaxAtoms = None,
-    quiet: options.Quiet = False,
-    as_json: options.AsJson = False,
-) -> None:
-    """Say what 'select' will need: time, memory, disk, cost, and the largest pool that fits.
-
-    Tries model, rule and disk on a sample of the pool for about ten seconds.
-    """
+def run_plan(args: PlanCommand) -> None:
+    """Run ``labelwise plan``."""
     settings = AcquisitionSettings(
-        n_select=n_select,
-        representation=representation,
-        parameters=parameters.value,
-        sketch_dim=sketch_dim,
-        reduction=reduction,
-        n_probes=options.parse_probes(probes),
-        energy_weight=energy_weight,
-        normalise=None if normalise is None else normalise.value,
-        rule=rule,
-        shortlist=shortlist,
-        seed=seed,
-        batch_atoms=batch_atoms,
-        max_atoms=max_atoms,
+        n_select=args.n_select,
+        representation=args.representation,
+        parameters=args.parameters.value,
+        sketch_dim=args.sketch_dim,
+        reduction=args.reduction,
+        n_probes=options.parse_probes(args.probes),
+        energy_weight=args.energy_weight,
+        normalise=None if args.normalise is None else args.normalise.value,
+        rule=args.rule,
+        shortlist=args.shortlist,
+        seed=args.seed,
+        batch_atoms=args.batch_atoms,
+        max_atoms=args.max_atoms,
     )
     settings.check()
-    if model is None and settings.needs_potential:
+    if args.model is None and settings.needs_potential:
         raise ArgumentError(
-            f"representation {representation!r} needs a model: give --model PATH, a name from "
+            f"representation {args.representation!r} needs a model: give --model PATH, a name from "
             "'labelwise models', or --model demo"
         )
     run = RunSettings(
-        store_dtype=store_dtype.value,
-        memory_bytes=None if memory is None else parse_bytes(memory),
-        n_gpus=gpus,
-        structures_per_second=structures_per_second,
-        price_per_hour=price_per_hour,
-        hours=hours,
+        store_dtype=args.store_dtype.value,
+        memory_bytes=None if args.memory is None else parse_bytes(args.memory),
+        n_gpus=args.gpus,
+        structures_per_second=args.structures_per_second,
+        price_per_hour=args.price_per_hour,
+        hours=args.hours,
     )
-    is_talkative = not (quiet or as_json)
+    is_talkative = not (args.quiet or args.as_json)
     began = time.perf_counter()
-    with console.show_status("loading the model", enabled=is_talkative and model is not None):
-        potential = _load(model, device, dtype, head, trust_model)
+    with console.show_status("loading the model", enabled=is_talkative and args.model is not None):
+        potential = _load(args.model, args.device, args.dtype, args.head, args.trust_model)
     load_s = time.perf_counter() - began
     with console.show_status("trying", enabled=is_talkative):
         found = make_plan(
-            _pool_files(files, pool),
+            _pool_files(args.files, args.pool),
             settings,
-            train=train if train is not None else (),
+            train=args.train if args.train is not None else (),
             potential=potential,
             run=run,
-            folder=store,
+            folder=args.store,
             load_s=load_s,
-            seconds=seconds,
-            n_structures=structures,
+            seconds=args.seconds,
+            n_structures=args.structures,
         )
-    if as_json:
+    if args.as_json:
         record = {
             **found.as_dict(),
-            "currency": currency,
+            "currency": args.currency,
             "model": None if potential is None else describe_potential(potential),
             "versions": package_versions(),
         }
         typer.echo(to_json(record), nl=False)
     elif is_talkative:
-        _show(found, currency)
+        _show(found, args.currency)
 
 
 def _load(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from labelwise.campaign.config import CONFIG_FILE
 from labelwise.campaign.page import gather_campaign
+from labelwise.cli.commands.report import TARGETS, require_target
 from labelwise.errors import ReadError
 from labelwise.pages.document import Document
 from labelwise.runtime.timing import ProgressCallback, ignore_progress
@@ -16,11 +17,6 @@ from labelwise.selection.page.options import ReportOptions
 from labelwise.studies.comparison.page import gather_comparison
 from labelwise.studies.comparison.report import RECORD
 from labelwise.studies.comparison.study import STUDY_FILE
-
-_ALLOWED = (
-    "the JSON summary or the batch of 'labelwise select', the folder of a campaign, or the folder "
-    "of a study"
-)
 
 
 def gather(
@@ -47,8 +43,7 @@ def recognise(
 
     Arguments and errors are those of ``gather``.
     """
-    if not target.exists():
-        raise ReadError(f"there is no {target}; give {_ALLOWED}")
+    require_target(target)
     if target.name == RECORD and not is_summary(target):
         return partial(gather_comparison, target)
     if not target.is_dir():
@@ -63,7 +58,7 @@ def recognise(
     if summaries:
         names = ", ".join(path.name for path in summaries[:5])
         raise ReadError(f"{target} holds {len(summaries)} selections ({names}): give one of them")
-    raise ReadError(f"{target} is no campaign, no study and holds no selection; give {_ALLOWED}")
+    raise ReadError(f"{target} is no campaign, no study and holds no selection; give {TARGETS}")
 
 
 def find_summary(path: Path) -> Path:
@@ -78,5 +73,5 @@ def find_summary(path: Path) -> Path:
     if path.suffix != ".json" and is_summary(beside):
         return beside
     if path.suffix == ".json":
-        raise ReadError(f"{path} is not the summary of a selection; give {_ALLOWED}")
-    raise ReadError(f"the summary of {path} is not beside it ({beside.name}); give {_ALLOWED}")
+        raise ReadError(f"{path} is not the summary of a selection; give {TARGETS}")
+    raise ReadError(f"the summary of {path} is not beside it ({beside.name}); give {TARGETS}")

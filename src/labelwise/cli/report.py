@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import webbrowser
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
 
-import typer
-
-from labelwise.cli import console, options
-from labelwise.cli.app import app
+from labelwise.cli import console
+from labelwise.cli.commands.report import ReportCommand
 from labelwise.cli.recognising import gather
 from labelwise.errors import WriteError
 from labelwise.pages.page import write_page
@@ -19,82 +15,25 @@ from labelwise.selection.page.options import ReportOptions
 _PAGE = "report.html"
 
 
-class MapMethod(StrEnum):
-    """How kernels become a plane."""
-
-    pca = "pca"
-    umap = "umap"
-
-
-# What 'labelwise figures' takes, too.
-Target = Annotated[
-    Path,
-    typer.Argument(
-        help="The JSON summary or the batch of a selection, or the folder of a campaign or a "
-        "study.",
-        show_default=False,
-    ),
-]
-Map = Annotated[
-    MapMethod,
-    typer.Option("--map", help="How the map of the pool is made; umap needs umap-learn."),
-]
-ColourBy = Annotated[
-    str | None,
-    typer.Option("--colour-by", metavar="KEY", help="Colour maps by this column at first."),
-]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Seeds samples and UMAP.")]
-
-
-@app.command()
-def report(
-    target: Target,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out",
-            "-o",
-            help="Where the page goes; by default beside the summary, or report.html in the "
-            "folder.",
-        ),
-    ] = None,
-    map_method: Map = MapMethod.pca,
-    colour_by: ColourBy = None,
-    model: options.Model = None,
-    trust_model: options.Trust = False,
-    device: options.OnDevice = "auto",
-    seed: Seed = 0,
-    max_megabytes: Annotated[
-        float,
-        typer.Option("--max-megabytes", help="How large the page may become, MB."),
-    ] = 9.0,
-    open_page: Annotated[
-        bool, typer.Option("--open", help="Open the page in the browser.")
-    ] = False,
-    force: options.Force = False,
-    quiet: options.Quiet = False,
-) -> None:
-    """Write one self-contained page that shows what was chosen and why.
-
-    It shows a selection, a campaign or a comparison, and needs no network when it is opened.
-    """
+def run_report(args: ReportCommand) -> None:
+    """Run ``labelwise report``."""
     asked = ReportOptions(
-        map_method=map_method.value,
-        colour_by=colour_by,
-        max_megabytes=max_megabytes,
-        model=model,
-        device=device,
-        seed=seed,
-        trust_model=trust_model,
+        map_method=args.map_method.value,
+        colour_by=args.colour_by,
+        max_megabytes=args.max_megabytes,
+        model=args.model,
+        device=args.device,
+        seed=args.seed,
+        trust_model=args.trust_model,
     )
-    page = _name_page(target) if out is None else out
-    _check_page(page, target, force=force)
-    with console.show_progress(enabled=not quiet) as progress:
-        document = gather(target, asked, progress=progress)
+    page = _name_page(args.target) if args.out is None else args.out
+    _check_page(page, args.target, force=args.force)
+    with console.show_progress(enabled=not args.quiet) as progress:
+        document = gather(args.target, asked, progress=progress)
     write_page(page, document)
-    if not quiet:
+    if not args.quiet:
         console.output.print(f"page: {page}", markup=False, soft_wrap=True)
-    if open_page:
+    if args.open_page:
         webbrowser.open(page.resolve().as_uri())
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
 
 import typer
 
 from labelwise.cli import console, options
-from labelwise.cli.app import app
+from labelwise.cli.commands.represent import RepresentCommand
 from labelwise.cli.scale import ModelOptions, device_here, open_engine, read_store_settings
 from labelwise.errors import ArgumentError, WriteError
 from labelwise.features.extraction import ExtractionCounts, Offered
@@ -30,83 +29,43 @@ from labelwise.structures import iter_unscreened
 from labelwise.structures.reading import expand_specs
 
 
-@app.command()
-def represent(
-    pool: options.Pool,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out",
-            "-o",
-            help="Where the features go, as NumPy .npz; by default features.npz, unless there is "
-            "a --store.",
-        ),
-    ] = None,
-    model: options.Model = None,
-    head: options.Head = None,
-    trust_model: options.Trust = False,
-    representation: options.Representation = "ntk-e",
-    parameters: options.ParameterBlock = options.Parameters.embedding,
-    sketch_dim: options.SketchDim = None,
-    reduction: options.Reduction = "fields",
-    probes: options.Probes = options.DEFAULT_PROBES,
-    energy_weight: options.EnergyWeight = 0.5,
-    seed: options.Seed = 0,
-    device: options.OnDevice = "auto",
-    dtype: options.InPrecision = None,
-    batch_atoms: options.BatchAtoms = None,
-    max_atoms: options.MaxAtoms = None,
-    store: options.Store = None,
-    store_dtype: options.StoreDtype = options.StorageType.float32,
-    workers: options.Workers = 0,
-    ray: options.Ray = None,
-    ray_workers: options.RayWorkers = None,
-    quiet: options.Quiet = False,
-    as_json: options.AsJson = False,
-    force: options.Force = False,
-) -> None:
-    """Compute the features of structures; a killed run goes on where it was.
-
-    With --store they go into a folder from which 'labelwise select --store' chooses, and what is
-    there is not computed again. Else into a file, which holds features (n, d), not normalised,
-    index, file and frame of each row, and how they were made; of soap also the names of the
-    columns, those of the pairs of elements that were found.
-    """
-    keeping = read_store_settings(store, None, store_dtype, workers, ray)
-    if keeping is not None and out is not None:
+def run_represent(args: RepresentCommand) -> None:
+    """Run ``labelwise represent``."""
+    keeping = read_store_settings(args.store, None, args.store_dtype, args.workers, args.ray)
+    if keeping is not None and args.out is not None:
         raise ArgumentError("features go to --store or to --out: leave one of them out")
-    out = Path("features.npz") if out is None else out
+    out = Path("features.npz") if args.out is None else args.out
     if out.suffix != ".npz":
         raise ArgumentError(f"--out must end in .npz, got {out}")
-    if keeping is None and out.exists() and not force:
+    if keeping is None and out.exists() and not args.force:
         raise WriteError(f"{out} exists; choose another --out, or replace it with --force")
     representation_options = RepresentationOptions(
-        parameters=parameters.value,
-        sketch_dim=sketch_dim,
-        seed=seed,
-        reduction=reduction,
-        n_probes=options.parse_probes(probes),
-        energy_weight=energy_weight,
+        parameters=args.parameters.value,
+        sketch_dim=args.sketch_dim,
+        seed=args.seed,
+        reduction=args.reduction,
+        n_probes=options.parse_probes(args.probes),
+        energy_weight=args.energy_weight,
     )
-    chosen = make_representation(representation, representation_options)
-    if model is None and isinstance(chosen, ModelRepresentation):
-        raise ArgumentError(f"representation {representation!r} needs a model: give --model")
-    chosen_model = ModelOptions(model, device, dtype, head, trust_model)
-    potential = chosen_model.load(device_here(device, ray))
+    chosen = make_representation(args.representation, representation_options)
+    if args.model is None and isinstance(chosen, ModelRepresentation):
+        raise ArgumentError(f"representation {args.representation!r} needs a model: give --model")
+    chosen_model = ModelOptions(args.model, args.device, args.dtype, args.head, args.trust_model)
+    potential = chosen_model.load(device_here(args.device, args.ray))
     if keeping is not None:
         settings = AcquisitionSettings(
             n_select=1,
-            representation=representation,
+            representation=args.representation,
             **asdict(representation_options),
-            batch_atoms=batch_atoms,
-            max_atoms=max_atoms,
+            batch_atoms=args.batch_atoms,
+            max_atoms=args.max_atoms,
         )
         with (
-            open_engine(ray, ray_workers, device) as engine,
-            console.show_progress(enabled=not (quiet or as_json)) as progress,
+            open_engine(args.ray, args.ray_workers, args.device) as engine,
+            console.show_progress(enabled=not (args.quiet or args.as_json)) as progress,
         ):
             features, offered, counts = fill_store(
-                pool,
+                args.pool,
                 settings,
                 keeping,
                 potential=potential,
@@ -115,30 +74,30 @@ def represent(
                 progress=progress,
                 say=console.warn,
             )
-        _report_store(features, offered, counts, quiet=quiet, as_json=as_json)
+        _report_store(features, offered, counts, quiet=args.quiet, as_json=args.as_json)
         return
     metadata = {
-        "representation": representation,
+        "representation": args.representation,
         **asdict(representation_options),
         "blocks": [asdict(block) for block in feature_blocks(chosen, potential)],
         "model": None if potential is None else describe_potential(potential),
         "versions": package_versions(),
-        "inputs": [_describe_input(part.path, part.frames) for part in expand_specs(pool)],
+        "inputs": [_describe_input(part.path, part.frames) for part in expand_specs(args.pool)],
     }
     remarks: Counter[str] = Counter()
-    with console.show_progress(enabled=not (quiet or as_json)) as progress:
+    with console.show_progress(enabled=not (args.quiet or args.as_json)) as progress:
         n_rows, screened = write_features(
             out,
-            iter_unscreened(pool),
+            iter_unscreened(args.pool),
             potential,
             metadata=metadata,
             representation=chosen,
-            batch_atoms=batch_atoms,
-            max_atoms=max_atoms,
+            batch_atoms=args.batch_atoms,
+            max_atoms=args.max_atoms,
             remarks=remarks,
             progress=progress,
         )
-    if as_json:
+    if args.as_json:
         left_out = [f"{item.source}: {item.reason} ({item.detail})" for item in screened]
         record = {
             **metadata,
@@ -148,7 +107,7 @@ def represent(
             "remarks": dict(remarks),
         }
         typer.echo(to_json(record), nl=False)
-    elif not quiet:
+    elif not args.quiet:
         for item in screened:
             console.say(f"left out {item.source}: {item.reason} ({item.detail})")
         for remark, n in remarks.items():

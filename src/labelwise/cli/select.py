@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 from ase import Atoms
@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from labelwise.cli import console, options
-from labelwise.cli.app import app
+from labelwise.cli.commands.select import SelectCommand
 from labelwise.cli.scale import (
     ModelOptions,
     describe_extraction,
@@ -51,168 +51,58 @@ from labelwise.structures.screening import count_reasons
 _N_SHOWN = 10
 
 
-@app.command()
-def select(
-    pool: options.Pool,
-    n_select: Annotated[int, typer.Option("-n", "--n-select", min=1, help="Structures to choose.")],
-    out: Annotated[
-        Path,
-        typer.Option("--out", "-o", help="Where the batch goes, as extended XYZ."),
-    ] = Path("batch.extxyz"),
-    train: options.Train = None,
-    model: options.Model = None,
-    head: options.Head = None,
-    trust_model: options.Trust = False,
-    representation: options.Representation = "ntk-e",
-    parameters: options.ParameterBlock = options.Parameters.embedding,
-    sketch_dim: options.SketchDim = None,
-    reduction: options.Reduction = "fields",
-    probes: options.Probes = options.DEFAULT_PROBES,
-    energy_weight: options.EnergyWeight = 0.5,
-    normalise: options.Normalise = None,
-    rule: Annotated[
-        str,
-        typer.Option(
-            "--rule",
-            help="pv, lcmd, k-center, top, joint-pv or random.",
-            rich_help_panel=options.CHOICE,
-        ),
-    ] = "lcmd",
-    shortlist: Annotated[
-        int | None,
-        typer.Option(
-            "--shortlist",
-            min=1,
-            metavar="K",
-            help="First keep the K structures of highest posterior variance.",
-            rich_help_panel=options.CHOICE,
-        ),
-    ] = None,
-    regularisation: Annotated[
-        float | None,
-        typer.Option(
-            "--regularisation",
-            help="λ of the posterior variance; by default 0.3 for joint-pv, else 1e-3.",
-            rich_help_panel=options.CHOICE,
-        ),
-    ] = None,
-    force_std: Annotated[
-        bool,
-        typer.Option(
-            "--force-std",
-            help="Also write the predicted standard deviation of the force errors of each chosen "
-            "structure and its atoms, eV/Å; needs forces in --train.",
-            rich_help_panel=options.OUTPUT,
-        ),
-    ] = False,
-    seed: options.Seed = 0,
-    strict: Annotated[
-        bool,
-        typer.Option(
-            "--strict",
-            help="Fail when a structure would be set aside.",
-            rich_help_panel=options.CHOICE,
-        ),
-    ] = False,
-    energy_key: Annotated[
-        str | None,
-        typer.Option("--energy-key", help="Require this energy label in --train."),
-    ] = None,
-    forces_key: Annotated[
-        str | None,
-        typer.Option("--forces-key", help="Require this forces label in --train."),
-    ] = None,
-    device: options.OnDevice = "auto",
-    dtype: options.InPrecision = None,
-    batch_atoms: options.BatchAtoms = None,
-    max_atoms: options.MaxAtoms = None,
-    store: options.Store = None,
-    memory: options.Memory = None,
-    store_dtype: options.StoreDtype = options.StorageType.float32,
-    workers: options.Workers = 0,
-    ray: options.Ray = None,
-    ray_workers: options.RayWorkers = None,
-    summary: Annotated[
-        Path | None,
-        typer.Option(
-            "--summary",
-            help="Where the JSON summary goes; by default beside the batch.",
-            rich_help_panel=options.OUTPUT,
-        ),
-    ] = None,
-    group_by: Annotated[
-        str | None,
-        typer.Option(
-            "--group-by",
-            metavar="KEY",
-            help="Count chosen and offered structures by this info key.",
-            rich_help_panel=options.OUTPUT,
-        ),
-    ] = None,
-    report: Annotated[
-        str | None,
-        typer.Option(
-            "--report",
-            metavar="[PATH]",
-            help="Also write a page that shows what was chosen and why; without a path beside the "
-            "batch.",
-            rich_help_panel=options.OUTPUT,
-        ),
-    ] = None,
-    quiet: options.Quiet = False,
-    as_json: options.AsJson = False,
-    force: options.Force = False,
-) -> None:
-    """Choose the structures of a pool that are most worth labelling.
-
-    Writes them in order of choice as extended XYZ, and a JSON summary beside it.
-    """
+def run_select(args: SelectCommand) -> None:
+    """Run ``labelwise select``."""
     settings = AcquisitionSettings(
-        n_select=n_select,
-        representation=representation,
-        parameters=parameters.value,
-        sketch_dim=sketch_dim,
-        reduction=reduction,
-        n_probes=options.parse_probes(probes),
-        energy_weight=energy_weight,
-        normalise=None if normalise is None else normalise.value,
-        rule=rule,
-        shortlist=shortlist,
-        regularisation=regularisation,
-        seed=seed,
-        batch_atoms=batch_atoms,
-        max_atoms=max_atoms,
-        strict=strict,
-        required_labels=_required_labels(energy_key, forces_key, force_std=force_std),
-        group_by=group_by,
+        n_select=args.n_select,
+        representation=args.representation,
+        parameters=args.parameters.value,
+        sketch_dim=args.sketch_dim,
+        reduction=args.reduction,
+        n_probes=options.parse_probes(args.probes),
+        energy_weight=args.energy_weight,
+        normalise=None if args.normalise is None else args.normalise.value,
+        rule=args.rule,
+        shortlist=args.shortlist,
+        regularisation=args.regularisation,
+        seed=args.seed,
+        batch_atoms=args.batch_atoms,
+        max_atoms=args.max_atoms,
+        strict=args.strict,
+        required_labels=_required_labels(
+            args.energy_key, args.forces_key, force_std=args.force_std
+        ),
+        group_by=args.group_by,
     )
     settings.check()
-    keeping = read_store_settings(store, memory, store_dtype, workers, ray)
-    if force_std and (model is None or not train):
+    keeping = read_store_settings(args.store, args.memory, args.store_dtype, args.workers, args.ray)
+    if args.force_std and (args.model is None or not args.train):
         raise ArgumentError(
             "--force-std compares the model with labelled forces: give --model and --train"
         )
-    if model is None and settings.needs_potential:
+    if args.model is None and settings.needs_potential:
         raise ArgumentError(
-            f"representation {representation!r} needs a model: give --model PATH, a name from "
+            f"representation {args.representation!r} needs a model: give --model PATH, a name from "
             "'labelwise models', or --model demo"
         )
-    if not out.name or out.is_dir():
-        raise WriteError(f"cannot write {out}: it is a directory")
-    summary = out.with_suffix(".json") if summary is None else summary
-    page = _name_page(report, out)
-    _check_pool(pool)
-    _check_outputs(out, summary, page, [*pool, *(train or [])], force=force)
-    is_talkative = not (quiet or as_json)
-    with console.show_status("loading the model", enabled=is_talkative and model is not None):
-        chosen_model = ModelOptions(model, device, dtype, head, trust_model)
-        potential = chosen_model.load(device_here(device, ray))
-    totals = _count(pool, train) if is_talkative else {}
+    if not args.out.name or args.out.is_dir():
+        raise WriteError(f"cannot write {args.out}: it is a directory")
+    summary = args.out.with_suffix(".json") if args.summary is None else args.summary
+    page = _name_page(args.report, args.out)
+    _check_pool(args.pool)
+    _check_outputs(args.out, summary, page, [*args.pool, *(args.train or [])], force=args.force)
+    is_talkative = not (args.quiet or args.as_json)
+    with console.show_status("loading the model", enabled=is_talkative and args.model is not None):
+        chosen_model = ModelOptions(
+            args.model, args.device, args.dtype, args.head, args.trust_model
+        )
+        potential = chosen_model.load(device_here(args.device, args.ray))
+    totals = _count(args.pool, args.train) if is_talkative else {}
     # Of what is read below, not of what lies there when all is done.
     files = {
-        "pool": describe_files(pool),
-        "train": describe_files(train or []),
-        "model": describe_model(model),
+        "pool": describe_files(args.pool),
+        "train": describe_files(args.train or []),
+        "model": describe_model(args.model),
     }
     marks = mark_files(files)
     memo = FeatureMemo()
@@ -221,18 +111,18 @@ def select(
     with console.show_progress(enabled=is_talkative, totals=totals) as progress:
         if keeping is None:
             acquisition = acquire(
-                iter_unscreened(pool),
-                iter_unscreened(train) if train else (),
+                iter_unscreened(args.pool),
+                iter_unscreened(args.train) if args.train else (),
                 settings,
                 potential=potential,
                 memo=None if page is None else memo,
                 progress=progress,
             )
         else:
-            with open_engine(ray, ray_workers, device) as engine:
+            with open_engine(args.ray, args.ray_workers, args.device) as engine:
                 acquisition = acquire_stored(
-                    pool,
-                    train or [],
+                    args.pool,
+                    args.train or [],
                     settings,
                     keeping,
                     potential=potential,
@@ -242,26 +132,26 @@ def select(
                     say=console.warn,
                 )
     annotated = acquisition.annotate(acquisition.read_again())
-    write_structures(out, annotated)  # before what may still fail: no selection is lost
-    if force_std and potential is not None and train is not None:
+    write_structures(args.out, annotated)  # before what may still fail: no selection is lost
+    if args.force_std and potential is not None and args.train is not None:
         with console.show_status("predicting force errors", enabled=is_talkative):
-            _note_force_std(annotated, potential, train, settings, forces_key)
-        write_structures(out, annotated)
+            _note_force_std(annotated, potential, args.train, settings, args.forces_key)
+        write_structures(args.out, annotated)
     warn_of_changes(files, marks)
     record = summarise_acquisition(
         acquisition,
         settings,
         potential,
         inputs={
-            "pool": pool,
-            "train": train or [],
-            "model": model,
-            "out": str(out),
+            "pool": args.pool,
+            "train": args.train or [],
+            "model": args.model,
+            "out": str(args.out),
             "folder": str(Path.cwd()),
-            "energy_key": energy_key,
-            "forces_key": forces_key,
-            "store": None if store is None else str(store),
-            "store_dtype": store_dtype.value,
+            "energy_key": args.energy_key,
+            "forces_key": args.forces_key,
+            "store": None if args.store is None else str(args.store),
+            "store_dtype": args.store_dtype.value,
             "files": files,
         },
     )
@@ -269,15 +159,15 @@ def select(
     _write_page(
         page,
         summary,
-        ReportOptions(device=device, seed=seed),
+        ReportOptions(device=args.device, seed=args.seed),
         memo=memo,
         potential=potential,
         is_talkative=is_talkative,
     )
-    if as_json:
+    if args.as_json:
         typer.echo(to_json(record), nl=False)
     elif is_talkative:
-        _show(acquisition, record, out, summary, store)
+        _show(acquisition, record, args.out, summary, args.store)
         if page is not None:
             console.output.print(f"page:    {page}", markup=False, soft_wrap=True)
 

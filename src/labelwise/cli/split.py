@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import typer
@@ -13,8 +13,8 @@ from ase import Atoms
 from rich import box
 from rich.table import Table
 
-from labelwise.cli import console, data_sets, options
-from labelwise.cli.app import app
+from labelwise.cli import console, data_sets
+from labelwise.cli.commands.split import COVER, KERNEL, RANDOM, SplitCommand
 from labelwise.cli.tables import show_table
 from labelwise.errors import ArgumentError, WriteError
 from labelwise.kernels.base import Kernel
@@ -37,135 +37,57 @@ from labelwise.studies.curation.splitting import (
     wanted_sizes,
 )
 from labelwise.studies.curation.summarising import (
-    HERDING,
     CoverageMeter,
     assign_to,
     average_coverage,
     check_rule,
 )
 
-RANDOM, KERNEL, COVER = "random", "kernel", "cover"
 _N_RANDOM = 3
 _QUANTILES = ("least", "5 %", "median", "95 %", "largest")
 
 
-@app.command()
-def split(
-    pool: options.Pool,
-    out: Annotated[
-        Path,
-        typer.Option("--out", "-o", help="Folder for train, valid and test.extxyz and split.json."),
-    ],
-    valid: Annotated[
-        float, typer.Option("--valid", help="Fraction for validation; 0 for none.")
-    ] = 0.1,
-    test: Annotated[float, typer.Option("--test", help="Fraction for testing; 0 for none.")] = 0.1,
-    by: Annotated[
-        str,
-        typer.Option(
-            "--by",
-            metavar="random|kernel|cover|KEY",
-            help="random: copies stay together. KEY, an info key: so do its groups, and groups "
-            "that share a structure. kernel: sets keep a distance under the kernel. cover: "
-            "test and validation sets that stand for the whole.",
-            rich_help_panel=options.CHOICE,
-        ),
-    ] = RANDOM,
-    distance: Annotated[
-        float | None,
-        typer.Option(
-            "--distance",
-            help="Kernel distance to keep with --by kernel; by default the largest that "
-            "leaves the sizes near those asked for.",
-            rich_help_panel=options.CHOICE,
-        ),
-    ] = None,
-    rule: Annotated[
-        str,
-        typer.Option(
-            "--rule",
-            help="Of --by cover: herding, lcmd, k-center, pv or random.",
-            rich_help_panel=options.CHOICE,
-        ),
-    ] = HERDING,
-    group_by: Annotated[
-        str | None,
-        typer.Option(
-            "--group-by",
-            metavar="KEY",
-            help="Report groups, by this info key, that are in two sets; with --by KEY its own.",
-            rich_help_panel=options.OUTPUT,
-        ),
-    ] = None,
-    model: options.Model = None,
-    head: options.Head = None,
-    trust_model: options.Trust = False,
-    representation: options.Representation = "ntk-e",
-    parameters: options.ParameterBlock = options.Parameters.embedding,
-    sketch_dim: options.SketchDim = None,
-    reduction: options.Reduction = "fields",
-    probes: options.Probes = options.DEFAULT_PROBES,
-    energy_weight: options.EnergyWeight = 0.5,
-    normalise: options.Normalise = None,
-    seed: options.Seed = 0,
-    strict: Annotated[
-        bool,
-        typer.Option(
-            "--strict",
-            help="Fail when a structure would be set aside.",
-            rich_help_panel=options.CHOICE,
-        ),
-    ] = False,
-    device: options.OnDevice = "auto",
-    dtype: options.InPrecision = None,
-    batch_atoms: options.BatchAtoms = None,
-    quiet: options.Quiet = False,
-    as_json: options.AsJson = False,
-    force: options.Force = False,
-) -> None:
-    """Split a data set into training, validation and test sets, and report what leaks.
-
-    With a model, or a representation that needs none, kernel distances from one set to the
-    nearest of another are reported however the split was made. Isolated atoms go into the
-    training set; broken structures are left out and listed in split.json.
-    """
-    wanted_sizes(10**6, valid, test)  # tells wrong fractions before anything is read
-    choice = data_sets.choose_kernel(
-        representation, parameters, sketch_dim, reduction, probes, energy_weight, normalise, seed,
-        model, batch_atoms,
-    )  # fmt: skip
-    if by in (KERNEL, COVER):
+def run_split(args: SplitCommand) -> None:
+    """Run ``labelwise split``."""
+    wanted_sizes(10**6, args.valid, args.test)  # tells wrong fractions before anything is read
+    choice = data_sets.choose_kernel(args)
+    if args.by in (KERNEL, COVER):
         choice.require()
-    check_rule(rule)
-    if distance is not None and by != KERNEL:
-        raise ArgumentError(f"--distance is for --by kernel, not for --by {by}")
-    _check_folder(out, pool, force=force)
-    talkative = not (quiet or as_json)
-    data, kernel, potential = data_sets.load(
-        pool, choice, head=head, trust_model=trust_model, device=device, dtype=dtype,
-        strict=strict, talkative=talkative,
-    )  # fmt: skip
-    key = group_by if group_by is not None or by in (RANDOM, KERNEL, COVER) else by
+    check_rule(args.rule)
+    if args.distance is not None and args.by != KERNEL:
+        raise ArgumentError(f"--distance is for --by kernel, not for --by {args.by}")
+    _check_folder(args.out, args.pool, force=args.force)
+    talkative = not (args.quiet or args.as_json)
+    data, kernel, potential = data_sets.load(args, choice, strict=args.strict, talkative=talkative)
+    key = (
+        args.group_by
+        if args.group_by is not None or args.by in (RANDOM, KERNEL, COVER)
+        else args.by
+    )
     groups = None if key is None else data.groups(key)
     with console.show_status("splitting", enabled=talkative):
-        made = _make(data, kernel, by, valid, test, distance, rule, seed)
-        leaks = measure_leakage(made, data.first_equal, groups=groups, kernel=kernel, seed=seed)
+        made = _make(
+            data, kernel, args.by, args.valid, args.test, args.distance, args.rule, args.seed
+        )
+        leaks = measure_leakage(
+            made, data.first_equal, groups=groups, kernel=kernel, seed=args.seed
+        )
     record = {
         "inputs": [
             {"spec": spec, "file": str(part.path), "sha256": hash_file(part.path)}
-            for spec in pool
+            for spec in args.pool
             for part in expand_specs(spec)
             if part.path.is_file()
         ],
         "settings": {
-            "by": by,
-            "valid": valid,
-            "test": test,
-            "distance": distance,
-            "rule": rule if by == COVER else None,
-            "seed": seed,
+            "by": args.by,
+            "valid": args.valid,
+            "test": args.test,
+            "distance": args.distance,
+            "rule": args.rule if args.by == COVER else None,
+            "seed": args.seed,
             "group_by": key,
-            "model": model,
+            "model": args.model,
         },
         **data_sets.describe(data, choice, potential, with_kernel=kernel is not None),
         "split": {
@@ -176,17 +98,17 @@ def split(
             "largest_unit": int(np.bincount(made.unit).max()),
             "kept_distance": made.distance,
         },
-        "coverage": {} if kernel is None else _measure_coverage(made, kernel, seed),
+        "coverage": {} if kernel is None else _measure_coverage(made, kernel, args.seed),
         "leakage": [_describe_leak(leak) for leak in leaks],
         "indices": {
             name: data.indices[made.members(part)].tolist() for part, name in enumerate(PARTS)
         },
     }
-    manifest = write_split(out, _parts(data, made), record, force=force)
-    if as_json:
+    manifest = write_split(args.out, _parts(data, made), record, force=args.force)
+    if args.as_json:
         typer.echo(to_json(manifest), nl=False)
     elif talkative:
-        _show(manifest, data, leaks, out)
+        _show(manifest, data, leaks, args.out)
 
 
 def _make(

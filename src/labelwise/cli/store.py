@@ -2,56 +2,38 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
 import typer
 
-from labelwise.cli import console, options
-from labelwise.cli.app import EXIT_ERROR, app
+from labelwise.cli import console
+from labelwise.cli.app import EXIT_ERROR
+from labelwise.cli.commands.store import StoreCommand
 from labelwise.features.store import FeatureStore, verify_store
 from labelwise.runtime.memory import format_bytes
 from labelwise.runtime.provenance import to_json
 
 
-@app.command()
-def store(
-    folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="A folder that 'select --store' has made.")
-    ],
-    verify: Annotated[
-        bool,
-        typer.Option("--verify", help="Read everything and compare checksums; nothing is changed."),
-    ] = False,
-    repair: Annotated[
-        bool,
-        typer.Option(
-            "--repair",
-            help="Verify, and set damaged chunks aside: the next 'select --store' computes their "
-            "structures again.",
-        ),
-    ] = False,
-    as_json: options.AsJson = False,
-) -> None:
-    """Show what a feature store holds; fails if --verify finds damage."""
-    damages = verify_store(folder) if folder.is_dir() and (verify or repair) else []
+def run_store(args: StoreCommand) -> None:
+    """Run ``labelwise store``."""
+    damages = (
+        verify_store(args.folder) if args.folder.is_dir() and (args.verify or args.repair) else []
+    )
     for damage in damages:
         console.warn(f"{damage.name} is damaged: {damage.reason}")
     said: list[str] = []
-    features = FeatureStore.open(folder, mend=repair, say=said.append)
-    if not (verify or repair):
+    features = FeatureStore.open(args.folder, mend=args.repair, say=said.append)
+    if not (args.verify or args.repair):
         for message in said:
             console.warn(message)
-    if repair and damages:
+    if args.repair and damages:
         for damage in damages:
             done = features.mend(damage)
             console.say(f"{damage.name}: {done or 'remove it, or make it readable'}")
-        damages = verify_store(folder)
+        damages = verify_store(args.folder)
     record = {**features.describe(), "damage": {each.name: each.reason for each in damages}}
-    if as_json:
+    if args.as_json:
         typer.echo(to_json(record), nl=False)
     else:
-        _show(features, is_sound=(verify or repair) and not damages)
+        _show(features, is_sound=(args.verify or args.repair) and not damages)
     if damages:
         raise typer.Exit(EXIT_ERROR)
 

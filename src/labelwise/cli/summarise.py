@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import numpy as np
 import typer
@@ -15,17 +15,15 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from labelwise.cli import console, data_sets, options
-from labelwise.cli.app import app
+from labelwise.cli import console, data_sets
+from labelwise.cli.commands.summarise import SummariseCommand
 from labelwise.cli.tables import show_table
 from labelwise.runtime.files import write_text
 from labelwise.runtime.provenance import to_json
 from labelwise.selection.results import POOL_INDEX_KEY, RANK_KEY, SCORE_KEY, SOURCE_KEY
-from labelwise.selection.rules.base import DEFAULT_REGULARISATION
 from labelwise.structures import write_structures
 from labelwise.studies.curation.data_set import DataSet
 from labelwise.studies.curation.summarising import (
-    HERDING,
     Coverage,
     CoverageMeter,
     Representatives,
@@ -45,125 +43,45 @@ _FIGURES = {
 }
 
 
-@app.command()
-def summarise(
-    pool: options.Pool,
-    n_select: Annotated[int, typer.Option("-n", "--n-select", min=1, help="Structures to keep.")],
-    out: Annotated[
-        Path, typer.Option("--out", "-o", help="Where they go, as extended XYZ.")
-    ] = Path("summary.extxyz"),
-    model: options.Model = None,
-    head: options.Head = None,
-    trust_model: options.Trust = False,
-    representation: options.Representation = "ntk-e",
-    parameters: options.ParameterBlock = options.Parameters.embedding,
-    sketch_dim: options.SketchDim = None,
-    reduction: options.Reduction = "fields",
-    probes: options.Probes = options.DEFAULT_PROBES,
-    energy_weight: options.EnergyWeight = 0.5,
-    normalise: options.Normalise = None,
-    rule: Annotated[
-        str,
-        typer.Option(
-            "--rule",
-            help="herding (moments of the whole set), lcmd (with weights), k-center (covering "
-            "radius), pv or random.",
-            rich_help_panel=options.CHOICE,
-        ),
-    ] = HERDING,
-    regularisation: Annotated[
-        float,
-        typer.Option("--regularisation", help="λ of pv.", rich_help_panel=options.CHOICE),
-    ] = DEFAULT_REGULARISATION,
-    seed: options.Seed = 0,
-    strict: Annotated[
-        bool,
-        typer.Option(
-            "--strict",
-            help="Fail when a structure would be set aside.",
-            rich_help_panel=options.CHOICE,
-        ),
-    ] = False,
-    n_random: Annotated[
-        int,
-        typer.Option(
-            "--n-random",
-            min=0,
-            help="Random subsets of equal size that the figures are held against.",
-            rich_help_panel=options.OUTPUT,
-        ),
-    ] = 5,
-    group_by: Annotated[
-        str | None,
-        typer.Option(
-            "--group-by",
-            metavar="KEY",
-            help="Compare the parts of the groups by this info key.",
-            rich_help_panel=options.OUTPUT,
-        ),
-    ] = None,
-    device: options.OnDevice = "auto",
-    dtype: options.InPrecision = None,
-    batch_atoms: options.BatchAtoms = None,
-    summary: Annotated[
-        Path | None,
-        typer.Option(
-            "--summary",
-            help="Where the JSON summary goes; by default beside the structures.",
-            rich_help_panel=options.OUTPUT,
-        ),
-    ] = None,
-    quiet: options.Quiet = False,
-    as_json: options.AsJson = False,
-    force: options.Force = False,
-) -> None:
-    """Choose the few structures that stand for a data set, and measure how well they do.
-
-    Each is written with the part of the set that is nearest to it, its weight.
-    """
-    check_rule(rule)
-    choice = data_sets.choose_kernel(
-        representation, parameters, sketch_dim, reduction, probes, energy_weight, normalise, seed,
-        model, batch_atoms,
-    )  # fmt: skip
+def run_summarise(args: SummariseCommand) -> None:
+    """Run ``labelwise summarise``."""
+    check_rule(args.rule)
+    choice = data_sets.choose_kernel(args)
     choice.require()
-    summary = out.with_suffix(".json") if summary is None else summary
-    data_sets.check_targets([out, summary], pool)
-    data_sets.check_own(out, f"{WEIGHT_KEY}=".encode(), "summarise", force=force)
-    talkative = not (quiet or as_json)
-    data, kernel, potential = data_sets.load(
-        pool, choice, head=head, trust_model=trust_model, device=device, dtype=dtype,
-        strict=strict, talkative=talkative,
-    )  # fmt: skip
+    summary = args.out.with_suffix(".json") if args.summary is None else args.summary
+    data_sets.check_targets([args.out, summary], args.pool)
+    data_sets.check_own(args.out, f"{WEIGHT_KEY}=".encode(), "summarise", force=args.force)
+    talkative = not (args.quiet or args.as_json)
+    data, kernel, potential = data_sets.load(args, choice, strict=args.strict, talkative=talkative)
     if kernel is None:
         raise AssertionError("choice.require() sees to a kernel")
-    groups = None if group_by is None else data.groups(group_by)
+    groups = None if args.group_by is None else data.groups(args.group_by)
     with console.show_status("choosing", enabled=talkative):
         selection = choose_representatives(
             kernel,
-            n_select,
-            rule=rule,
+            args.n_select,
+            rule=args.rule,
             exclude=data.is_repeat,
-            seed=seed,
-            regularisation=regularisation,
+            seed=args.seed,
+            regularisation=args.regularisation,
         )
         chosen = assign_to(kernel, selection)
         meter = CoverageMeter(kernel, groups)
         figures = meter.measure(chosen)
         # Seeds after the rule's own, or --rule random would be held against itself.
-        seeds = range(seed + 1, seed + 1 + n_random)
-        baseline = meter.measure_random(n_select, seeds)
-    write_structures(out, _annotate(data, chosen))
+        seeds = range(args.seed + 1, args.seed + 1 + args.n_random)
+        baseline = meter.measure_random(args.n_select, seeds)
+    write_structures(args.out, _annotate(data, chosen))
     record = {
         "format_version": 1,
-        "inputs": {"pool": pool, "model": model, "out": str(out)},
+        "inputs": {"pool": args.pool, "model": args.model, "out": str(args.out)},
         "settings": {
-            "n_select": n_select,
-            "rule": rule,
-            "regularisation": regularisation,
-            "seed": seed,
+            "n_select": args.n_select,
+            "rule": args.rule,
+            "regularisation": args.regularisation,
+            "seed": args.seed,
             "random_seeds": list(seeds),
-            "group_by": group_by,
+            "group_by": args.group_by,
         },
         **data_sets.describe(data, choice, potential, with_kernel=True),
         "figures": asdict(figures),
@@ -177,10 +95,10 @@ def summarise(
         },
     }
     write_text(summary, to_json(record))
-    if as_json:
+    if args.as_json:
         typer.echo(to_json(record), nl=False)
     elif talkative:
-        _show(data, record, out, summary)
+        _show(data, record, args.out, summary)
 
 
 def _annotate(data: DataSet, chosen: Representatives) -> list[Atoms]:

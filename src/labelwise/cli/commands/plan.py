@@ -1,0 +1,145 @@
+"""What ``labelwise plan`` can be asked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from labelwise.cli import options
+
+_RUN, _COST = "The run", "Cost and limits"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanCommand:
+    """Say what 'select' will need: time, memory, disk, cost, and the largest pool that fits.
+
+    Tries model, rule and disk on a sample of the pool for about ten seconds.
+    """
+
+    files: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="POOL", hidden=True, help="Unlabelled structures, as --pool."),
+    ] = None
+    pool: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--pool",
+            metavar="FILE...",
+            help="Unlabelled structures, as for 'select'; also without '--pool' before them.",
+        ),
+    ] = None
+    train: options.Train = None
+    n_select: Annotated[
+        int, typer.Option("-n", "--n-select", min=1, help="Structures to choose.")
+    ] = 1250
+    model: options.Model = None
+    head: options.Head = None
+    trust_model: options.Trust = False
+    representation: options.Representation = "ntk-e"
+    parameters: options.ParameterBlock = options.Parameters.embedding
+    sketch_dim: options.SketchDim = None
+    reduction: options.Reduction = "fields"
+    probes: options.Probes = options.DEFAULT_PROBES
+    energy_weight: options.EnergyWeight = 0.5
+    normalise: options.Normalise = None
+    rule: Annotated[
+        str,
+        typer.Option(
+            "--rule", help="pv, lcmd, k-center, top or random.", rich_help_panel=options.CHOICE
+        ),
+    ] = "lcmd"
+    shortlist: Annotated[
+        int | None,
+        typer.Option(
+            "--shortlist",
+            min=1,
+            metavar="K",
+            help="First keep the K structures of highest posterior variance.",
+            rich_help_panel=options.CHOICE,
+        ),
+    ] = None
+    seed: options.Seed = 0
+    structures: Annotated[
+        int | None,
+        typer.Option(
+            "--structures",
+            min=1,
+            metavar="N",
+            help="Plan for a pool of N structures like those given; by default as many as they "
+            "are.",
+            rich_help_panel=_RUN,
+        ),
+    ] = None
+    store: Annotated[
+        Path,
+        typer.Option(
+            "--store",
+            help="Where the feature store will be; a file of at most 64 MB is written there "
+            "for a moment.",
+            rich_help_panel=_RUN,
+        ),
+    ] = Path()
+    store_dtype: options.StoreDtype = options.StorageType.float32
+    memory: Annotated[
+        str | None,
+        typer.Option(
+            "--memory",
+            metavar="SIZE",
+            help="Bound on the memory of the process, as 4GB; by default half of what it may use.",
+            rich_help_panel=_RUN,
+        ),
+    ] = None
+    gpus: Annotated[
+        int | None,
+        typer.Option(
+            "--gpus",
+            min=1,
+            metavar="N",
+            help="Represent on N GPUs like the one here, or like that of --structures-per-second.",
+            rich_help_panel=_RUN,
+        ),
+    ] = None
+    structures_per_second: Annotated[
+        float | None,
+        typer.Option(
+            "--structures-per-second",
+            metavar="R",
+            help="Structures that one machine or GPU represents in a second, as 'plan --json' "
+            "measured it there.",
+            rich_help_panel=_RUN,
+        ),
+    ] = None
+    price_per_hour: Annotated[
+        float | None,
+        typer.Option(
+            "--price-per-hour",
+            metavar="X",
+            help="Of the machine, or of one of the GPUs.",
+            rich_help_panel=_COST,
+        ),
+    ] = None
+    currency: Annotated[
+        str, typer.Option("--currency", help="Of the price.", rich_help_panel=_COST)
+    ] = "USD"
+    hours: Annotated[
+        float | None,
+        typer.Option(
+            "--hours",
+            help="Also say how large a pool can be done in so many hours.",
+            rich_help_panel=_COST,
+        ),
+    ] = None
+    seconds: Annotated[
+        float,
+        typer.Option("--seconds", help="How long to try.", rich_help_panel=options.MACHINE),
+    ] = 10.0
+    device: options.OnDevice = "auto"
+    dtype: options.InPrecision = None
+    batch_atoms: options.BatchAtoms = None
+    max_atoms: options.MaxAtoms = None
+    quiet: options.Quiet = False
+    as_json: options.AsJson = False

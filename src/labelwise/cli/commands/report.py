@@ -1,0 +1,88 @@
+"""What ``labelwise report`` can be asked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from labelwise.cli import options
+from labelwise.errors import ReadError
+
+
+class MapMethod(StrEnum):
+    """How kernels become a plane."""
+
+    pca = "pca"
+    umap = "umap"
+
+
+# What 'labelwise figures' takes, too.
+Target = Annotated[
+    Path,
+    typer.Argument(
+        help="The JSON summary or the batch of a selection, or the folder of a campaign or a "
+        "study.",
+        show_default=False,
+    ),
+]
+Map = Annotated[
+    MapMethod,
+    typer.Option("--map", help="How the map of the pool is made; umap needs umap-learn."),
+]
+ColourBy = Annotated[
+    str | None,
+    typer.Option("--colour-by", metavar="KEY", help="Colour maps by this column at first."),
+]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Seeds samples and UMAP.")]
+
+#: What has a page.
+TARGETS = (
+    "the JSON summary or the batch of 'labelwise select', the folder of a campaign, or the folder "
+    "of a study"
+)
+
+
+def require_target(target: Path) -> None:
+    """Raise ``ReadError`` if there is nothing at a path."""
+    if not target.exists():
+        raise ReadError(f"there is no {target}; give {TARGETS}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportCommand:
+    """Write one self-contained page that shows what was chosen and why.
+
+    It shows a selection, a campaign or a comparison, and needs no network when it is opened.
+    """
+
+    target: Target
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            help="Where the page goes; by default beside the summary, or report.html in the "
+            "folder.",
+        ),
+    ] = None
+    map_method: Map = MapMethod.pca
+    colour_by: ColourBy = None
+    model: options.Model = None
+    trust_model: options.Trust = False
+    device: options.OnDevice = "auto"
+    seed: Seed = 0
+    max_megabytes: Annotated[
+        float,
+        typer.Option("--max-megabytes", help="How large the page may become, MB."),
+    ] = 9.0
+    open_page: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False
+    force: options.Force = False
+    quiet: options.Quiet = False
+
+    def check(self) -> None:
+        """Raise ``ReadError`` if there is nothing to show."""
+        require_target(self.target)
