@@ -20,7 +20,10 @@ from tests.frozen.numbers import Outcome
 Words = tuple[str, ...]
 
 NATURAL = "natural_0"
-RULES = ("pv", "lcmd", "k-center", "top", "random", "joint-pv")
+_KERNEL_RULES = ("pv", "lcmd", "k-center", "top")
+#: One that takes no representation, and one that takes rows of its own.
+_OTHER_RULES = ("random", "joint-pv")
+RULES = (*_KERNEL_RULES, "random")
 REPRESENTATIONS = (
     "activation",
     "ntk-e",
@@ -34,7 +37,7 @@ REPRESENTATIONS = (
 )
 #: What the selection from a store may occupy; what is free would depend on the machine.
 _MEMORY = "4GB"
-_PART = "pool.extxyz@::25"
+_PART = "pool.extxyz@::40"
 
 #: Names of representations with other options than their defaults, and these options.
 _VARIANTS: dict[str, Words] = {
@@ -113,39 +116,36 @@ def _grid(
     files: Words,
     names: tuple[str, ...],
     *,
-    rules: tuple[str, ...] = RULES,
-    roads: tuple[str, ...] = ("memory", "store"),
+    rules: tuple[str, ...],
 ) -> Iterator[Case]:
     """Yield the selections by each rule from each representation, in memory and from a store."""
     for name in names:
         stored = ("--store", f"stores/{folder}/{name}", "--memory", _MEMORY)
         for rule in rules:
             words = (*files, "-r", name, "--rule", rule)
-            if "memory" in roads:
-                yield _select(f"{name} {rule}", folder, n, words)
-            if "store" in roads:
-                yield _select(f"{name} {rule} store", folder, n, words, more=stored)
+            yield _select(f"{name} {rule}", folder, n, words)
+            yield _select(f"{name} {rule} store", folder, n, words, more=stored)
 
 
 _TRAIN = ("--train", "train.extxyz")
 
 
 def _demo_rules() -> Iterator[Case]:
-    yield from _grid("rules", 15, ("--pool", _PART, *_TRAIN), REPRESENTATIONS)
+    files = ("--pool", _PART, *_TRAIN)
+    yield from _grid("rules", 15, files, REPRESENTATIONS, rules=_KERNEL_RULES)
+    yield from _grid("rules", 15, files, ("activation", "ntk-e", "ntk-ef"), rules=_OTHER_RULES)
 
 
 def _demo_whole() -> Iterator[Case]:
     files = ("--pool", "pool.extxyz", *_TRAIN)
-    yield from _grid("whole", 25, files, ("activation", "ntk-e"), rules=RULES[:5])
+    yield from _grid("whole", 25, files, ("activation", "ntk-e"), rules=RULES)
 
 
 def _demo_options() -> Iterator[Case]:
     files = ("--pool", _PART, *_TRAIN)
     select = partial(_select, folder="options", n=15)
     store = ("--store", "stores/options", "--memory", _MEMORY)
-    for name, options in _VARIANTS.items():
-        yield select(name, words=(*files, *options))
-    for rule in ("pv", "lcmd", "k-center", "top"):
+    for rule in _KERNEL_RULES:
         words = (*files, "--rule", rule)
         for extra, more in _extras(rule).items():
             yield select(f"{rule} {extra}", words=(*words, *more))
@@ -154,12 +154,13 @@ def _demo_options() -> Iterator[Case]:
         yield select(f"joint-pv {name}", words=(*files, "--rule", "joint-pv", *options))
     for name, words in _SINGLE.items():
         yield select(name, words=words)
-        yield select(f"{name} store", words=words, more=store)
+        if name in _SINGLE_STORED:
+            yield select(f"{name} store", words=words, more=store)
 
 
 def _extras(rule: str) -> dict[str, Words]:
     extras: dict[str, Words] = {
-        "shortlist": ("--shortlist", "40"),
+        "shortlist": ("--shortlist", "30"),
         "not normalised": ("--normalise", "none"),
     }
     if rule in ("pv", "top"):
@@ -174,41 +175,33 @@ _JOINT: dict[str, Words] = {
     "cosine": ("--normalise", "cosine"),
     "regularised": ("--regularisation", "0.01"),
     "readout": ("--parameters", "readout", "--sketch-dim", "512"),
-    "shortlist": ("--shortlist", "60"),
+    "shortlist": ("--shortlist", "30"),
 }
-_FORTIETH = ("--pool", "pool.extxyz@::40")
 _SINGLE: dict[str, Words] = {
     "force-std": ("--pool", _PART, *_TRAIN, "--force-std"),
     "force-std activation": ("--pool", _PART, *_TRAIN, "--force-std", "-r", "activation"),
-    "force-std joint-pv": (
-        "--pool",
-        "pool.extxyz@::40",
-        *_TRAIN,
-        "--force-std",
-        "--rule",
-        "joint-pv",
-    ),
+    "force-std joint-pv": ("--pool", _PART, *_TRAIN, "--force-std", "--rule", "joint-pv"),
     "group-by": ("--pool", _PART, *_TRAIN, "--group-by", "reaction"),
     "without train": ("--pool", _PART, "--rule", "pv"),
     "without train lcmd": ("--pool", _PART, "--rule", "lcmd"),
     "without train k-center": ("--pool", _PART, "--rule", "k-center"),
     "two files": ("--pool", "train.extxyz", "pool.extxyz@5::40", *_TRAIN),
     "seed": ("--pool", _PART, *_TRAIN, "--rule", "random", "--seed", "7"),
-    "random shortlist": ("--pool", _PART, *_TRAIN, "--rule", "random", "--shortlist", "40"),
-    "float64": (*_FORTIETH, *_TRAIN, "--dtype", "float64"),
-    "small batches": (*_FORTIETH, *_TRAIN, "--batch-atoms", "50"),
-    "max atoms": (*_FORTIETH, *_TRAIN, "--max-atoms", "10"),
-    "set aside": ("--pool", "odd.extxyz", "pool.extxyz@::40", *_TRAIN),
-    "strict": ("--pool", "odd.extxyz", "pool.extxyz@::40", *_TRAIN, "--strict"),
+    "random shortlist": ("--pool", _PART, *_TRAIN, "--rule", "random", "--shortlist", "30"),
+    "float64": ("--pool", _PART, *_TRAIN, "--dtype", "float64"),
+    "small batches": ("--pool", _PART, *_TRAIN, "--batch-atoms", "50"),
+    "max atoms": ("--pool", _PART, *_TRAIN, "--max-atoms", "10"),
+    "set aside": ("--pool", "odd.extxyz", _PART, *_TRAIN),
+    "strict": ("--pool", "odd.extxyz", _PART, *_TRAIN, "--strict"),
 }
+_SINGLE_STORED = ("force-std", "group-by", "without train lcmd", "two files", "set aside")
 
 
 def _natural() -> Iterator[Case]:
     files = ("--pool", f"{NATURAL}/pool.extxyz", "--train", f"{NATURAL}/valid.extxyz")
     part = ("--pool", f"{NATURAL}/pool.extxyz@::8", *files[2:])
-    rules = RULES[:5]
-    yield from _grid("natural", 50, files, ("activation", "ntk-e"), rules=rules)
-    yield from _grid("natural_part", 50, part, ("ntk-f", "ntk-ef"), rules=rules)
+    yield from _grid("natural", 50, files, ("activation", "ntk-e"), rules=RULES)
+    yield from _grid("natural_part", 50, part, ("ntk-f", "ntk-ef"), rules=RULES)
     for rule in ("pv", "lcmd"):
         words = (*files, "--rule", rule, "--shortlist", "200")
         yield _select(f"{rule} shortlist", "natural", 50, words)
@@ -354,10 +347,11 @@ def _curations() -> Iterator[Case]:
         out = f"others/sets_{by}"
         words = ("split", *_MODEL, *_TWENTIETH, "--by", by, "-q", "--out", out)
         yield Case(f"split {by}", (words,), _after(partial(numbers.read_split, Path(out))))
-    doubled = ("--pool", "odd.extxyz", "train.extxyz", "train.extxyz", "pool.extxyz@:200")
+    doubled = ("--pool", "odd.extxyz", "train.extxyz", "train.extxyz", "pool.extxyz@::12")
+    near = ("--near", "0.1")  # closer ones are apart by rounding only
     for name in ("activation", "ntk-e", "soap"):
         out = f"others/checked_{name}.json"
-        words = ("check-data", *_MODEL, *doubled, "-q", "-r", name, "--summary", out)
+        words = ("check-data", *_MODEL, *doubled, *near, "-q", "-r", name, "--summary", out)
         yield Case(f"check-data {name}", (words,), _after(partial(numbers.read_record, Path(out))))
 
 

@@ -22,7 +22,7 @@ Outcome = dict[str, Any]
 #: Keys of JSON records, and columns of tables, that differ from run to run or place to place.
 _VARYING = re.compile(
     r"seconds|versions|peak_|memory|processor|inputs|^file$|^files$|sources|sha256|format_version"
-    r"|model_details|^model$|settings|resumed|messages|warnings|notes"
+    r"|model_details|^model$|settings|resumed|messages|warnings|notes|^detail$"
 )
 
 
@@ -114,7 +114,9 @@ def read_calibration(folder: Path) -> Outcome:
 
 def read_record(path: Path) -> Outcome:
     """Return all of a JSON record but what differs from place to place."""
-    return _steady(_read_json(path))
+    record = _steady(_read_json(path))
+    record.pop("kernel", None)  # the settings once more
+    return record
 
 
 def read_plan(printed: str) -> Outcome:
