@@ -200,12 +200,16 @@ _SINGLE_STORED = ("force-std", "group-by", "without train lcmd", "two files", "s
 def _natural() -> Iterator[Case]:
     files = ("--pool", f"{NATURAL}/pool.extxyz", "--train", f"{NATURAL}/valid.extxyz")
     part = ("--pool", f"{NATURAL}/pool.extxyz@::8", *files[2:])
-    whole, less = ("activation", "ntk-e"), ("pv", "lcmd")
+    whole = ("activation", "ntk-e")
     yield from _grid("natural", 50, files, whole, rules=_KERNEL_RULES)
     words = (*files, "-r", "activation", "--rule", "random")
     yield _select("activation random", "natural", 50, words)
-    yield from _grid("natural_part", 50, part, ("ntk-f",), rules=_KERNEL_RULES)
-    yield from _grid("natural_part", 50, part, ("ntk-ef",), rules=less)
+    yield from _grid("natural_part", 50, part, ("ntk-f", "ntk-ef"), rules=_KERNEL_RULES)
+    for rule in ("pv", "lcmd"):
+        words = (*files, "--rule", rule, "--shortlist", "200")
+        yield _select(f"{rule} shortlist", "natural", 50, words)
+    grouped = (*files, "--group-by", "reaction", "--force-std")
+    yield _select("grouped force-std", "natural", 50, grouped)
 
 
 def _rows() -> Iterator[Case]:

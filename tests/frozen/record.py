@@ -1,6 +1,6 @@
 """Record what the command line comes to, or compare with what was recorded.
 
-    python -m tests.frozen.record [--only NAME] [--check]
+    python -m tests.frozen.record [--only NAME] [--check | --missing]
 
 NAME is a group, or a group and the beginning of cases' names: ``demo_rules:ntk-e pv``.
 """
@@ -20,7 +20,7 @@ from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
 
-from tests.frozen.cases import GROUPS, NATURAL, ODD_STRUCTURES, Case, Group
+from tests.frozen.cases import GROUPS, NATURAL, ODD_STRUCTURES, Case
 from tests.frozen.comparing import Comparison, Verdict, compare
 from tests.frozen.numbers import Outcome
 
@@ -108,6 +108,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", metavar="NAME", help="A group, or group:beginning of names.")
     parser.add_argument("--check", action="store_true", help="Compare; write nothing.")
+    parser.add_argument("--missing", action="store_true", help="Record what has no outcome yet.")
     given = parser.parse_args()
     only, _, beginning = ("" if given.only is None else given.only).partition(":")
     if only and only not in GROUPS:
@@ -118,11 +119,11 @@ def main() -> int:
     is_good = True
     with tempfile.TemporaryDirectory() as folder:
         prepare(Path(folder))
-        for name, group in _wanted(only):
+        for name in _wanted(only):
             if given.check:
                 is_good &= _check(name, beginning, Path(folder))
             else:
-                _record(name, group, beginning, Path(folder))
+                _record(name, beginning, Path(folder), missing_only=given.missing)
     return 0 if is_good else 1
 
 
@@ -134,35 +135,40 @@ def _use_one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def _wanted(only: str) -> Iterator[tuple[str, Group]]:
+def _wanted(only: str) -> Iterator[str]:
     for name, group in GROUPS.items():
         if only and name != only:
             continue
         if group.needs_natural and not has_natural():
             _say(f"{name}: left out, the development data are not here")
             continue
-        yield name, group
+        yield name
 
 
-def _record(name: str, group: Group, beginning: str, folder: Path) -> None:
-    """Run a group and write its outcomes; those of cases that were not wanted stay."""
+def _record(name: str, beginning: str, folder: Path, *, missing_only: bool) -> None:
+    """Run cases of a group and write each outcome at once; those of the others stay."""
     start = time.perf_counter()
-    known = {case.name for case in group.list_cases()}
+    known = [case.name for case in GROUPS[name].list_cases()]
     outcomes = {key: value for key, value in read_recorded(name).items() if key in known}
-    for case in list_cases(name, beginning):
-        outcomes[case.name] = run_case(case, folder)
-    order = [case.name for case in group.list_cases() if case.name in outcomes]
-    lines = [f"{json.dumps(key)}: {_compact(outcomes[key])}" for key in order]
+    wanted = list_cases(name, beginning)
+    for case in wanted:
+        if not (missing_only and case.name in outcomes):
+            outcomes[case.name] = run_case(case, folder)
+            _write(name, {key: outcomes[key] for key in known if key in outcomes})
+    seconds = time.perf_counter() - start
+    _say(f"{name}: {len(outcomes)} of {len(known)} outcomes are recorded, {seconds:.0f} s")
+    refused = [f"{key} ({value['exit']})" for key, value in outcomes.items() if value["exit"]]
+    if refused:
+        _say(f"  refused, with exit code: {', '.join(refused)}")
+
+
+def _write(name: str, outcomes: dict[str, Outcome]) -> None:
     OUTCOMES.mkdir(exist_ok=True)
+    lines = [f"{json.dumps(key)}: {_compact(outcome)}" for key, outcome in outcomes.items()]
     path = OUTCOMES / f"{name}.json"
     path.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
     versions = json.dumps(installed_versions(), indent=1) + "\n"
     VERSIONS_FILE.write_text(versions, encoding="utf-8")
-    refused = [f"{key} ({outcomes[key]['exit']})" for key in order if outcomes[key]["exit"]]
-    seconds = time.perf_counter() - start
-    _say(f"{name}: {len(order)} outcomes, {seconds:.0f} s, {path.stat().st_size / 1e3:.0f} kB")
-    if refused:
-        _say(f"  refused, with exit code: {', '.join(refused)}")
 
 
 def _compact(outcome: Outcome) -> str:
