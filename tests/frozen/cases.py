@@ -60,7 +60,6 @@ QUICK = (
     "ntk-e lcmd",
     "ntk-e lcmd store",
     "soap k-center",
-    "soap lcmd store",
 )
 
 
