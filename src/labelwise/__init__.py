@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from labelwise.selection.force_uncertainty import (
         predict_force_uncertainty as predict_force_uncertainty,
     )
-    from labelwise.selection.results import Acquisition, Pick
+    from labelwise.selection.picks import Pick
+    from labelwise.selection.results import Acquisition
     from labelwise.selection.rules import Selection as Selection
     from labelwise.selection.rules import select_batch as select_batch
     from labelwise.selection.settings import AcquisitionSettings
@@ -49,7 +50,7 @@ _HOMES = {
     "Kernel": "kernels.base",
     "LabelwiseError": "errors",
     "LinearKernel": "kernels.base",
-    "Pick": "selection.results",
+    "Pick": "selection.picks",
     "Potential": "potentials",
     "Selection": "selection.rules",
     "get_labels": "structures",

@@ -9,8 +9,8 @@ import pytest
 from labelwise.campaign.page import gather_campaign
 from labelwise.cli.recognising import find_summary, gather, recognise
 from labelwise.errors import ArgumentError, ReadError
+from labelwise.pages.options import ReportOptions
 from labelwise.selection.page import gather_selection
-from labelwise.selection.page.options import ReportOptions
 from labelwise.studies.comparison.page import gather_comparison
 
 _KEYS = ("format_version", "inputs", "settings", "counts", "picks", "screened", "stages")

@@ -17,7 +17,7 @@ def folder(tmp_path: Path, rattled_molecules: list[Atoms], monkeypatch: pytest.M
     write_structures("train.extxyz", rattled_molecules[:5])
     write_structures("pool.extxyz", rattled_molecules[5:])
     words = ["--pool", "pool.extxyz", "--train", "train.extxyz", "-n", "4", "--rule", "pv"]
-    assert main(["select", *words, *SOAP, "--out", "out/batch.extxyz"]) == 0
+    assert main(["select", *words, *SOAP, "--out", "out/batch.extxyz", "--report"]) == 0
     return tmp_path
 
 

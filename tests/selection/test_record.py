@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from labelwise.errors import LabelwiseWarning
-from labelwise.selection import record as summary
-from labelwise.selection.record import describe_files, mark_files, warn_of_changes
+from labelwise.selection import input_files
+from labelwise.selection.input_files import describe_files, mark_files, warn_of_changes
 
 
 def test_files_that_were_not_touched_are_not_read_again(
@@ -23,8 +23,8 @@ def test_files_that_were_not_touched_are_not_read_again(
     os.utime(paths[1], (1.0, 1.0))
     paths[2].write_text("1\n\nC 0 0 0\n")
     read = []
-    hash_file = summary.hash_file
-    monkeypatch.setattr(summary, "hash_file", lambda path: read.append(path) or hash_file(path))
+    hash_file = input_files.hash_file
+    monkeypatch.setattr(input_files, "hash_file", lambda path: read.append(path) or hash_file(path))
     with pytest.warns(LabelwiseWarning, match=r"c\.xyz changed") as caught:
         warn_of_changes(files, marks)
     assert read == paths[1:]

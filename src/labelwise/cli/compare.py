@@ -16,10 +16,10 @@ from labelwise.cli.commands.compare import CompareCommand
 from labelwise.cli.signals import terminated_as_interrupted
 from labelwise.errors import ArgumentError, WriteError
 from labelwise.pages.libraries import read_libraries
+from labelwise.pages.options import ReportOptions
 from labelwise.pages.page import write_page
 from labelwise.potentials.loading import resolve_device
 from labelwise.runtime.files import write_text
-from labelwise.selection.page.options import ReportOptions
 from labelwise.studies.comparison.adjusting import adjust_study
 from labelwise.studies.comparison.budget import parse_duration, scale_to_budget
 from labelwise.studies.comparison.comparing import report_study, run_study

@@ -6,7 +6,7 @@ from labelwise.cli import console
 from labelwise.cli.commands.figures import FiguresCommand
 from labelwise.cli.recognising import gather
 from labelwise.pages.figures.files import write_figures
-from labelwise.selection.page.options import ReportOptions
+from labelwise.pages.options import ReportOptions
 
 
 def run_figures(args: FiguresCommand) -> None:

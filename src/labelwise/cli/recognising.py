@@ -11,9 +11,9 @@ from labelwise.campaign.page import gather_campaign
 from labelwise.cli.commands.report import TARGETS, require_target
 from labelwise.errors import ReadError
 from labelwise.pages.document import Document
+from labelwise.pages.options import ReportOptions
 from labelwise.runtime.timing import ProgressCallback, ignore_progress
 from labelwise.selection.page import gather_selection, is_summary
-from labelwise.selection.page.options import ReportOptions
 from labelwise.studies.comparison.page import gather_comparison
 from labelwise.studies.comparison.report import RECORD
 from labelwise.studies.comparison.study import STUDY_FILE

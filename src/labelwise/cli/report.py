@@ -9,8 +9,8 @@ from labelwise.cli import console
 from labelwise.cli.commands.report import ReportCommand
 from labelwise.cli.recognising import gather
 from labelwise.errors import WriteError
+from labelwise.pages.options import ReportOptions
 from labelwise.pages.page import write_page
-from labelwise.selection.page.options import ReportOptions
 
 _PAGE = "report.html"
 

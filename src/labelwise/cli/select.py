@@ -24,22 +24,18 @@ from labelwise.cli.scale import (
 )
 from labelwise.cli.tables import show_table
 from labelwise.errors import ArgumentError, ReadError, WriteError
-from labelwise.features.memo import FeatureMemo
+from labelwise.pages.options import ReportOptions
 from labelwise.pages.page import write_page
 from labelwise.potentials import Potential
 from labelwise.runtime.files import write_text
 from labelwise.runtime.provenance import to_json
 from labelwise.selection.acquire import acquire
-from labelwise.selection.force_uncertainty import FORCE_STD_KEY, predict_force_uncertainty
+from labelwise.selection.force_uncertainty import predict_force_uncertainty
+from labelwise.selection.input_files import describe_files, mark_files, warn_of_changes
+from labelwise.selection.measures import SUFFIX, is_measures, write_measures
+from labelwise.selection.names import FORCE_STD_KEY
 from labelwise.selection.page import gather_selection
-from labelwise.selection.page.options import ReportOptions
-from labelwise.selection.record import (
-    describe_files,
-    describe_model,
-    mark_files,
-    summarise_acquisition,
-    warn_of_changes,
-)
+from labelwise.selection.record import describe_model, summarise_acquisition
 from labelwise.selection.results import Acquisition
 from labelwise.selection.settings import AcquisitionSettings
 from labelwise.selection.stored import acquire_stored
@@ -105,9 +101,6 @@ def run_select(args: SelectCommand) -> None:
         "model": describe_model(args.model),
     }
     marks = mark_files(files)
-    memo = FeatureMemo()
-    if potential is not None:
-        memo.keep(potential)  # a page is made of the same rows
     with console.show_progress(enabled=is_talkative, totals=totals) as progress:
         if keeping is None:
             acquisition = acquire(
@@ -115,7 +108,7 @@ def run_select(args: SelectCommand) -> None:
                 iter_unscreened(args.train) if args.train else (),
                 settings,
                 potential=potential,
-                memo=None if page is None else memo,
+                measured=page is not None,
                 progress=progress,
             )
         else:
@@ -128,6 +121,7 @@ def run_select(args: SelectCommand) -> None:
                     potential=potential,
                     engine=engine,
                     load=chosen_model.load,
+                    measured=page is not None,
                     progress=progress,
                     say=console.warn,
                 )
@@ -156,14 +150,10 @@ def run_select(args: SelectCommand) -> None:
         },
     )
     write_text(summary, to_json(record))
-    _write_page(
-        page,
-        summary,
-        ReportOptions(device=args.device, seed=args.seed),
-        memo=memo,
-        potential=potential,
-        is_talkative=is_talkative,
-    )
+    if page is not None and acquisition.measures is not None:
+        places = [pick.pool_index for pick in acquisition.picks]
+        write_measures(summary.with_suffix(SUFFIX), acquisition.measures, places)
+    _write_page(page, summary, ReportOptions(seed=args.seed), is_talkative=is_talkative)
     if args.as_json:
         typer.echo(to_json(record), nl=False)
     elif is_talkative:
@@ -173,21 +163,13 @@ def run_select(args: SelectCommand) -> None:
 
 
 def _write_page(
-    page: Path | None,
-    summary: Path,
-    wanted: ReportOptions,
-    *,
-    memo: FeatureMemo,
-    potential: Potential | None,
-    is_talkative: bool,
+    page: Path | None, summary: Path, wanted: ReportOptions, *, is_talkative: bool
 ) -> None:
     """Write the page of a selection that has just been made, if one is wanted."""
     if page is None:
         return
     with console.show_progress(enabled=is_talkative) as progress:
-        document = gather_selection(
-            summary, wanted, memo=memo, potential=potential, progress=progress
-        )
+        document = gather_selection(summary, wanted, progress=progress)
     write_page(page, document)
 
 
@@ -272,6 +254,12 @@ def _check_outputs(
         raise WriteError(
             f"{out} exists and was not written by 'labelwise select'; "
             "choose another --out, or replace it with --force"
+        )
+    measures = summary.with_suffix(SUFFIX)
+    if page is not None and measures.exists() and not force and not is_measures(measures):
+        raise WriteError(
+            f"{measures} exists and was not written by 'labelwise select', which keeps there what "
+            "the page needs; choose another --out, or replace it with --force"
         )
 
 

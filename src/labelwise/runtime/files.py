@@ -9,6 +9,7 @@ locks, nothing is removed.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import tempfile
@@ -16,7 +17,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from labelwise.errors import WriteError
+from labelwise.errors import ReadError, WriteError
 
 _BEGAN = time.time()
 _LONG_AGO_S = 60.0
@@ -72,6 +73,20 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
     except BaseException:
         _remove_quietly(temporary)
         raise
+
+
+def hash_file(path: Path) -> str:
+    """Return a hash of a file's content, 32 hexadecimal digits.
+
+    Raises:
+        ReadError: The file cannot be read.
+    """
+    try:
+        with path.open("rb") as stream:
+            digest = hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16))
+            return digest.hexdigest()
+    except OSError as error:
+        raise ReadError(f"cannot read {path}: {error.strerror or error}") from error
 
 
 def _lock_temporary(handle: int) -> None:

@@ -13,10 +13,13 @@ import numpy as np
 
 from labelwise.errors import ArgumentError, ShortPoolError
 from labelwise.features.memo import FeatureMemo
+from labelwise.features.representations import ModelRepresentation
 from labelwise.potentials.base import Potential
 from labelwise.runtime.timing import ProgressCallback, ignore_progress
 from labelwise.selection.choosing import make_chooser
-from labelwise.selection.results import Acquisition, Pick
+from labelwise.selection.measurement import measure
+from labelwise.selection.picks import Pick
+from labelwise.selection.results import Acquisition
 from labelwise.selection.road import Kept, Road
 from labelwise.selection.rules import Selection, select_random
 from labelwise.selection.settings import AcquisitionSettings
@@ -31,6 +34,7 @@ def acquire(
     *,
     potential: Potential | None,
     memo: FeatureMemo | None = None,
+    measured: bool = False,
     progress: ProgressCallback = ignore_progress,
 ) -> Acquisition:
     """Choose a batch from a stream of structures.
@@ -42,6 +46,8 @@ def acquire(
         potential: The pretrained model; None is allowed when neither the representation
             nor the rule needs one.
         memo: Rows that are known already, for whoever asks again and again.
+        measured: Measure what the batch changes, too, for its page. Structures are represented
+            for that although the rule looks at none, if there is what it takes.
         progress: Called with stage, done, total.
 
     Returns:
@@ -65,30 +71,41 @@ def acquire(
             "name from 'labelwise models', or --model demo"
         )
     road = Road(settings, potential, progress)
-    chooser = make_chooser(settings, potential, memo) if settings.needs_features else None
+    chooser = None
+    if settings.needs_features or (measured and _can_represent(settings, potential)):
+        chooser = make_chooser(settings, potential, memo, is_measured=measured)
     train_kept = road.load("train", train, chooser)
     pool_kept = road.load("pool", pool, chooser)
     n_kept = len(pool_kept.sources)
     _check_size(settings.n_select, pool_kept)
     nearest = None
     with road.watch.stage("select", n_kept):
-        if chooser is None:
+        if chooser is None or not settings.needs_features:
             selection = select_random(n_kept, settings.n_select, seed=settings.seed)
         else:
             selection, nearest = chooser.choose(lambda done, total: progress("select", done, total))
+    measures = None
+    if measured and chooser is not None:
+        measures = measure(chooser.kernels(selection.pool_idx), selection.pool_idx, settings)
     acquisition = Acquisition(
         picks=_picks(selection, nearest, pool_kept, train_kept),
         n_pool=pool_kept.n_read,
         n_train=train_kept.n_read,
-        n_features=0 if chooser is None else chooser.n_features,
+        n_features=0 if chooser is None or not settings.needs_features else chooser.n_features,
         screened=(*train_kept.screened, *pool_kept.screened),
         stages=road.watch.stages(),
         groups=_count_groups(selection, pool_kept),
         remarks={} if chooser is None else dict(chooser.remarks),
+        measures=measures,
     )
     if settings.make_representation().kernel == "linear":  # bits of bonds are equal for frames
         acquisition.warn_of_copies()
     return acquisition
+
+
+def _can_represent(settings: AcquisitionSettings, potential: Potential | None) -> bool:
+    representation = settings.make_representation()
+    return potential is not None or not isinstance(representation, ModelRepresentation)
 
 
 def _check_size(n_select: int, pool: Kept) -> None:

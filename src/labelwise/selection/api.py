@@ -15,7 +15,8 @@ from labelwise.features.representations.base import DEFAULT_PROBES
 from labelwise.potentials import Potential, as_potential
 from labelwise.runtime.timing import ProgressCallback, open_progress
 from labelwise.selection.acquire import acquire
-from labelwise.selection.results import Acquisition, Pick
+from labelwise.selection.picks import Pick
+from labelwise.selection.results import Acquisition
 from labelwise.selection.settings import AcquisitionSettings
 from labelwise.structures import Screened
 from labelwise.structures.given import Structures, atoms_of, frames_of

@@ -9,20 +9,24 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
 from ase import Atoms
-from jaxtyping import Bool
+from jaxtyping import Bool, Float, Float64, Int64
+from torch import Tensor
 
 from labelwise.features.memo import FeatureMemo
 from labelwise.features.representations import iter_remarked
 from labelwise.features.representations.joint_rows import iter_row_sets
 from labelwise.features.representations.row_sets import RowScales, RowSets, join_row_sets
-from labelwise.kernels.base import LinearKernel
+from labelwise.kernels.base import Kernel, LinearKernel
 from labelwise.kernels.building import collect_rows
 from labelwise.potentials.base import Potential
+from labelwise.selection.measurement import BatchKernels
+from labelwise.selection.names import JOINT_RULE
 from labelwise.selection.rules import (
     JointPosterior,
     JointShortlist,
@@ -31,7 +35,7 @@ from labelwise.selection.rules import (
     select_batch,
     select_joint_posterior,
 )
-from labelwise.selection.settings import JOINT_RULE, AcquisitionSettings
+from labelwise.selection.settings import AcquisitionSettings
 
 _SETS = ("train", "pool")
 
@@ -64,6 +68,10 @@ class Chooser(ABC):
     def choose(self, report: Report) -> tuple[Selection, Nearest | None]:
         """Return the picks, and each pick's nearest labelled structure and its distance."""
 
+    @abstractmethod
+    def kernels(self, picks: Int64[np.ndarray, " k"]) -> BatchKernels:
+        """Return what the picks were chosen by, for measuring what they changed."""
+
     @property
     @abstractmethod
     def n_features(self) -> int:
@@ -71,13 +79,24 @@ class Chooser(ABC):
 
 
 def make_chooser(
-    settings: AcquisitionSettings, potential: Potential | None, memo: FeatureMemo | None = None
+    settings: AcquisitionSettings,
+    potential: Potential | None,
+    memo: FeatureMemo | None = None,
+    *,
+    is_measured: bool = False,
 ) -> Chooser:
-    """Return the chooser of a rule that looks at structures."""
+    """Return the chooser of a rule that looks at structures.
+
+    Args:
+        settings: The rule and the rest.
+        potential: The model, if one is needed.
+        memo: Rows that are known already.
+        is_measured: Whether ``kernels`` will be asked for, so that nothing may be let go.
+    """
     if settings.rule == JOINT_RULE:
         if potential is None:
             raise AssertionError("acquire() checks that there is a potential")
-        return RowSetChooser(settings, potential)
+        return RowSetChooser(settings, potential, is_measured=is_measured)
     return FeatureChooser(settings, potential, memo)
 
 
@@ -124,7 +143,7 @@ class FeatureChooser(Chooser):
 
     def choose(self, report: Report) -> tuple[Selection, Nearest | None]:
         """See ``Chooser.choose``."""
-        train, pool = self._rows.to_kernels()
+        train, pool = self._kernels
         selection = select_batch(
             self._settings.rule,
             pool,
@@ -138,18 +157,32 @@ class FeatureChooser(Chooser):
         nearest = find_nearest(pool, train, selection.pool_idx) if len(train) else None
         return selection, nearest
 
+    def kernels(self, picks: Int64[np.ndarray, " k"]) -> BatchKernels:  # noqa: ARG002
+        """See ``Chooser.kernels``."""
+        return BatchKernels(*self._kernels)
+
+    @cached_property
+    def _kernels(self) -> tuple[Kernel, Kernel]:
+        """Of the labelled structures and of the pool; rows that come later are not in them."""
+        train, pool = self._rows.to_kernels()
+        return train, pool
+
 
 class RowSetChooser(Chooser):
     """Structures as sets of rows, and the joint energy-force posterior.
 
     With labelled structures the rows of the pool are weighed as they come, and with a shortlist
     only those of the most uncertain structures are held. Without any, the scale comes from
-    the pool and so all rows are held.
+    the pool and so all rows are held, as they are if it is to be measured what was chosen.
     """
 
-    def __init__(self, settings: AcquisitionSettings, potential: Potential) -> None:
+    def __init__(
+        self, settings: AcquisitionSettings, potential: Potential, *, is_measured: bool
+    ) -> None:
         """Set up empty sets."""
         super().__init__()
+        self._energies: dict[str, list[Float[Tensor, "_ d"]]] = {"train": [], "pool": []}
+        self._all: list[RowSets] | None = [] if is_measured else None
         self._settings, self._potential = settings, potential
         self._raw: dict[str, list[RowSets]] = {"train": [], "pool": []}
         self._scales: RowScales | None = None
@@ -176,6 +209,8 @@ class RowSetChooser(Chooser):
         finite = np.array(sets.is_finite())
         if not finite.all():
             sets = sets.take(torch.from_numpy(np.flatnonzero(finite)))
+        if self._all is not None:
+            self._energies[role].append(sets.rows[sets.starts])
         if role == "pool" and self._scales is None and self._raw["train"]:
             self._condition(self._join("train"))
         if role == "train" or self._scales is None:
@@ -200,6 +235,31 @@ class RowSetChooser(Chooser):
         nearest = self._nearest(pool, selection.pool_idx)
         return Selection(places[selection.pool_idx], selection.score), nearest
 
+    def kernels(self, picks: Int64[np.ndarray, " k"]) -> BatchKernels:
+        """See ``Chooser.kernels``; the kernel is the cosine of the energy rows."""
+        if self._all is None:
+            raise AssertionError("what is to be measured is said beforehand")
+        batch = join_row_sets(self._all, self._dim).take(torch.from_numpy(picks))
+        regularisation = self._settings.resolved_regularisation
+        before = JointPosterior(self._train, regularisation)
+        after = JointPosterior(self._train, regularisation)
+        for place in range(len(batch)):
+            after.add(batch.take(torch.tensor([place])).rows)
+        train, pool = (
+            LinearKernel(torch.cat([self._energies["pool"][0][:0], *self._energies[role]]))
+            for role in _SETS
+        )
+        return BatchKernels(train, pool, (self._variances(before), self._variances(after)))
+
+    def _variances(self, posterior: JointPosterior) -> Float64[np.ndarray, " n"]:
+        """Return the joint posterior variance of every structure of the pool, (n,)."""
+        found = [
+            posterior.variances(part) / (part.n_atoms.double() if self._per_atom else 1.0)
+            for part in self._all or ()
+        ]
+        variances: Float64[np.ndarray, " n"] = torch.cat(found).double().cpu().numpy()
+        return variances
+
     @property
     def _per_atom(self) -> bool:
         """Under the cosine every structure has the same prior variance already."""
@@ -223,6 +283,8 @@ class RowSetChooser(Chooser):
             self._hold(self._scales.weigh(sets))
 
     def _hold(self, weighed: RowSets) -> None:
+        if self._all is not None:
+            self._all.append(weighed)
         if self._shortlist is not None:
             self._shortlist.add(weighed)
         else:

@@ -17,6 +17,8 @@ from labelwise.features.store.view import DEFAULT_PIECE_BYTES
 from labelwise.kernels.base import FeatureKernel, LinearKernel, take
 from labelwise.runtime.engines import Engine
 from labelwise.runtime.memory import usable_memory_bytes
+from labelwise.selection.measurement import BatchKernels, measure
+from labelwise.selection.measures import Measures
 from labelwise.selection.rules import Selection, find_nearest, select_batch
 from labelwise.selection.rules.linear_posterior import LinearPrior
 from labelwise.selection.rules.planning import open_kernel, plan_selection
@@ -38,10 +40,12 @@ class StoredChoice:
         selection: Positions among the structures offered, and scores.
         nearest: Of each pick the position of the nearest labelled structure, (k,), and its
             kernel distance, (k,); None with nothing labelled.
+        measures: What the picks changed; None unless that is asked for.
     """
 
     selection: Selection
     nearest: tuple[np.ndarray, np.ndarray] | None
+    measures: Measures | None = None
 
 
 def choose_stored(
@@ -53,6 +57,7 @@ def choose_stored(
     memory_bytes: int | None,
     device: torch.device,
     engine: Engine | None,
+    measured: bool,
     report: Report,
 ) -> StoredChoice:
     """Apply a rule to rows in a store.
@@ -65,6 +70,7 @@ def choose_stored(
         memory_bytes: What the process may occupy; None for half of what it may use.
         device: Where to multiply; on a GPU it is its own free memory that is divided.
         engine: Where a shortlist is scored; None for here.
+        measured: Measure what the picks change, too.
         report: Called with units of work done and their total.
 
     Raises:
@@ -109,7 +115,10 @@ def choose_stored(
         within = choose(take(pool, torch.from_numpy(kept).to(device)), train)
         selection = Selection(kept[within.pool_idx], within.score)
     nearest = find_nearest(pool, train, selection.pool_idx) if len(train) else None
-    return StoredChoice(selection, nearest)
+    measures = None
+    if measured:
+        measures = measure(BatchKernels(train, pool), selection.pool_idx, settings)
+    return StoredChoice(selection, nearest, measures)
 
 
 def _find_budget(memory_bytes: int | None, device: torch.device) -> tuple[int, int | None]:

@@ -28,9 +28,6 @@ from labelwise.selection.rules.joint_posterior import DEFAULT_JOINT_REGULARISATI
 from labelwise.structures.given import Structures, atoms_of
 from labelwise.structures.labels import DEFAULT_FORCES_KEY, get_forces
 
-#: Info and array key of predicted standard deviations, eV/Å.
-FORCE_STD_KEY = "labelwise_force_std"
-
 
 @dataclass(frozen=True)
 class ForceUncertainty:

@@ -12,8 +12,9 @@ from ase import Atoms
 from labelwise.errors import LabelwiseWarning
 from labelwise.features.extraction import ExtractionCounts
 from labelwise.runtime.timing import Stage
-from labelwise.structures import Screened, Source, read_sources
-from labelwise.structures.identity import Fingerprint
+from labelwise.selection.measures import Measures
+from labelwise.selection.picks import Pick
+from labelwise.structures import Screened, read_sources
 from labelwise.structures.screening import count_reasons
 
 #: Info keys that a chosen structure gains.
@@ -26,31 +27,6 @@ NEAREST_TRAIN_KEY = "labelwise_nearest_train"
 _NO_DISTANCE = 1e-5
 _N_SHOWN = 3
 _ROWS_SHOWN = 10
-
-
-@dataclass(frozen=True)
-class Pick:
-    """One chosen structure.
-
-    Attributes:
-        rank: Place in the order of choice, from 0.
-        pool_index: Place among all structures of the pool as read, from 0.
-        source: File and frame.
-        score: What the rule saw when it chose: a posterior variance or a squared kernel
-            distance, dimensionless; 0 for the random rule.
-        nearest_train: The labelled structure nearest under the kernel; None when
-            nothing is labelled or the rule needs no kernel.
-        nearest_distance: Kernel distance to it, dimensionless.
-        fingerprint: Of the structure as it was read; None where nothing is known of it.
-    """
-
-    rank: int
-    pool_index: int
-    source: Source
-    score: float
-    nearest_train: Source | None = None
-    nearest_distance: float | None = None
-    fingerprint: Fingerprint | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, repr=False)
@@ -69,6 +45,7 @@ class Acquisition:
         remarks: In what respect structures could not be represented as they should (``morgan``:
             bonds that could not be perceived), to their number, labelled ones and the pool's.
         extraction: What was done to fill a feature store; None without one.
+        measures: What the batch changed; None unless it was measured.
     """
 
     picks: tuple[Pick, ...]
@@ -80,6 +57,7 @@ class Acquisition:
     groups: dict[str, tuple[int, int]] = field(default_factory=dict)
     remarks: dict[str, int] = field(default_factory=dict)
     extraction: ExtractionCounts | None = None
+    measures: Measures | None = None
 
     def __repr__(self) -> str:
         return f"Acquisition({self.describe()})"

@@ -20,11 +20,10 @@ from labelwise.features.representations.reductions import check_reduction
 from labelwise.kernels.building import check_kernel
 from labelwise.potentials.base import Potential, check_parameter_block
 from labelwise.potentials.size_limit import SizeLimit
+from labelwise.selection.names import JOINT_RULE
 from labelwise.selection.rules import DEFAULT_JOINT_REGULARISATION, RULES
 from labelwise.selection.rules.base import DEFAULT_REGULARISATION
 
-#: The rule that takes structures as sets of rows, not as rows.
-JOINT_RULE = "joint-pv"
 _JOINT_REPRESENTATIONS = ("ntk-e", "ntk-ef")
 
 

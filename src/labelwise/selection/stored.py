@@ -25,8 +25,10 @@ from labelwise.potentials.base import Potential
 from labelwise.runtime.engines import Engine, LocalEngine
 from labelwise.runtime.timing import ProgressCallback, Stopwatch, ignore_progress
 from labelwise.selection.choosing_stored import StoredChoice, choose_stored
-from labelwise.selection.results import Acquisition, Pick
-from labelwise.selection.settings import JOINT_RULE, AcquisitionSettings
+from labelwise.selection.names import JOINT_RULE
+from labelwise.selection.picks import Pick
+from labelwise.selection.results import Acquisition
+from labelwise.selection.settings import AcquisitionSettings
 from labelwise.structures import Screened
 from labelwise.structures.labels import require_label
 from labelwise.structures.reading import RawFrame, iter_raw_frames
@@ -134,6 +136,7 @@ def acquire_stored(
     potential: Potential | None,
     engine: Engine | None = None,
     load: Callable[[], Potential | None] | None = None,
+    measured: bool = False,
     progress: ProgressCallback = ignore_progress,
     say: Say = warn,
 ) -> Acquisition:
@@ -150,6 +153,7 @@ def acquire_stored(
         potential: The pretrained model; None is an error that says what needs one.
         engine: Where rows are computed and the pool is scored; None for this process.
         load: Loads the model in the workers of an engine that has any; picklable.
+        measured: Measure what the batch changes, too, for its page.
         progress: Called with stage, done, total.
         say: Told of what was found damaged in the store.
 
@@ -199,6 +203,7 @@ def acquire_stored(
                         memory_bytes=store.memory_bytes,
                         device=potential.device,
                         engine=engine,
+                        measured=measured,
                         report=lambda done, total: progress("select", done, total),
                     )
             except DamagedChunkError as error:
@@ -218,6 +223,7 @@ def acquire_stored(
                 stages=watch.stages(),
                 groups=_count_groups(choice, offered, kept),
                 extraction=filler.counts,
+                measures=choice.measures,
             )
             acquisition.warn_of_copies()
             return acquisition

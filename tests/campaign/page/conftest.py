@@ -15,7 +15,7 @@ from labelwise.campaign.page import gather_campaign
 from labelwise.campaign.page.saved import SavedCampaign, read_saved
 from labelwise.campaign.state import read_state
 from labelwise.pages.document import Document
-from labelwise.selection.page.options import ReportOptions
+from labelwise.pages.options import ReportOptions
 from labelwise.structures import read_structures, write_structures
 from tests.campaign.building import make_structures, write_campaign, write_data
 

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from labelwise.errors import ArgumentError, ReadError
-from labelwise.features.store import FeatureStore, Listing, hash_file
+from labelwise.features.store import FeatureStore, Listing
+from labelwise.runtime.files import hash_file
 from tests.features.store.stores import IDENTITY, columns_of
 
 HASH = "0123456789abcdef" * 2

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from labelwise.pages.options import ReportOptions
 from labelwise.pages.page import write_page
-from labelwise.selection.page.options import ReportOptions
 from labelwise.studies.comparison.page import gather_comparison
 from labelwise.studies.comparison.report import write_report
 from tests.pages.browser.fixtures import Opener

@@ -10,7 +10,7 @@ import pytest
 from labelwise.cli import main
 from labelwise.cli.recognising import gather
 from labelwise.pages.document import Chart, Choice, Document, PoolMap
-from labelwise.selection.page.options import ReportOptions
+from labelwise.pages.options import ReportOptions
 from labelwise.structures import read_structures, write_structures
 from tests.pages.browser.checking import find_violations
 from tests.pages.browser.fixtures import Opener

@@ -13,7 +13,9 @@ from labelwise.potentials import Potential, load_potential
 from labelwise.runtime.files import write_text
 from labelwise.runtime.provenance import to_json
 from labelwise.selection.acquire import acquire
-from labelwise.selection.record import describe_files, summarise_acquisition
+from labelwise.selection.input_files import describe_files
+from labelwise.selection.measures import write_measures
+from labelwise.selection.record import summarise_acquisition
 from labelwise.selection.settings import AcquisitionSettings
 from labelwise.structures import iter_frames, read_sources, write_structures
 
@@ -68,7 +70,11 @@ def select_in_folder(
 ) -> Path:
     """Select from the files of the working directory, and write batch and summary."""
     acquisition = acquire(
-        iter_frames(pool), iter_frames(train) if train else (), settings, potential=potential
+        iter_frames(pool),
+        iter_frames(train) if train else (),
+        settings,
+        potential=potential,
+        measured=True,
     )
     chosen = acquisition.annotate(read_sources([pick.source for pick in acquisition.picks]))
     write_structures("batch.extxyz", chosen)
@@ -84,6 +90,9 @@ def select_in_folder(
     summary = Path("batch.json")
     record = summarise_acquisition(acquisition, settings, potential, inputs=inputs)
     write_text(summary, to_json(record))
+    if acquisition.measures is not None:
+        places = [pick.pool_index for pick in acquisition.picks]
+        write_measures(summary.with_suffix(".npz"), acquisition.measures, places)
     return summary
 
 

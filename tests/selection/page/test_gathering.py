@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 
-from labelwise.errors import ArgumentError, PotentialError, ReadError
-from labelwise.features.memo import FeatureMemo
+from labelwise.errors import ArgumentError, ReadError
 from labelwise.kernels.building import build_kernels
 from labelwise.pages.document import (
     CategoryColumn,
@@ -22,12 +21,15 @@ from labelwise.pages.document import (
     Role,
     Table,
 )
+from labelwise.pages.options import ReportOptions
 from labelwise.potentials import Potential
 from labelwise.runtime.files import write_text
 from labelwise.runtime.provenance import to_json
-from labelwise.selection.force_uncertainty import FORCE_STD_KEY, predict_force_uncertainty
+from labelwise.selection.force_uncertainty import predict_force_uncertainty
+from labelwise.selection.measurement import measure
+from labelwise.selection.measures import write_measures
+from labelwise.selection.names import FORCE_STD_KEY
 from labelwise.selection.page import gather_selection
-from labelwise.selection.page.options import ReportOptions
 from labelwise.selection.page.pool_map import (
     DISTANCE_AFTER,
     DISTANCE_BEFORE,
@@ -38,7 +40,7 @@ from labelwise.selection.record import summarise_acquisition
 from labelwise.selection.settings import AcquisitionSettings
 from labelwise.selection.stored import StoreSettings, acquire_stored
 from labelwise.structures import read_structures, write_structures
-from tests.selection.page.conftest import POOL, TRAIN, Select
+from tests.selection.page.conftest import POOL, TRAIN, Select, select_in_folder
 
 ROLES = list(Role)
 PLAIN = ReportOptions()
@@ -103,7 +105,7 @@ def test_numbers_are_those_of_brute_force(
     select: Select, demo: Potential, representation: str, rule: str, more: dict[str, object]
 ) -> None:
     summary = select(representation=representation, rule=rule, **more)
-    document = gather_selection(summary, PLAIN, potential=demo)
+    document = gather_selection(summary, PLAIN)
     pool_map = map_of(document)
     settings = replace(AcquisitionSettings(5), representation=representation, rule=rule, **more)
     usable, train = usable_pool(), read_structures(TRAIN)
@@ -138,7 +140,7 @@ def test_numbers_are_those_of_brute_force(
 
 
 def test_a_page_says_what_was_chosen_and_why(select: Select, demo: Potential) -> None:
-    document = gather_selection(select(group_by="family"), PLAIN, potential=demo)
+    document = gather_selection(select(group_by="family"), PLAIN)
     assert document.kind is Kind.SELECTION
     assert document.title == "5 structures chosen of 43"
     assert {fact.label: fact.value for fact in document.facts}["set aside"] == "2"
@@ -168,7 +170,7 @@ def test_a_page_says_what_was_chosen_and_why(select: Select, demo: Potential) ->
 
 
 def test_structures_are_those_of_the_files(select: Select, demo: Potential) -> None:
-    document = gather_selection(select(), PLAIN, potential=demo)
+    document = gather_selection(select(), PLAIN)
     packed, pool_map = document.structures, map_of(document)
     assert packed is not None
     originals = [*usable_pool(), *read_structures(TRAIN)]
@@ -182,7 +184,7 @@ def test_structures_are_those_of_the_files(select: Select, demo: Potential) -> N
 
 
 def test_columns_tell_of_info_keys_and_files(select: Select, demo: Potential) -> None:
-    pool_map = map_of(gather_selection(select(), PLAIN, potential=demo))
+    pool_map = map_of(gather_selection(select(), PLAIN))
     columns = {column.name: column for column in pool_map.columns}
     family, source = columns["family"], columns["source"]
     assert isinstance(family, CategoryColumn)
@@ -191,16 +193,14 @@ def test_columns_tell_of_info_keys_and_files(select: Select, demo: Potential) ->
     assert [family.categories[c] for c in family.codes] == [a.info["family"] for a in originals]
     assert set(source.categories) == {"pool_a.extxyz", "pool_b.extxyz", "train.extxyz"}
     assert numbers(pool_map, "step").tolist() == [a.info["step"] for a in originals]
-    coloured = gather_selection(
-        Path("batch.json"), ReportOptions(colour_by="family"), potential=demo
-    )
+    coloured = gather_selection(Path("batch.json"), ReportOptions(colour_by="family"))
     assert map_of(coloured).colour_by == "family"
     with pytest.raises(ArgumentError, match=r"the columns of this pool are .*family"):
-        gather_selection(Path("batch.json"), ReportOptions(colour_by="nothing"), potential=demo)
+        gather_selection(Path("batch.json"), ReportOptions(colour_by="nothing"))
 
 
 def test_coverage_counts_the_pool(select: Select, demo: Potential) -> None:
-    document = gather_selection(select(), PLAIN, potential=demo)
+    document = gather_selection(select(), PLAIN)
     chart = panels(document)["coverage"]
     assert isinstance(chart, Chart)
     pool_map = map_of(document)
@@ -228,7 +228,7 @@ def test_coverage_counts_the_pool(select: Select, demo: Potential) -> None:
 
 
 def test_what_was_set_aside_is_listed(select: Select, demo: Potential) -> None:
-    document = gather_selection(select(), PLAIN, potential=demo)
+    document = gather_selection(select(), PLAIN)
     reasons = table_of(document, "set-aside-reasons")
     assert sorted(reasons["reason"]) == ["duplicate-of-pool", "isolated-atom"]
     listed = table_of(document, "set-aside")
@@ -238,20 +238,36 @@ def test_what_was_set_aside_is_listed(select: Select, demo: Potential) -> None:
     assert not {13, 23} & set(pool_map.frame[first_file].tolist())
 
 
-def test_rows_that_are_known_are_not_computed_again(select: Select, demo: Potential) -> None:
+def test_what_was_not_measured_is_said_to_be_missing(select: Select) -> None:
     summary = select()
-    memo = FeatureMemo()
-    memo.keep(demo)
-    first = gather_selection(summary, PLAIN, potential=demo, memo=memo)
-    n_bytes = memo.n_bytes
-    assert n_bytes > 0
-    second = gather_selection(summary, PLAIN, potential=demo, memo=memo)
-    assert memo.n_bytes == n_bytes
-    np.testing.assert_array_equal(map_of(first).x, map_of(second).x)
+    Path("other.npz").write_bytes(Path("batch.npz").read_bytes())
+    Path("batch.npz").unlink()
+    document = gather_selection(summary, PLAIN)
+    (said,) = document.sections[0].text
+    assert "batch.npz is not beside the summary" in said
+    assert "labelwise select -n 5 … --report" in said
+    assert document.sections[0].panels == ()
+    assert table_of(document, "picks")["rank"] == [0, 1, 2, 3, 4]
+    assert "posterior variance before" not in table_of(document, "picks")
+    assert [section.name for section in document.sections] == [
+        "map", "why", "coverage", "set-aside", "time",
+    ]  # fmt: skip
+
+
+def test_measures_of_another_batch_or_damaged_ones_are_not_taken(select: Select) -> None:
+    select(rule="pv")
+    of_another = Path("batch.npz").read_bytes()
+    summary = select(rule="lcmd")
+    content = Path("batch.npz").read_bytes()
+    Path("batch.npz").write_bytes(of_another)
+    assert gather_selection(summary, PLAIN).sections[0].panels == ()
+    Path("batch.npz").write_bytes(content[:-200])
+    with pytest.raises(ReadError, match=r"cannot read batch\.npz: .*; run the selection again"):
+        gather_selection(summary, PLAIN)
 
 
 def test_nothing_labelled(select: Select, demo: Potential) -> None:
-    document = gather_selection(select(train=[]), PLAIN, potential=demo)
+    document = gather_selection(select(train=[]), PLAIN)
     pool_map = map_of(document)
     assert (pool_map.neighbour == -1).all()
     assert DISTANCE_BEFORE not in {column.name for column in pool_map.columns}
@@ -266,9 +282,12 @@ def test_random_picks_are_mapped_where_a_model_is_known(select: Select, demo: Po
     summary = select(None, rule="random", model=None)
     document = gather_selection(summary, PLAIN)
     assert "There is no map" in document.sections[0].text[0]
+    assert "with a --model" in document.sections[0].text[0]
     assert document.sections[0].panels == ()
     assert table_of(document, "picks")["rank"] == [0, 1, 2, 3, 4]
-    mapped = gather_selection(summary, ReportOptions(model="demo"))
+    picks = json.loads(summary.read_text())["picks"]
+    mapped = gather_selection(select(rule="random"), PLAIN)
+    assert json.loads(summary.read_text())["picks"] == picks
     assert len(role(map_of(mapped), Role.CHOSEN)) == 5
     with_soap = gather_selection(
         select(None, rule="random", representation="soap", model=None), PLAIN
@@ -294,7 +313,7 @@ def test_joint_posterior_with_force_errors(
 ) -> None:
     summary = select(rule="joint-pv", n_select=3, n_probes=None, train=train)
     batch = _note_forces(demo)
-    document = gather_selection(summary, PLAIN, potential=demo)
+    document = gather_selection(summary, PLAIN)
     pool_map, packed = map_of(document), document.structures
     before, after = numbers(pool_map, VARIANCE_BEFORE), numbers(pool_map, VARIANCE_AFTER)
     n = len(usable_pool())
@@ -323,7 +342,7 @@ def test_joint_posterior_with_force_errors(
 
 def test_joint_posterior_with_a_shortlist(select: Select, demo: Potential) -> None:
     summary = select(rule="joint-pv", n_select=3, shortlist=10)
-    pool_map = map_of(gather_selection(summary, PLAIN, potential=demo))
+    pool_map = map_of(gather_selection(summary, PLAIN))
     before = numbers(pool_map, VARIANCE_BEFORE)[: len(usable_pool())]
     kept = [*role(pool_map, Role.SHORTLISTED), *role(pool_map, Role.CHOSEN)]
     assert sorted(kept) == sorted(np.argsort(-before)[:10].tolist())
@@ -333,14 +352,16 @@ def test_joint_posterior_with_a_shortlist(select: Select, demo: Potential) -> No
 def test_rows_of_a_store_give_the_same_page(folder: Path, demo: Potential, normalise: str) -> None:
     settings = AcquisitionSettings(n_select=5, normalise=normalise)
     store = StoreSettings(folder / "store")
-    acquisition = acquire_stored(POOL, TRAIN, settings, store, potential=demo)
+    acquisition = acquire_stored(POOL, TRAIN, settings, store, potential=demo, measured=True)
     inputs = {"pool": POOL, "train": TRAIN, "model": "demo", "out": "batch.extxyz"}
     plain = summarise_acquisition(acquisition, settings, demo, inputs=inputs)
-    write_text("plain.json", to_json(plain))
     plain["inputs"] |= {"store": "store", "store_dtype": "float32"}
     write_text("stored.json", to_json(plain))
-    from_memory = gather_selection(Path("plain.json"), PLAIN, potential=demo)
-    from_store = gather_selection(Path("stored.json"), PLAIN, potential=demo)
+    assert acquisition.measures is not None
+    places = [pick.pool_index for pick in acquisition.picks]
+    write_measures(Path("stored.npz"), acquisition.measures, places)
+    from_memory = gather_selection(select_in_folder(settings, demo), PLAIN)
+    from_store = gather_selection(Path("stored.json"), PLAIN)
     for name in (VARIANCE_BEFORE, VARIANCE_AFTER, DISTANCE_BEFORE, DISTANCE_AFTER):
         one, other = (numbers(map_of(page), name) for page in (from_memory, from_store))
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
@@ -354,42 +375,27 @@ def test_rows_of_a_store_give_the_same_page(folder: Path, demo: Potential, norma
             assert cells == other[name]
 
 
-def test_another_model_is_refused(
-    select: Select, potential: Potential, demo: Potential, model_path: Path
-) -> None:
-    summary = select()
-    with pytest.raises(PotentialError, match=r"is not that of batch\.json"):
-        gather_selection(summary, PLAIN, potential=potential)
-    content = json.loads(summary.read_text())
-    content["inputs"]["model"] = None
-    write_text(summary, json.dumps(content))
-    with pytest.raises(PotentialError, match="give it with --model"):
-        gather_selection(summary, PLAIN)
-    given = gather_selection(summary, ReportOptions(model="demo"))
-    assert len(map_of(given).x) == 48
-
-
 def test_changed_files_are_refused(select: Select, demo: Potential, folder: Path) -> None:
     summary = select()
     pool = Path("pool_b.extxyz").read_bytes()
     write_structures("pool_b.extxyz", read_structures("pool_b.extxyz")[:-1])
     with pytest.raises(ReadError, match=r"pool_b.extxyz is not what it was"):
-        gather_selection(summary, PLAIN, potential=demo)
+        gather_selection(summary, PLAIN)
     content = json.loads(summary.read_text())
     del content["inputs"]["files"]  # as older versions wrote it
     write_text(summary, json.dumps(content))
     with pytest.raises(ReadError, match="the pool holds 42 structures and held 43"):
-        gather_selection(summary, PLAIN, potential=demo)
+        gather_selection(summary, PLAIN)
     Path("pool_b.extxyz").unlink()
     with pytest.raises(ReadError, match="pool files that are not found: pool_a"):
-        gather_selection(summary, PLAIN, potential=demo)
+        gather_selection(summary, PLAIN)
     Path("pool_b.extxyz").write_bytes(pool)
     batch = read_structures("batch.extxyz")
     write_structures("batch.extxyz", batch[::-1])
     with pytest.raises(ReadError, match=r"does not hold the structures that batch\.json names"):
-        gather_selection(summary, PLAIN, potential=demo)
+        gather_selection(summary, PLAIN)
     Path("batch.extxyz").unlink()
-    assert len(map_of(gather_selection(summary, PLAIN, potential=demo)).x) == 48
+    assert len(map_of(gather_selection(summary, PLAIN)).x) == 48
 
 
 def test_files_are_found_from_another_folder(
@@ -399,12 +405,12 @@ def test_files_are_found_from_another_folder(
     elsewhere = folder / "elsewhere"
     elsewhere.mkdir()
     monkeypatch.chdir(elsewhere)
-    document = gather_selection(summary, PLAIN, potential=demo)
+    document = gather_selection(summary, PLAIN)
     assert map_of(document).files[0] == "pool_a.extxyz"
     content = json.loads(summary.read_text())
     del content["inputs"]["folder"]
     write_text(summary, json.dumps(content))
-    gather_selection(summary, PLAIN, potential=demo)
+    gather_selection(summary, PLAIN)
 
 
 def test_hostile_words_do_not_break_a_page(
@@ -417,9 +423,7 @@ def test_hostile_words_do_not_break_a_page(
         atoms.info["posterior_variance"] = float("nan") if number % 2 else 10.0**300
     name = "<b>&'.extxyz"
     write_structures(name, bad)
-    document = gather_selection(
-        select(pool=[name], group_by="tag", n_select=2), PLAIN, potential=demo
-    )
+    document = gather_selection(select(pool=[name], group_by="tag", n_select=2), PLAIN)
     assert map_of(document).files[0] == name
     assert table_of(document, "picks")["tag"] == [script] * 2
     (tag,) = (c for c in map_of(document).columns if c.name == "tag")
@@ -427,15 +431,17 @@ def test_hostile_words_do_not_break_a_page(
     assert tag.categories == (script,)
 
 
-def test_large_pools_are_thinned(select: Select, demo: Potential) -> None:
-    summary = select(shortlist=8)
-    document = gather_selection(summary, PLAIN, potential=demo, most_points=15)
+def test_large_pools_are_thinned(select: Select, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = select(shortlist=8).rename("whole.json")
+    Path("batch.npz").rename("whole.npz")
+    monkeypatch.setitem(measure.__kwdefaults__, "most_points", 15)
+    document = gather_selection(select(shortlist=8), PLAIN)
     pool_map = map_of(document)
     assert len(pool_map.x) == 15 + 7
     assert len(role(pool_map, Role.CHOSEN)) == 5
     assert len(role(pool_map, Role.SHORTLISTED)) == 3
     assert "15 of 41 structures of the pool, drawn at random" in pool_map.caption
-    small = gather_selection(summary, ReportOptions(max_megabytes=0.001), potential=demo)
+    small = gather_selection(whole, ReportOptions(max_megabytes=0.001))
     assert small.structures is not None
     assert set(small.structures.names) >= set(table_of(small, "picks")["structure"])
     assert len(small.structures.names) <= 10

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from labelwise.pages.document import PoolMap, Role
+from labelwise.pages.options import ReportOptions
 from labelwise.pages.page import write_page
 from labelwise.potentials import Potential
 from labelwise.selection.page import gather_selection
-from labelwise.selection.page.options import ReportOptions
 from tests.pages.browser.fixtures import Opener
 from tests.selection.page.conftest import Select
 
@@ -20,7 +20,7 @@ from tests.selection.page.conftest import Select
 def test_a_click_on_a_chosen_point_shows_it_and_says_why(
     select: Select, demo: Potential, folder: Path, open_page: Opener, width: int, height: int
 ) -> None:
-    document = gather_selection(select(group_by="family"), ReportOptions(), potential=demo)
+    document = gather_selection(select(group_by="family"), ReportOptions())
     write_page(folder / "page.html", document)
     opened = open_page(folder / "page.html", width=width, height=height)
     (pool_map,) = document.sections[0].panels
@@ -47,7 +47,7 @@ def test_a_row_of_the_table_opens_its_structure(
 ) -> None:
     write_page(
         folder / "page.html",
-        gather_selection(select(rule="pv"), ReportOptions(colour_by="family"), potential=demo),
+        gather_selection(select(rule="pv"), ReportOptions(colour_by="family")),
     )
     opened = open_page(folder / "page.html")
     row = opened.page.locator("table tbody tr").nth(2)

@@ -33,7 +33,6 @@ def test_a_summary_is_read_back(summary: Path) -> None:
     ]
     assert len(record.screened) == len(content["screened"])
     assert (record.n_pool, record.n_train) == (43, 7)
-    assert record.model_hash is None
     assert record.input("out") == "batch.extxyz"
     assert record.find_file("pool_a.extxyz") == Path("pool_a.extxyz")
     assert record.find_file("nothing.extxyz") is None

@@ -40,8 +40,8 @@ from labelwise.campaign.page.trust import (
 from labelwise.campaign.state import CampaignState, read_state, verify_model
 from labelwise.errors import LabelwiseError, LabelwiseWarning, PotentialError
 from labelwise.pages.document import Document, Kind, Panel, PoolMap, Section
+from labelwise.pages.options import ReportOptions
 from labelwise.runtime.timing import ProgressCallback, ignore_progress
-from labelwise.selection.page.options import ReportOptions
 from labelwise.selection.page.pool_columns import clean_text, make_columns
 from labelwise.selection.page.structure_packing import StructurePacker
 from labelwise.structures.split_names import get_split

@@ -12,14 +12,15 @@ from labelwise.campaign.page.kept import KeptArrays, digest
 from labelwise.campaign.page.landscape import Landscape
 from labelwise.campaign.page.saved import Candidate, SavedCampaign
 from labelwise.campaign.page.wording import write_error
+from labelwise.kernels.components import find_components
 from labelwise.pages.document import (
     Column,
     PointNote,
     PoolMap,
     Role,
 )
-from labelwise.selection.page.kernel_map import KernelMap, map_kernels
-from labelwise.selection.page.options import ReportOptions
+from labelwise.pages.options import ReportOptions
+from labelwise.pages.plane import Plane, map_components
 from labelwise.selection.page.pool_columns import (
     category_column,
     clean_text,
@@ -164,17 +165,19 @@ def make_pool_map(
     )
 
 
-def _map_points(landscape: Landscape, kept: KeptArrays, options: ReportOptions) -> KernelMap:
+def _map_points(landscape: Landscape, kept: KeptArrays, options: ReportOptions) -> Plane:
     names = [hash_structure(frame.atoms) for frame in landscape.points]
     settings = replace(landscape.settings, batch_atoms=None)
     made_of = digest("map", names, str(settings), options.map_method, options.seed)
     points = landscape.part(np.arange(landscape.n_points, dtype=np.int64))
     if options.map_method == "pca":  # takes no longer than reading a file
-        return map_kernels([points], method="pca", seed=options.seed)
+        return map_components(find_components([points], seed=options.seed))
     found = kept.load("map", made_of)
     if found is not None:
-        return KernelMap((found["coordinates"].astype(np.float32),), None)
-    mapped = map_kernels([points], method=options.map_method, seed=options.seed)
+        return Plane((found["coordinates"].astype(np.float32),), None)
+    mapped = map_components(
+        find_components([points], seed=options.seed), method=options.map_method, seed=options.seed
+    )
     kept.save("map", made_of, {"coordinates": mapped.coordinates[0]})
     return mapped
 

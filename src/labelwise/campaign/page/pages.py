@@ -10,8 +10,8 @@ from labelwise.campaign.config import read_config
 from labelwise.campaign.page.gathering import gather_campaign
 from labelwise.campaign.state import CampaignState
 from labelwise.pages.libraries import read_libraries
+from labelwise.pages.options import ReportOptions
 from labelwise.pages.page import write_page
-from labelwise.selection.page.options import ReportOptions
 
 #: The page's file, in the campaign's folder.
 PAGE = "report.html"

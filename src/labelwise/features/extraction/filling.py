@@ -17,8 +17,9 @@ import numpy as np
 
 from labelwise.features.extraction.extractor import Extracted, Extractor
 from labelwise.features.extraction.offered import Offered, cut_offered, join_offered
-from labelwise.features.store import FeatureStore, Listing, hash_file
+from labelwise.features.store import FeatureStore, Listing
 from labelwise.runtime.engines import Engine
+from labelwise.runtime.files import hash_file
 from labelwise.runtime.timing import ProgressCallback, ignore_progress
 from labelwise.structures.reading import (
     FileSlice,

@@ -76,19 +76,6 @@ class Listing:
         return len(self.keys)
 
 
-def hash_file(path: Path) -> str:
-    """Return a hash of a file's content, 32 hexadecimal digits.
-
-    Raises:
-        ReadError: The file cannot be read.
-    """
-    try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, _make_digest).hexdigest()
-    except OSError as error:
-        raise ReadError(f"cannot read {path}: {error.strerror or error}") from error
-
-
 def write_listing(store: Path, file_hash: str, listing: Listing) -> None:
     """Write a listing in one step, with a checksum.
 
@@ -168,10 +155,6 @@ def _listing_path(store: Path, file_hash: str) -> Path:
             f"file_hash={file_hash!r}: 32 hexadecimal digits, as hash_file gives them"
         )
     return store / LISTINGS_FOLDER / f"{file_hash}.listing"
-
-
-def _make_digest() -> hashlib.blake2b:
-    return hashlib.blake2b(digest_size=16)
 
 
 def _checksum(content: bytes) -> bytes:

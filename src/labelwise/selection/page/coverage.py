@@ -17,7 +17,7 @@ from labelwise.pages.document import (
     Panel,
     Series,
 )
-from labelwise.selection.page.measures import Measures
+from labelwise.selection.measures import Measures
 
 _N_DISTANCES = 61
 _MOST_BARS = 15

@@ -1,4 +1,4 @@
-"""From the summary of a selection to a page: read, represent, measure, explain."""
+"""From the summary of a selection, and what was measured of it, to a page."""
 
 from __future__ import annotations
 
@@ -6,24 +6,20 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int32, Int64
+from jaxtyping import Int32
 
-from labelwise.features.memo import FeatureMemo
 from labelwise.pages.document import Column, Document, Kind, Panel, PoolMap, Section
-from labelwise.potentials import Potential
+from labelwise.pages.options import ReportOptions
+from labelwise.pages.plane import map_components
 from labelwise.runtime.timing import ProgressCallback, ignore_progress
+from labelwise.selection.measures import SUFFIX, Measures, read_measures
 from labelwise.selection.page.coverage import chart_distances, compare_groups
 from labelwise.selection.page.headlines import list_facts, write_small_print, write_subtitle
-from labelwise.selection.page.kernel_map import map_kernels
-from labelwise.selection.page.measures import Measures, measure
-from labelwise.selection.page.options import ReportOptions
 from labelwise.selection.page.packing import pack_structures
-from labelwise.selection.page.picked import Picked, Shown
+from labelwise.selection.page.picked import Picked
 from labelwise.selection.page.pool_columns import category_column, name_apart
 from labelwise.selection.page.pool_map import (
-    MOST_POINTS,
     SOURCE,
-    choose_points,
     list_columns,
     make_pool_map,
     move_to_front,
@@ -32,95 +28,71 @@ from labelwise.selection.page.pool_map import (
 from labelwise.selection.page.reading import ReadAgain, read_again
 from labelwise.selection.page.reasons import make_notes, make_pick_table
 from labelwise.selection.page.record import SelectionRecord, read_record
-from labelwise.selection.page.replay import CLUSTER_RULES, ClusterAtPick, replay_clusters
-from labelwise.selection.page.representing import KernelView, subset
 from labelwise.selection.page.room import Room
 from labelwise.selection.page.set_aside import chart_times, list_screened
 from labelwise.selection.page.shelves import Names
 
 
 def gather_selection(
-    summary: Path,
-    options: ReportOptions,
-    *,
-    memo: FeatureMemo | None = None,
-    potential: Potential | None = None,
-    most_points: int = MOST_POINTS,
-    progress: ProgressCallback = ignore_progress,
+    summary: Path, options: ReportOptions, *, progress: ProgressCallback = ignore_progress
 ) -> Document:
     """Make the page of a selection.
 
-    Structures are read again and represented again, unless their rows are in the memo or in the
-    feature store that the selection used. Nothing is written, but rows that are missing from
-    that store.
+    Structures are read again; what the batch changed is taken from the file that ``labelwise
+    select --report`` left beside the summary. Where that is missing, the page says how to get it.
 
     Args:
         summary: The JSON file that ``labelwise select`` wrote.
         options: What the reader asked for.
-        memo: Rows that are known already.
-        potential: The model, if it is loaded already.
-        most_points: Structures of the pool that the map shows, if those chosen and shortlisted are
-            not more; of a larger pool they are drawn at random.
         progress: Called with stage, done, total.
 
     Raises:
         ReadError: A file is missing, damaged, or not what it was.
-        PotentialError: The model cannot be loaded, or is another one.
         ArgumentError: ``colour_by`` is no column of this pool, or a setting is out of range.
         MissingDependencyError: A map by UMAP is asked for, and it is not installed.
     """
     record = read_record(summary)
     room = Room(options.max_megabytes)
+    measures = _find_measures(record)
     read = read_again(
-        record,
-        options,
-        potential=potential,
-        memo=memo,
-        max_bytes=room.for_all_structures,
-        progress=progress,
+        record, seed=options.seed, max_bytes=room.for_all_structures, progress=progress
     )
     names = Names(read.pool, read.train)
-    measures: Measures | None = None
-    clusters: tuple[ClusterAtPick | None, ...] = ()
-    shown: Shown | None = None
-    if read.view is not None:
-        measures = measure(read.view, read.rows, record.settings, seed=options.seed)
-        clusters = _replay(record, read.view, measures, read.rows)
-        n_pool, n_train = len(read.pool), len(read.train)
-        shown = choose_points(
-            n_pool, n_train, read.rows, measures, seed=options.seed, most=most_points
-        )
-    picked = Picked(
-        record, read.pool, read.train, names, read.rows, read.chosen, measures, shown, clusters
-    )
+    picked = Picked(record, read.pool, read.train, names, read.rows, read.chosen, measures)
     return _write_document(picked, read, options, room)
+
+
+def _find_measures(record: SelectionRecord) -> Measures | None:
+    """Return what was measured, None if nothing is there that fits the summary."""
+    places = [pick.pool_index for pick in record.picks]
+    return read_measures(record.path.with_suffix(SUFFIX), places)
 
 
 def _write_document(
     picked: Picked, read: ReadAgain, options: ReportOptions, room: Room
 ) -> Document:
-    record = picked.record
+    record, measures = picked.record, picked.measures
     every: tuple[Column, ...] = ()
     columns: tuple[Column, ...] = ()
     n_points = 0
-    if picked.shown is not None and picked.measures is not None:
-        n_points = len(picked.shown.pool) + len(picked.shown.train)
-        every = tuple(list_columns(picked, picked.shown, picked.measures, read.columns))
+    if measures is not None:
+        n_points = len(measures.shown.pool) + len(measures.shown.train)
+        every = tuple(list_columns(picked, measures, read.columns))
         columns = room.fit(move_to_front(every, options.colour_by), n_points)
     max_bytes = room.for_structures(n_points, columns)
     structures, places = pack_structures(picked, max_bytes=max_bytes, seed=options.seed)
     pool_map = None
-    if read.view is not None:
-        pool_map = _draw_map(picked, columns, read.view, options, places)
+    if measures is not None:
+        pool_map = _draw_map(picked, measures, columns, options, places)
     return Document(
         kind=Kind.SELECTION,
         title=f"{len(record.picks):,} structures chosen of {record.n_pool:,}",
         subtitle=write_subtitle(record),
-        facts=list_facts(record, picked.measures),
+        facts=list_facts(record, measures),
         sections=tuple(_list_sections(picked, read, pool_map)),
         structures=structures,
         notes=(
-            *write_small_print(record, picked.clusters, read.why_no_view),
+            *write_small_print(record, is_measured=measures is not None),
             *_name_left_out(every, columns),
         ),
     )
@@ -138,24 +110,15 @@ def _name_left_out(every: Sequence[Column], kept: Sequence[Column]) -> tuple[str
 
 def _draw_map(
     picked: Picked,
+    measures: Measures,
     columns: tuple[Column, ...],
-    view: KernelView,
     options: ReportOptions,
     places: Int32[np.ndarray, " p"],
 ) -> PoolMap:
-    shown, measures = picked.shown, picked.measures
-    if shown is None or measures is None:
-        raise AssertionError("where there is a kernel, it was measured")
-    plane = map_kernels(
-        [subset(view.pool, shown.pool), subset(view.train, shown.train)],
-        method=options.map_method,
-        seed=options.seed,
-    )
     return make_pool_map(
         picked,
-        shown,
         measures,
-        plane,
+        map_components(measures.components, method=options.map_method, seed=options.seed),
         columns=columns,
         notes=make_notes(picked),
         structure=places,
@@ -163,12 +126,27 @@ def _draw_map(
     )
 
 
+def _explain_no_map(record: SelectionRecord) -> str:
+    """Say why there is no map, and what makes one."""
+    file = record.path.with_suffix(SUFFIX).name
+    text = (
+        f"There is no map, and no variances and distances are shown: {file} is not beside the "
+        "summary, or belongs to another batch. To have it, run the command of this selection "
+        f"again with --report: labelwise select -n {len(record.picks)} … --report"
+    )
+    if record.settings.rule == "random":
+        text += (
+            ", and, because the rule random looks at no structure, with a --model or with a "
+            "representation that needs none, such as soap"
+        )
+    return f"{text}."
+
+
 def _list_sections(picked: Picked, read: ReadAgain, pool_map: PoolMap | None) -> Iterator[Section]:
     """Go through the parts of the page that there is something to show in."""
     record, measures = picked.record, picked.measures
     panels = () if pool_map is None else (pool_map,)
-    text = () if read.why_no_view is None else (read.why_no_view,)
-    yield Section("map", "The pool", panels, text)
+    yield Section("map", "The pool", panels, () if panels else (_explain_no_map(record),))
     yield Section("why", "Why these", (make_pick_table(picked),))
     coverage: list[Panel] = []
     if measures is not None:
@@ -193,20 +171,3 @@ def _columns_of_pool(read: ReadAgain, names: Names) -> list[Column]:
     files = [names.of_file(read.pool.files[number]) for number in read.pool.file.tolist()]
     source = category_column(SOURCE, files)
     return [*name_apart([*([] if source is None else [source]), *known])]
-
-
-def _replay(
-    record: SelectionRecord,
-    view: KernelView,
-    measures: Measures,
-    rows: Int64[np.ndarray, " k"],
-) -> tuple[ClusterAtPick | None, ...]:
-    """Return the clusters that the picks were taken from; nothing where that is not known."""
-    if record.settings.rule not in CLUSTER_RULES:
-        return ()
-    if measures.shortlist is None:
-        return replay_clusters(view.pool, view.train, rows)
-    if not np.isin(rows, measures.shortlist).all():
-        return ()
-    within = np.searchsorted(measures.shortlist, rows).astype(np.int64)
-    return replay_clusters(subset(view.pool, measures.shortlist), view.train, within)

@@ -8,11 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from labelwise.pages.document import Fact
-from labelwise.selection.page.measures import Measures
+from labelwise.selection.measures import Measures
+from labelwise.selection.names import JOINT_RULE
 from labelwise.selection.page.pool_columns import clean_text
 from labelwise.selection.page.record import SelectionRecord
-from labelwise.selection.page.replay import CLUSTER_RULES, ClusterAtPick
-from labelwise.selection.settings import JOINT_RULE
 
 _RULES = {
     "lcmd": "the farthest member of the heaviest cluster, again and again (LCMD)",
@@ -22,7 +21,6 @@ _RULES = {
     JOINT_RULE: "the largest joint posterior variance of energy and forces given all earlier picks",
     "random": "a seeded draw at random",
 }
-_DIFFERS = 1e-2
 
 
 def write_subtitle(record: SelectionRecord) -> str:
@@ -30,7 +28,7 @@ def write_subtitle(record: SelectionRecord) -> str:
     settings = record.settings
     rule = _RULES.get(settings.rule, f"the rule {settings.rule}")
     shortlist = f" among the {settings.shortlist:,} most uncertain" if settings.shortlist else ""
-    if settings.rule == "random" and not settings.needs_features:
+    if settings.rule == "random" and settings.shortlist is None:
         return f"By {rule}."
     model = record.content.get("model") or {}
     of_model = f" of the model {clean_text(str(model['name']))}" if model.get("name") else ""
@@ -53,9 +51,7 @@ def list_facts(record: SelectionRecord, measures: Measures | None) -> tuple[Fact
     return tuple(facts)
 
 
-def write_small_print(
-    record: SelectionRecord, clusters: Sequence[ClusterAtPick | None], why_no_map: str | None
-) -> tuple[str, ...]:
+def write_small_print(record: SelectionRecord, *, is_measured: bool) -> tuple[str, ...]:
     """Return files, settings, versions, and how numbers were computed."""
     settings, content = record.settings, record.content
     lines = [_describe_files("pool", record.pool), _describe_files("labelled", record.train)]
@@ -67,24 +63,20 @@ def write_small_print(
         )
         lines.append(f"Model: {name}, content hash {digest}, {dtype}.")
     lines.append(
-        f"Representation {settings.representation}, normalised by {settings.resolved_normalise}, "
-        f"rule {settings.rule}, λ = {settings.resolved_regularisation:g}, seed {settings.seed}."
+        f"Representation {settings.representation}, normalised by {settings.normalise}, "
+        f"rule {settings.rule}, λ = {settings.regularisation:g}, seed {settings.seed}."
     )
-    if why_no_map is None:
+    if is_measured:
         lines.append(
-            "Variances and distances were computed for this page, from features of the same files "
-            "and model. They are in units of the kernel; the distance of x and z is the root of "
-            "k(x,x) + k(z,z) − 2k(x,z)."
+            "Variances and distances are those of the selection's own kernel, in its units; the "
+            "distance of x and z is the root of k(x,x) + k(z,z) − 2k(x,z)."
         )
-    if settings.rule == JOINT_RULE and why_no_map is None:
-        per_atom = (
-            ", divided by the number of atoms" if settings.resolved_normalise == "none" else ""
-        )
+    if settings.rule == JOINT_RULE and is_measured:
+        per_atom = ", divided by the number of atoms" if settings.normalise == "none" else ""
         lines.append(
             f"Posterior variances are those of energy and forces together{per_atom}, in units of "
             "the mean prior variance of a structure; distances are those of energy gradients."
         )
-    lines += _compare_scores(record, clusters)
     versions = content.get("versions") or {}
     listed = ", ".join(f"{clean_text(str(k))} {clean_text(str(v))}" for k, v in versions.items())
     return (*(line for line in lines if line), f"Versions of the selection: {listed}.")
@@ -111,24 +103,3 @@ def _describe_files(role: str, specs: Sequence[str]) -> str:
     listed = ", ".join(clean_text(Path(spec).name) for spec in specs[:10])
     more = f" and {len(specs) - 10} more" if len(specs) > 10 else ""
     return f"Structures {role}: {listed}{more}."
-
-
-def _compare_scores(record: SelectionRecord, clusters: Sequence[ClusterAtPick | None]) -> list[str]:
-    """Say so where distances that were computed anew are not those of the selection."""
-    if record.settings.rule not in CLUSTER_RULES:
-        return []
-    if not clusters:
-        return ["The clusters could not be replayed: a pick is not among the shortlist found anew."]
-    pairs = [
-        (pick.score, cluster.sq_dist)
-        for pick, cluster in zip(record.picks, clusters, strict=True)
-        if cluster is not None
-    ]
-    scale = max((abs(score) for score, _ in pairs), default=0.0)
-    off = max((abs(score - again) for score, again in pairs), default=0.0)
-    if scale == 0 or off <= _DIFFERS * scale:
-        return []
-    differ = (
-        f"Squared distances computed anew differ from those of the selection by up to {off:.2g}"
-    )
-    return [f"{differ}: features are not quite the same here."]

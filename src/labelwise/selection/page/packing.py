@@ -9,8 +9,8 @@ from ase import Atoms
 from jaxtyping import Int32, Int64
 
 from labelwise.pages.document import StructureSet
-from labelwise.selection.page.measures import Measures
-from labelwise.selection.page.picked import Picked, Shown
+from labelwise.selection.measures import Measures, Shown
+from labelwise.selection.page.picked import Picked
 from labelwise.selection.page.reasons import atom_stds
 from labelwise.selection.page.shelves import Shelved
 from labelwise.selection.page.structure_packing import StructurePacker

@@ -1,4 +1,4 @@
-"""The picks of a selection with all that is known of them, and which structures are points."""
+"""The picks of a selection with all that is known of them."""
 
 from __future__ import annotations
 
@@ -8,32 +8,10 @@ import numpy as np
 from ase import Atoms
 from jaxtyping import Int64
 
-from labelwise.selection.page.measures import Measures
+from labelwise.selection.measures import ClusterAtPick, Measures, Shown
 from labelwise.selection.page.pool_columns import clean_text
 from labelwise.selection.page.record import SelectionRecord
-from labelwise.selection.page.replay import ClusterAtPick
 from labelwise.selection.page.shelves import Names, Shelved
-
-
-@dataclass(frozen=True, eq=False)
-class Shown:
-    """Which structures are points: first those of the pool, then labelled ones.
-
-    Attributes:
-        pool: Rows of the pool, ascending.
-        train: Rows of the labelled structures, ascending.
-    """
-
-    pool: Int64[np.ndarray, " p"]
-    train: Int64[np.ndarray, " t"]
-
-    def points_of_pool(self, rows: Int64[np.ndarray, " k"]) -> Int64[np.ndarray, " k"]:
-        """Return the points of some structures of the pool, -1 where they are not shown."""
-        return _find(self.pool, rows, 0)
-
-    def points_of_train(self, rows: Int64[np.ndarray, " k"]) -> Int64[np.ndarray, " k"]:
-        """Return the points of some labelled structures, -1 where they are not shown."""
-        return _find(self.train, rows, len(self.pool))
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,9 +24,7 @@ class Picked:
         names: How they are called.
         rows: Rows of the picks in the pool, in order of choice, (k,).
         chosen: The structures, (k,), with predicted force errors where there are any.
-        measures: What the batch changed; None if no kernel is known.
-        shown: Which structures are points; None without a map.
-        clusters: What each pick was taken from, (k,), of rules that have clusters; else empty.
+        measures: What the batch changed; None if it was not measured: then there is no map.
     """
 
     record: SelectionRecord
@@ -58,8 +34,16 @@ class Picked:
     rows: Int64[np.ndarray, " k"]
     chosen: tuple[Atoms, ...]
     measures: Measures | None = None
-    shown: Shown | None = None
-    clusters: tuple[ClusterAtPick | None, ...] = ()
+
+    @property
+    def shown(self) -> Shown | None:
+        """Which structures are points; None without a map."""
+        return None if self.measures is None else self.measures.shown
+
+    @property
+    def clusters(self) -> tuple[ClusterAtPick | None, ...]:
+        """What each pick was taken from, (k,), of rules that have clusters; else empty."""
+        return () if self.measures is None else self.measures.clusters
 
     def name(self, rank: int) -> str:
         """Return how a pick is called."""
@@ -78,12 +62,3 @@ class Picked:
         if key is None:
             return None
         return clean_text(str(self.chosen[rank].info.get(key, ""))) or "(none)"
-
-
-def _find(
-    shown: Int64[np.ndarray, " p"], rows: Int64[np.ndarray, " k"], first: int
-) -> Int64[np.ndarray, " k"]:
-    if len(shown) == 0:
-        return np.full(len(rows), -1, dtype=np.int64)
-    places = np.minimum(np.searchsorted(shown, rows), len(shown) - 1)
-    return np.where(shown[places] == rows, places + first, -1).astype(np.int64)

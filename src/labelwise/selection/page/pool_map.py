@@ -1,4 +1,4 @@
-"""The pool as points: which are shown, in which role, and what is known of each."""
+"""The pool as points: in which role, and what is known of each."""
 
 from __future__ import annotations
 
@@ -16,16 +16,12 @@ from labelwise.pages.document import (
     PoolMap,
     Role,
 )
-from labelwise.selection.page.kernel_map import KernelMap
-from labelwise.selection.page.measures import Measures
-from labelwise.selection.page.picked import Picked, Shown
+from labelwise.pages.plane import Plane
+from labelwise.selection.measures import Measures, Shown
+from labelwise.selection.page.picked import Picked
 from labelwise.selection.page.pool_columns import category_column, name_apart, number_column
-from labelwise.selection.page.reading import MOST_LABELLED
-from labelwise.selection.settings import JOINT_RULE, AcquisitionSettings
 
 MAP_NAME = "pool"
-#: Structures of the pool that a map shows at most; chosen and shortlisted ones are always shown.
-MOST_POINTS = 50_000
 SOURCE = "source"
 VARIANCE_BEFORE, VARIANCE_AFTER = "posterior variance before", "posterior variance after"
 DISTANCE_BEFORE = "kernel distance to the nearest labelled"
@@ -33,41 +29,10 @@ DISTANCE_AFTER = "kernel distance to the nearest labelled or chosen"
 _ROLES = list(Role)
 
 
-def choose_points(
-    n_pool: int,
-    n_train: int,
-    picks: Int64[np.ndarray, " k"],
-    measures: Measures,
-    *,
-    seed: int,
-    most: int = MOST_POINTS,
-) -> Shown:
-    """Choose what is shown: everything, or a random part with all that was chosen.
-
-    Args:
-        n_pool: Structures of the pool.
-        n_train: Labelled structures.
-        picks: Rows of the picks; they are shown, and the labelled structures nearest to them.
-        measures: For shortlisted structures, which are shown if there are at most as many as
-            ``most``, and nearest labelled ones.
-        seed: Of the draw.
-        most: Structures of the pool that are shown, if these are not more.
-    """
-    wanted = [picks]
-    if measures.shortlist is not None:
-        wanted.append(measures.shortlist[:most])
-    nearest = measures.nearest[picks]
-    return Shown(
-        _draw(n_pool, np.concatenate(wanted), most, seed),
-        _draw(n_train, nearest[nearest >= 0], MOST_LABELLED, seed),
-    )
-
-
 def make_pool_map(
     picked: Picked,
-    shown: Shown,
     measures: Measures,
-    plane: KernelMap,
+    plane: Plane,
     *,
     columns: Sequence[Column],
     notes: Sequence[PointNote],
@@ -78,15 +43,14 @@ def make_pool_map(
 
     Args:
         picked: The selection and its structures.
-        shown: Which of them are points.
-        measures: What the batch changed.
+        measures: What the batch changed, and which structures are points.
         plane: Coordinates of the points, the pool's first.
         columns: Of the points.
         notes: Of the points.
         structure: Place of each point's structure in the document, (p,).
         colour_by: Name of the column by which it is coloured at first.
     """
-    pool, train, picks = picked.pool, picked.train, picked.rows
+    pool, train, picks, shown = picked.pool, picked.train, picked.rows, measures.shown
     x, y = np.concatenate(plane.coordinates).T
     files = _list_files(picked)
     x_label, y_label = plane.label_axes()
@@ -108,26 +72,23 @@ def make_pool_map(
         columns=tuple(columns),
         notes=tuple(notes),
         colour_by=colour_by,
-        caption=_caption(plane, shown, len(pool), len(train), picked.record.settings),
+        caption=_caption(plane, measures, len(pool), len(train)),
     )
 
 
-def list_columns(
-    picked: Picked, shown: Shown, measures: Measures, known: Sequence[Column]
-) -> tuple[Column, ...]:
+def list_columns(picked: Picked, measures: Measures, known: Sequence[Column]) -> tuple[Column, ...]:
     """Return all columns of the points, with unique names.
 
     Args:
         picked: The selection and its structures.
-        shown: Which of them are points.
-        measures: What the batch changed.
+        measures: What the batch changed, and which structures are points.
         known: What is known of all structures, labelled ones first.
 
     Returns:
         Variances and distances, where structures are from, then what is known, the most common
         info keys first.
     """
-    files = _list_files(picked)
+    files, shown = _list_files(picked), measures.shown
     names = [picked.names.of_file(file) for file in files]
     places = _places_of_files(picked, shown, files).tolist()
     own = [
@@ -188,17 +149,6 @@ def _find_roles(shown: Shown, picks: Int64[np.ndarray, " k"], measures: Measures
     return roles
 
 
-def _draw(n: int, wanted: Int64[np.ndarray, " _"], most: int, seed: int) -> np.ndarray:
-    """Return ascending rows of 0..n: those wanted, and others at random up to ``most``."""
-    if n <= most:
-        return np.arange(n)
-    must = np.unique(wanted)
-    others = np.setdiff1d(np.arange(n), must, assume_unique=True)
-    size = max(0, min(most - len(must), len(others)))
-    drawn = np.random.default_rng(seed).choice(others, size, replace=False)
-    return np.sort(np.concatenate([must, drawn])).astype(np.int64)
-
-
 def _list_files(picked: Picked) -> tuple[str, ...]:
     """Return the files of both roles, each once."""
     return tuple(dict.fromkeys([*picked.pool.files, *picked.train.files]))
@@ -214,10 +164,8 @@ def _places_of_files(picked: Picked, shown: Shown, files: Sequence[str]) -> Int3
     return np.concatenate(parts)
 
 
-def _caption(
-    plane: KernelMap, shown: Shown, n_pool: int, n_train: int, settings: AcquisitionSettings
-) -> str:
-    kernel = describe_kernel(settings)
+def _caption(plane: Plane, measures: Measures, n_pool: int, n_train: int) -> str:
+    kernel, shown = measures.kernel, measures.shown
     how = (
         "by the first two kernel principal components"
         if plane.explained is not None
@@ -234,13 +182,3 @@ def _caption(
         drawn = " and ".join(left_out)
         text += f" Shown are {drawn}, drawn at random, with all that were chosen."
     return text
-
-
-def describe_kernel(settings: AcquisitionSettings) -> str:
-    """Return the kernel's name in words."""
-    if settings.rule == JOINT_RULE:
-        return "the cosine of energy gradients"
-    if settings.make_representation().kernel == "tanimoto":
-        return f"the Tanimoto kernel of {settings.representation}"
-    kind = "cosine" if settings.resolved_normalise == "cosine" else "linear"
-    return f"the {kind} kernel of {settings.representation}"

@@ -10,12 +10,10 @@ from ase import Atoms
 from jaxtyping import Float64
 
 from labelwise.pages.document import Cell, PointNote, Table, TableColumn
-from labelwise.selection.force_uncertainty import FORCE_STD_KEY
+from labelwise.selection.names import CLUSTER_RULES, FORCE_STD_KEY, JOINT_RULE
 from labelwise.selection.page.picked import Picked
 from labelwise.selection.page.pool_columns import clean_text
 from labelwise.selection.page.pool_map import MAP_NAME
-from labelwise.selection.page.replay import CLUSTER_RULES
-from labelwise.selection.settings import JOINT_RULE
 
 _MEV = 1000.0
 _MOST_ATOMS = 3

@@ -5,21 +5,33 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from labelwise.errors import LabelwiseError, ReadError
 from labelwise.runtime.timing import Stage
-from labelwise.selection.record import describe_files
-from labelwise.selection.results import Pick
-from labelwise.selection.settings import AcquisitionSettings
+from labelwise.selection.input_files import describe_files
+from labelwise.selection.picks import Pick
 from labelwise.structures import Source
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY
 from labelwise.structures.reading import expand_specs
 from labelwise.structures.screening import Screened
 
 _KEYS = ("format_version", "inputs", "settings", "counts", "picks", "screened", "stages")
+
+
+@dataclass(frozen=True)
+class SavedSettings:
+    """How a batch was chosen, as its summary says it; see ``AcquisitionSettings``."""
+
+    rule: str
+    representation: str
+    normalise: str
+    regularisation: float
+    seed: int
+    shortlist: int | None
+    group_by: str | None
 
 
 @dataclass(frozen=True)
@@ -40,19 +52,13 @@ class SelectionRecord:
     path: Path
     pool: tuple[str, ...]
     train: tuple[str, ...]
-    settings: AcquisitionSettings
+    settings: SavedSettings
     picks: tuple[Pick, ...]
     screened: tuple[Screened, ...]
     stages: tuple[Stage, ...]
     n_pool: int
     n_train: int
     content: Mapping[str, Any]
-
-    @property
-    def model_hash(self) -> str | None:
-        """Content hash of the model; None if there was none."""
-        model = self.content.get("model")
-        return None if not isinstance(model, dict) else str(model.get("content_hash"))
 
     @property
     def energy_key(self) -> str:
@@ -148,13 +154,17 @@ def _read_content(path: Path) -> dict[str, Any]:
     return dict(content)
 
 
-def _read_settings(content: Mapping[str, Any]) -> AcquisitionSettings:
-    known = {field.name for field in fields(AcquisitionSettings)}
-    given = {key: value for key, value in content.items() if key in known}
-    given["required_labels"] = tuple(given.get("required_labels", ()))
-    settings = AcquisitionSettings(**given)
-    settings.check()
-    return settings
+def _read_settings(content: Mapping[str, Any]) -> SavedSettings:
+    shortlist, group_by = content.get("shortlist"), content.get("group_by")
+    return SavedSettings(
+        rule=str(content["rule"]),
+        representation=str(content["representation"]),
+        normalise=str(content["normalise"]),
+        regularisation=float(content["regularisation"]),
+        seed=int(content["seed"]),
+        shortlist=None if shortlist is None else int(shortlist),
+        group_by=None if group_by is None else str(group_by),
+    )
 
 
 def _read_pick(item: Mapping[str, Any], base: Path) -> Pick:
@@ -218,36 +228,27 @@ def _check_picks(record: SelectionRecord) -> None:
 
 
 def _check_files(record: SelectionRecord) -> None:
-    """Compare the structures' files with what was noted of them."""
-    if not record.input("files"):
-        return  # as older versions wrote it
-    for role, specs in (("pool", record.pool), ("train", record.train)):
-        check_files(record, role, describe_files(specs))
-
-
-def check_files(record: SelectionRecord, role: str, now: Sequence[Mapping[str, Any]]) -> None:
-    """Compare files with what was noted of them, if anything was.
-
-    Args:
-        record: The selection.
-        role: ``pool``, ``train`` or ``model``.
-        now: What ``describe_files`` or ``describe_model`` says of them.
+    """Compare the structures' files with what was noted of them.
 
     Raises:
         ReadError: A file is not what it was, or there are more or fewer.
     """
     noted = record.input("files")
-    former = noted.get(role) if isinstance(noted, dict) else None
-    if former is None:
-        return
-    if len(now) != len(former):
-        raise ReadError(
-            f"the {role} of {record.path} was {len(former)} files and is {len(now)} now; "
-            "run the selection again"
-        )
-    for then, here in zip(former, now, strict=True):
-        if (then["bytes"], then["blake2b"]) != (here["bytes"], here["blake2b"]):
+    if not noted:
+        return  # as older versions wrote it
+    for role, specs in (("pool", record.pool), ("train", record.train)):
+        former = noted.get(role) if isinstance(noted, dict) else None
+        if former is None:
+            continue
+        now = describe_files(specs)
+        if len(now) != len(former):
             raise ReadError(
-                f"{here['file']} is not what it was when {record.path} was written; put "
-                "the file back, or run the selection again"
+                f"the {role} of {record.path} was {len(former)} files and is {len(now)} now; "
+                "run the selection again"
             )
+        for then, here in zip(former, now, strict=True):
+            if (then["bytes"], then["blake2b"]) != (here["bytes"], here["blake2b"]):
+                raise ReadError(
+                    f"{here['file']} is not what it was when {record.path} was written; put "
+                    "the file back, or run the selection again"
+                )

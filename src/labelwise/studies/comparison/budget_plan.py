@@ -17,7 +17,7 @@ from labelwise.campaign.config import CampaignConfig, HeldOut, SelectionSection
 from labelwise.campaign.training import member_files
 from labelwise.errors import ArgumentError
 from labelwise.finetuning.recipe import Recipe, resolve_schedule
-from labelwise.selection.settings import JOINT_RULE
+from labelwise.selection.names import JOINT_RULE
 from labelwise.studies.comparison.presets import count_structures
 from labelwise.studies.comparison.study import Cell, StudyConfig, check_study, list_cells
 

@@ -12,8 +12,8 @@ from labelwise.errors import LabelwiseWarning
 from labelwise.kernels.base import block64
 from labelwise.kernels.building import build_kernels
 from labelwise.pages.document import Chart, Choice, HeatMap, Table
+from labelwise.pages.options import ReportOptions
 from labelwise.potentials import load_potential
-from labelwise.selection.page.options import ReportOptions
 from labelwise.structures import read_structures
 from labelwise.studies.comparison.page.diagnosing import Diagnosis, diagnose
 from labelwise.studies.comparison.page.naming import Namer

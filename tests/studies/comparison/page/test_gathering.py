@@ -7,8 +7,8 @@ import pytest
 
 from labelwise.errors import ReadError
 from labelwise.pages.document import Choice, Document, Kind
+from labelwise.pages.options import ReportOptions
 from labelwise.pages.page import render_page
-from labelwise.selection.page.options import ReportOptions
 from labelwise.studies.comparison.page import gather_comparison
 from labelwise.studies.comparison.report import write_report
 from tests.studies.comparison.building import make_cell, make_study

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from labelwise.errors import PotentialError, ReadError
-from labelwise.selection.page.options import ReportOptions
+from labelwise.pages.options import ReportOptions
 from labelwise.structures import Screen, write_structures
 from labelwise.studies.comparison.page.inputs import StudyInputs, draw_frames, find_inputs
 from labelwise.studies.comparison.page.record import read_record

@@ -10,9 +10,9 @@ from typing import Any
 from labelwise.campaign.errors import DamagedStateError
 from labelwise.errors import ArgumentError, LabelwiseError, LabelwiseWarning, PotentialError
 from labelwise.pages.document import Panel
+from labelwise.pages.options import ReportOptions
 from labelwise.potentials import Potential
 from labelwise.runtime.part_store import PartStore
-from labelwise.selection.page.options import ReportOptions
 from labelwise.studies.comparison.page.inputs import StudyInputs, find_inputs
 from labelwise.studies.comparison.page.kernels import (
     LARGEST_SAMPLE,

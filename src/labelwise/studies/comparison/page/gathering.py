@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from labelwise.pages.document import Document, Kind, Panel, Section, Table
-from labelwise.selection.page.options import ReportOptions
+from labelwise.pages.options import ReportOptions
 from labelwise.studies.comparison.page.charts import ComparisonCharts
 from labelwise.studies.comparison.page.diagnosing import diagnose
 from labelwise.studies.comparison.page.facts import describe_study, list_facts, list_warnings

@@ -15,9 +15,10 @@ from labelwise.campaign.inputs import find_model, locate
 from labelwise.campaign.state import read_state, verify_model
 from labelwise.errors import ReadError
 from labelwise.features.representations import RepresentationOptions
+from labelwise.pages.options import ReportOptions
 from labelwise.potentials import Potential, load_potential
-from labelwise.selection.page.options import ReportOptions
-from labelwise.selection.settings import JOINT_RULE, list_rules
+from labelwise.selection.names import JOINT_RULE
+from labelwise.selection.settings import list_rules
 from labelwise.structures import Frame, Screen
 from labelwise.structures.reading import RawFrame, expand_specs, iter_raw_frames
 from labelwise.studies.comparison.page.record import StudyRecord

@@ -1,104 +1,31 @@
-"""Sets of structures as points in a plane, near where the kernel says that they are alike.
+"""Kernel principal components of sets of structures, such as a map of the pool is made of.
 
-The axes are kernel principal components, found from landmarks: structures drawn at random from
-all sets. Where there are explicit features these are centred and projected on the principal
-directions of the landmarks; other kernels go by Nyström's extension. In both cases the
-components of all structures are then turned so that the first two have the largest variance. Up to
-``MOST_LANDMARKS`` structures the result is that of exact kernel PCA. Memory is linear in
-the number of structures; no n × n matrix is made.
+They are found from landmarks: structures drawn at random from all sets. Where there are explicit
+features these are centred and projected on the principal directions of the landmarks; other
+kernels go by Nyström's extension. In both cases the components of all structures are then turned
+so that the first two have the largest variance. Up to ``MOST_LANDMARKS`` structures the result is
+that of exact kernel PCA. Memory is linear in the number of structures; no n × n matrix is made.
 """
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from importlib import import_module
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Float64, Int64
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-from labelwise.errors import ArgumentError, MissingDependencyError, check_name
+from labelwise.errors import ArgumentError
 from labelwise.kernels.base import FeatureKernel, Kernel, block64, chunks, diagonal64
-from labelwise.selection.page.options import MAP_METHODS
+from labelwise.pages.plane import Components
 
 MOST_LANDMARKS = 1000
-#: Components of which UMAP makes a plane.
+#: Components of which UMAP makes a plane; the first two are a plane themselves.
 N_COMPONENTS = 50
-_FOR_A_PLANE = 16
 _CHUNK = 4096
 _LEAST_SHARE = 1e-12
-_LEAST_FOR_UMAP = 10
-_NEIGHBOURS = 15
-
-
-@dataclass(frozen=True)
-class KernelMap:
-    """Sets of structures in a plane.
-
-    Attributes:
-        coordinates: Of each set, in the order given, (n_i, 2), dimensionless.
-        explained: Share of the kernel's variance along each of the two axes; None for UMAP.
-    """
-
-    coordinates: tuple[Float32[np.ndarray, "_ 2"], ...]
-    explained: tuple[float, float] | None
-
-    def label_axes(self) -> tuple[str, str]:
-        """Return what stands at the axes."""
-        if self.explained is None:
-            return "UMAP 1", "UMAP 2"
-        first, second = (f"{100 * share:.0f} %" for share in self.explained)
-        return f"kernel PC 1 ({first} of the variance)", f"kernel PC 2 ({second} of the variance)"
-
-
-@dataclass(frozen=True)
-class Components:
-    """Kernel principal components of sets of structures.
-
-    Attributes:
-        values: Of each set, (n_i, c), by falling variance.
-        explained: Share of the kernel's variance along each component, (c,).
-    """
-
-    values: tuple[Float64[np.ndarray, "_ c"], ...]
-    explained: Float64[np.ndarray, " c"]
-
-
-def map_kernels(kernels: Sequence[Kernel], *, method: str = "pca", seed: int = 0) -> KernelMap:
-    """Map sets of structures by common axes.
-
-    Args:
-        kernels: Sets that can be paired with one another, (n_i,), dimensionless; they may be empty.
-        method: ``pca``, or ``umap`` of the first 50 principal components.
-        seed: Of the landmarks and of UMAP, >= 0; equal seeds give equal maps.
-
-    Returns:
-        One array of coordinates a kernel. Signs are such that the coordinate of
-        largest size is positive.
-
-    Raises:
-        ArgumentError: An unknown method, no kernel, kernels that do not belong together, or too
-            few structures for UMAP.
-        SelectionError: A kernel value is not finite.
-        MissingDependencyError: UMAP is not installed.
-    """
-    check_name("method", method, MAP_METHODS)
-    if method == "umap":
-        umap = _import_umap()
-    n_components = N_COMPONENTS if method == "umap" else _FOR_A_PLANE
-    components = find_components(kernels, n_components=n_components, seed=seed)
-    if method == "umap":
-        return KernelMap(_embed(umap, components.values, seed), None)
-    share = components.explained
-    return KernelMap(
-        tuple(_first_two(values) for values in components.values),
-        (float(share[0]), float(share[1]) if len(share) > 1 else 0.0),
-    )
 
 
 def find_components(
@@ -246,40 +173,3 @@ def _turn(
     largest = np.abs(turned).argmax(axis=0)
     signs = np.where(turned[largest, np.arange(turned.shape[1])] < 0, -1.0, 1.0)
     return turned * signs, np.maximum(values[::-1], 0.0)
-
-
-def _first_two(values: Float64[np.ndarray, "n c"]) -> Float32[np.ndarray, "n 2"]:
-    plane = np.zeros((len(values), 2), dtype=np.float32)
-    plane[:, : values.shape[1]] = values[:, :2]
-    return plane
-
-
-def _import_umap() -> Any:
-    """Return umap-learn's module.
-
-    Raises:
-        MissingDependencyError: It is not installed.
-    """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it tells of optional parts that are not needed here
-            return import_module("umap")
-    except ImportError as error:
-        raise MissingDependencyError("umap-learn", "umap", "a map by UMAP") from error
-
-
-def _embed(
-    umap: Any, values: Sequence[Float64[np.ndarray, "_ c"]], seed: int
-) -> tuple[Float32[np.ndarray, "_ 2"], ...]:
-    """Return the plane that UMAP makes of the components of all sets."""
-    joined = np.concatenate(values).astype(np.float32)
-    if len(joined) < _LEAST_FOR_UMAP:
-        raise ArgumentError(
-            f"there are {len(joined)} structures; UMAP needs at least {_LEAST_FOR_UMAP}: take pca"
-        )
-    neighbours = min(_NEIGHBOURS, len(joined) - 1)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of numba and of points without neighbours
-        reducer = umap.UMAP(n_neighbors=neighbours, random_state=seed, n_jobs=1)
-        plane = np.asarray(reducer.fit_transform(joined), dtype=np.float32)
-    return tuple(np.split(plane, np.cumsum([len(part) for part in values])[:-1]))

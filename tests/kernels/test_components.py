@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pytest
@@ -12,10 +12,11 @@ from scipy import sparse
 from labelwise.errors import ArgumentError, MissingDependencyError
 from labelwise.features.representations import SparseRows
 from labelwise.kernels.base import Kernel, LinearKernel, SubsetKernel, chunks
+from labelwise.kernels.components import MOST_LANDMARKS, find_components
 from labelwise.kernels.sparse import SparseLinearKernel
 from labelwise.kernels.stored import StoredKernel
 from labelwise.kernels.tanimoto import TanimotoKernel
-from labelwise.selection.page.kernel_map import MOST_LANDMARKS, find_components, map_kernels
+from labelwise.pages.plane import Plane, map_components
 
 
 def _features(n: int, d: int = 12, seed: int = 0) -> np.ndarray:
@@ -83,6 +84,10 @@ def _exact(gram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     values, vectors = np.linalg.eigh(centring @ gram @ centring)
     first = vectors[:, ::-1][:, :2] * np.sqrt(np.maximum(values[::-1][:2], 0))
     return first, values[::-1][:2] / values.sum()
+
+
+def map_kernels(kernels: Sequence[Kernel], *, method: str = "pca", seed: int = 0) -> Plane:
+    return map_components(find_components(kernels, seed=seed), method=method, seed=seed)
 
 
 def _gram(kernel: Kernel) -> np.ndarray:

@@ -5,7 +5,7 @@ import pytest
 
 from labelwise.kernels.base import Kernel, LinearKernel
 from labelwise.kernels.tanimoto import TanimotoKernel
-from labelwise.selection.page.replay import replay_clusters
+from labelwise.selection.replay import replay_clusters
 from labelwise.selection.rules import select_k_center, select_lcmd
 
 

@@ -2,35 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 from jaxtyping import Int64
 
 from labelwise.kernels.base import DEFAULT_CHUNK_SIZE, Kernel
+from labelwise.selection.measures import ClusterAtPick
 from labelwise.selection.rules.base import Ticker
 from labelwise.selection.rules.nearest_centre import NearestCentre
-
-#: The rules whose picks come out of clusters.
-CLUSTER_RULES = ("lcmd", "k-center")
-
-
-@dataclass(frozen=True)
-class ClusterAtPick:
-    """The cluster that a pick was taken from.
-
-    Attributes:
-        centre: Its centre: 0 to m - 1 are the labelled structures, m + j is the pick of rank j.
-        n_members: Structures in it, the pick included, that were not picked before.
-        mass_share: Its part of the sum of squared distances of all structures, 0 to 1.
-        sq_dist: Squared kernel distance from the pick to the centre.
-    """
-
-    centre: int
-    n_members: int
-    mass_share: float
-    sq_dist: float
 
 
 def replay_clusters(

@@ -1,0 +1,33 @@
+"""One chosen structure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from labelwise.structures import Source
+from labelwise.structures.identity import Fingerprint
+
+
+@dataclass(frozen=True)
+class Pick:
+    """One chosen structure.
+
+    Attributes:
+        rank: Place in the order of choice, from 0.
+        pool_index: Place among all structures of the pool as read, from 0.
+        source: File and frame.
+        score: What the rule saw when it chose: a posterior variance or a squared kernel
+            distance, dimensionless; 0 for the random rule.
+        nearest_train: The labelled structure nearest under the kernel; None when
+            nothing is labelled or the rule needs no kernel.
+        nearest_distance: Kernel distance to it, dimensionless.
+        fingerprint: Of the structure as it was read; None where nothing is known of it.
+    """
+
+    rank: int
+    pool_index: int
+    source: Source
+    score: float
+    nearest_train: Source | None = None
+    nearest_distance: float | None = None
+    fingerprint: Fingerprint | None = field(default=None, compare=False, repr=False)
