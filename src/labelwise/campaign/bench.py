@@ -24,7 +24,6 @@ from labelwise.campaign.state import (
     verify_file,
 )
 from labelwise.campaign.workshop import Workshop
-from labelwise.finetuning.evaluation import Evaluation
 from labelwise.potentials import Potential, load_potential
 from labelwise.runtime.memory import peak_resident_bytes
 from labelwise.runtime.timing import ProgressCallback, ignore_progress
@@ -50,8 +49,6 @@ class Bench:
         progress: Called with stage, done, total.
         say: Called with lines for the user.
         workshop: What may be shared with other campaigns.
-        measured: Predictions that the last stage ``measure`` of this process made, by round and
-            role; all structures of the set in order.
     """
 
     given: GivenSets
@@ -59,7 +56,6 @@ class Bench:
     progress: ProgressCallback = ignore_progress
     say: Callable[[str], None] = say_nothing
     workshop: Workshop = field(default_factory=Workshop)
-    measured: dict[tuple[int, str], Evaluation] = field(default_factory=dict, repr=False)
     _models: dict[str, Potential] = field(default_factory=dict, repr=False)
 
     def pretrained(self, state: CampaignState) -> Potential:

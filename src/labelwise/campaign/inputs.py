@@ -12,7 +12,7 @@ from typing import Any
 from labelwise.campaign.config import CampaignConfig, is_free
 from labelwise.campaign.durable import hash_file
 from labelwise.errors import ReadError
-from labelwise.structures.reading import expand_specs
+from labelwise.structures.reading import Source, expand_specs
 
 #: What the name of the pretrained model's file begins with, in a description of inputs.
 MODEL_ROLE = "model: "
@@ -102,6 +102,11 @@ def shorten(directory: Path, path: str | os.PathLike[str]) -> str:
     absolute = Path(path).absolute()
     home = directory.absolute()
     return str(absolute.relative_to(home)) if absolute.is_relative_to(home) else str(absolute)
+
+
+def name_source(directory: Path, source: Source) -> Source:
+    """Return a source with the file as the campaign's own records name it."""
+    return Source(shorten(directory, source.file), source.frame)
 
 
 def _specs(config: CampaignConfig) -> dict[str, list[str]]:

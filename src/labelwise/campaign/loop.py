@@ -21,6 +21,7 @@ from labelwise.campaign.durable import (
 )
 from labelwise.campaign.errors import ChangedInputsError
 from labelwise.campaign.inputs import describe_inputs, digest_inputs, list_differences
+from labelwise.campaign.labelling.base import LabellingError, LabelsPending
 from labelwise.campaign.lock import campaign_lock
 from labelwise.campaign.selecting import run_select
 from labelwise.campaign.state import (
@@ -40,6 +41,7 @@ from labelwise.campaign.state import (
     verify_files,
 )
 from labelwise.campaign.stopping import find_reason_to_stop, remind_of_failures
+from labelwise.campaign.survey import survey_campaign
 from labelwise.campaign.training import run_finetune, run_measure
 from labelwise.campaign.undetermined import explain_undetermined, is_undetermined
 from labelwise.campaign.workshop import Workshop
@@ -64,15 +66,17 @@ class RunOptions:
         accept_changes: Go on although configuration, model or data changed.
         retry_failed: Let structures that were set aside be chosen again.
         break_lock: Take the campaign from a holder that may be alive.
+        survey: Measure after each round, and at the end, what the page shows of the pool.
     """
 
     n_rounds: int | None = None
     accept_changes: bool = False
     retry_failed: bool = False
     break_lock: bool = False
+    survey: bool = False
 
 
-def _do_nothing(_state: CampaignState, _bench: Bench) -> None:
+def _do_nothing(_state: CampaignState) -> None:
     """Do nothing when a round is finished."""
 
 
@@ -83,7 +87,7 @@ def run_campaign(
     progress: ProgressCallback = ignore_progress,
     say: Callable[[str], None] = say_nothing,
     workshop: Workshop | None = None,
-    after_round: Callable[[CampaignState, Bench], None] = _do_nothing,
+    after_round: Callable[[CampaignState], None] = _do_nothing,
 ) -> str:
     """Go on with a campaign from wherever it stopped until there is a reason to stop.
 
@@ -95,8 +99,8 @@ def run_campaign(
         progress: Called with stage, done, total.
         say: Called with lines for the user.
         workshop: What other campaigns of this process have made already; None for nothing.
-        after_round: Called when a round is finished, with the campaign as it is then and what is
-            in memory of it. What it raises ends the run, which loses nothing.
+        after_round: Called when a round is finished, with the campaign as it is then. What it
+            raises ends the run, which loses nothing.
 
     Returns:
         Why it stopped, in words.
@@ -128,17 +132,34 @@ def run_campaign(
         if state.n_round == 0 and state.stage in ("select", "label"):
             check_calculator(state)
         bench = make_bench(state, progress=progress, say=say, workshop=workshop)
-        while True:
-            n_left = bench.n_left(state)
-            reason = find_reason_to_stop(state, n_left=n_left, n_rounds=options.n_rounds)
-            if reason is not None:
-                if n_left <= 0 and len(state.failures) > n_failed:
-                    say(remind_of_failures(state))
-                return reason
-            n_round = state.n_round
-            state = step(state, bench)
-            if state.n_round > n_round:
-                after_round(state, bench)
+        try:
+            while True:
+                n_left = bench.n_left(state)
+                reason = find_reason_to_stop(state, n_left=n_left, n_rounds=options.n_rounds)
+                if reason is not None:
+                    break
+                n_round = state.n_round
+                state = step(state, bench)
+                if state.n_round > n_round:
+                    _survey(state, bench, options)
+                    after_round(state)
+        except (LabelsPending, LabellingError):
+            _survey(read_state(directory), bench, options)
+            raise
+        if n_left <= 0 and len(state.failures) > n_failed:
+            say(remind_of_failures(state))
+        _survey(state, bench, options)
+        return reason
+
+
+def _survey(state: CampaignState, bench: Bench, options: RunOptions) -> None:
+    """Measure what the page shows of the pool; a campaign goes on whatever keeps it from that."""
+    if not options.survey:
+        return
+    try:
+        survey_campaign(state, bench)
+    except Exception as error:  # no mistake of a page may end a campaign
+        bench.say(f"no map of the pool: {error or type(error).__name__}")
 
 
 def step(state: CampaignState, bench: Bench) -> CampaignState:

@@ -132,9 +132,23 @@ class CampaignState:
         """
         keys: list[str] = []
         for n_round in range(self.n_round + 1):
-            path = self.round_folder(n_round) / BATCH
-            if n_round < self.n_round or path.exists():
-                keys += read_json(path)["batch"].get(role, [])
+            keys += self.keys_of_round(n_round, role)
+        return keys
+
+    def keys_of_round(self, n_round: int, role: str) -> list[str]:
+        """Return the content hashes of a round's batch by rank; nothing if it has none yet.
+
+        Args:
+            n_round: The round.
+            role: ``train``, ``valid`` or ``test``.
+
+        Raises:
+            DamagedStateError: A batch file cannot be read.
+        """
+        path = self.round_folder(n_round) / BATCH
+        if n_round >= self.n_round and not path.exists():
+            return []
+        keys: list[str] = read_json(path)["batch"].get(role, [])
         return keys
 
     def has_label(self, role: str, key: str) -> bool:

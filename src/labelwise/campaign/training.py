@@ -13,6 +13,13 @@ from labelwise.campaign.bench import Bench
 from labelwise.campaign.config import CampaignConfig
 from labelwise.campaign.durable import sync_folder, write_json
 from labelwise.campaign.errors import CampaignError
+from labelwise.campaign.predictions import (
+    CHOSEN,
+    PREDICTIONS,
+    Predictions,
+    sample_predictions,
+    write_predictions,
+)
 from labelwise.campaign.seeds import derive_seed
 from labelwise.campaign.state import (
     FINETUNE,
@@ -25,14 +32,14 @@ from labelwise.campaign.state import (
 from labelwise.campaign.undetermined import count_undetermined
 from labelwise.campaign.workshop import describe_fit
 from labelwise.finetuning.committee import draw_bootstrap, member_seeds
-from labelwise.finetuning.evaluation import evaluate
+from labelwise.finetuning.evaluation import Evaluation, evaluate
 from labelwise.finetuning.export import save_potential
 from labelwise.finetuning.loop import EpochRecord
 from labelwise.finetuning.recipe import Recipe
 from labelwise.finetuning.training import FineTuned, finetune
 from labelwise.finetuning.training_sets import describe_isolated
 from labelwise.potentials import Potential
-from labelwise.structures import Frame
+from labelwise.structures import Frame, Source
 from labelwise.structures.split_names import get_split
 
 #: What an epoch's record keeps; its seconds would differ from run to run.
@@ -103,25 +110,17 @@ def run_measure(state: CampaignState, bench: Bench) -> None:
     data = state.config.data
     record: dict[str, Any] = {"round": state.n_round, "weights": potential.content_hash}
     record["errors"] = {}
-    bench.measured.clear()
+    predicted: dict[str, Predictions] = {}
     for role in ("valid", "test"):
         frames = bench.held_out_frames(state, role)
         if not frames:
             continue
         key = data.test.split_key if role == "test" else None
-        found = evaluate(
-            potential,
-            _structures(frames),
-            energy_key=data.energy_key,
-            forces_key=data.forces_key,
-            fixed_forces=state.config.measure.fixed_forces,
-            splits=None
-            if key is None
-            else [get_split(f.atoms, str(f.source), key) for f in frames],
-            sources=[frame.source for frame in frames],
-            batch_atoms=state.config.selection.batch_atoms,
+        splits = None if key is None else [get_split(f.atoms, str(f.source), key) for f in frames]
+        found = _evaluate(
+            state, potential, frames, splits, fixed_forces=state.config.measure.fixed_forces
         )
-        bench.measured[state.n_round, role] = found
+        predicted[role] = sample_predictions(found.energies, found.forces, seed=state.config.seed)
         n_undetermined = count_undetermined(state, bench, frames, found.energies)
         if n_undetermined:
             record.setdefault(UNDETERMINED, {})[role] = n_undetermined
@@ -131,7 +130,69 @@ def run_measure(state: CampaignState, bench: Bench) -> None:
                 bench.say(f"round {state.n_round}: test: {message}")
         if found.split_errors:
             record[SPLITS] = {name: asdict(table) for name, table in found.split_errors.items()}
+    predicted |= _predict_batch(state, bench, state.n_round)
+    write_predictions(state.folder / PREDICTIONS, predicted)
     write_json(state.folder / MEASURE, record)
+
+
+def predict_again(state: CampaignState, bench: Bench, n_round: int) -> None:
+    """Let the model of a finished round predict once more what its page shows.
+
+    Rounds of earlier versions kept no predictions.
+
+    Args:
+        state: The campaign.
+        bench: Model and structures.
+        n_round: The round.
+
+    Raises:
+        LabelwiseError: The model is gone or damaged, or the file cannot be written.
+    """
+    predicted: dict[str, Predictions] = {}
+    potential = bench.model_of(state, n_round)
+    for role in ("valid", "test"):
+        frames = bench.held_out_frames(state, role)
+        if frames:
+            found = _evaluate(state, potential, frames)
+            predicted[role] = sample_predictions(
+                found.energies, found.forces, seed=state.config.seed
+            )
+    predicted |= _predict_batch(state, bench, n_round)
+    write_predictions(state.round_folder(n_round) / PREDICTIONS, predicted)
+
+
+def _predict_batch(state: CampaignState, bench: Bench, n_round: int) -> dict[str, Predictions]:
+    """Let the model of the round before predict what a round added to the training set."""
+    keys = state.keys_of_round(n_round, "train")
+    if n_round == 0 or not keys:
+        return {}
+    frames = [
+        Frame(state.labelled_atoms(key), Source(*state.labels[key]["source"]), place)
+        for place, key in enumerate(keys)
+    ]
+    found = _evaluate(state, bench.model_of(state, n_round - 1), frames)
+    return {CHOSEN: sample_predictions(found.energies, found.forces, seed=state.config.seed)}
+
+
+def _evaluate(
+    state: CampaignState,
+    potential: Potential,
+    frames: list[Frame],
+    splits: list[str] | None = None,
+    *,
+    fixed_forces: str = "count",
+) -> Evaluation:
+    config = state.config
+    return evaluate(
+        potential,
+        _structures(frames),
+        energy_key=config.data.energy_key,
+        forces_key=config.data.forces_key,
+        fixed_forces=fixed_forces,
+        splits=splits,
+        sources=[frame.source for frame in frames],
+        batch_atoms=config.selection.batch_atoms,
+    )
 
 
 def _finetune_members(state: CampaignState, bench: Bench, train: list[Frame], seed: int) -> None:

@@ -54,7 +54,13 @@ def run_campaign_init(args: CampaignInitCommand) -> None:
 
 def run_campaign_run(args: CampaignRunCommand) -> None:
     """Run ``labelwise campaign run``."""
-    chosen = RunOptions(args.rounds, args.accept_changes, args.retry_failed, args.break_lock)
+    chosen = RunOptions(
+        args.rounds,
+        args.accept_changes,
+        args.retry_failed,
+        args.break_lock,
+        survey=not args.no_report,
+    )
     say = (lambda _message: None) if args.quiet else console.say
     pages = CampaignPages(args.directory, enabled=not args.no_report, warn=console.warn)
     try:

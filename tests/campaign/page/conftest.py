@@ -12,7 +12,7 @@ import pytest
 
 from labelwise.campaign.loop import RunOptions, run_campaign
 from labelwise.campaign.page import gather_campaign
-from labelwise.campaign.page.saved import SavedCampaign, read_saved
+from labelwise.campaign.saved import SavedCampaign, read_saved
 from labelwise.campaign.state import read_state
 from labelwise.pages.document import Document
 from labelwise.pages.options import ReportOptions
@@ -51,12 +51,12 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run_quietly(directory: Path, n_rounds: int | None = None) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        run_campaign(directory, RunOptions(n_rounds=n_rounds))
+        run_campaign(directory, RunOptions(n_rounds=n_rounds, survey=True))
 
 
 @pytest.fixture(scope="session")
 def finished(files: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A campaign of two rounds; not to be changed but for what its pages keep."""
+    """A campaign of two rounds; not to be changed."""
     selection = {"rule": "pv", "batch_size": 4, "n_reserve": 1}
     stop = {"rounds": N_ROUNDS}
     directory = write_campaign(
@@ -84,7 +84,7 @@ def copied(finished: Path, tmp_path: Path) -> Callable[[], Path]:
 
     def copy() -> Path:
         directory = tmp_path / f"copy-{len(list(tmp_path.iterdir()))}"
-        shutil.copytree(finished, directory, ignore=shutil.ignore_patterns("report"))
+        shutil.copytree(finished, directory)
         return directory
 
     return copy

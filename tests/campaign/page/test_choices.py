@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import replace
 
 from labelwise.campaign.page.choices import make_choice_tables, make_failure_table
-from labelwise.campaign.page.saved import SavedCampaign
+from labelwise.campaign.saved import SavedCampaign
 
 
 def test_tables_list_what_was_chosen_without_a_map(saved: SavedCampaign) -> None:

@@ -13,7 +13,7 @@ from labelwise.campaign.page.costs import (
     make_time_chart,
     make_training_history,
 )
-from labelwise.campaign.page.saved import SavedCampaign
+from labelwise.campaign.saved import SavedCampaign
 from tests.campaign.page.reading import series
 
 

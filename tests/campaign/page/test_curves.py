@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from labelwise.campaign.page.curves import list_errors, make_learning_curves
-from labelwise.campaign.page.saved import SavedCampaign
+from labelwise.campaign.saved import SavedCampaign
 from labelwise.campaign.stopping import forecast
 from tests.campaign.page.reading import series
 

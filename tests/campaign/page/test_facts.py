@@ -4,7 +4,7 @@ import math
 from dataclasses import replace
 
 from labelwise.campaign.page.facts import describe_campaign, make_facts, make_notes, read_error
-from labelwise.campaign.page.saved import SavedCampaign
+from labelwise.campaign.saved import SavedCampaign
 
 
 def test_headline_numbers_are_those_of_the_records(saved: SavedCampaign) -> None:

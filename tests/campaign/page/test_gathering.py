@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from labelwise.campaign.durable import read_json
 from labelwise.campaign.labelling import LabelsPending
+from labelwise.campaign.loop import RunOptions, run_campaign
 from labelwise.campaign.page import gather_campaign
 from labelwise.campaign.state import read_state, verify_files
 from labelwise.pages.blob import encode_document
@@ -61,69 +63,86 @@ def test_every_structure_that_is_linked_is_the_right_one(document: Document) -> 
         assert document.structures.names[place] == name
 
 
-def test_without_trust_no_model_file_is_unpickled(copied: Callable[[], Path]) -> None:
-    found = gather_campaign(copied())
-    (note,) = (note for note in found.notes if note.startswith("Without"))
-    assert "small.model is a pickle, and loading it runs code from it: pass --trust-model" in note
-    names = [section.name for section in found.sections]
-    assert "map" not in names
-    assert "parity" in names  # by the rounds' models, which are weights alone
-
-
-def stamps(folder: Path) -> dict[str, int]:
-    return {path.name: path.stat().st_mtime_ns for path in folder.iterdir()}
-
-
-def test_nothing_is_predicted_twice_and_the_campaign_stays_as_it_is(
-    copied: Callable[[], Path], finished: Path
+def test_a_page_needs_no_model_and_changes_nothing(
+    copied: Callable[[], Path], document: Document
 ) -> None:
     directory = copied()
-    before = {path for path in directory.rglob("*") if path.is_file()}
-    first = gather_campaign(directory, TRUSTED)
-    kept = stamps(directory / "report")
-    assert {f"round_00{r}_test.npz" for r in (0, 1, 2)} < set(kept)
-    assert "rows.npz" in kept
-    assert {p for p in directory.rglob("*") if p.is_file()} - before == set(
-        (directory / "report").iterdir()
-    )
     for n_round in (0, 1, 2):  # whoever computed anything would need them
         (directory / f"round_00{n_round}" / "model.pt").unlink()
-    again = gather_campaign(directory, TRUSTED)
-    assert stamps(directory / "report") == kept
-    assert encode_document(again) == encode_document(first)
-    assert result_of(directory) == result_of(finished)
-    assert not any("report/" in name for name in read_json(directory / "manifest.json")["files"])
+    text = (directory / "campaign.yaml").read_text().replace("small.model", "gone.model")
+    (directory / "campaign.yaml").write_text(text)
+    before = {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+    found = gather_campaign(directory)
+    after = {path: path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+    assert after == before
+    assert [section.name for section in found.sections] == [s.name for s in document.sections]
+    assert encode_document(replace(found, title="", subtitle="", notes=())) == encode_document(
+        replace(document, title="", subtitle="", notes=())
+    )
 
 
-def test_what_is_kept_is_made_again_where_it_does_not_fit(copied: Callable[[], Path]) -> None:
+def test_what_is_not_kept_is_named_and_a_run_makes_it_again(
+    copied: Callable[[], Path], finished: Path
+) -> None:
+    """As of a campaign that an earlier version ran, or whose folder ``report`` was removed."""
     directory = copied()
-    first = gather_campaign(directory, TRUSTED)
-    kept = stamps(directory / "report")
-    wrong = directory / "report" / "round_000_test.npz"  # under the name of another model's
-    wrong.replace(directory / "report" / "round_001_test.npz")
-    again = gather_campaign(directory, TRUSTED)
-    changed = {name for name, stamp in stamps(directory / "report").items() if kept[name] != stamp}
-    assert changed == {"round_000_test.npz", "round_001_test.npz"}
-    assert encode_document(again) == encode_document(first)
+    first = gather_campaign(directory)
+    shutil.rmtree(directory / "report")
+    for n_round in (0, 1, 2):
+        (directory / f"round_00{n_round}" / "predictions.npz").unlink()
+    lines = [json.loads(line) for line in (directory / "rounds.jsonl").read_text().splitlines()]
+    for line in lines:
+        del line["files"]["predictions.npz"]
+    (directory / "rounds.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    bare = gather_campaign(directory)
+    assert [section.name for section in bare.sections] == ["progress", "choices", "cost"]
+    command = f"labelwise campaign run {directory}"
+    assert [note for note in bare.notes if command in note] == [
+        f"Without what some rounds predicted, which is not kept; to have it: {command}.",
+        f"Without the map, which is not kept; to have it: {command}.",
+    ]
+    run_quietly(directory)
+    again = gather_campaign(directory)
+    assert [section.name for section in again.sections] == [s.name for s in first.sections]
+    for name in ("parity-forces-2", "predicted-error-1", "score-against-error"):
+        for one, other in zip(panel(first, name).series, panel(again, name).series, strict=True):
+            np.testing.assert_allclose(one.y, other.y, rtol=1e-4, atol=1e-5)
+    assert result_of(directory).keys() == result_of(finished).keys()
+
+
+def test_a_map_that_is_older_than_the_campaign_says_so(copied: Callable[[], Path]) -> None:
+    directory = copied()
+    run_campaign(directory, RunOptions(n_rounds=3))
+    found = gather_campaign(directory)
+    assert any(note.startswith("The map is older than the campaign") for note in found.notes)
+    run_quietly(directory, n_rounds=3)
+    found = gather_campaign(directory)
+    assert not any(note.startswith("The map is older") for note in found.notes)
+    assert "report/" not in (directory / "manifest.json").read_text()
+
+
+def test_damaged_predictions_are_told_of(copied: Callable[[], Path]) -> None:
+    directory = copied()
+    (directory / "round_001" / "predictions.npz").write_bytes(b"nothing")
+    found = gather_campaign(directory)
+    assert any("Without predictions of the test set" in note for note in found.notes)
+    assert any("round_001/predictions.npz is not what the campaign" in n for n in found.notes)
 
 
 def test_a_run_goes_on_beside_its_page(copied: Callable[[], Path]) -> None:
     directory = copied()
-    gather_campaign(directory, TRUSTED)
     run_quietly(directory, n_rounds=3)
     verify_files(read_state(directory))
     assert fact(gather_campaign(directory, TRUSTED), "rounds").value == "3"
 
 
-def test_a_model_that_was_exchanged_is_not_believed(copied: Callable[[], Path]) -> None:
+def test_a_model_that_was_exchanged_is_told_of(copied: Callable[[], Path]) -> None:
     directory = copied()
     (directory / "round_001" / "model.pt").write_bytes(
         (directory / "round_002" / "model.pt").read_bytes()
     )
     found = gather_campaign(directory, TRUSTED)
     assert any("round_001/model.pt is not what the campaign" in note for note in found.notes)
-    names = [name for name, _ in panel(found, "parity-forces").options]
-    assert names == ["round 0", "round 2"]
 
 
 def test_without_the_pool_what_the_campaign_knows_is_shown(
@@ -156,7 +175,8 @@ def test_without_the_given_structures_what_the_files_say_is_shown(
 def test_a_campaign_that_has_not_begun(files: Path, tmp_path: Path) -> None:
     found = gather_campaign(write_campaign(tmp_path / "c", files), TRUSTED)
     assert fact(found, "state").value == "not begun"
-    assert [section.name for section in found.sections] == ["map"]
+    assert found.sections == ()
+    assert any("labelwise campaign run" in note for note in found.notes)
     assert encode_document(found)
     assert not (tmp_path / "c" / "inputs.json").exists()
     assert not (tmp_path / "c" / "split.json").exists()
@@ -316,12 +336,9 @@ def test_options(copied: Callable[[], Path]) -> None:
 
 
 @pytest.mark.slow
-def test_umap_is_kept(copied: Callable[[], Path]) -> None:
+def test_umap_is_made_of_what_is_kept(copied: Callable[[], Path]) -> None:
     pytest.importorskip("umap")
     directory = copied()
     options = replace(TRUSTED, map_method="umap")
-    first = gather_campaign(directory, options)
-    stamp = (directory / "report" / "map.npz").stat().st_mtime_ns
-    again = gather_campaign(directory, options)
-    assert (directory / "report" / "map.npz").stat().st_mtime_ns == stamp
-    assert np.array_equal(panel(first, "campaign-map").x, panel(again, "campaign-map").x)
+    first, again = (panel(gather_campaign(directory, options), "campaign-map") for _ in range(2))
+    assert np.array_equal(first.x, again.x)

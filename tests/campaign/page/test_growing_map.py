@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from labelwise.campaign.page.saved import SavedCampaign
+from labelwise.campaign.saved import SavedCampaign
 from labelwise.pages.document import CategoryColumn, Document, NumberColumn, Role
 from tests.campaign.page.reading import panel
 

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from labelwise.campaign import landscape
 from labelwise.campaign.bench import Bench
 from labelwise.campaign.datasets import read_given_sets
-from labelwise.campaign.page import landscape
-from labelwise.campaign.page.kept import KeptArrays
-from labelwise.campaign.page.landscape import choose_settings, survey_landscape
-from labelwise.campaign.page.saved import SavedCampaign
+from labelwise.campaign.kept import KeptArrays
+from labelwise.campaign.landscape import choose_settings, survey_landscape
+from labelwise.campaign.saved import SavedCampaign
 from labelwise.campaign.state import CampaignState, read_state
 from labelwise.kernels.building import build_kernels
 from labelwise.potentials import load_potential

@@ -8,49 +8,56 @@ import pytest
 
 from labelwise.campaign.loop import RunOptions, run_campaign
 from labelwise.campaign.page.pages import CampaignPages
+from labelwise.campaign.predictions import PREDICTIONS, read_predictions
+from labelwise.campaign.state import CampaignState, read_state
+from labelwise.campaign.survey import survey_campaign
 from tests.campaign.building import result_of, write_campaign
 
 pytestmark = pytest.mark.filterwarnings("ignore::labelwise.errors.LabelwiseWarning")
 
 
 def test_a_page_after_each_round(files: Path, tmp_path: Path) -> None:
-    """What the stage measure has predicted already is not predicted again."""
     directory = write_campaign(tmp_path / "c", files)
     said: list[str] = []
     sizes: list[int] = []
     pages = CampaignPages(directory, enabled=True, warn=said.append)
 
-    def after_round(state, bench) -> None:  # type: ignore[no-untyped-def]
-        assert set(bench.measured) == {(state.n_round - 1, "valid"), (state.n_round - 1, "test")}
-        pages.write_round(state, bench)
+    def after_round(state: CampaignState) -> None:
+        assert (state.round_folder(state.n_round - 1) / PREDICTIONS).exists()
+        pages.write_round(state)
         assert pages.is_written
         sizes.append(pages.path.stat().st_size)
 
-    run_campaign(directory, RunOptions(n_rounds=1), after_round=after_round)
+    run_campaign(directory, RunOptions(n_rounds=1, survey=True), after_round=after_round)
     assert said == []
     assert len(sizes) == 2
     plain = write_campaign(tmp_path / "d", files)
     run_campaign(plain, RunOptions(n_rounds=1))
     assert result_of(directory) == result_of(plain)
     assert not (plain / "report.html").exists()
+    assert not (plain / "report").exists()
 
 
 def test_predictions_of_a_run_are_those_that_models_on_disk_give(
-    files: Path, tmp_path: Path
+    copied: Callable[[], Path],
 ) -> None:
-    directory = write_campaign(tmp_path / "c", files)
-    pages = CampaignPages(directory, enabled=True, warn=pytest.fail)
-    run_campaign(directory, RunOptions(n_rounds=1), after_round=pages.write_round)
-    names = {f"round_00{n}_{role}.npz" for n in (0, 1) for role in ("test", "valid")}
-    by_run = {name: dict(np.load(directory / "report" / name)) for name in names}
-    for path in (directory / "report").iterdir():
+    directory = copied()
+    paths = [directory / f"round_00{n}" / PREDICTIONS for n in (0, 1, 2)]
+    by_run = [read_predictions(path) for path in paths]
+    assert [set(found) for found in by_run] == [
+        {"valid", "test"}, {"valid", "test", "chosen"}, {"valid", "test", "chosen"},
+    ]  # fmt: skip
+    for path in paths:
         path.unlink()
-    CampaignPages(directory, enabled=True, warn=pytest.fail).write()
-    for name, expected in by_run.items():
-        found = np.load(directory / "report" / name)
-        assert str(found["made_of"]) == str(expected["made_of"])
-        for key in ("energies", "forces"):
-            assert found[key] == pytest.approx(expected[key], rel=1e-5, abs=1e-5)
+    survey_campaign(read_state(directory))
+    for path, expected in zip(paths, by_run, strict=True):
+        found = read_predictions(path)
+        assert found.keys() == expected.keys()
+        for role, each in found.items():
+            np.testing.assert_array_equal(each.places, expected[role].places)
+            np.testing.assert_allclose(each.energies, expected[role].energies, rtol=1e-6)
+            for one, other in zip(each.forces, expected[role].forces, strict=True):
+                np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
 
 
 def test_what_goes_wrong_is_said_once_and_raises_nothing(copied: Callable[[], Path]) -> None:
@@ -74,4 +81,3 @@ def test_nothing_is_written_unless_wanted(copied: Callable[[], Path]) -> None:
     pages.write()
     assert not pages.is_written
     assert not pages.path.exists()
-    assert not (directory / "report").exists()

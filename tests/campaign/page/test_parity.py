@@ -23,7 +23,6 @@ def make_set(rng: np.random.Generator, n: int = 6) -> LabelledFrames:
         np.array([-10.0 * size for size in sizes]) + rng.normal(size=n),
         tuple(rng.normal(size=(size, 3)) for size in sizes),
         tuple(np.arange(size) > 0 for size in sizes),
-        tuple(map(str, range(n))),
         n,
     )
 
@@ -31,6 +30,7 @@ def make_set(rng: np.random.Generator, n: int = 6) -> LabelledFrames:
 def score(labelled: LabelledFrames, rng: np.random.Generator, n_rounds: int = 2) -> ScoredSet:
     predictions = tuple(
         Predictions(
+            np.arange(len(labelled)),
             labelled.energies + rng.normal(size=len(labelled)),
             tuple(forces + rng.normal(size=forces.shape) for forces in labelled.forces),
         )
@@ -93,7 +93,7 @@ def test_one_wrong_label_does_not_shift_the_others(rng: np.random.Generator) -> 
 def test_errors_of_structures(rng: np.random.Generator) -> None:
     labelled = make_set(rng)
     forces = tuple(f + np.array([0.1, 0.0, 0.0]) for f in labelled.forces)
-    found = measure_errors(labelled, Predictions(labelled.energies + 0.3, forces))
+    found = measure_errors(labelled, Predictions(np.arange(6), labelled.energies + 0.3, forces))
     assert found.energy == pytest.approx(300.0)
     assert found.energy_per_atom == pytest.approx([100.0, 60.0] * 3)
     assert found.forces == pytest.approx(100.0 / np.sqrt(3.0))

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from labelwise.campaign.lock import LOCK_FILE, campaign_lock
-from labelwise.campaign.page.saved import SavedCampaign, read_saved
+from labelwise.campaign.saved import SavedCampaign, read_saved
 from labelwise.campaign.state import read_state
 from tests.campaign.building import write_campaign
 

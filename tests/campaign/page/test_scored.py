@@ -1,27 +1,22 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from labelwise.campaign.bench import Bench
 from labelwise.campaign.datasets import read_given_sets
 from labelwise.campaign.page import scored as scored_module
-from labelwise.campaign.page.kept import KeptArrays
-from labelwise.campaign.page.predicting import Predictor
-from labelwise.campaign.page.saved import SavedCampaign
 from labelwise.campaign.page.scored import score_held_out
+from labelwise.campaign.saved import SavedCampaign
 
 pytestmark = pytest.mark.filterwarnings("ignore::labelwise.errors.LabelwiseWarning")
 
 
 def test_of_many_rounds_some_are_shown(
-    saved: SavedCampaign, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    saved: SavedCampaign, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(scored_module, "MOST_ROUNDS", 2)
     bench = Bench(read_given_sets(saved.state.directory, saved.config, {}), {})
-    predictor = Predictor(saved.state, bench, KeptArrays(tmp_path))
-    found = score_held_out(saved, bench, predictor, "valid", seed=0)
+    found = score_held_out(saved, bench, "valid", seed=0)
     assert found is not None
     assert found.rounds == (0, 2)
     assert found.extremes == (0, 1)

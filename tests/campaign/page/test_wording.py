@@ -10,11 +10,11 @@ from labelwise.campaign.page.wording import (
     choose_time_unit,
     count,
     is_wide,
-    spread_evenly,
     write_change,
     write_error,
     write_seconds,
 )
+from labelwise.campaign.pool_map import spread_evenly
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ from ase.symbols import Symbols
 from labelwise.campaign.durable import read_json
 from labelwise.campaign.page.growing_map import MAP_NAME, name_score
 from labelwise.campaign.page.labelled_sets import name_of
-from labelwise.campaign.page.landscape import Landscape
-from labelwise.campaign.page.saved import Candidate, SavedCampaign
+from labelwise.campaign.page.map_points import MapPoints
 from labelwise.campaign.page.trust import ScoredBatch
+from labelwise.campaign.saved import Candidate, SavedCampaign
 from labelwise.campaign.selecting import RANK_CORRELATION
 from labelwise.campaign.state import PICKS
 from labelwise.pages.document import Cell, Choice, Table, TableColumn
@@ -26,14 +26,14 @@ _FATES = {"labelled": "labelled", "failed": "failed", "waiting": "waits for its 
 
 
 def make_choice_tables(
-    saved: SavedCampaign, batches: Sequence[ScoredBatch], landscape: Landscape | None
+    saved: SavedCampaign, batches: Sequence[ScoredBatch], on_map: MapPoints | None
 ) -> Choice | None:
     """Return what each round chose, with the errors of the model before; None if nothing.
 
     Args:
         saved: What the campaign's files say.
         batches: Errors of the model before, of the rounds that have them.
-        landscape: Points of the map, that rows open; None without a map.
+        on_map: Points of the map, that rows open; None without a map.
     """
     errors = {batch.n_round: _errors_by_key(batch) for batch in batches}
     listed: dict[int, list[Candidate]] = {}
@@ -41,7 +41,7 @@ def make_choice_tables(
         if each.fate != "reserve":
             listed.setdefault(each.n_round, []).append(each)
     options = tuple(
-        (f"round {n_round}", _choice_table(saved, n_round, found, errors, landscape))
+        (f"round {n_round}", _choice_table(saved, n_round, found, errors, on_map))
         for n_round, found in sorted(listed.items())[-MOST_ROUNDS:]
     )
     return Choice("choices", "round", options, first=len(options) - 1) if options else None
@@ -57,7 +57,7 @@ def _choice_table(
     n_round: int,
     candidates: Sequence[Candidate],
     errors: dict[int, dict[str, tuple[float, float]]],
-    landscape: Landscape | None,
+    on_map: MapPoints | None,
 ) -> Table:
     has_score = saved.config.selection.rule != "random" and n_round > 0
     shown = list(candidates)[:MOST_ROWS]
@@ -77,15 +77,15 @@ def _choice_table(
         TableColumn("label"),
     ]
     points: tuple[int, ...] = ()
-    if landscape is not None:
-        points = tuple(landscape.place.get(each.source, -1) for each in shown)
+    if on_map is not None:
+        points = tuple(on_map.place.get(each.source, -1) for each in shown)
     return Table(
         f"choices-{n_round}",
         f"Chosen in round {n_round}",
         tuple(columns),
         tuple(rows),
         points=points,
-        map_name=MAP_NAME if landscape is not None else "",
+        map_name=MAP_NAME if on_map is not None else "",
         caption=_write_caption(saved, n_round, len(candidates)),
     )
 
@@ -122,12 +122,12 @@ def _write_caption(saved: SavedCampaign, n_round: int, n: int) -> str:
     return " ".join(words)
 
 
-def make_failure_table(saved: SavedCampaign, landscape: Landscape | None) -> Table | None:
+def make_failure_table(saved: SavedCampaign, on_map: MapPoints | None) -> Table | None:
     """Return which structures could not be labelled and why; None if there are none.
 
     Args:
         saved: What the campaign's files say.
-        landscape: Points of the map, that rows open; None without a map.
+        on_map: Points of the map, that rows open; None without a map.
     """
     failures = list(saved.state.failures.values())[:MOST_ROWS]
     if not failures:
@@ -148,9 +148,7 @@ def make_failure_table(saved: SavedCampaign, landscape: Landscape | None) -> Tab
             )
         )
         place = (
-            -1
-            if landscape is None or candidate is None
-            else landscape.place.get(candidate.source, -1)
+            -1 if on_map is None or candidate is None else on_map.place.get(candidate.source, -1)
         )
         points.append(place)
     names = ("round", "structure", "reason", "detail")
@@ -159,7 +157,7 @@ def make_failure_table(saved: SavedCampaign, landscape: Landscape | None) -> Tab
         "Structures without a label",
         (*(TableColumn(name) for name in names), TableColumn("time / s", 3)),
         tuple(rows),
-        points=tuple(points) if landscape is not None else (),
-        map_name=MAP_NAME if landscape is not None else "",
+        points=tuple(points) if on_map is not None else (),
+        map_name=MAP_NAME if on_map is not None else "",
         caption="They are not chosen again unless the campaign is run with --retry-failed.",
     )

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 
 from labelwise.campaign.page.curves import list_errors
-from labelwise.campaign.page.saved import SavedCampaign
 from labelwise.campaign.page.wording import (
     as_float32,
     choose_time_unit,
     count,
     is_wide,
-    spread_evenly,
 )
+from labelwise.campaign.pool_map import spread_evenly
+from labelwise.campaign.saved import SavedCampaign
 from labelwise.campaign.state import STAGES
 from labelwise.pages.document import Axis, Chart, Choice, Mark, Series, Table, TableColumn
 from labelwise.selection.page.pool_columns import clean_text

@@ -9,8 +9,8 @@ import numpy as np
 
 from labelwise.campaign.config import MeasureSection
 from labelwise.campaign.page.facts import read_error
-from labelwise.campaign.page.saved import SavedCampaign
 from labelwise.campaign.page.wording import as_float32, is_wide, write_error
+from labelwise.campaign.saved import SavedCampaign
 from labelwise.campaign.state import SPLITS
 from labelwise.campaign.stopping import Forecast, forecast
 from labelwise.pages.document import Axis, Chart, Choice, Mark, Series

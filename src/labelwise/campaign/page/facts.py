@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from labelwise.campaign.config import COMMITTEE_RULES
-from labelwise.campaign.page.saved import SavedCampaign
 from labelwise.campaign.page.wording import count, write_change, write_error, write_seconds
+from labelwise.campaign.saved import SavedCampaign
 from labelwise.pages.document import Fact
 from labelwise.selection.page.pool_columns import clean_text
 

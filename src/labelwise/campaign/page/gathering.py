@@ -7,12 +7,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
 from labelwise.campaign.bench import Bench, open_bench
 from labelwise.campaign.errors import DamagedStateError
+from labelwise.campaign.kept import FOLDER
+from labelwise.campaign.outcomes import PointFates, find_fates
 from labelwise.campaign.page.breakdown import find_groupings, make_error_bars, make_path_errors
 from labelwise.campaign.page.choices import make_choice_tables, make_failure_table
 from labelwise.campaign.page.costs import (
@@ -23,13 +24,10 @@ from labelwise.campaign.page.costs import (
 )
 from labelwise.campaign.page.curves import make_learning_curves
 from labelwise.campaign.page.facts import describe_campaign, make_facts, make_notes
-from labelwise.campaign.page.growing_map import PointFates, find_fates, make_pool_map
-from labelwise.campaign.page.kept import FOLDER, KeptArrays
+from labelwise.campaign.page.growing_map import make_pool_map
 from labelwise.campaign.page.labelled_sets import batch_set, measure_errors, name_of
-from labelwise.campaign.page.landscape import Landscape, survey_landscape
+from labelwise.campaign.page.map_points import MapPoints, read_points
 from labelwise.campaign.page.parity import make_parity
-from labelwise.campaign.page.predicting import Predictor
-from labelwise.campaign.page.saved import SavedCampaign, read_saved
 from labelwise.campaign.page.scored import ScoredSet, score_held_out
 from labelwise.campaign.page.trust import (
     ScoredBatch,
@@ -37,8 +35,11 @@ from labelwise.campaign.page.trust import (
     make_score_chart,
     make_trust_charts,
 )
-from labelwise.campaign.state import CampaignState, read_state, verify_model
-from labelwise.errors import LabelwiseError, LabelwiseWarning, PotentialError
+from labelwise.campaign.pool_map import POOL_MAP, digest_candidates, read_pool_map
+from labelwise.campaign.predictions import CHOSEN, PREDICTIONS, read_predictions
+from labelwise.campaign.saved import SavedCampaign, read_saved
+from labelwise.campaign.state import read_state
+from labelwise.errors import LabelwiseError, LabelwiseWarning
 from labelwise.pages.document import Document, Kind, Panel, PoolMap, Section
 from labelwise.pages.options import ReportOptions
 from labelwise.runtime.timing import ProgressCallback, ignore_progress
@@ -49,34 +50,31 @@ from labelwise.structures.split_names import get_split
 _MEGABYTE = 1_000_000
 #: Part of the page that structures may take; what is left is for charts, libraries and the map.
 _STRUCTURE_SHARE = 0.3
-_Found = TypeVar("_Found")
 
 
 @dataclass
 class _Desk:
-    """What the sections are made of; a part that cannot be had is None, and a remark says why."""
+    """What the sections are made of; a part that is missing is None, and a remark says why."""
 
     saved: SavedCampaign
     options: ReportOptions
     packer: StructurePacker
-    kept: KeptArrays
     remarks: list[str] = field(default_factory=list)
-    bench: Bench | None = None
     test: ScoredSet | None = None
     calibration: ScoredSet | None = None
-    landscape: Landscape | None = None
+    points: MapPoints | None = None
     fates: PointFates | None = None
     batches: tuple[ScoredBatch, ...] = ()
     pool_map: PoolMap | None = None
 
     @contextmanager
     def optional(self, what: str) -> Iterator[None]:
-        """Let a part be left out of the page, with the reason; a refused model is warned of."""
+        """Let a part be left out of the page, with the reason; a damaged file is warned of."""
         try:
             yield
         except (LabelwiseError, OSError) as error:
             self.remarks.append(clean_text(f"Without {what}: {error}", 400))
-            if isinstance(error, PotentialError | DamagedStateError):
+            if isinstance(error, DamagedStateError):
                 warnings.warn(f"without {what}: {error}", LabelwiseWarning, stacklevel=3)
 
 
@@ -84,22 +82,21 @@ def gather_campaign(
     directory: Path,
     options: ReportOptions | None = None,
     *,
-    bench: Bench | None = None,
     stopped: str = "",
+    check: bool = True,
     progress: ProgressCallback = ignore_progress,
 ) -> Document:
-    """Make the page of a campaign, in whatever state it is; the campaign is not changed.
+    """Make the page of a campaign, in whatever state it is; nothing is computed or written.
 
-    What follows from its files is always shown. What needs a model (predictions of the test set and
-    of chosen structures by each round's model, the pool's features by the first one) is computed
-    once and kept in ``report/`` inside the folder. A part that cannot be had is left out, and
-    the small print says why.
+    What the models predicted lies in the rounds' folders, what was measured of the pool in
+    ``report/``; ``labelwise campaign run`` writes both. A part that is missing is left out, and
+    the small print says how to have it.
 
     Args:
         directory: The campaign; it may be running.
         options: What the reader asks for.
-        bench: Model and structures that a run of the campaign has in memory.
         stopped: Why the campaign has just stopped, where that is known.
+        check: Whether to look for files that are not what the campaign wrote; a run has done so.
         progress: Called with stage, done, total.
 
     Returns:
@@ -110,22 +107,18 @@ def gather_campaign(
         DamagedStateError: A file is not what the campaign wrote.
     """
     options = ReportOptions() if options is None else options
-    state = _apply(options, read_state(directory))
-    saved = read_saved(state, stopped=stopped, check=bench is None)
+    saved = read_saved(read_state(directory), stopped=stopped, check=check)
     desk = _Desk(
         saved,
         options,
         StructurePacker(max_bytes=int(_STRUCTURE_SHARE * options.max_megabytes * _MEGABYTE)),
-        KeptArrays(directory / FOLDER),
     )
     for line in saved.status.damage:
         desk.remarks.append(clean_text(f"{line}; put back what was there.", 400))
         warnings.warn(desk.remarks[-1], LabelwiseWarning, stacklevel=2)
-    _compute(desk, bench, progress)
+    _collect(desk, progress)
     _take_structures(desk)
     sections = tuple(section for section in _make_sections(desk) if section.panels)
-    if desk.kept.refusal:
-        desk.remarks.append(f"Nothing could be kept for the next page: {desk.kept.refusal}")
     return Document(
         Kind.CAMPAIGN,
         clean_text(f"Campaign {directory.absolute().name}"),
@@ -137,72 +130,75 @@ def gather_campaign(
     )
 
 
-def _apply(options: ReportOptions, state: CampaignState) -> CampaignState:
-    """Return the campaign with the model, trust and device that the reader asks for."""
-    wanted: dict[str, str | bool] = {"trust": options.trust_model}
-    if options.model is not None:
-        wanted["path"] = options.model
-    if options.device != "auto":
-        wanted["device"] = options.device
-    model = state.config.model.model_copy(update=wanted)
-    return replace(state, config=state.config.model_copy(update={"model": model}))
-
-
-def _compute(desk: _Desk, bench: Bench | None, progress: ProgressCallback) -> None:
-    """Make what needs structures and models."""
-    state, seed = desk.saved.state, desk.options.seed
+def _collect(desk: _Desk, progress: ProgressCallback) -> None:
+    """Read structures, predictions and the map, as far as they are there."""
+    saved, seed = desk.saved, desk.options.seed
+    bench: Bench | None = None
     with desk.optional("given structures"):
-        desk.bench = open_bench(state, progress) if bench is None else bench
-    if desk.bench is None:
+        bench = open_bench(saved.state, progress)
+    if bench is None:
         return
-    predictor = Predictor(state, desk.bench, desk.kept)
     scored: dict[str, ScoredSet | None] = {}
     for role in ("test", "valid"):
         with desk.optional(f"predictions of the {role} set"):
-            scored[role] = score_held_out(desk.saved, desk.bench, predictor, role, seed=seed)
+            scored[role] = score_held_out(saved, bench, role, seed=seed)
     test, valid = scored.get("test"), scored.get("valid")
     desk.test = valid if test is None else test
     desk.calibration = None if test is None else valid
     with desk.optional("errors of chosen structures"):
-        desk.batches = tuple(_score_batches(desk.saved, predictor))
-    desk.remarks += predictor.refusals
-    if predictor.refusals:
-        more = len(predictor.refusals) - 1
-        words = predictor.refusals[0] + (f" (and {more} more models)" if more else "")
-        warnings.warn(words, LabelwiseWarning, stacklevel=3)
+        desk.batches = tuple(_score_batches(saved))
     with desk.optional("the map"):
-        sources = [each.source for each in desk.saved.candidates]
-        if bench is None and desk.options.model is None:
-            verify_model(state)
-        desk.landscape = survey_landscape(state, desk.bench, desk.kept, sources, seed=seed)
-        desk.remarks += desk.landscape.remarks
-        desk.fates = find_fates(desk.saved, desk.landscape)
-        errors = _errors_of_points(desk.landscape, desk.batches)
-        desk.pool_map = make_pool_map(
-            desk.saved, desk.landscape, desk.fates, errors, desk.kept, desk.options
-        )
+        _collect_map(desk, bench)
+    desk.remarks += _name_missing(desk)
 
 
-def _score_batches(saved: SavedCampaign, predictor: Predictor) -> Iterator[ScoredBatch]:
-    """Let the model of each round predict what the next round chose."""
-    chosen: dict[int, list[str]] = {}
-    for each in saved.candidates:
-        if each.role == "train" and each.fate == "labelled":
-            chosen.setdefault(each.n_round, []).append(each.key)
-    by_key = {each.key: each for each in saved.candidates}
+def _collect_map(desk: _Desk, bench: Bench) -> None:
+    saved = desk.saved
+    data = read_pool_map(saved.state.directory / FOLDER / POOL_MAP)
+    if data is None:
+        return
+    desk.points = read_points(saved.state, bench, data)
+    desk.remarks += [clean_text(line, 400) for line in desk.points.remarks]
+    n_points, n_given = len(desk.points), desk.points.data.n_given
+    desk.fates = find_fates(saved.candidates, desk.points.place, n_points, n_given)
+    errors = _errors_of_points(desk.points, desk.batches)
+    desk.pool_map = make_pool_map(saved, desk.points, desk.fates, errors, desk.options)
+
+
+def _name_missing(desk: _Desk) -> Iterator[str]:
+    """Say what a run of the campaign would add."""
+    saved, points = desk.saved, desk.points
+    command = f"labelwise campaign run {saved.state.directory}"
+    if any(
+        not (saved.state.round_folder(n_round) / PREDICTIONS).exists()
+        for n_round in range(saved.n_finished)
+    ):
+        yield f"Without what some rounds predicted, which is not kept; to have it: {command}."
+    if points is None:
+        yield f"Without the map, which is not kept; to have it: {command}."
+    elif points.data.made_of != digest_candidates(saved.n_finished, saved.candidates):
+        yield f"The map is older than the campaign; to bring it up to date: {command}."
+
+
+def _score_batches(saved: SavedCampaign) -> Iterator[ScoredBatch]:
+    """Hold what each round chose against what the model of the round before predicted for it."""
     for n_round in range(1, saved.n_finished + 1):
-        labelled = batch_set(saved.state, chosen.get(n_round, ()))
-        if labelled is None:
+        keys = saved.state.keys_of_round(n_round, "train")
+        by_key = {each.key: each for each in saved.candidates if each.n_round == n_round}
+        labelled = batch_set(saved.state, keys)
+        path = saved.state.round_folder(n_round) / PREDICTIONS
+        found = read_predictions(path).get(CHOSEN)
+        if labelled is None or found is None:
             continue
-        predicted = predictor.predict(n_round - 1, labelled)
+        predicted = found.take(np.arange(len(keys)))
         if predicted is not None:
-            candidates = tuple(by_key[key] for key in chosen[n_round])
+            candidates = tuple(by_key[key] for key in keys)
             nowhere = np.full(len(candidates), -1, dtype=np.int32)
             yield ScoredBatch(n_round, candidates, measure_errors(labelled, predicted), nowhere)
 
 
 def _errors_of_points(
-    landscape: Landscape, batches: Sequence[ScoredBatch]
+    points: MapPoints, batches: Sequence[ScoredBatch]
 ) -> dict[int, tuple[float, float]]:
     found = {}
     for batch in batches:
@@ -210,7 +206,7 @@ def _errors_of_points(
             batch.errors.energy_per_atom.tolist(), batch.errors.forces.tolist(), strict=True
         )
         for each, pair in zip(batch.candidates, pairs, strict=True):
-            point = landscape.place.get(each.source)
+            point = points.place.get(each.source)
             if point is not None:
                 found[point] = pair
     return found
@@ -219,10 +215,10 @@ def _errors_of_points(
 def _take_structures(desk: _Desk) -> None:
     """Pack structures, those that matter most first, and tell everyone where theirs are."""
     packer = desk.packer
-    if desk.landscape is not None and desk.pool_map is not None and desk.fates is not None:
+    if desk.points is not None and desk.pool_map is not None and desk.fates is not None:
         neighbour = desk.pool_map.neighbour
-        points = desk.landscape.points
-        first = [*desk.fates.candidates, *range(desk.landscape.n_given)]
+        points = desk.points.frames
+        first = [*desk.fates.candidates, *range(desk.points.data.n_given)]
         for point in first:
             for place in (point, int(neighbour[point])):
                 if place >= 0:
@@ -241,12 +237,12 @@ def _take_structures(desk: _Desk) -> None:
         )
         for batch in desk.batches
     )
-    if desk.landscape is not None and desk.pool_map is not None:
-        order = np.random.default_rng(desk.options.seed).permutation(desk.landscape.n_points)
+    if desk.points is not None and desk.pool_map is not None:
+        order = np.random.default_rng(desk.options.seed).permutation(len(desk.points))
         for point in order.tolist():
-            frame = desk.landscape.points[point]
+            frame = desk.points.frames[point]
             packer.add(name_of(frame.source), frame.atoms)
-        places = [packer.find(name_of(frame.source)) for frame in desk.landscape.points]
+        places = [packer.find(name_of(frame.source)) for frame in desk.points.frames]
         desk.pool_map = replace(desk.pool_map, structure=np.array(places, dtype=np.int32))
 
 
@@ -262,8 +258,8 @@ def _make_sections(desk: _Desk) -> Iterator[Section]:
         "choices",
         "Choices",
         _panels(
-            make_choice_tables(saved, desk.batches, desk.landscape),
-            make_failure_table(saved, desk.landscape),
+            make_choice_tables(saved, desk.batches, desk.points),
+            make_failure_table(saved, desk.points),
         ),
     )
     yield from _model_sections(desk)
@@ -311,9 +307,9 @@ def _model_sections(desk: _Desk) -> Iterator[Section]:
 
 
 def _judge(desk: _Desk, scored: ScoredSet) -> Sequence[Panel]:
-    if desk.landscape is None or desk.fates is None:
+    if desk.points is None:
         return ()
-    judged = judge_rounds(desk.landscape, desk.fates, scored, desk.calibration, desk.batches)
+    judged = judge_rounds(desk.points, scored, desk.calibration, desk.batches)
     return make_trust_charts(judged, scored.title)
 
 

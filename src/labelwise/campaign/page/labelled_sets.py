@@ -10,11 +10,12 @@ from jaxtyping import Bool, Float64, Int64
 
 from labelwise.campaign.bench import Bench
 from labelwise.campaign.config import CampaignConfig
-from labelwise.campaign.inputs import shorten
+from labelwise.campaign.inputs import name_source
+from labelwise.campaign.predictions import Predictions
 from labelwise.campaign.state import CampaignState
 from labelwise.finetuning.metrics import root_mean_square
 from labelwise.selection.page.pool_columns import clean_text
-from labelwise.structures import Frame, Source, get_labels, hash_structure
+from labelwise.structures import Frame, Source, get_labels
 from labelwise.structures.fixed_atoms import free_atoms
 
 #: Structures of a set that are predicted for a page; of more, as many are drawn at random.
@@ -32,7 +33,6 @@ class LabelledFrames:
         energies: Labels, (n,), eV.
         forces: Labels, (n_atoms_i, 3) each, eV/Å.
         counted: Atoms whose forces count, (n_atoms_i,) each; none where all are left out.
-        contents: One word for the content of each structure, its labels left out, (n,).
         n_all: Structures of the set, of which these are all or a sample.
     """
 
@@ -41,7 +41,6 @@ class LabelledFrames:
     energies: Float64[np.ndarray, " n"]
     forces: tuple[Float64[np.ndarray, "_ 3"], ...]
     counted: tuple[Bool[np.ndarray, " _"], ...]
-    contents: tuple[str, ...]
     n_all: int
 
     def __len__(self) -> int:
@@ -60,19 +59,6 @@ class LabelledFrames:
             [len(frame.atoms) for frame in self.frames], dtype=np.int64
         )
         return counts
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """What a model predicts for a set.
-
-    Attributes:
-        energies: (n,), eV.
-        forces: (n_atoms_i, 3) each, eV/Å.
-    """
-
-    energies: Float64[np.ndarray, " n"]
-    forces: tuple[Float64[np.ndarray, "_ 3"], ...]
 
 
 @dataclass(frozen=True)
@@ -96,13 +82,13 @@ def name_of(source: Source) -> str:
     return clean_text(str(source), 200)
 
 
-def name_file(state: CampaignState, source: Source) -> Source:
-    """Return a source with the file as the campaign's own records name it."""
-    return Source(shorten(state.directory, source.file), source.frame)
-
-
 def held_out_set(
-    state: CampaignState, bench: Bench, role: str, *, seed: int
+    state: CampaignState,
+    bench: Bench,
+    role: str,
+    places: Int64[np.ndarray, " k"] | None = None,
+    *,
+    seed: int,
 ) -> LabelledFrames | None:
     """Return the validation or test set, or a sample of it; None if it is empty.
 
@@ -110,6 +96,7 @@ def held_out_set(
         state: The campaign.
         bench: Its given structures.
         role: ``valid`` or ``test``.
+        places: Structures of the set that predictions are kept of, ascending; None for all.
         seed: Of the sample.
 
     Raises:
@@ -117,8 +104,10 @@ def held_out_set(
     """
     frames = bench.held_out_frames(state, role)
     n_all = len(frames)
-    if n_all > MOST_STRUCTURES:
-        drawn = np.random.default_rng(seed).choice(n_all, MOST_STRUCTURES, replace=False)
+    if places is not None:
+        frames = [frames[i] for i in places.tolist() if i < n_all]
+    if len(frames) > MOST_STRUCTURES:
+        drawn = np.random.default_rng(seed).choice(len(frames), MOST_STRUCTURES, replace=False)
         frames = [frames[i] for i in np.sort(drawn)]
     return make_set(state, role, frames, n_all=n_all) if frames else None
 
@@ -153,11 +142,13 @@ def make_set(
     labels = [get_labels(frame.atoms, str(frame.source), **keys) for frame in frames]
     return LabelledFrames(
         role,
-        tuple(Frame(each.atoms, name_file(state, each.source), each.index) for each in frames),
+        tuple(
+            Frame(each.atoms, name_source(state.directory, each.source), each.index)
+            for each in frames
+        ),
         np.array([each.energy for each in labels], dtype=np.float64),
         tuple(each.forces for each in labels),
         tuple(_counted(config, frame) for frame in frames),
-        tuple(hash_structure(frame.atoms) for frame in frames),
         n_all,
     )
 

@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from labelwise.campaign.bench import Bench
-from labelwise.campaign.config import read_config
 from labelwise.campaign.page.gathering import gather_campaign
 from labelwise.campaign.state import CampaignState
 from labelwise.pages.libraries import read_libraries
-from labelwise.pages.options import ReportOptions
 from labelwise.pages.page import write_page
 
 #: The page's file, in the campaign's folder.
@@ -40,15 +37,9 @@ class CampaignPages:
         self._enabled = enabled
         self._warn = warn
         self._said: set[str] = set()
-        self._bench: Bench | None = None
 
-    def write_round(self, _state: CampaignState, bench: Bench) -> None:
-        """Write the page when a round is finished; an ``after_round`` of ``run_campaign``.
-
-        Args:
-            bench: What the run has in memory, of which later pages are made, too.
-        """
-        self._bench = bench
+    def write_round(self, _state: CampaignState) -> None:
+        """Write the page when a round is finished; an ``after_round`` of ``run_campaign``."""
         self.write()
 
     def write(self, *, stopped: str = "") -> None:
@@ -62,9 +53,7 @@ class CampaignPages:
         self.is_written = False
         try:
             read_libraries()  # before anything is computed that could not be shown
-            # Who runs a campaign has trusted what it says of its model already.
-            options = ReportOptions(trust_model=read_config(self._directory).model.trust)
-            document = gather_campaign(self._directory, options, bench=self._bench, stopped=stopped)
+            document = gather_campaign(self._directory, stopped=stopped, check=False)
             write_page(self.path, document)
         except Exception as error:  # no mistake of a page may end a campaign
             self._say(f"no page of the campaign: {error or type(error).__name__}")

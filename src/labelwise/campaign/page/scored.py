@@ -9,17 +9,13 @@ import numpy as np
 from labelwise.campaign.bench import Bench
 from labelwise.campaign.page.labelled_sets import (
     LabelledFrames,
-    Predictions,
     StructureErrors,
     held_out_set,
     measure_errors,
 )
-from labelwise.campaign.page.predicting import Predictor
-from labelwise.campaign.page.saved import SavedCampaign
-from labelwise.campaign.page.wording import spread_evenly
-
-#: Rounds whose predictions are shown: first, last and some between them.
-MOST_ROUNDS = 12
+from labelwise.campaign.pool_map import MOST_ROUNDS, spread_evenly
+from labelwise.campaign.predictions import PREDICTIONS, Predictions, read_predictions
+from labelwise.campaign.saved import SavedCampaign
 
 
 @dataclass(frozen=True)
@@ -54,35 +50,36 @@ class ScoredSet:
         return (0,) if len(self.rounds) == 1 else (0, len(self.rounds) - 1)
 
 
-def score_held_out(
-    saved: SavedCampaign, bench: Bench, predictor: Predictor, role: str, *, seed: int
-) -> ScoredSet | None:
-    """Let the models of some rounds predict the validation or test set.
+def score_held_out(saved: SavedCampaign, bench: Bench, role: str, *, seed: int) -> ScoredSet | None:
+    """Take what the models of some rounds predicted for the validation or test set.
 
     Args:
         saved: What the campaign's files say.
         bench: Its given structures.
-        predictor: Its models.
         role: ``valid`` or ``test``.
         seed: Of the sample of a large set.
 
     Returns:
-        The predictions; None if there is no such set, or no model.
+        The predictions; None if there is no such set, or nothing was predicted.
 
     Raises:
         LabelError: A label cannot be used.
+        DamagedStateError: A file of predictions is damaged.
     """
-    labelled = held_out_set(saved.state, bench, role, seed=seed)
+    found = {
+        n_round: each
+        for n_round in spread_evenly(saved.n_finished, MOST_ROUNDS)
+        if (each := read_predictions(saved.state.round_folder(n_round) / PREDICTIONS).get(role))
+    }
+    if not found:
+        return None
+    places = next(iter(found.values())).places
+    labelled = held_out_set(saved.state, bench, role, places, seed=seed)
     if labelled is None:
         return None
-    rounds, predictions = [], []
-    for n_round in spread_evenly(saved.n_finished, MOST_ROUNDS):
-        found = predictor.predict(n_round, labelled)
-        if found is not None:
-            rounds.append(n_round)
-            predictions.append(found)
-    if not rounds:
-        return None
-    errors = tuple(measure_errors(labelled, each) for each in predictions)
+    shown = np.array([frame.index for frame in labelled.frames], dtype=np.int64)
+    taken = {n_round: each.take(shown) for n_round, each in found.items()}
+    known = {n_round: each for n_round, each in taken.items() if each is not None}
+    errors = tuple(measure_errors(labelled, each) for each in known.values())
     nowhere = np.full(len(labelled), -1, dtype=np.int32)
-    return ScoredSet(labelled, tuple(rounds), tuple(predictions), errors, nowhere)
+    return ScoredSet(labelled, tuple(known), tuple(known.values()), errors, nowhere)

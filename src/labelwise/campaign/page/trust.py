@@ -7,15 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64
 
 from labelwise.campaign.config import COMMITTEE_RULES
-from labelwise.campaign.page.growing_map import PointFates, name_score
+from labelwise.campaign.page.growing_map import name_score
 from labelwise.campaign.page.labelled_sets import StructureErrors
-from labelwise.campaign.page.landscape import Landscape
-from labelwise.campaign.page.saved import Candidate, SavedCampaign
+from labelwise.campaign.page.map_points import MapPoints
 from labelwise.campaign.page.scored import ScoredSet
 from labelwise.campaign.page.wording import as_float32
+from labelwise.campaign.saved import Candidate, SavedCampaign
 from labelwise.finetuning.metrics import root_mean_square, spearman
 from labelwise.pages.document import Axis, Chart, Choice, Mark, Series
 
@@ -172,21 +172,19 @@ def _caption_scores(
 
 
 def judge_rounds(
-    landscape: Landscape,
-    fates: PointFates,
+    points: MapPoints,
     scored: ScoredSet,
     calibration: ScoredSet | None,
     batches: Sequence[ScoredBatch],
 ) -> dict[int, tuple[Reliability, Reliability | None, bool]]:
     """Hold posterior standard deviations against errors, after each round that is shown.
 
-    σ²(x) is the posterior variance under the landscape's kernel given all that was labelled up
+    σ²(x) is the posterior variance under the map's kernel given all that was labelled up
     to the round. One factor makes meV/Å of σ: that by which the mean of (error/σ)² over the
     calibration set becomes one.
 
     Args:
-        landscape: The kernel.
-        fates: What was labelled when.
+        points: What was measured under the kernel; rounds that it does not tell of are left out.
         scored: The held-out set that is shown.
         calibration: Another one, for the factor; the shown set itself if None.
         batches: What rounds chose.
@@ -198,12 +196,13 @@ def judge_rounds(
     found = {}
     by_round = {batch.n_round: batch for batch in batches}
     for place, n_round in enumerate(scored.rounds):
-        train = fates.labelled_before(n_round + 1)
-        sigma = _deviations(landscape, scored, train)
+        sigma = _deviations(points, scored, n_round)
+        if sigma is None:
+            continue
         factor, is_apart = math.nan, False
         if calibration is not None and n_round in calibration.rounds:
             other = calibration.errors[calibration.rounds.index(n_round)].forces
-            factor = _fit_factor(_deviations(landscape, calibration, train), other)
+            factor = _fit_factor(_deviations(points, calibration, n_round), other)
             is_apart = math.isfinite(factor)
         observed = scored.errors[place].forces
         if not is_apart:
@@ -212,25 +211,27 @@ def judge_rounds(
             continue
         shown = Reliability(factor * sigma, observed, scored.structure)
         batch = by_round.get(n_round + 1)
-        chosen = None if batch is None else _judge_batch(landscape, batch, train, factor)
+        chosen = None if batch is None else _judge_batch(points, batch, n_round, factor)
         found[n_round] = (shown, chosen, is_apart)
     return found
 
 
 def _deviations(
-    landscape: Landscape, scored: ScoredSet, train: Int64[np.ndarray, " m"]
-) -> Float64[np.ndarray, " n"]:
-    """Return σ of a held-out set, NaN where a structure has no features."""
-    all_places = landscape.others[scored.labelled.role]
-    places = all_places[[frame.index for frame in scored.labelled.frames]]
-    sigma = np.full(len(places), np.nan)
-    known = places >= 0
-    sigma[known] = np.sqrt(landscape.variances(places[known], train))
-    return sigma
+    points: MapPoints, scored: ScoredSet, n_round: int
+) -> Float64[np.ndarray, " n"] | None:
+    """Return σ of a held-out set, NaN where a structure has no features; None if not measured."""
+    sigma = points.data.deviations.get((scored.labelled.role, n_round))
+    places = [frame.index for frame in scored.labelled.frames]
+    if sigma is None or max(places) >= len(sigma):
+        return None
+    found: Float64[np.ndarray, " n"] = sigma[places]
+    return found
 
 
-def _fit_factor(sigma: np.ndarray, errors: np.ndarray) -> float:
+def _fit_factor(sigma: np.ndarray | None, errors: np.ndarray) -> float:
     """Return the factor that makes the mean of (error / σ)² one; NaN if there is none."""
+    if sigma is None:
+        return math.nan
     known = np.isfinite(sigma) & np.isfinite(errors) & (sigma > 0)
     if not known.any():
         return math.nan
@@ -239,15 +240,14 @@ def _fit_factor(sigma: np.ndarray, errors: np.ndarray) -> float:
 
 
 def _judge_batch(
-    landscape: Landscape, batch: ScoredBatch, train: Int64[np.ndarray, " m"], factor: float
+    points: MapPoints, batch: ScoredBatch, n_round: int, factor: float
 ) -> Reliability | None:
-    places = [landscape.place.get(each.source, -1) for each in batch.candidates]
-    known = np.flatnonzero(np.array(places) >= 0)
+    places = np.array([points.place.get(each.source, -1) for each in batch.candidates])
+    sigma = points.data.deviations["points", n_round][places]
+    known = np.flatnonzero((places >= 0) & np.isfinite(sigma))
     if len(known) == 0:
         return None
-    idx = np.array(places, dtype=np.int64)[known]
-    sigma = np.sqrt(landscape.variances(idx, train))
-    return Reliability(factor * sigma, batch.errors.forces[known], batch.structure[known])
+    return Reliability(factor * sigma[known], batch.errors.forces[known], batch.structure[known])
 
 
 def make_trust_charts(

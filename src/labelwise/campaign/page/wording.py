@@ -64,10 +64,3 @@ def is_wide(values: Sequence[float]) -> bool:
     """Return whether positive numbers span so much that a logarithmic scale shows them better."""
     known = [value for value in values if math.isfinite(value)]
     return bool(known) and min(known) > 0 and max(known) > _WIDE * min(known)
-
-
-def spread_evenly(n: int, most: int) -> list[int]:
-    """Return at most so many of 0..n-1, first and last among them, ascending."""
-    if n <= most:
-        return list(range(n))
-    return sorted({round(place) for place in np.linspace(0, n - 1, most)})

@@ -1,4 +1,4 @@
-"""What a page needs of a model, computed once and kept beside the campaign.
+"""Rows of a campaign's structures, computed once and kept beside it for the map of its page.
 
 Everything lies in ``report/`` inside the campaign's folder, which the campaign itself never looks
 at, and may be removed at any time. A file says what it was made of; one that says anything

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from labelwise.campaign.page import kept
-from labelwise.campaign.page.kept import KeptArrays, digest
+from labelwise.campaign import kept
+from labelwise.campaign.kept import KeptArrays, digest
 
 
 def test_arrays_come_back_if_they_were_made_of_the_same(tmp_path: Path) -> None:

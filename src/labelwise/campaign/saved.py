@@ -133,7 +133,7 @@ def read_saved(state: CampaignState, *, stopped: str = "", check: bool = True) -
         state,
         status,
         _describe_situation(state, status, inventory, stopped),
-        tuple(_iter_candidates(state)),
+        read_candidates(state),
         dict(_iter_histories(state)),
         _sum_stages(state, events),
         {event["key"]: float(event["seconds"]) for event in calculations},
@@ -160,6 +160,15 @@ def _describe_situation(
         return Situation("stopped", reason)
     is_between = state.stage == "select" and bool(state.rounds)
     return Situation("between rounds" if is_between else "interrupted", f"next: {status.next}")
+
+
+def read_candidates(state: CampaignState) -> tuple[Candidate, ...]:
+    """Return all that was chosen, in order.
+
+    Raises:
+        DamagedStateError: A file is not what the campaign wrote.
+    """
+    return tuple(_iter_candidates(state))
 
 
 def _iter_candidates(state: CampaignState) -> Iterator[Candidate]:

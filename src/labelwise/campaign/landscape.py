@@ -16,9 +16,9 @@ from jaxtyping import Bool, Float64, Int64
 
 from labelwise.campaign.bench import Bench
 from labelwise.campaign.config import COMMITTEE_RULES, CampaignConfig
+from labelwise.campaign.inputs import name_source
+from labelwise.campaign.kept import KeptArrays, digest
 from labelwise.campaign.labelling.encoding import decode_structure
-from labelwise.campaign.page.kept import KeptArrays, digest
-from labelwise.campaign.page.labelled_sets import name_file
 from labelwise.campaign.seeds import derive_seed
 from labelwise.campaign.state import CampaignState
 from labelwise.errors import LabelwiseError
@@ -216,7 +216,7 @@ def _labelled_frames(state: CampaignState) -> Iterator[Frame]:
 
 
 def _rename(state: CampaignState, frame: Frame) -> Frame:
-    return Frame(frame.atoms, name_file(state, frame.source), frame.index)
+    return Frame(frame.atoms, name_source(state.directory, frame.source), frame.index)
 
 
 def _represent(

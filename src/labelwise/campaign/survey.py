@@ -1,0 +1,127 @@
+"""Measures what a campaign's page shows and only its models know, and keeps it."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Int64
+
+from labelwise.campaign.bench import Bench, open_bench
+from labelwise.campaign.kept import FOLDER, KeptArrays
+from labelwise.campaign.landscape import Landscape, survey_landscape
+from labelwise.campaign.outcomes import NEVER, PointFates, find_fates
+from labelwise.campaign.pool_map import (
+    MOST_ROUNDS,
+    POOL_MAP,
+    PoolMapData,
+    digest_candidates,
+    read_pool_map,
+    spread_evenly,
+    write_pool_map,
+)
+from labelwise.campaign.predictions import PREDICTIONS
+from labelwise.campaign.saved import read_candidates
+from labelwise.campaign.state import CampaignState
+from labelwise.campaign.training import predict_again
+from labelwise.errors import LabelwiseError
+from labelwise.kernels.components import find_components
+from labelwise.selection.rules.nearest_labelled import find_nearest
+
+
+def survey_campaign(state: CampaignState, bench: Bench | None = None) -> None:
+    """Measure the pool under the kernel of the model that a campaign began with, and keep that.
+
+    Nothing is done where what is kept is up to date. Predictions of finished rounds that are not
+    kept, as of earlier versions, are made again.
+
+    Args:
+        state: The campaign.
+        bench: Model and structures that a run has in memory; None to read them.
+
+    Raises:
+        LabelwiseError: A model or a file cannot be read, or nothing can be written.
+    """
+    bench = open_bench(state) if bench is None else bench
+    for n_round in range(len(state.rounds)):
+        if not (state.round_folder(n_round) / PREDICTIONS).exists():
+            try:
+                predict_again(state, bench, n_round)
+            except (LabelwiseError, OSError) as error:
+                bench.say(f"no predictions of the model of round {n_round}: {error}")
+    candidates = read_candidates(state)
+    seed, n_rounds = state.config.seed, len(state.rounds)
+    folder = state.directory / FOLDER
+    made_of = digest_candidates(n_rounds, candidates)
+    known = read_pool_map(folder / POOL_MAP)
+    if known is not None and known.made_of == made_of:
+        return
+    sources = [each.source for each in candidates]
+    landscape = survey_landscape(state, bench, KeptArrays(folder), sources, seed=seed)
+    fates = find_fates(candidates, landscape.place, landscape.n_points, landscape.n_given)
+    everything = np.arange(landscape.n_points, dtype=np.int64)
+    write_pool_map(
+        folder / POOL_MAP,
+        PoolMapData(
+            tuple(frame.source for frame in landscape.points),
+            landscape.n_given,
+            landscape.n_pool,
+            landscape.n_screened,
+            find_components([landscape.part(everything)], seed=seed),
+            find_neighbours(landscape, fates),
+            landscape.variances(everything, fates.labelled_before(n_rounds + 1)),
+            _find_deviations(landscape, fates, n_rounds),
+            landscape.settings.representation,
+            made_of,
+            landscape.remarks,
+        ),
+    )
+
+
+def find_neighbours(landscape: Landscape, fates: PointFates) -> Int64[np.ndarray, " n"]:
+    """Return the nearest structure that was labelled when each point was chosen, (n,).
+
+    Of points that were not chosen, the nearest of all that are labelled; -1 if there is none.
+
+    Args:
+        landscape: The points.
+        fates: What became of them.
+    """
+    neighbour = np.full(landscape.n_points, -1, dtype=np.int64)
+    is_given = np.array([word == "given" for word in fates.words], dtype=bool)
+    for n_round in np.unique(fates.rounds).tolist():
+        points = np.flatnonzero((fates.rounds == n_round) & ~is_given).astype(np.int64)
+        last = int(fates.rounds.max(initial=0)) + 1
+        labelled = fates.labelled_before(last if n_round == NEVER else max(n_round, 0))
+        if n_round == 0:
+            labelled = np.flatnonzero(is_given).astype(np.int64)
+        if len(points) and len(labelled):
+            nearest, _ = find_nearest(landscape.kernel, landscape.part(labelled), points)
+            neighbour[points] = labelled[nearest]
+    return neighbour
+
+
+def _find_deviations(
+    landscape: Landscape, fates: PointFates, n_rounds: int
+) -> dict[tuple[str, int], np.ndarray]:
+    """Return posterior standard deviations after some rounds; see ``PoolMapData``."""
+    found = {}
+    for n_round in spread_evenly(n_rounds, MOST_ROUNDS):
+        train = fates.labelled_before(n_round + 1)
+        sets = {role: landscape.others[role] for role in ("valid", "test")}
+        for role, places in sets.items():
+            found[role, n_round] = _deviations_at(landscape, places, train)
+        chosen = fates.chosen_in(n_round + 1)
+        points = np.full(landscape.n_points, np.nan)
+        points[chosen] = _deviations_at(landscape, chosen, train)
+        found["points", n_round] = points
+    return found
+
+
+def _deviations_at(
+    landscape: Landscape, places: Int64[np.ndarray, " k"], train: Int64[np.ndarray, " m"]
+) -> np.ndarray:
+    """Return σ at places of the kernel, NaN at -1, (k,)."""
+    sigma = np.full(len(places), np.nan)
+    known = places >= 0
+    if known.any():
+        sigma[known] = np.sqrt(landscape.variances(places[known], train))
+    return sigma
