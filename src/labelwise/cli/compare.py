@@ -16,7 +16,6 @@ from labelwise.cli.commands.compare import CompareCommand
 from labelwise.cli.signals import terminated_as_interrupted
 from labelwise.errors import ArgumentError, WriteError
 from labelwise.pages.libraries import read_libraries
-from labelwise.pages.options import ReportOptions
 from labelwise.pages.page import write_page
 from labelwise.potentials.loading import resolve_device
 from labelwise.runtime.files import write_text
@@ -123,7 +122,9 @@ def run_compare(args: CompareCommand) -> None:
                 say=say,
             )
         failures = run.failures
-    files = report_study(place.study, place.folder, place.base, say=say)
+    files = report_study(
+        place.study, place.folder, place.base, measures=not args.tables_only, say=say
+    )
     files += _write_page(place, enabled=not args.no_report, quiet=not is_talkative)
     if args.as_json:
         typer.echo((place.folder / "results.json").read_text(encoding="utf-8"), nl=False)
@@ -253,9 +254,7 @@ def _write_page(place: _Place, *, enabled: bool, quiet: bool) -> list[Path]:
     try:
         read_libraries()  # before anything is computed that could not be shown
         with console.show_status("making the page", enabled=not quiet):
-            model = place.study.model
-            asked = ReportOptions(device=model.device, trust_model=model.trust)
-            write_page(page, gather_comparison(place.folder, asked))
+            write_page(page, gather_comparison(place.folder))
     except Exception as error:  # a study is worth more than its page
         console.warn(f"no page of the study: {error or type(error).__name__}")
         return []

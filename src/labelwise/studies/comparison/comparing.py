@@ -20,6 +20,9 @@ from labelwise.selection.names import JOINT_RULE
 from labelwise.structures import Screen, iter_unscreened
 from labelwise.studies.comparison.cells import read_results
 from labelwise.studies.comparison.costs import JOINT_ROWS, measure_costs
+from labelwise.studies.comparison.diagnosis import measure_diagnosis
+from labelwise.studies.comparison.inputs import SampleOptions
+from labelwise.studies.comparison.page.record import read_record
 from labelwise.studies.comparison.presets import count_structures
 from labelwise.studies.comparison.report import write_report
 from labelwise.studies.comparison.results import CellKey, CellResult, MethodCost
@@ -75,6 +78,7 @@ def report_study(
     base: Path,
     *,
     notes: tuple[str, ...] = (),
+    measures: bool = True,
     say: Callable[[str], None] = say_nothing,
 ) -> list[Path]:
     """Write tables and curves of what a study has measured so far.
@@ -84,6 +88,8 @@ def report_study(
         folder: Where its campaigns are, and where the results go.
         base: Where relative paths of the study begin.
         notes: Paragraphs for the page.
+        measures: Whether costs of methods and kernels are measured where they are not known, for
+            which the model is loaded; without it they are left out.
         say: Called with a line when costs of methods have to be measured first.
 
     Returns:
@@ -96,9 +102,9 @@ def report_study(
     cells = list_cells(study, folder, base)
     results = read_results(cells)
     measured = {result.key for result in results}
-    costs = _measure_all([cell for cell in cells if cell.key in measured], folder, say)
+    costs = _find_costs([cell for cell in cells if cell.key in measured], folder, measures, say)
     changes = tuple(f"Changed: {change}." for change in study.changes)
-    return write_report(
+    files = write_report(
         folder,
         results,
         costs,
@@ -108,6 +114,11 @@ def report_study(
         notes=(*notes, *_describe_study(study, results), *changes),
         planned=[cell.key for cell in cells],
     )
+    if measures:
+        model = study.model
+        asked = SampleOptions(device=model.device, trust_model=model.trust)
+        measure_diagnosis(read_record(folder), asked)
+    return files
 
 
 def _describe_study(study: StudyConfig, results: Sequence[CellResult]) -> tuple[str, ...]:
@@ -148,14 +159,18 @@ def _name_rounds(rounds: Sequence[tuple[CellKey, int]]) -> str:
     return f"{len(rounds)} round{'s' if len(rounds) > 1 else ''} ({', '.join(named)}{more})"
 
 
-def _measure_all(cells: list[Cell], folder: Path, say: Callable[[str], None]) -> list[MethodCost]:
+def _find_costs(
+    cells: list[Cell], folder: Path, measures: bool, say: Callable[[str], None]
+) -> list[MethodCost]:
     """Return the costs of methods, measured once on their first pool and kept in a file."""
     path = folder / COSTS
     known: dict[str, Any] = read_json(path) if path.exists() else {}
     first = {cell.key.method: cell for cell in reversed(cells)}
     settings = {name: _settings(cell) for name, cell in first.items()}
     missing = [name for name in first if known.get(name, {}).get("settings") != settings[name]]
-    if missing:
+    if missing and not measures:
+        say(f"the costs of {', '.join(missing)} are not known: --tables-only measures nothing")
+    elif missing:
         say("measuring what each method costs")
         sample = _Sample()
         for name in missing:
@@ -163,7 +178,7 @@ def _measure_all(cells: list[Cell], folder: Path, say: Callable[[str], None]) ->
             known[name] = {"settings": settings[name], "cost": asdict(cost)}
         write_json(path, known)
     order = dict.fromkeys(cell.key.method for cell in cells)
-    return [MethodCost(**known[name]["cost"]) for name in order]
+    return [MethodCost(**known[name]["cost"]) for name in order if measures or name not in missing]
 
 
 class _Sample:

@@ -12,16 +12,22 @@ from labelwise.errors import LabelwiseWarning
 from labelwise.kernels.base import block64
 from labelwise.kernels.building import build_kernels
 from labelwise.pages.document import Chart, Choice, HeatMap, Table
-from labelwise.pages.options import ReportOptions
 from labelwise.potentials import load_potential
 from labelwise.structures import read_structures
-from labelwise.studies.comparison.page.diagnosing import Diagnosis, diagnose
+from labelwise.studies.comparison.diagnosis import measure_diagnosis
+from labelwise.studies.comparison.inputs import SampleOptions
+from labelwise.studies.comparison.page.diagnosis import DIAGNOSIS, Diagnosis, read_diagnosis
 from labelwise.studies.comparison.page.naming import Namer
 from labelwise.studies.comparison.page.record import StudyRecord, read_record
 from labelwise.studies.diagnostics.calibration_metrics import DEFAULT_LEVELS
 from labelwise.studies.diagnostics.geometry import mean_by_family
 
-CPU = ReportOptions(device="cpu", trust_model=True)
+CPU = SampleOptions(device="cpu", trust_model=True)
+
+
+def diagnose(record: StudyRecord, asked: SampleOptions = CPU) -> Diagnosis:
+    measure_diagnosis(record, asked)
+    return read_diagnosis(record.folder, Namer())
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +39,7 @@ def record(with_data: Path, tmp_path_factory: pytest.TempPathFactory) -> StudyRe
 
 @pytest.fixture(scope="module")
 def diagnosis(record: StudyRecord) -> Diagnosis:
-    return diagnose(record, CPU, Namer())
+    return diagnose(record)
 
 
 def heat_maps(diagnosis: Diagnosis) -> dict[str, HeatMap]:
@@ -83,13 +89,14 @@ def test_reliability_is_a_coverage(diagnosis: Diagnosis) -> None:
 
 
 def test_what_was_computed_is_kept(record: StudyRecord, diagnosis: Diagnosis) -> None:
-    kept = {path: path.stat().st_mtime_ns for path in (record.folder / "report").rglob("*.json")}
+    folders = [record.folder / "report" / name for name in ("kernels", "reliability")]
+    kept = {path: path.stat().st_mtime_ns for folder in folders for path in folder.iterdir()}
     assert len(kept) == 4
-    again = diagnose(record, CPU, Namer())
+    again = diagnose(record)
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     for name, heat_map in heat_maps(again).items():
         np.testing.assert_array_equal(heat_map.values, heat_maps(diagnosis)[name].values)
-    other = diagnose(record, replace(CPU, colour_by="number", seed=1), Namer())
+    other = diagnose(record, replace(CPU, group_by="number", seed=1))
     assert "number" in heat_maps(other)["ntk-e, structures"].caption
 
 
@@ -98,7 +105,7 @@ def test_a_damaged_result_is_named(record: StudyRecord, diagnosis: Diagnosis) ->
     content = path.read_bytes()
     path.write_bytes(content[:100])
     try:
-        found = diagnose(record, CPU, Namer())
+        found = diagnose(record)
     finally:
         path.write_bytes(content)
     assert found.kernels == []
@@ -112,7 +119,7 @@ def test_without_data_there_is_a_reason(with_data: Path, tmp_path: Path) -> None
     folder = tmp_path / "study"
     shutil.copytree(with_data, folder, ignore=shutil.ignore_patterns("report"))
     (folder / "data" / "pool.extxyz").unlink()
-    found = diagnose(read_record(folder), CPU, Namer())
+    found = diagnose(read_record(folder))
     assert found.kernels == found.reliability == []
     assert len(found.notes) == 1
     assert "pool.extxyz" in found.notes[0]
@@ -123,7 +130,7 @@ def test_without_a_model_there_is_a_reason(with_data: Path, tmp_path: Path) -> N
     shutil.copytree(with_data, folder, ignore=shutil.ignore_patterns("report"))
     (folder / "data" / "small.model").unlink()
     with pytest.warns(LabelwiseWarning, match=r"no (kernels|reliability): .*small\.model"):
-        found = diagnose(read_record(folder), CPU, Namer())
+        found = diagnose(read_record(folder))
     assert found.kernels == found.reliability == []
     assert all("small.model" in note for note in found.notes)
 
@@ -133,9 +140,22 @@ def test_a_model_that_is_too_slow_is_left_alone(with_data: Path, tmp_path: Path)
     shutil.copytree(with_data, folder, ignore=shutil.ignore_patterns("report"))
     record = read_record(folder)
     slow = tuple(replace(cost, seconds_per_structure=5.0) for cost in record.costs)
-    found = diagnose(replace(record, costs=slow), CPU, Namer())
+    found = diagnose(replace(record, costs=slow))
     assert found.kernels == []
     assert "labelwise geometry" in found.notes[0]
+
+
+def test_what_was_not_measured_is_named_with_its_command(tmp_path: Path) -> None:
+    found = read_diagnosis(tmp_path, Namer())
+    assert found.kernels == found.reliability == []
+    (note,) = found.notes
+    assert note == (
+        f"No kernels: none were measured for the page; to have them: labelwise compare {tmp_path}."
+    )
+    (tmp_path / "report").mkdir()
+    (tmp_path / DIAGNOSIS).write_text("{")
+    (note,) = read_diagnosis(tmp_path, Namer()).notes
+    assert "diagnosis.json cannot be read" in note
 
 
 def test_methods_without_kernels(with_data: Path, tmp_path: Path) -> None:
@@ -144,5 +164,5 @@ def test_methods_without_kernels(with_data: Path, tmp_path: Path) -> None:
     content = json.loads((folder / "results.json").read_text(encoding="utf-8"))
     content["cells"] = [cell for cell in content["cells"] if cell["method"] == "random"]
     (folder / "results.json").write_text(json.dumps(content), encoding="utf-8")
-    found = diagnose(read_record(folder), CPU, Namer())
+    found = diagnose(read_record(folder))
     assert found.notes == ("No kernels: no method of the study chooses by one.",)

@@ -7,13 +7,15 @@ import pytest
 
 from labelwise.errors import ReadError
 from labelwise.pages.document import Choice, Document, Kind
-from labelwise.pages.options import ReportOptions
 from labelwise.pages.page import render_page
+from labelwise.studies.comparison.diagnosis import measure_diagnosis
+from labelwise.studies.comparison.inputs import SampleOptions
 from labelwise.studies.comparison.page import gather_comparison
+from labelwise.studies.comparison.page.record import read_record
 from labelwise.studies.comparison.report import write_report
 from tests.studies.comparison.building import make_cell, make_study
 
-CPU = ReportOptions(device="cpu", trust_model=True)
+CPU = SampleOptions(device="cpu", trust_model=True)
 
 
 def iter_names(document: Document) -> Iterator[str]:
@@ -26,7 +28,7 @@ def iter_names(document: Document) -> Iterator[str]:
 
 
 def test_a_study_as_a_page(study: Path) -> None:
-    document = gather_comparison(study, CPU)
+    document = gather_comparison(study)
     assert document.kind is Kind.COMPARISON
     assert document.title == "A study"
     assert [section.title for section in document.sections] == [
@@ -38,22 +40,23 @@ def test_a_study_as_a_page(study: Path) -> None:
         "Model demo; seeds 0, 1; 4 rounds after round 0.",
         "Written by hand.",
     )
-    assert document.notes[-1].startswith("No kernels: no campaign of the pool natural-1")
+    assert document.notes[-1].startswith("No kernels: none were measured")
     assert len(document.sections[0].text) == 3
 
 
 def test_the_record_may_be_named_itself(study: Path) -> None:
-    assert gather_comparison(study / "results.json", CPU).title == "A study"
+    assert gather_comparison(study / "results.json").title == "A study"
 
 
 def test_one_pool_and_one_seed(single: Path) -> None:
-    document = gather_comparison(single, CPU)
+    document = gather_comparison(single)
     titles = [section.title for section in document.sections]
     assert titles == ["Results", "Learning curves", "Cost"]
 
 
 def test_kernels_of_a_study_with_data(with_data: Path) -> None:
-    document = gather_comparison(with_data, CPU)
+    measure_diagnosis(read_record(with_data), CPU)
+    document = gather_comparison(with_data)
     assert document.sections[-1].title == "Kernels"
     assert len(document.sections[-1].panels) == 4
     assert not any(note.startswith("No ") for note in document.notes)
@@ -62,7 +65,7 @@ def test_kernels_of_a_study_with_data(with_data: Path) -> None:
 def test_nothing_finished(tmp_path: Path) -> None:
     cells = [make_cell("p", "random", 0, n_rounds=3, is_finished=False)]
     write_report(tmp_path, cells, title="T", with_pictures=False)
-    document = gather_comparison(tmp_path, CPU)
+    document = gather_comparison(tmp_path)
     assert "No campaign is finished" in document.sections[0].text[0]
     render_page(document)
 
@@ -71,7 +74,7 @@ def test_hostile_names_reach_the_page_escaped(tmp_path: Path) -> None:
     hostile = "</script><img src=x onerror=alert(1)>"
     cells = make_study(("random", hostile), pools=[hostile, "b"], n_rounds=3)
     write_report(tmp_path, cells, title=hostile, notes=[hostile], with_pictures=False)
-    document = gather_comparison(tmp_path, CPU)
+    document = gather_comparison(tmp_path)
     names = list(iter_names(document))
     assert len(set(names)) == len(names)
     assert hostile not in render_page(document)
@@ -79,4 +82,4 @@ def test_hostile_names_reach_the_page_escaped(tmp_path: Path) -> None:
 
 def test_no_study(tmp_path: Path) -> None:
     with pytest.raises(ReadError, match="does not exist"):
-        gather_comparison(tmp_path / "nowhere", CPU)
+        gather_comparison(tmp_path / "nowhere")

@@ -9,13 +9,17 @@ import numpy as np
 import pytest
 
 from labelwise.errors import PotentialError, ReadError
-from labelwise.pages.options import ReportOptions
 from labelwise.structures import Screen, write_structures
-from labelwise.studies.comparison.page.inputs import StudyInputs, draw_frames, find_inputs
+from labelwise.studies.comparison.inputs import (
+    SampleOptions,
+    StudyInputs,
+    draw_frames,
+    find_inputs,
+)
 from labelwise.studies.comparison.page.record import read_record
 from tests.campaign.building import make_structures
 
-CPU = ReportOptions(device="cpu", trust_model=True)
+CPU = SampleOptions(device="cpu", trust_model=True)
 
 
 @pytest.fixture
@@ -33,16 +37,8 @@ def test_kernels_are_those_that_methods_choose_by(inputs: StudyInputs) -> None:
     assert inputs.files_of("valid") == []
 
 
-def test_the_model_can_be_another(with_data: Path, tmp_path: Path) -> None:
-    missing = str(tmp_path / "no.model")
-    asked = ReportOptions(device="cpu", model=missing)
-    inputs = find_inputs(read_record(with_data), asked)
-    with pytest.raises(Exception, match=r"no\.model"):
-        inputs.load()
-
-
 def test_a_study_that_calls_its_model_trusted_is_not_believed(with_data: Path) -> None:
-    inputs = find_inputs(read_record(with_data), ReportOptions(device="cpu"))
+    inputs = find_inputs(read_record(with_data), SampleOptions(device="cpu"))
     assert inputs.config.model.trust
     with pytest.raises(PotentialError, match=r"small\.model is a pickle.*--trust-model"):
         inputs.load()

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from labelwise.structures import Frame
 from labelwise.structures.reading import Source
-from labelwise.studies.comparison.page.kernels import choose_families, keep_largest
+from labelwise.studies.comparison.kernel_sample import choose_families, keep_largest
 from tests.campaign.building import make_structures
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from labelwise.pages.document import Document, Kind, Panel, Section, Table
 from labelwise.pages.options import ReportOptions
 from labelwise.studies.comparison.page.charts import ComparisonCharts
-from labelwise.studies.comparison.page.diagnosing import diagnose
+from labelwise.studies.comparison.page.diagnosis import read_diagnosis
 from labelwise.studies.comparison.page.facts import describe_study, list_facts, list_warnings
 from labelwise.studies.comparison.page.kept_diagnostics import read_kept
 from labelwise.studies.comparison.page.naming import Namer
@@ -25,17 +25,18 @@ _PROTOCOL = (
 )
 
 
-def gather_comparison(folder: Path, options: ReportOptions) -> Document:
+def gather_comparison(
+    folder: Path,
+    options: ReportOptions | None = None,  # noqa: ARG001 - the three pages are asked alike
+) -> Document:
     """Make a page of what ``labelwise compare`` found.
 
-    Kernels of a sample of the first pool, and how well their uncertainty is calibrated, are
-    computed where the study's model and data are at hand, and kept below ``report`` in the
-    study's folder. Where they are not, the page says so.
+    Kernels of a sample of the first pool, and how well their uncertainty is calibrated, are shown
+    as ``labelwise compare`` measured them. Where it did not, the page says so.
 
     Args:
         folder: Of the study, with ``results.json`` in it; or that file.
-        options: ``model`` and ``device`` for kernels; ``colour_by`` names the info key of their
-            families; ``seed`` seeds their sample.
+        options: What a reader may ask of a page, of which nothing concerns this one.
 
     Returns:
         The page.
@@ -47,7 +48,7 @@ def gather_comparison(folder: Path, options: ReportOptions) -> Document:
     record = read_record(place)
     namer = Namer()
     charts = ComparisonCharts(record.comparison, namer)
-    diagnosis = diagnose(record, options, namer)
+    diagnosis = read_diagnosis(record.folder, namer)
     kept = read_kept(record.folder, namer)
     kernels = (*diagnosis.kernels, *kept.kernels, *diagnosis.reliability, *kept.reliability)
     sections = [

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from labelwise.pages.document import Axis, Cell, Chart, Mark, Panel, Series, Table, TableColumn
-from labelwise.studies.comparison.page.diagnosing import Diagnosis
+from labelwise.studies.comparison.page.diagnosis import Diagnosis
 from labelwise.studies.comparison.page.kernels import GEOMETRY_NUMBERS
 from labelwise.studies.comparison.page.naming import Namer
 from labelwise.studies.diagnostics.geometry_report import DATA

@@ -1,97 +1,15 @@
-"""How well kernels know where the pretrained model errs, on a sample of a study's data."""
+"""How well kernels know where the pretrained model errs: a diagram and its numbers."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from labelwise.errors import ArgumentError
 from labelwise.pages.document import Axis, Cell, Chart, Mark, Panel, Series, Table, TableColumn
-from labelwise.potentials import Potential
-from labelwise.runtime.part_store import PartStore
-from labelwise.structures import Frame, Screen
-from labelwise.studies.comparison.page.inputs import StudyInputs, draw_frames
 from labelwise.studies.comparison.page.naming import Namer
-from labelwise.studies.diagnostics.calibration import calibrate
-from labelwise.studies.diagnostics.calibration_metrics import DEFAULT_LEVELS
-from labelwise.studies.diagnostics.calibration_report import mean_coverages
-from labelwise.studies.diagnostics.calibration_results import CalibrationSets
-from labelwise.studies.diagnostics.settings import CalibrationSettings
-
-#: Structures of pool, validation and test set.
-LARGEST_SETS = (150, 50, 100)
-_N_INITIAL, _STEP, _MOST_LABELS = 10, 10, 100
-_LEAST_SETS = (20, 5, 10)
-
-
-@dataclass(frozen=True)
-class _Sets:
-    pool: list[Frame]
-    valid: list[Frame]
-    test: list[Frame]
-
-
-def measure_reliability(
-    inputs: StudyInputs, potential: Potential, store: PartStore, part: float
-) -> dict[str, dict[str, Any]]:
-    """Return how well each kernel's uncertainty fits the errors in energy.
-
-    A Gaussian process with the kernel learns the pretrained model's residuals on a sample of
-    the pool; its predictions are held against the test set.
-
-    Args:
-        inputs: The study's data and kernels.
-        potential: The pretrained model.
-        store: Where results are kept.
-        part: Part of ``LARGEST_SETS`` to take, 0 to 1.
-
-    Returns:
-        Name of the kernel to ``coverages`` and numbers, as plain data; energies in eV or eV per
-        atom.
-
-    Raises:
-        ArgumentError: Too few structures.
-        LabelError: A label is missing.
-        ReadError: A file is missing or damaged.
-    """
-    sets = _draw_sets(inputs, potential, part)
-    per_atom = inputs.config.measure.energy_errors == "per-atom"
-    references = inputs.config.finetune.reference_energies
-    results: dict[str, dict[str, Any]] = {}
-    for choice in inputs.kernels:
-        settings = CalibrationSettings(
-            kernels=(choice.kernel,),
-            n_initial=_N_INITIAL,
-            step=_STEP,
-            max_labels=min(_MOST_LABELS, len(sets.pool)),
-            per_atom=per_atom,
-            references="checkpoint" if references == "checkpoint" else "prefix",
-            seed=inputs.asked.seed,
-            energy_key=inputs.config.data.energy_key,
-            options=choice.options,
-        )
-        calibration = calibrate(potential, _as_sets(sets), settings)
-        (kernel,) = calibration.kernels
-        best = kernel.replays[0].best
-        result = {
-            "coverages": mean_coverages(kernel)[0].tolist(),
-            "n_labels": best.n_labels,
-            "n_test": len(sets.test),
-            "per_atom": per_atom,
-            "nll": best.test.nll,
-            "ece": best.test.ece,
-            "coverage": best.test.coverage,
-            "rmse": best.test.rmse,
-            "bias_rmse": best.bias_rmse,
-            "rank_correlation": best.test.rank_correlation,
-        }
-        store.write(choice.kernel, result)
-        results[choice.kernel] = result
-    return results
 
 
 def draw_reliability(
@@ -110,7 +28,7 @@ def draw_reliability(
     series = tuple(
         Series(
             name=kernel,
-            x=np.array(DEFAULT_LEVELS, dtype=np.float64),
+            x=np.array(result["levels"], dtype=np.float64),
             y=np.array(result["coverages"], dtype=np.float32),
             style=styles.get(kernel),
         )
@@ -168,42 +86,6 @@ def _make_table(results: Mapping[str, Mapping[str, Any]], pool: str) -> Table:
             "asks for. NLL: negative log likelihood of the test set, in nats for energies in eV. "
             "ρ: Spearman correlation of predicted deviation and absolute error."
         ),
-    )
-
-
-def _draw_sets(inputs: StudyInputs, potential: Potential, part: float) -> _Sets:
-    """Draw three sets that have no structure in common; without a file, from the pool."""
-    sizes = [
-        max(least, round(part * n)) for n, least in zip(LARGEST_SETS, _LEAST_SETS, strict=True)
-    ]
-    screen = Screen(potential.graph_builder)
-    seed = inputs.asked.seed
-    drawn: dict[str, list[Frame]] = {}
-    for number, role in enumerate(("valid", "test")):
-        files = inputs.files_of(role)
-        drawn[role] = draw_frames(files, screen, sizes[number + 1], seed=seed) if files else []
-    n_more = sum(n for role, n in zip(("valid", "test"), sizes[1:], strict=True) if not drawn[role])
-    pool = draw_frames(inputs.files_of("pool"), screen, sizes[0] + n_more, seed=seed)
-    shuffled = [pool[i] for i in np.random.default_rng(seed).permutation(len(pool))]
-    for role, size in zip(("valid", "test"), sizes[1:], strict=True):
-        if not drawn[role]:
-            n_taken = min(size, len(shuffled) // 3)
-            drawn[role], shuffled = shuffled[:n_taken], shuffled[n_taken:]
-    found = (shuffled, drawn["valid"], drawn["test"])
-    if any(len(frames) < least for frames, least in zip(found, _LEAST_SETS, strict=True)):
-        raise ArgumentError(
-            f"pool, validation and test set of {inputs.pool} have {len(found[0])}, {len(found[1])} "
-            f"and {len(found[2])} structures; a calibration takes {_LEAST_SETS[0]}, "
-            f"{_LEAST_SETS[1]} and {_LEAST_SETS[2]} at least"
-        )
-    return _Sets(*found)
-
-
-def _as_sets(sets: _Sets) -> CalibrationSets:
-    roles = {"pool": sets.pool, "valid": sets.valid, "test": sets.test}
-    return CalibrationSets(
-        **{role: [frame.atoms for frame in frames] for role, frames in roles.items()},
-        sources={role: [frame.source for frame in frames] for role, frames in roles.items()},
     )
 
 

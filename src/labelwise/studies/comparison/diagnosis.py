@@ -1,34 +1,23 @@
-"""Kernels of a study on its own data: from results that were kept, or computed within bounds."""
+"""Measures kernels of a study on its own data, within bounds, for the study's page."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from labelwise.campaign.errors import DamagedStateError
 from labelwise.errors import ArgumentError, LabelwiseError, LabelwiseWarning, PotentialError
-from labelwise.pages.document import Panel
-from labelwise.pages.options import ReportOptions
 from labelwise.potentials import Potential
-from labelwise.runtime.part_store import PartStore
-from labelwise.studies.comparison.page.inputs import StudyInputs, find_inputs
-from labelwise.studies.comparison.page.kernels import (
-    LARGEST_SAMPLE,
-    draw_kernels,
-    measure_kernels,
-)
-from labelwise.studies.comparison.page.naming import Namer
+from labelwise.runtime.files import write_text
+from labelwise.runtime.part_store import PartStore, without_nan
+from labelwise.runtime.provenance import to_json
+from labelwise.studies.comparison.inputs import SampleOptions, StudyInputs, find_inputs
+from labelwise.studies.comparison.kernel_sample import LARGEST_SAMPLE, measure_kernels
+from labelwise.studies.comparison.page.diagnosis import DIAGNOSIS, KEPT
 from labelwise.studies.comparison.page.record import StudyRecord
-from labelwise.studies.comparison.page.reliability import (
-    LARGEST_SETS,
-    draw_reliability,
-    measure_reliability,
-)
+from labelwise.studies.comparison.reliability_sample import LARGEST_SETS, measure_reliability
 
-#: Where results are kept, below the study's folder.
-KEPT = "report"
 #: Seconds that features of all structures may take.
 LONGEST = 30.0
 _USUAL_SECONDS = 0.02
@@ -37,50 +26,44 @@ _LEAST_PART = 0.15
 Results = dict[str, dict[str, Any]]
 
 
-@dataclass(frozen=True)
-class Diagnosis:
-    """Panels of kernels and of their reliability, and why some are missing.
+def measure_diagnosis(record: StudyRecord, asked: SampleOptions) -> None:
+    """Look at a study's kernels on a sample of its first pool, and write down what was found.
 
-    Attributes:
-        kernels: Heat maps and their numbers.
-        reliability: The diagram and its numbers.
-        notes: Why there is none, in sentences.
-    """
-
-    kernels: list[Panel] = field(default_factory=list)
-    reliability: list[Panel] = field(default_factory=list)
-    notes: tuple[str, ...] = ()
-
-
-def diagnose(record: StudyRecord, asked: ReportOptions, namer: Namer) -> Diagnosis:
-    """Look at a study's kernels on a sample of its first pool, as far as model and data are there.
+    What cannot be measured is told in words. Results of single kernels are kept, too, so that
+    only those that are new or whose data have changed are measured again.
 
     Args:
         record: The study's results.
-        asked: What the reader asked for.
-        namer: Gives panels their names.
+        asked: How kernels are looked at.
 
-    Returns:
-        The panels; what cannot be had is told in the notes.
+    Raises:
+        WriteError: The study's folder cannot be written to.
     """
+    found = _diagnose(record, asked)
+    write_text(record.folder / DIAGNOSIS, to_json(without_nan(found)))
+
+
+def _diagnose(record: StudyRecord, asked: SampleOptions) -> dict[str, Any]:
+    nothing: dict[str, Any] = {"pool": "", "styles": {}, "kernels": {}, "reliability": {}}
     if not record.comparison.n_used:
-        return Diagnosis()
+        return {**nothing, "notes": []}
     try:
         inputs = find_inputs(record, asked)
         settings = inputs.describe() if inputs.kernels else {}
     except LabelwiseError as error:
-        return Diagnosis(notes=(f"No kernels: {error}.",))
+        return {**nothing, "notes": [f"No kernels: {error}."]}
     if not inputs.kernels:
-        return Diagnosis(notes=("No kernels: no method of the study chooses by one.",))
+        return {**nothing, "notes": ["No kernels: no method of the study chooses by one."]}
     run = _Run(record, inputs, settings)
     kernels, no_kernels = run.find("kernels")
     reliability, no_reliability = run.find("reliability")
-    styles = {choice.kernel: choice.style for choice in inputs.kernels}
-    return Diagnosis(
-        draw_kernels(kernels, inputs.pool, namer),
-        draw_reliability(reliability, styles, inputs.pool, namer),
-        (*no_kernels, *no_reliability),
-    )
+    return {
+        "pool": inputs.pool,
+        "styles": {choice.kernel: choice.style for choice in inputs.kernels},
+        "kernels": kernels,
+        "reliability": reliability,
+        "notes": [*no_kernels, *no_reliability],
+    }
 
 
 class _Run:

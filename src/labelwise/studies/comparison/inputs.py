@@ -15,7 +15,6 @@ from labelwise.campaign.inputs import find_model, locate
 from labelwise.campaign.state import read_state, verify_model
 from labelwise.errors import ReadError
 from labelwise.features.representations import RepresentationOptions
-from labelwise.pages.options import ReportOptions
 from labelwise.potentials import Potential, load_potential
 from labelwise.selection.names import JOINT_RULE
 from labelwise.selection.settings import list_rules
@@ -44,6 +43,23 @@ class KernelChoice:
 
 
 @dataclass(frozen=True)
+class SampleOptions:
+    """How a study's kernels are looked at.
+
+    Attributes:
+        device: Where features are computed: ``auto``, ``cpu``, ``cuda`` or ``mps``.
+        trust_model: Load a model's file although that runs code from it.
+        seed: Of the samples.
+        group_by: Info key of the families; None for the first of the usual ones that fits.
+    """
+
+    device: str = "auto"
+    trust_model: bool = False
+    seed: int = 0
+    group_by: str | None = None
+
+
+@dataclass(frozen=True)
 class StudyInputs:
     """What a study's first pool was compared with.
 
@@ -52,14 +68,14 @@ class StudyInputs:
         directory: A campaign on it, where relative paths begin.
         config: Its configuration.
         kernels: Each representation once.
-        asked: What the reader asked for.
+        asked: How they are looked at.
     """
 
     pool: str
     directory: Path
     config: CampaignConfig
     kernels: tuple[KernelChoice, ...]
-    asked: ReportOptions
+    asked: SampleOptions
 
     def load(self) -> Potential:
         """Load the pretrained model.
@@ -69,11 +85,9 @@ class StudyInputs:
             DamagedStateError: It is not the file that the campaign was begun with.
         """
         model = self.config.model
-        given = self.asked.model
-        if given is None:
-            verify_model(read_state(self.directory))
+        verify_model(read_state(self.directory))
         return load_potential(
-            find_model(self.directory, model.path) if given is None else given,
+            find_model(self.directory, model.path),
             device=self.asked.device,
             dtype=model.dtype,
             head=model.head,
@@ -98,22 +112,23 @@ class StudyInputs:
         model = Path(find_model(self.directory, self.config.model.path))
         return {
             "version": __version__,
-            "model": [self.asked.model, self.config.model.path, _describe_file(model)],
+            "format": 2,
+            "model": [self.config.model.path, _describe_file(model)],
             "precision": [self.config.model.dtype, self.config.model.head],
             **{role: [[spec, *_describe(spec)] for spec in found] for role, found in specs.items()},
             "kernels": [[each.kernel, asdict(each.options)] for each in self.kernels],
             "energies": [self.config.data.energy_key, self.config.measure.energy_errors],
             "references": self.config.finetune.reference_energies,
-            "asked": [self.asked.seed, self.asked.colour_by],
+            "asked": [self.asked.seed, self.asked.group_by],
         }
 
 
-def find_inputs(record: StudyRecord, asked: ReportOptions) -> StudyInputs:
+def find_inputs(record: StudyRecord, asked: SampleOptions) -> StudyInputs:
     """Find the campaigns of a study's first pool and the kernels that they choose by.
 
     Args:
         record: The study's results.
-        asked: What the reader asked for.
+        asked: How they are looked at.
 
     Raises:
         ReadError: No campaign of the pool is in the study's folder.
