@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -7,6 +9,8 @@ from ase import Atoms
 
 from labelwise.cli import main
 from labelwise.structures import write_structures
+from labelwise.studies.comparison.report import write_report
+from tests.studies.comparison.building import make_study
 
 SOAP = ["--representation", "soap", "--quiet"]
 
@@ -54,3 +58,33 @@ def test_what_is_there_is_not_overwritten(folder: Path, capsys: pytest.CaptureFi
     assert (folder / "pool.extxyz").read_bytes() == before
     assert main(["report", "nothing"]) == 1
     assert "there is no nothing" in capsys.readouterr().err
+
+
+def test_options_of_the_first_versions_have_no_effect(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["report", "out/batch.json", "--out", "page.html"]
+    assert main(words) == 0
+    page = (folder / "page.html").read_bytes()
+    assert main([*words, "--model", "none.model", "--trust-model", "--device", "cuda"]) == 0
+    assert "have no effect" in " ".join(capsys.readouterr().err.split())
+    assert (folder / "page.html").read_bytes() == page
+    assert main(["report", "--help"]) == 0
+    assert "--trust-model" not in capsys.readouterr().out
+
+
+def test_a_page_of_a_batch_or_a_study_imports_no_torch(folder: Path) -> None:
+    cells = make_study(("random", "ntk-lcmd"), pools=["a", "b"], n_rounds=3)
+    write_report(folder / "study", cells, title="A study", with_pictures=False)
+    program = """
+import sys
+from labelwise.cli import main
+for target in ("out/batch.json", "study"):
+    assert main(["report", target, "--quiet"]) == 0
+    assert not {"torch", "mace", "ray", "matplotlib"} & set(sys.modules), target
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=folder, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert (folder / "study" / "report.html").exists()

@@ -19,14 +19,13 @@ from pydantic import (
 from labelwise.campaign.errors import ConfigError
 from labelwise.campaign.labelling.checks import MAX_ENERGY_DEVIATION, MAX_FORCE
 from labelwise.campaign.labelling.files import MATCH_TOLERANCE
-from labelwise.campaign.yaml_reading import read_yaml
+from labelwise.campaign.yaml_reading import CONFIG_FILE, read_yaml
 from labelwise.errors import check_name, suggest
 from labelwise.features.representations.base import DEFAULT_PROBES
 from labelwise.finetuning.recipe import EnergyErrors, FixedForces, Recipe
 from labelwise.selection.settings import AcquisitionSettings, list_rules
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
 
-CONFIG_FILE = "campaign.yaml"
 #: So many mistakes of a configuration are listed.
 MOST_MISTAKES = 20
 #: Rules that look at the disagreement of fine-tuned models, not at a representation.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from labelwise.campaign.config import CONFIG_FILE
 from labelwise.campaign.durable import write_file
+from labelwise.campaign.yaml_reading import CONFIG_FILE
 from labelwise.errors import WriteError
 
 TEMPLATE = """\

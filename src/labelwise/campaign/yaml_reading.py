@@ -7,6 +7,8 @@ from typing import Any
 
 import yaml
 
+#: A campaign's configuration, in its folder.
+CONFIG_FILE = "campaign.yaml"
 #: Larger files are no configuration, bytes.
 MAX_BYTES = 1 << 20
 #: Values, with every alias written out: 200 bytes can stand for thousands of millions.

@@ -25,8 +25,8 @@ from labelwise.studies.comparison.comparing import report_study, run_study
 from labelwise.studies.comparison.page import gather_comparison
 from labelwise.studies.comparison.presets import make_preset
 from labelwise.studies.comparison.protocols import PRESETS
+from labelwise.studies.comparison.results import STUDY_FILE
 from labelwise.studies.comparison.study import (
-    STUDY_FILE,
     StudyConfig,
     check_study,
     dump_study,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from labelwise.cli import console
 from labelwise.cli.commands.figures import FiguresCommand
-from labelwise.cli.recognising import gather
+from labelwise.cli.recognising import gather, warn_of_old_options
 from labelwise.pages.figures.files import write_figures
 from labelwise.pages.options import ReportOptions
 
@@ -12,13 +12,11 @@ from labelwise.pages.options import ReportOptions
 def run_figures(args: FiguresCommand) -> None:
     """Run ``labelwise figures``."""
     settings = args.settings
+    warn_of_old_options(args.model, args.device, is_trusted=args.trust_model)
     asked = ReportOptions(
         map_method=args.map_method.value,
         colour_by=args.colour_by,
-        model=args.model,
-        device=args.device,
         seed=args.seed,
-        trust_model=args.trust_model,
     )
     with console.show_progress(enabled=not args.quiet) as progress:
         document = gather(args.target, asked, progress=progress)

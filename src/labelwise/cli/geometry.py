@@ -36,7 +36,6 @@ from labelwise.studies.diagnostics.geometry_pictures import (
     draw_matrices,
 )
 from labelwise.studies.diagnostics.geometry_report import (
-    DATA,
     PAGE,
     describe,
     list_rows,
@@ -55,6 +54,7 @@ from labelwise.studies.diagnostics.geometry_study import (
     sample_families,
     study_geometry,
 )
+from labelwise.studies.diagnostics.settings import GEOMETRY_DATA
 
 
 def run_geometry(args: GeometryCommand) -> None:
@@ -111,7 +111,7 @@ def run_geometry(args: GeometryCommand) -> None:
         **to_data(study),
         "sources": [str(frames[i].source) for i in sample.idx],
     }
-    write_text(args.out / DATA, to_json(summary))
+    write_text(args.out / GEOMETRY_DATA, to_json(summary))
     if args.as_json:
         typer.echo(to_json(summary), nl=False)
     elif is_talkative:

@@ -6,17 +6,25 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from labelwise.campaign.config import CONFIG_FILE
-from labelwise.campaign.page import gather_campaign
+from labelwise.campaign.yaml_reading import CONFIG_FILE
+from labelwise.cli import console
 from labelwise.cli.commands.report import TARGETS, require_target
 from labelwise.errors import ReadError
 from labelwise.pages.document import Document
 from labelwise.pages.options import ReportOptions
 from labelwise.runtime.timing import ProgressCallback, ignore_progress
 from labelwise.selection.page import gather_selection, is_summary
-from labelwise.studies.comparison.page import gather_comparison
 from labelwise.studies.comparison.report import RECORD
-from labelwise.studies.comparison.study import STUDY_FILE
+from labelwise.studies.comparison.results import STUDY_FILE
+
+
+def warn_of_old_options(model: str | None, device: str | None, *, is_trusted: bool) -> None:
+    """Say that a page needs no model, to those who give one as in the first versions."""
+    if model is not None or device is not None or is_trusted:
+        console.warn(
+            "--model, --trust-model and --device have no effect: a page is made of what the run "
+            "wrote, and loads no model"
+        )
 
 
 def gather(
@@ -45,13 +53,15 @@ def recognise(
     """
     require_target(target)
     if target.name == RECORD and not is_summary(target):
-        return partial(gather_comparison, target)
+        return _open_comparison(target)
     if not target.is_dir():
         return partial(gather_selection, find_summary(target), progress=progress)
     if (target / CONFIG_FILE).is_file():
+        from labelwise.campaign.page import gather_campaign
+
         return partial(gather_campaign, target, progress=progress)
-    if (target / STUDY_FILE).is_file() or (target / RECORD).is_file():
-        return partial(gather_comparison, target)
+    if any((target / name).is_file() for name in (STUDY_FILE, RECORD)):
+        return _open_comparison(target)
     summaries = [path for path in sorted(target.glob("*.json")) if is_summary(path)]
     if len(summaries) == 1:
         return partial(gather_selection, summaries[0], progress=progress)
@@ -59,6 +69,12 @@ def recognise(
         names = ", ".join(path.name for path in summaries[:5])
         raise ReadError(f"{target} holds {len(summaries)} selections ({names}): give one of them")
     raise ReadError(f"{target} is no campaign, no study and holds no selection; give {TARGETS}")
+
+
+def _open_comparison(target: Path) -> Callable[[ReportOptions], Document]:
+    from labelwise.studies.comparison.page import gather_comparison
+
+    return partial(gather_comparison, target)
 
 
 def find_summary(path: Path) -> Path:

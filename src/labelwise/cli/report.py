@@ -7,7 +7,7 @@ from pathlib import Path
 
 from labelwise.cli import console
 from labelwise.cli.commands.report import ReportCommand
-from labelwise.cli.recognising import gather
+from labelwise.cli.recognising import gather, warn_of_old_options
 from labelwise.errors import WriteError
 from labelwise.pages.options import ReportOptions
 from labelwise.pages.page import write_page
@@ -17,14 +17,12 @@ _PAGE = "report.html"
 
 def run_report(args: ReportCommand) -> None:
     """Run ``labelwise report``."""
+    warn_of_old_options(args.model, args.device, is_trusted=args.trust_model)
     asked = ReportOptions(
         map_method=args.map_method.value,
         colour_by=args.colour_by,
         max_megabytes=args.max_megabytes,
-        model=args.model,
-        device=args.device,
         seed=args.seed,
-        trust_model=args.trust_model,
     )
     page = _name_page(args.target) if args.out is None else args.out
     _check_page(page, args.target, force=args.force)

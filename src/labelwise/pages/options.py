@@ -19,20 +19,13 @@ class ReportOptions:
         map_method: ``pca`` or ``umap``.
         colour_by: Name of the column by which maps are coloured at first; by role if None.
         max_megabytes: How large the page may become, MB.
-        model: The model's file or name, where it is not the one that was recorded.
-        device: Where features are computed: ``auto``, ``cpu``, ``cuda`` or ``mps``.
         seed: Seed of samples and of UMAP, >= 0.
-        trust_model: Load a model's file although that runs code from it; what a folder or a
-            summary says of that is not believed, because it may be somebody else's.
     """
 
     map_method: str = "pca"
     colour_by: str | None = None
     max_megabytes: float = 9.0
-    model: str | None = None
-    device: str = "auto"
     seed: int = 0
-    trust_model: bool = False
 
     def __post_init__(self) -> None:
         """Check every setting.

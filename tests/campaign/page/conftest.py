@@ -15,13 +15,10 @@ from labelwise.campaign.page import gather_campaign
 from labelwise.campaign.saved import SavedCampaign, read_saved
 from labelwise.campaign.state import read_state
 from labelwise.pages.document import Document
-from labelwise.pages.options import ReportOptions
 from labelwise.structures import read_structures, write_structures
 from tests.campaign.building import make_structures, write_campaign, write_data
 
 FAMILIES = ("water", "methane", "<b>carbon & dioxide</b>", "methanol")
-#: What the reader of one's own campaign asks for.
-TRUSTED = ReportOptions(trust_model=True)
 #: Finished rounds after round 0.
 N_ROUNDS = 2
 
@@ -75,7 +72,7 @@ def saved(finished: Path) -> SavedCampaign:
 def document(finished: Path) -> Document:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return gather_campaign(finished, TRUSTED)
+        return gather_campaign(finished)
 
 
 @pytest.fixture

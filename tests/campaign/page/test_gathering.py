@@ -16,9 +16,10 @@ from labelwise.campaign.page import gather_campaign
 from labelwise.campaign.state import read_state, verify_files
 from labelwise.pages.blob import encode_document
 from labelwise.pages.document import Document, Kind, Role
+from labelwise.pages.options import ReportOptions
 from labelwise.structures import read_structures, write_structures
 from tests.campaign.building import result_of, write_campaign, write_data
-from tests.campaign.page.conftest import TRUSTED, run_quietly
+from tests.campaign.page.conftest import run_quietly
 from tests.campaign.page.reading import fact, iter_panels, panel
 from tests.campaign.slabs import slab_sections, write_slabs
 
@@ -133,7 +134,7 @@ def test_a_run_goes_on_beside_its_page(copied: Callable[[], Path]) -> None:
     directory = copied()
     run_quietly(directory, n_rounds=3)
     verify_files(read_state(directory))
-    assert fact(gather_campaign(directory, TRUSTED), "rounds").value == "3"
+    assert fact(gather_campaign(directory), "rounds").value == "3"
 
 
 def test_a_model_that_was_exchanged_is_told_of(copied: Callable[[], Path]) -> None:
@@ -141,7 +142,7 @@ def test_a_model_that_was_exchanged_is_told_of(copied: Callable[[], Path]) -> No
     (directory / "round_001" / "model.pt").write_bytes(
         (directory / "round_002" / "model.pt").read_bytes()
     )
-    found = gather_campaign(directory, TRUSTED)
+    found = gather_campaign(directory)
     assert any("round_001/model.pt is not what the campaign" in note for note in found.notes)
 
 
@@ -151,7 +152,7 @@ def test_without_the_pool_what_the_campaign_knows_is_shown(
     directory = copied()
     text = (directory / "campaign.yaml").read_text().replace("pool.extxyz", "gone.extxyz")
     (directory / "campaign.yaml").write_text(text)
-    found = gather_campaign(directory, TRUSTED)
+    found = gather_campaign(directory)
     assert any("pool cannot be read any more" in note for note in found.notes)
     pool_map = panel(found, "campaign-map")
     state = read_state(directory)
@@ -165,7 +166,7 @@ def test_without_the_given_structures_what_the_files_say_is_shown(
     directory = copied()
     text = (directory / "campaign.yaml").read_text().replace("test.extxyz", "gone.extxyz")
     (directory / "campaign.yaml").write_text(text)
-    found = gather_campaign(directory, TRUSTED)
+    found = gather_campaign(directory)
     assert any(note.startswith("Without given structures") for note in found.notes)
     assert {"rounds", "learning-forces", "choices", "failures", "training"} <= set(
         iter_panels(found)
@@ -173,7 +174,7 @@ def test_without_the_given_structures_what_the_files_say_is_shown(
 
 
 def test_a_campaign_that_has_not_begun(files: Path, tmp_path: Path) -> None:
-    found = gather_campaign(write_campaign(tmp_path / "c", files), TRUSTED)
+    found = gather_campaign(write_campaign(tmp_path / "c", files))
     assert fact(found, "state").value == "not begun"
     assert found.sections == ()
     assert any("labelwise campaign run" in note for note in found.notes)
@@ -187,7 +188,7 @@ def test_a_campaign_that_waits_for_labels(tmp_path: Path) -> None:
     directory = write_campaign(tmp_path / "c", tmp_path / "data", labeller={"kind": "files"})
     with pytest.raises(LabelsPending):
         run_quietly(directory)
-    found = gather_campaign(directory, TRUSTED)
+    found = gather_campaign(directory)
     assert fact(found, "state").value == "waiting for labels"
     assert fact(found, "state").note == "3 structures"
     pool_map = panel(found, "campaign-map")
@@ -205,7 +206,7 @@ def test_random_choice_and_no_test_set(files: Path, tmp_path: Path) -> None:
         data={"test": {}}, stop={"rounds": 1},
     )  # fmt: skip
     run_quietly(directory)
-    found = gather_campaign(directory, TRUSTED)
+    found = gather_campaign(directory)
     panels = iter_panels(found)
     assert "score-against-error" not in panels
     assert "for want of others" in panels["predicted-error-1"].caption
@@ -220,7 +221,7 @@ def test_neither_test_nor_validation_set(files: Path, tmp_path: Path) -> None:
         tmp_path / "c", files, data={"test": {}, "valid": {}}, stop={"rounds": 1}
     )
     run_quietly(directory)
-    found = gather_campaign(directory, TRUSTED)
+    found = gather_campaign(directory)
     panels = iter_panels(found)
     assert not any(name.startswith(("parity", "learning", "error-by")) for name in panels)
     assert "Nothing was measured" in panels["rounds"].caption
@@ -235,7 +236,7 @@ def test_everything_chosen_from_the_pool(files: Path, tmp_path: Path) -> None:
         selection={"rule": "k-center", "initial_size": 3, "batch_size": 2, "n_reserve": 1},
     )  # fmt: skip
     run_quietly(directory)
-    found = gather_campaign(directory, TRUSTED)
+    found = gather_campaign(directory)
     pool_map = panel(found, "campaign-map")
     assert (pool_map.rounds == 0).sum() == 3
     assert (pool_map.rounds == 1).sum() == 2
@@ -253,7 +254,7 @@ def test_slabs_with_fixed_atoms_and_splits(tmp_path: Path) -> None:
         tmp_path / "c", tmp_path / "data", **slab_sections(tmp_path / "data")
     )
     run_quietly(directory)
-    found = gather_campaign(directory, TRUSTED)
+    found = gather_campaign(directory)
     recorded = read_json(directory / "round_001" / "measure.json")
     energy, forces = (panel(found, f"parity-{name}-1").series for name in ("energy", "forces"))
     assert {each.name for each in energy} == {"val_id", "val_ood"}
@@ -274,7 +275,7 @@ def test_a_committee(files: Path, tmp_path: Path) -> None:
         tmp_path / "c", files, selection={"rule": "committee-f", "members": 2}, stop={"rounds": 1}
     )
     run_quietly(directory)
-    found = gather_campaign(directory, TRUSTED)
+    found = gather_campaign(directory)
     chart = panel(found, "score-against-error")
     assert chart.diagonal
     picks = read_json(directory / "round_001" / "picks.json")
@@ -296,7 +297,7 @@ def test_a_campaign_of_an_earlier_version(copied: Callable[[], Path]) -> None:
     (directory / "rounds.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     (directory / "inventory.json").unlink()
     (directory / "journal.jsonl").unlink()
-    found = gather_campaign(directory, TRUSTED)
+    found = gather_campaign(directory)
     assert fact(found, "rounds").value == "2"
     assert "parity-forces-2" in iter_panels(found)
     assert encode_document(found)
@@ -316,7 +317,7 @@ def test_hostile_words(tmp_path: Path) -> None:
         data={"test": {"files": [str(tmp_path / "data" / "test.extxyz")], "split_key": "family"}},
     )  # fmt: skip
     run_quietly(directory)
-    found = gather_campaign(directory, TRUSTED)
+    found = gather_campaign(directory)
     assert found.title == "Campaign <i>&amp;"
     assert encode_document(found)
     for name in iter_panels(found):
@@ -325,9 +326,9 @@ def test_hostile_words(tmp_path: Path) -> None:
 
 def test_options(copied: Callable[[], Path]) -> None:
     directory = copied()
-    found = gather_campaign(directory, replace(TRUSTED, colour_by="round", device="cpu"))
+    found = gather_campaign(directory, ReportOptions(colour_by="round"))
     assert panel(found, "campaign-map").colour_by == "round"
-    small = gather_campaign(directory, replace(TRUSTED, max_megabytes=0.003))
+    small = gather_campaign(directory, ReportOptions(max_megabytes=0.003))
     assert small.structures is not None
     assert found.structures is not None
     assert len(small.structures.names) < len(found.structures.names)
@@ -339,6 +340,6 @@ def test_options(copied: Callable[[], Path]) -> None:
 def test_umap_is_made_of_what_is_kept(copied: Callable[[], Path]) -> None:
     pytest.importorskip("umap")
     directory = copied()
-    options = replace(TRUSTED, map_method="umap")
+    options = ReportOptions(map_method="umap")
     first, again = (panel(gather_campaign(directory, options), "campaign-map") for _ in range(2))
     assert np.array_equal(first.x, again.x)

@@ -23,7 +23,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("comparison")
     cells = make_study(METHODS, pools=["only"], n_rounds=4)
     write_report(folder, cells, COSTS, title="A comparison", with_pictures=False)
-    document = gather_comparison(folder, ReportOptions(device="cpu"))
+    document = gather_comparison(folder, ReportOptions())
     write_page(folder / "report.html", document)
     return folder
 

@@ -16,7 +16,7 @@ from tests.pages.browser.checking import find_violations
 from tests.pages.browser.fixtures import Opener
 from tests.pages.browser.opening import OpenPage
 
-OPTIONS = ReportOptions(device="cpu")
+OPTIONS = ReportOptions()
 
 
 @pytest.fixture(scope="module")

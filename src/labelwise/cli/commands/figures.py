@@ -9,7 +9,17 @@ from typing import Annotated
 import typer
 
 from labelwise.cli import options
-from labelwise.cli.commands.report import ColourBy, Map, MapMethod, Seed, Target, require_target
+from labelwise.cli.commands.report import (
+    ColourBy,
+    Map,
+    MapMethod,
+    OldDevice,
+    OldModel,
+    OldTrust,
+    Seed,
+    Target,
+    require_target,
+)
 from labelwise.pages.figures.settings import COLUMN, FORMATS, PAGE, FigureSettings
 
 _LOOK = "Look"
@@ -54,9 +64,9 @@ class FiguresCommand:
     ] = False
     map_method: Map = MapMethod.pca
     colour_by: ColourBy = None
-    model: options.Model = None
-    trust_model: options.Trust = False
-    device: options.OnDevice = "auto"
+    model: OldModel = None
+    trust_model: OldTrust = False
+    device: OldDevice = None
     seed: Seed = 0
     quiet: options.Quiet = False
 

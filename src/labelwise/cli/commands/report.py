@@ -39,6 +39,11 @@ ColourBy = Annotated[
 ]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Seeds samples and UMAP.")]
 
+# Of the first versions, whose pages were computed when they were made; without effect.
+OldModel = Annotated[str | None, typer.Option("--model", hidden=True)]
+OldTrust = Annotated[bool, typer.Option("--trust-model", hidden=True)]
+OldDevice = Annotated[str | None, typer.Option("--device", hidden=True)]
+
 #: What has a page.
 TARGETS = (
     "the JSON summary or the batch of 'labelwise select', the folder of a campaign, or the folder "
@@ -71,9 +76,9 @@ class ReportCommand:
     ] = None
     map_method: Map = MapMethod.pca
     colour_by: ColourBy = None
-    model: options.Model = None
-    trust_model: options.Trust = False
-    device: options.OnDevice = "auto"
+    model: OldModel = None
+    trust_model: OldTrust = False
+    device: OldDevice = None
     seed: Seed = 0
     max_megabytes: Annotated[
         float,

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from labelwise import __version__
-from labelwise.campaign.config import CONFIG_FILE, CampaignConfig, read_config
+from labelwise.campaign.config import CampaignConfig, read_config
 from labelwise.campaign.inputs import find_model, locate
 from labelwise.campaign.state import read_state, verify_model
+from labelwise.campaign.yaml_reading import CONFIG_FILE
 from labelwise.errors import ReadError
 from labelwise.features.representations import RepresentationOptions
 from labelwise.potentials import Potential, load_potential

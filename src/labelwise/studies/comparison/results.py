@@ -9,6 +9,8 @@ from typing import get_args
 from labelwise.errors import check_name
 from labelwise.finetuning.recipe import EnergyErrors
 
+#: A study's configuration, in its folder.
+STUDY_FILE = "study.yaml"
 #: The errors that tables hold, by the names of ``ErrorTable``.
 ERRORS = ("energy_rmse", "forces_rmse", "energy_mae", "forces_mae")
 #: What takes their place in tables of energies per atom.

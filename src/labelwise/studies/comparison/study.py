@@ -25,7 +25,6 @@ from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
 from labelwise.studies.comparison.methods import get_method
 from labelwise.studies.comparison.results import CellKey
 
-STUDY_FILE = "study.yaml"
 CELLS = "cells"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 #: Keys of a method that are not those of a campaign's ``selection``.

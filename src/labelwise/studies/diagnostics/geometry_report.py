@@ -14,7 +14,7 @@ from labelwise.runtime.files import write_text
 from labelwise.studies.diagnostics.geometry import KernelGeometry
 from labelwise.studies.diagnostics.geometry_study import GeometryStudy, KernelEntry
 
-TABLE, FAMILIES, PAGE, DATA = "geometry.csv", "families.csv", "geometry.md", "geometry.json"
+TABLE, FAMILIES, PAGE = "geometry.csv", "families.csv", "geometry.md"
 
 #: Attribute, heading of the column, decimals.
 _COLUMNS = (

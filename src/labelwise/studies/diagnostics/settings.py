@@ -16,6 +16,9 @@ DEFAULT_MAX_LABELS = 200
 DEFAULT_MAX_STRUCTURES = 400
 DEFAULT_N_BINS = 10
 
+#: What 'labelwise geometry' writes for other programs, in the study's folder.
+GEOMETRY_DATA = "geometry.json"
+
 
 @dataclass(frozen=True)
 class CalibrationSettings:

@@ -14,7 +14,7 @@ from labelwise.pages.document import Axis, Cell, Chart, Mark, Panel, Series, Tab
 from labelwise.studies.comparison.page.diagnosis import Diagnosis
 from labelwise.studies.comparison.page.kernels import GEOMETRY_NUMBERS
 from labelwise.studies.comparison.page.naming import Namer
-from labelwise.studies.diagnostics.geometry_report import DATA
+from labelwise.studies.diagnostics.settings import GEOMETRY_DATA
 
 _CALIBRATION = "calibration.json"
 _MOST = 4
@@ -39,7 +39,7 @@ def read_kept(folder: Path, namer: Namer) -> Diagnosis:
     Returns:
         The panels; a file that is not what those commands write is named in the notes.
     """
-    kernels, first = _read_all(folder, DATA, _show_geometry, namer)
+    kernels, first = _read_all(folder, GEOMETRY_DATA, _show_geometry, namer)
     reliability, second = _read_all(folder, _CALIBRATION, _show_calibration, namer)
     return Diagnosis(kernels, reliability, (*first, *second))
 
