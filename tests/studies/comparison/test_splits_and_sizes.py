@@ -146,7 +146,7 @@ def test_cells_that_lack_energies_per_atom_are_blank_and_named(tmp_path: Path) -
     page = read_page(tmp_path)
     row = cells_of(section(page, "Errors"), "ntk-pv")
     assert row[2] == "" and row[3] != ""
-    assert "12 with errors that are not finite, so that cells are blank" in page
+    assert "12 campaigns with errors that are not finite, so that cells are blank" in page
 
 
 def test_pictures_say_per_atom() -> None:

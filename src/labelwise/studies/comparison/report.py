@@ -11,7 +11,7 @@ from typing import Any
 
 from labelwise.errors import MissingDependencyError
 from labelwise.runtime.files import write_bytes, write_text
-from labelwise.studies.comparison import tables
+from labelwise.studies.comparison import tables, wording
 from labelwise.studies.comparison.curves import draw_pictures, list_curves, render
 from labelwise.studies.comparison.markdown import (
     format_cost,
@@ -26,14 +26,11 @@ from labelwise.studies.comparison.results import CellKey, CellResult, MethodCost
 from labelwise.studies.comparison.series import Comparison, Series, compare_cells
 from labelwise.studies.comparison.statistics import (
     CONFIDENCE,
-    Estimate,
-    Place,
     estimate_mean,
 )
 from labelwise.studies.comparison.tables import SHOWN_GAINS, Table
 
 PAGE, RECORD = "results.md", "results.json"
-_LISTED = 20
 _PICTURES = {
     "ratios": "Ratios with intervals and all pairs",
     "curves": "Learning curves",
@@ -188,37 +185,21 @@ def _describe_cells(comparison: Comparison) -> Iterator[str]:
         f"{len(comparison.series)} methods, {n_pools} pools, {n_places} pairs of pool and seed. "
         f"Errors are those of the test set, in {unit_of(comparison.errors[0])} and meV/Å."
     )
-    lists = (
-        ("unfinished, and in no table or picture", comparison.unfinished),
-        ("missing", comparison.missing),
-        ("left out for another number of rounds than most of their pool", comparison.odd),
-        ("with errors that are not finite, so that cells are blank", _unknown(comparison)),
-    )
-    for words, labels in lists:
-        if labels:
-            more = f"; and {len(labels) - _LISTED} more" if len(labels) > _LISTED else ""
-            yield f"{len(labels)} {words}: {'; '.join(labels[:_LISTED])}{more}."
-    if comparison.n_used and not any(comparison.find_reference(s) for s in comparison.series):
-        yield f"No campaign of {comparison.reference} is known: there are no ratios and gains."
-
-
-def _unknown(comparison: Comparison) -> tuple[str, ...]:
-    return tuple(tables.list_unknown(comparison))
+    yield from wording.list_warnings(comparison)
 
 
 def _error_blocks(comparison: Comparison) -> Iterator[str]:
     names = _name_columns(comparison)
     yield "## Errors"
     yield (
-        "RMSE. AUC: sum over the rounds after round 0, which is common to all methods. Final: "
-        f"after the last round. {_say_spread(comparison)} Bold: lowest of the methods that have "
-        "all pools and seeds."
+        f"{wording.ERRORS} ±: {wording.describe_spread(comparison)} Bold: lowest of the methods "
+        "that have all pools and seeds."
     )
     lines = []
     for series in comparison.series:
         means = [estimate_mean(series.values(q, error)) for q, error, _ in comparison.shown]
         lines.append((series, means))
-    best = [_lowest(comparison, lines, i) for i in range(len(names))]
+    best = [tables.find_best(comparison, q, error) for q, error, _ in comparison.shown]
     rows = [
         [series.label, str(len(series.cells))]
         + [
@@ -229,7 +210,7 @@ def _error_blocks(comparison: Comparison) -> Iterator[str]:
     ]
     yield make_table(["method", "cells", *names], rows)
     yield f"### Ratio to {comparison.reference}"
-    yield _say_interval(comparison)
+    yield wording.describe_interval(comparison)
     rows = []
     for series in comparison.series:
         ratios = [tables.ratio_of(comparison, series, q, error) for q, error, _ in comparison.shown]
@@ -239,7 +220,7 @@ def _error_blocks(comparison: Comparison) -> Iterator[str]:
 
 
 def _pool_blocks(comparison: Comparison) -> Iterator[str]:
-    others = [s for s in comparison.series if s is not comparison.find_reference(s)]
+    others = tables.list_others(comparison)
     if len(comparison.pools) < 2 or not others:
         return
     yield "### By pool"
@@ -266,8 +247,9 @@ def _split_blocks(comparison: Comparison) -> Iterator[str]:
         return
     yield "## By split of the test sets"
     yield (
-        f"{_say_spread(comparison)} In brackets the paired ratio to {comparison.reference} on the "
-        "same split; with intervals, and the other quantities: `errors_by_split.csv`."
+        f"±: {wording.describe_spread(comparison)} In brackets the paired ratio to "
+        f"{comparison.reference} on the same split; with intervals, and the other quantities: "
+        "`errors_by_split.csv`."
     )
     for split in comparison.splits:
         part = comparison.in_split(split)
@@ -289,32 +271,15 @@ def _format_two(first: float, second: float) -> str:
     return "" if shown == ["–", "–"] else " / ".join(shown)
 
 
-def _lowest(
-    comparison: Comparison, lines: Sequence[tuple[Series, Sequence[Estimate]]], column: int
-) -> Series | None:
-    complete = [
-        (means[column].value, place)
-        for place, (series, means) in enumerate(lines)
-        if len(series.cells) == len(comparison.places) and math.isfinite(means[column].value)
-    ]
-    return lines[min(complete)[1]][0] if len(complete) > 1 else None
-
-
 def _gain_blocks(comparison: Comparison) -> Iterator[str]:
     rows = []
-    for series in comparison.series:
-        if series is comparison.find_reference(series):
-            continue
+    for series in tables.list_others(comparison):
         gains = [estimate_mean(tables.gains_of(comparison, series, e)) for e in comparison.errors]
         rows.append([series.label, str(gains[0].n_cells), *map(format_gain, gains)])
     if not rows:
         return
     yield f"## Round gain over {comparison.reference}"
-    yield (
-        "Rounds saved on the way to the best error that both reach, as a part of the rounds of "
-        f"the later one; positive if the method is earlier. {_say_spread(comparison)} "
-        "By pool: `round_gain.csv`."
-    )
+    yield (f"{wording.GAINS} ±: {wording.describe_spread(comparison)} By pool: `round_gain.csv`.")
     yield make_table(["method", "pairs", *SHOWN_GAINS], rows)
 
 
@@ -341,11 +306,7 @@ def _cost_blocks(comparison: Comparison, costs: Sequence[MethodCost]) -> Iterato
     names = ["method", "forward", "backward", "models", "dim", "ms/structure", "features, MiB"]
     names += [*(f"{stage}, s" for stage in stages), "round, s", "peak, MiB"]
     yield "## Cost"
-    yield (
-        "Forward and backward passes a candidate as counted, processor time to represent one "
-        "structure, memory of the pool's features; wall seconds of a round by stage, averaged "
-        "over the rounds that have the stage, and the largest resident memory, as measured."
-    )
+    yield wording.COSTS
     columns = [name for name in table.columns if name not in {"method", "start"}]
     rows = [
         [_label_of(record), *(format_cost(record[name]) for name in columns)]
@@ -386,47 +347,12 @@ def _picture_blocks(comparison: Comparison, pictures: Sequence[str]) -> Iterator
 def _committee_blocks(comparison: Comparison) -> Iterator[str]:
     rows = []
     for series in comparison.series:
-        means = [_mean_correlation(series, quantity) for quantity in ("energy", "forces")]
+        means = [tables.mean_correlation(series, quantity) for quantity in ("energy", "forces")]
         if any(each.n_cells for each in means):
             rows.append([series.label, *(format_pair(each, ".2f") for each in means)])
     if rows:
-        yield (
-            "Spearman correlation of the committee's deviation and the true error over the pool, "
-            "averaged over the rounds in which it is known."
-        )
+        yield f"{wording.COMMITTEES} ±: {wording.describe_spread(comparison)}"
         yield make_table(["method", "energy", "forces"], rows)
-
-
-def _mean_correlation(series: Series, quantity: str) -> Estimate:
-    means: dict[Place, float] = {}
-    for place, cell in series.cells.items():
-        known = [v for v in cell.rank_correlations.get(quantity, ()) if math.isfinite(v)]
-        if known:
-            means[place] = sum(known) / len(known)
-    return estimate_mean(means)
-
-
-def _say_spread(comparison: Comparison) -> str:
-    if len(comparison.pools) > 1:
-        return "Mean of the pool means ± their standard error (± over seeds for a single pool)."
-    return "Mean ± standard error over seeds."
-
-
-def _say_interval(comparison: Comparison) -> str:
-    percent = f"{CONFIDENCE:.0%}"
-    common = (
-        f"Geometric mean of the ratio of each pool and seed to {comparison.reference} on the same "
-        f"pool with the same seed, with a paired {percent} t-interval of its logarithm"
-    )
-    if len(comparison.pools) > 1:
-        reason = (
-            " over pool means, not over all pairs: seeds of one pool share its structures and "
-            "test set and are not independent. An interval of few pools is itself uncertain; "
-            "`errors.csv` has that over all pairs, as if they were independent, beside it."
-        )
-    else:
-        reason = " over seeds: it speaks of other seeds of this pool and not of other pools."
-    return f"{common}{reason} Intervals are not corrected for the number of methods."
 
 
 def _list_with_ratios(comparison: Comparison, series: Series) -> list[str]:

@@ -303,6 +303,49 @@ def make_committees_table(comparison: Comparison) -> Table:
     return Table("committees", columns, tuple(rows))
 
 
+def list_others(comparison: Comparison) -> list[Series]:
+    """Return the methods that are held against the reference."""
+    return [each for each in comparison.series if each is not comparison.find_reference(each)]
+
+
+def mean_correlation(series: Series, quantity: str) -> Estimate:
+    """Return a committee's rank correlation, averaged over rounds, then over pools and seeds.
+
+    Args:
+        series: The method.
+        quantity: ``energy`` or ``forces``.
+
+    Returns:
+        −1 to 1, dimensionless; NaN if it is not known.
+    """
+    means: dict[Place, float] = {}
+    for place, cell in series.cells.items():
+        known = [v for v in cell.rank_correlations.get(quantity, ()) if math.isfinite(v)]
+        if known:
+            means[place] = sum(known) / len(known)
+    return estimate_mean(means)
+
+
+def find_best(comparison: Comparison, quantity: str, error: str) -> Series | None:
+    """Return the method of the lowest mean, of those that have all pools and seeds.
+
+    Args:
+        comparison: The campaigns.
+        quantity: ``auc``, ``auc_with_round_0`` or ``final``.
+        error: One of the comparison's errors.
+
+    Returns:
+        None unless there are two such methods at least.
+    """
+    complete = [
+        (mean.value, place)
+        for place, each in enumerate(comparison.series)
+        if len(each.cells) == len(comparison.places)
+        and math.isfinite((mean := estimate_mean(each.values(quantity, error))).value)
+    ]
+    return comparison.series[min(complete)[1]] if len(complete) > 1 else None
+
+
 def list_unknown(comparison: Comparison) -> list[str]:
     """Name the used cells whose curves hold a value that is not finite."""
     return [

@@ -4,12 +4,12 @@ from pathlib import Path
 
 from labelwise.studies.comparison.page.facts import (
     describe_study,
-    find_best,
     list_facts,
-    list_warnings,
 )
 from labelwise.studies.comparison.page.record import read_record
 from labelwise.studies.comparison.report import write_report
+from labelwise.studies.comparison.tables import find_best
+from labelwise.studies.comparison.wording import list_warnings
 from tests.studies.comparison.building import make_cell
 from tests.studies.comparison.page.building import as_number, read_csv
 
@@ -30,7 +30,7 @@ def test_the_best_method_has_all_campaigns(study: Path) -> None:
 
 def test_what_is_not_in_the_tables_is_said(study: Path) -> None:
     record = read_record(study)
-    unfinished, missing, odd = list_warnings(record)
+    unfinished, missing, odd = list_warnings(record.comparison)
     assert unfinished.endswith("in no table or chart: activation-lcmd, pool natural-2, seed 0.")
     assert missing == "1 campaign missing: activation-lcmd, pool natural-3, seed 1."
     assert odd.endswith("of their pool: activation-lcmd, pool natural-1, seed 0 (3 rounds).")
@@ -52,7 +52,11 @@ def test_one_method_is_not_the_best(tmp_path: Path) -> None:
 def test_nothing_finished_and_no_reference(tmp_path: Path) -> None:
     cells = [make_cell("only", "ntk-lcmd", 0, n_rounds=2, is_finished=False)]
     write_report(tmp_path / "a", cells, title="T", with_pictures=False)
-    assert list_warnings(read_record(tmp_path / "a"))[0].startswith("No campaign is finished")
+    assert list_warnings(read_record(tmp_path / "a").comparison)[0].startswith(
+        "No campaign is finished"
+    )
     cells = [make_cell("only", "ntk-lcmd", 0, n_rounds=2)]
     write_report(tmp_path / "b", cells, title="T", with_pictures=False)
-    assert "No campaign of random is known" in list_warnings(read_record(tmp_path / "b"))[0]
+    assert (
+        "No campaign of random is known" in list_warnings(read_record(tmp_path / "b").comparison)[0]
+    )

@@ -10,12 +10,16 @@ import numpy as np
 from labelwise.pages.document import Axis, Chart, Choice, Mark, Series
 from labelwise.studies.comparison.curves import Curve, list_correlations, list_curves
 from labelwise.studies.comparison.page.naming import Namer
-from labelwise.studies.comparison.page.tables import list_others
-from labelwise.studies.comparison.page.wording import describe_interval
 from labelwise.studies.comparison.results import MethodCost, unit_of
 from labelwise.studies.comparison.series import Comparison
 from labelwise.studies.comparison.statistics import Estimate
-from labelwise.studies.comparison.tables import list_stages, make_cost_table, ratio_of
+from labelwise.studies.comparison.tables import (
+    list_others,
+    list_stages,
+    make_cost_table,
+    ratio_of,
+)
+from labelwise.studies.comparison.wording import describe_interval
 
 _WIDEST = 100.0
 _LEAST_SPAN = 1.5

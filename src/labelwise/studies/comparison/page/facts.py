@@ -10,7 +10,7 @@ from labelwise.studies.comparison.page.record import StudyRecord
 from labelwise.studies.comparison.results import unit_of
 from labelwise.studies.comparison.series import Comparison, Series
 from labelwise.studies.comparison.statistics import CONFIDENCE, Estimate, estimate_mean
-from labelwise.studies.comparison.tables import ratio_of
+from labelwise.studies.comparison.tables import find_best, ratio_of
 
 _LISTED = 12
 _WORDS = {"energy": "energies", "forces": "forces"}
@@ -22,29 +22,6 @@ def list_facts(record: StudyRecord) -> tuple[Fact, ...]:
     return (*_list_best(comparison), *_list_sizes(record))
 
 
-def list_warnings(record: StudyRecord) -> tuple[str, ...]:
-    """Return a sentence for each kind of campaign that the tables do not hold, or hold oddly."""
-    comparison = record.comparison
-    kinds = (
-        ("unfinished, and in no table or chart", comparison.unfinished),
-        ("missing", comparison.missing),
-        ("left out for another number of rounds than most of their pool", comparison.odd),
-        ("with errors that are not finite, so that cells are blank", record.not_finite),
-    )
-    found = [
-        f"{_count(len(labels), 'campaign')} {words}: {_shorten(labels)}."
-        for words, labels in kinds
-        if labels
-    ]
-    if not comparison.n_used:
-        found.insert(0, "No campaign is finished, so there is nothing to compare yet.")
-    elif not any(comparison.find_reference(each) for each in comparison.series):
-        found.append(
-            f"No campaign of {comparison.reference} is known: there are no ratios and gains."
-        )
-    return tuple(found)
-
-
 def describe_study(record: StudyRecord) -> str:
     """Return one line: how much of what was compared."""
     comparison = record.comparison
@@ -54,26 +31,6 @@ def describe_study(record: StudyRecord) -> str:
         f"{methods} against {comparison.reference} on "
         f"{_count(len(comparison.pools), 'pool')}: {_shorten(comparison.pools, most=5, mark=', ')}"
     )
-
-
-def find_best(comparison: Comparison, quantity: str, error: str) -> Series | None:
-    """Return the method of the lowest mean, of those that have all pools and seeds.
-
-    Args:
-        comparison: The campaigns.
-        quantity: ``auc``, ``auc_with_round_0`` or ``final``.
-        error: One of the comparison's errors.
-
-    Returns:
-        None unless there are two such methods at least.
-    """
-    complete = [
-        (mean.value, place)
-        for place, each in enumerate(comparison.series)
-        if len(each.cells) == len(comparison.places)
-        and math.isfinite((mean := estimate_mean(each.values(quantity, error))).value)
-    ]
-    return comparison.series[min(complete)[1]] if len(complete) > 1 else None
 
 
 def _list_best(comparison: Comparison) -> Iterator[Fact]:

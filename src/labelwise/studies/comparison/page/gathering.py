@@ -8,7 +8,7 @@ from labelwise.pages.document import Document, Kind, Panel, Section, Table
 from labelwise.pages.options import ReportOptions
 from labelwise.studies.comparison.page.charts import ComparisonCharts
 from labelwise.studies.comparison.page.diagnosis import read_diagnosis
-from labelwise.studies.comparison.page.facts import describe_study, list_facts, list_warnings
+from labelwise.studies.comparison.page.facts import describe_study, list_facts
 from labelwise.studies.comparison.page.kept_diagnostics import read_kept
 from labelwise.studies.comparison.page.naming import Namer
 from labelwise.studies.comparison.page.record import StudyRecord, read_record
@@ -18,6 +18,7 @@ from labelwise.studies.comparison.page.tables import (
     make_pools_table,
     make_splits_table,
 )
+from labelwise.studies.comparison.wording import list_warnings
 
 _PROTOCOL = (
     "AUC is the sum over the rounds after round 0, which all methods of a pool and a seed share.",
@@ -75,7 +76,7 @@ def _list_result_sections(record: StudyRecord, charts: ComparisonCharts) -> list
         *_pick(tables, "ratios", "round-gain", "scratch"),
     )
     sections = [
-        Section("results", "Results", results, text=list_warnings(record)),
+        Section("results", "Results", results, text=list_warnings(comparison)),
         Section("learning-curves", "Learning curves", tuple(charts.draw_curves())),
     ]
     if len(comparison.pools) > 1:

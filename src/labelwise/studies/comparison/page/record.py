@@ -27,7 +27,6 @@ class StudyRecord:
         notes: How it was run.
         comparison: Its campaigns.
         costs: What scoring with each method takes, as far as it was measured.
-        not_finite: Labels of used campaigns with an error that is not finite.
     """
 
     folder: Path
@@ -35,7 +34,6 @@ class StudyRecord:
     notes: tuple[str, ...]
     comparison: Comparison
     costs: tuple[MethodCost, ...]
-    not_finite: tuple[str, ...]
 
     @property
     def hours(self) -> float:
@@ -89,7 +87,6 @@ def _parse(folder: Path, content: Mapping[str, Any]) -> StudyRecord:
         costs=tuple(
             _parse_cost(row) for row in tables.get("cost", ()) if row["n_forward"] is not None
         ),
-        not_finite=_words(content.get("not_finite", ())),
     )
 
 

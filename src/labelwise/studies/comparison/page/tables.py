@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from labelwise.pages.document import Cell, Table, TableColumn
-from labelwise.studies.comparison.page.wording import describe_interval, describe_spread
 from labelwise.studies.comparison.results import MethodCost, unit_of
 from labelwise.studies.comparison.series import Comparison, Series
 from labelwise.studies.comparison.statistics import (
@@ -19,10 +18,20 @@ from labelwise.studies.comparison.statistics import (
 from labelwise.studies.comparison.tables import (
     SHOWN_GAINS,
     gains_of,
+    list_others,
     list_scratch_pairs,
     list_stages,
     make_cost_table,
+    mean_correlation,
     ratio_of,
+)
+from labelwise.studies.comparison.wording import (
+    COMMITTEES,
+    COSTS,
+    ERRORS,
+    GAINS,
+    describe_interval,
+    describe_spread,
 )
 
 _MEAN_DIGITS, _SPREAD_DIGITS, _COST_DIGITS = 4, 2, 3
@@ -81,10 +90,7 @@ def make_errors_table(comparison: Comparison) -> Table:
         title="Errors on the test set",
         columns=(TableColumn("method"), TableColumn("campaigns"), *_mean_columns(comparison)),
         rows=tuple(row for row in rows if row[1]),
-        caption=(
-            "RMSE. AUC: sum over the rounds after round 0, which is common to all methods. Final: "
-            f"after the last round. ±: {describe_spread(comparison)}"
-        ),
+        caption=f"{ERRORS} ±: {describe_spread(comparison)}",
     )
 
 
@@ -174,11 +180,7 @@ def make_gains_table(comparison: Comparison) -> Table:
         title=f"Rounds saved against {comparison.reference}",
         columns=tuple(columns),
         rows=tuple(rows),
-        caption=(
-            "Rounds saved on the way to the best error that both reach, as a part of the rounds "
-            "of the later one; positive where the method is earlier. ±: "
-            f"{describe_spread(comparison)}"
-        ),
+        caption=f"{GAINS} ±: {describe_spread(comparison)}",
     )
 
 
@@ -220,11 +222,7 @@ def make_cost_table_of(comparison: Comparison, costs: Sequence[MethodCost]) -> T
             *(TableColumn(names[c], None if c in _COUNTS else _COST_DIGITS) for c in shown),
         ),
         rows=rows,
-        caption=(
-            "Passes of the model a candidate, as counted; processor time to represent one "
-            "structure; memory of the pool's rows; wall time of a round by stage, averaged over "
-            "the rounds that have the stage; the largest resident memory."
-        ),
+        caption=COSTS,
     )
 
 
@@ -244,34 +242,8 @@ def make_committees_table(comparison: Comparison) -> Table:
             *(TableColumn("ρ, forces", 2), TableColumn("±", 1)),
         ),
         rows=tuple(rows),
-        caption=(
-            "Spearman correlation of the committee's deviation with the true error over the pool, "
-            f"averaged over the rounds in which it is known. ±: {describe_spread(comparison)}"
-        ),
+        caption=f"{COMMITTEES} ±: {describe_spread(comparison)}",
     )
-
-
-def mean_correlation(series: Series, quantity: str) -> Estimate:
-    """Return a committee's rank correlation, averaged over rounds, then over pools and seeds.
-
-    Args:
-        series: The method.
-        quantity: ``energy`` or ``forces``.
-
-    Returns:
-        −1 to 1, dimensionless; NaN if it is not known.
-    """
-    means: dict[Place, float] = {}
-    for place, cell in series.cells.items():
-        known = [v for v in cell.rank_correlations.get(quantity, ()) if math.isfinite(v)]
-        if known:
-            means[place] = sum(known) / len(known)
-    return estimate_mean(means)
-
-
-def list_others(comparison: Comparison) -> list[Series]:
-    """Return the methods that are held against the reference."""
-    return [each for each in comparison.series if each is not comparison.find_reference(each)]
 
 
 def _means_of(comparison: Comparison, series: Series) -> Iterator[Cell]:

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from labelwise.studies.comparison.page.wording import describe_interval, describe_spread
 from labelwise.studies.comparison.series import compare_cells
+from labelwise.studies.comparison.wording import describe_interval, describe_spread
 from tests.studies.comparison.building import make_study
 
 
