@@ -22,7 +22,10 @@ from labelwise.runtime.files import write_text
 from labelwise.studies.comparison.adjusting import adjust_study
 from labelwise.studies.comparison.budget import parse_duration, scale_to_budget
 from labelwise.studies.comparison.comparing import report_study, run_study
+from labelwise.studies.comparison.diagnosis import measure_diagnosis
+from labelwise.studies.comparison.inputs import SampleOptions
 from labelwise.studies.comparison.page import gather_comparison
+from labelwise.studies.comparison.page.record import read_record
 from labelwise.studies.comparison.presets import make_preset
 from labelwise.studies.comparison.protocols import PRESETS
 from labelwise.studies.comparison.results import STUDY_FILE
@@ -125,7 +128,7 @@ def run_compare(args: CompareCommand) -> None:
     files = report_study(
         place.study, place.folder, place.base, measures=not args.tables_only, say=say
     )
-    files += _write_page(place, enabled=not args.no_report, quiet=not is_talkative)
+    files += _write_page(place, args, quiet=not is_talkative)
     if args.as_json:
         typer.echo((place.folder / "results.json").read_text(encoding="utf-8"), nl=False)
     elif is_talkative:
@@ -246,14 +249,21 @@ def _say_nothing(_message: str) -> None:
     """Tell nobody."""
 
 
-def _write_page(place: _Place, *, enabled: bool, quiet: bool) -> list[Path]:
-    """Write the page of a study and return it; a failure is told and costs the page alone."""
-    if not enabled:
+def _write_page(place: _Place, args: CompareCommand, *, quiet: bool) -> list[Path]:
+    """Write the page of a study and return it; a failure is told and costs the page alone.
+
+    Its kernels are looked at first, for which the model is loaded, unless ``--tables-only``.
+    """
+    if args.no_report:
         return []
     page = place.folder / "report.html"
     try:
         read_libraries()  # before anything is computed that could not be shown
         with console.show_status("making the page", enabled=not quiet):
+            if not args.tables_only:
+                model = place.study.model
+                asked = SampleOptions(device=model.device, trust_model=model.trust)
+                measure_diagnosis(read_record(place.folder), asked)
             write_page(page, gather_comparison(place.folder))
     except Exception as error:  # a study is worth more than its page
         console.warn(f"no page of the study: {error or type(error).__name__}")

@@ -20,9 +20,6 @@ from labelwise.selection.names import JOINT_RULE
 from labelwise.structures import Screen, iter_unscreened
 from labelwise.studies.comparison.cells import read_results
 from labelwise.studies.comparison.costs import JOINT_ROWS, measure_costs
-from labelwise.studies.comparison.diagnosis import measure_diagnosis
-from labelwise.studies.comparison.inputs import SampleOptions
-from labelwise.studies.comparison.page.record import read_record
 from labelwise.studies.comparison.presets import count_structures
 from labelwise.studies.comparison.report import write_report
 from labelwise.studies.comparison.results import CellKey, CellResult, MethodCost
@@ -88,8 +85,8 @@ def report_study(
         folder: Where its campaigns are, and where the results go.
         base: Where relative paths of the study begin.
         notes: Paragraphs for the page.
-        measures: Whether costs of methods and kernels are measured where they are not known, for
-            which the model is loaded; without it they are left out.
+        measures: Whether costs of methods are measured where they are not known, for which the
+            model is loaded; without it they are left out.
         say: Called with a line when costs of methods have to be measured first.
 
     Returns:
@@ -104,7 +101,7 @@ def report_study(
     measured = {result.key for result in results}
     costs = _find_costs([cell for cell in cells if cell.key in measured], folder, measures, say)
     changes = tuple(f"Changed: {change}." for change in study.changes)
-    files = write_report(
+    return write_report(
         folder,
         results,
         costs,
@@ -114,11 +111,6 @@ def report_study(
         notes=(*notes, *_describe_study(study, results), *changes),
         planned=[cell.key for cell in cells],
     )
-    if measures:
-        model = study.model
-        asked = SampleOptions(device=model.device, trust_model=model.trust)
-        measure_diagnosis(read_record(folder), asked)
-    return files
 
 
 def _describe_study(study: StudyConfig, results: Sequence[CellResult]) -> tuple[str, ...]:
