@@ -102,14 +102,6 @@ class SavedCampaign:
         found = {role for record in self.state.rounds for role in record["errors"]}
         return next((role for role in ("test", "valid") if role in found), "")
 
-    def keys_of_round(self, n_round: int, role: str = "train") -> list[str]:
-        """Return the content hashes of the structures that a round added to a set, by rank."""
-        return [
-            each.key
-            for each in self.candidates
-            if each.n_round == n_round and each.role == role and each.fate == "labelled"
-        ]
-
 
 def read_saved(state: CampaignState, *, stopped: str = "", check: bool = True) -> SavedCampaign:
     """Read what a page tells of a campaign; nothing is written, and it may be running.

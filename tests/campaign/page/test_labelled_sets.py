@@ -30,7 +30,7 @@ def test_a_large_set_is_drawn_from(
 
 
 def test_batches_have_the_labels_of_the_log(saved: SavedCampaign) -> None:
-    keys = saved.keys_of_round(1)
+    keys = saved.state.keys_of_round(1, "train")
     found = batch_set(saved.state, keys)
     assert found is not None
     assert found.energies.tolist() == [saved.state.labels[key]["energy"] for key in keys]

@@ -19,8 +19,10 @@ def test_every_candidate_has_a_fate(saved: SavedCampaign) -> None:
     assert fates <= {"labelled", "failed", "reserve"}
     for n_round in (1, 2):
         batch = json.loads((state.round_folder(n_round) / "batch.json").read_text())
-        assert saved.keys_of_round(n_round) == batch["batch"]["train"]
-        failed = [c.key for c in saved.candidates if c.n_round == n_round and c.fate == "failed"]
+        chosen = [c for c in saved.candidates if c.n_round == n_round]
+        labelled = [c.key for c in chosen if c.role == "train" and c.fate == "labelled"]
+        assert labelled == batch["batch"]["train"] == state.keys_of_round(n_round, "train")
+        failed = [c.key for c in chosen if c.fate == "failed"]
         assert failed == batch["failed"]
     assert len(state.failures) > 0
     ranks = [each.rank for each in saved.candidates if each.n_round == 1]

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from labelwise.structures import write_structures
+from labelwise.studies.comparison import comparing
 from labelwise.studies.comparison.adjusting import adjust_study
 from labelwise.studies.comparison.comparing import COSTS, report_study, run_study
 from labelwise.studies.comparison.presets import make_preset
@@ -62,7 +63,9 @@ def test_every_preset_runs_to_its_tables(name: str, files: Path, tmp_path: Path)
     assert all(path.stat().st_size > 0 for path in written)
 
 
-def test_costs_are_measured_once(files: Path, tmp_path: Path) -> None:
+def test_costs_are_measured_once(
+    files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     model = {"path": str(files / "small.model"), "trust": True, "device": "cpu"}
     study = make_preset(
         "reaction-natural",
@@ -83,6 +86,12 @@ def test_costs_are_measured_once(files: Path, tmp_path: Path) -> None:
     assert (tmp_path / COSTS).read_bytes() == before
     cost = json.loads(before)["ntk-pv"]["cost"]
     assert (cost["n_forward"], cost["n_backward"]) == (1.0, 1.0)
+    (tmp_path / COSTS).unlink()
+    with monkeypatch.context() as patched:  # tables alone need no model
+        patched.setattr(comparing, "load_potential", pytest.fail)
+        report_study(study, tmp_path, tmp_path, measures=False, say=said.append)
+    assert said[1].endswith("are not known: --tables-only measures nothing")
+    assert not (tmp_path / COSTS).exists()
 
 
 def test_energies_that_labels_do_not_determine_are_named(tmp_path: Path) -> None:
