@@ -20,24 +20,16 @@ pytest_plugins = ["tests.pages.browser.fixtures"]
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--run-slow", action="store_true", help="also run tests marked slow")
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("--run-slow"):
-        return
-    skip = pytest.mark.skip(reason="slow; run with --run-slow")
-    for item in items:
-        if "slow" in item.keywords:
-            item.add_marker(skip)
+# How many examples a property is tried on, chosen by --hypothesis-profile: the same each time
+# by default, other ones each time where there is time. A busy machine is slow now and then;
+# that fails no law.
+settings.register_profile("quick", deadline=None, max_examples=50, derandomize=True)
+settings.register_profile("thorough", deadline=None, max_examples=300, print_blob=True)
+settings.load_profile("quick")
 
 
 def pytest_configure() -> None:
     torch.set_num_threads(1)  # one thread a process: the tests run several processes
-    # A busy machine is slow now and then; that fails no law.
-    settings.register_profile("labelwise", deadline=None)
-    settings.load_profile("labelwise")
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from labelwise.campaign.durable import (
@@ -54,7 +54,6 @@ def test_lines_come_back_exactly(tmp_path: Path) -> None:
 
 
 @given(cut=st.integers(0, 200), tail=st.sampled_from([b"", b"\0" * 9, b'{"a', b"\n", b"\0\n"]))
-@settings(max_examples=80, deadline=None)
 def test_a_log_cut_anywhere_keeps_its_whole_lines(
     tmp_path_factory: pytest.TempPathFactory, cut: int, tail: bytes
 ) -> None:

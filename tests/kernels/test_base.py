@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from labelwise.errors import ArgumentError, SelectionError
@@ -20,7 +20,6 @@ from labelwise.kernels.base import (
 from tests.selection.rules.oracles import RbfKernel, noise
 
 
-@settings(max_examples=50, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
     n=st.integers(0, 30),

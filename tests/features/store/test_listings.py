@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from labelwise.errors import ArgumentError, ReadError
@@ -59,7 +59,6 @@ def test_a_listing_comes_back(tmp_path: Path) -> None:
 
 
 @given(at=st.integers(0, 10_000), bit=st.integers(0, 7), cut=st.booleans())
-@settings(max_examples=60, deadline=None)
 def test_a_damaged_listing_is_removed_and_said(
     tmp_path_factory: pytest.TempPathFactory, at: int, bit: int, cut: bool
 ) -> None:

@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from labelwise.errors import ArgumentError, SelectionError
@@ -114,7 +114,6 @@ def test_pivoted_cholesky(kind):
     np.testing.assert_allclose(result.score, scores, rtol=1e-7, atol=1e-9)
 
 
-@settings(max_examples=40, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
     n=st.integers(2, 40),

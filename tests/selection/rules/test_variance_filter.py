@@ -6,7 +6,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from labelwise.selection.rules import posterior_variance, shortlist, shortlist_by_variance
@@ -76,7 +76,6 @@ def test_few_structures_are_left_open():
     assert len(undecided) < 0.02 * len(pool)
 
 
-@settings(max_examples=100, deadline=None)
 @given(
     seed=st.integers(0, 10**6),
     n=st.integers(1, 200),

@@ -82,7 +82,7 @@ def test_structures_are_those_that_ase_reads(xz: bool, tmp_path: Path) -> None:
 numbers = st.floats(allow_nan=False, allow_infinity=False, width=64, min_value=-999, max_value=999)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(suppress_health_check=list(HealthCheck))
 @given(
     values=st.lists(numbers, min_size=6, max_size=6),
     style=st.sampled_from(["{!r}", "{:16.8f}", "{:.3e}", "{:+.17g}"]),
