@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import multiprocessing.context
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +20,8 @@ from tests.models import build_mace
 # Pages are opened by tests of several rooms.
 pytest_plugins = ["tests.pages.browser.fixtures"]
 
+CONTEXTS = multiprocessing.context._concrete_contexts  # type: ignore[attr-defined]
+SPAWN = CONTEXTS["spawn"]
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
@@ -30,6 +35,24 @@ settings.load_profile("quick")
 
 def pytest_configure() -> None:
     torch.set_num_threads(1)  # one thread a process: the tests run several processes
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _forked_workers() -> Iterator[None]:
+    """Fork worker processes off one that has imported everything, which each would take 5 s for.
+
+    ``spawned_workers`` gives a test what a user has.
+    """
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload(["mace.modules", "labelwise.studies.comparison.running"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(CONTEXTS, "spawn", server)
+        yield
+
+
+@pytest.fixture
+def spawned_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(CONTEXTS, "spawn", SPAWN)
 
 
 @pytest.fixture

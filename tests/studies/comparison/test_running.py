@@ -256,6 +256,7 @@ def _wait_until_free(directory: Path) -> None:
             time.sleep(0.1)
 
 
+@pytest.mark.usefixtures("spawned_workers")
 def test_a_worker_that_dies_is_replaced(data: Path, tmp_path: Path) -> None:
     study = make_study(data, methods=["random", "ntk-pv"])
     cells = cells_of(study, tmp_path)

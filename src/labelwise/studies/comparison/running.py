@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -225,7 +225,7 @@ def _hire(folder: Path, n_threads: int) -> _Worker:
     context = get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(
-        target=_work, args=(theirs, str(folder.absolute()), n_threads, os.getpid()), daemon=True
+        target=_work, args=(theirs, str(folder.absolute()), n_threads), daemon=True
     )
     process.start()
     theirs.close()
@@ -245,11 +245,11 @@ def _dismiss(crew: Sequence[_Worker]) -> None:
             worker.process.join()
 
 
-def _work(pipe: Connection, folder: str, n_threads: int, parent: int) -> None:
+def _work(pipe: Connection, folder: str, n_threads: int) -> None:
     """Run campaigns until there are no more: the body of a worker process."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     import torch
 
     torch.set_num_threads(n_threads)
@@ -281,8 +281,8 @@ def _stop(_number: int, _frame: FrameType | None) -> None:
     raise SystemExit(1)
 
 
-def _end_with(parent: int) -> None:
+def _end_with_parent() -> None:
     """End this process when its parent is gone: nobody would read what it reports."""
-    while os.getppid() == parent:
-        time.sleep(_POLL_S)
-    os._exit(1)
+    if (parent := parent_process()) is not None:
+        parent.join()
+        os._exit(1)
