@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import multiprocessing
 import multiprocessing.context
-from collections.abc import Iterator
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,8 @@ from tests.models import build_mace
 # Pages are opened by tests of several rooms.
 pytest_plugins = ["tests.pages.browser.fixtures"]
 
+#: Takes a name and what fills a folder; returns the folder.
+MakeOnce = Callable[[str, Callable[[Path], object]], Path]
 CONTEXTS = multiprocessing.context._concrete_contexts  # type: ignore[attr-defined]
 SPAWN = CONTEXTS["spawn"]
 SHARED = Path(__file__).resolve().parents[2] / "shared"
@@ -35,6 +39,28 @@ settings.load_profile("quick")
 
 def pytest_configure() -> None:
     torch.set_num_threads(1)  # one thread a process: the tests run several processes
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> MakeOnce:
+    """Make a folder once for all processes of a run: ``made_once("data", write_data)``.
+
+    Whoever asks first makes it, the others wait. It is everybody's: copy what is to be changed.
+    """
+    root = tmp_path_factory.getbasetemp()
+    root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
+
+    def make_once(name: str, make: Callable[[Path], object]) -> Path:
+        folder, done = root / f"once-{name}", root / f"once-{name}.done"
+        with (root / f"once-{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not done.exists():
+                folder.mkdir()
+                make(folder)
+                done.touch()
+        return folder
+
+    return make_once
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -102,3 +128,11 @@ def model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def potential(model_path: Path) -> Potential:
     return load_potential(model_path, trust=True)
+
+
+@pytest.fixture(scope="session")
+def campaign_data(made_once: MakeOnce) -> Path:
+    """Labelled pool, train, valid and test for campaigns and studies, and a model."""
+    from tests.campaign.building import write_data
+
+    return made_once("campaign-data", write_data)

@@ -34,16 +34,13 @@ from labelwise.studies.comparison.study import (
     dump_study,
     list_cells,
 )
-from tests.campaign.building import write_data
 
 METHODS = ["random", "ntk-pv", "committee-e"]
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    write_data(folder)
-    return folder
+def data(campaign_data: Path) -> Path:
+    return campaign_data
 
 
 def make_study(data: Path, **changes: Any) -> StudyConfig:
