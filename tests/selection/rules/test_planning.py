@@ -125,7 +125,7 @@ def features_600_mb(tmp_path_factory) -> Path:
 @pytest.mark.parametrize(
     ("rule", "shortlist", "n_select", "above"),
     [
-        ("lcmd", 20_000, 200, 400 * MIB),
+        pytest.param("lcmd", 20_000, 200, 400 * MIB, marks=pytest.mark.thorough),
         pytest.param("lcmd", None, 60, 400 * MIB, marks=pytest.mark.slow),
         pytest.param("k-center", None, 60, 400 * MIB, marks=pytest.mark.slow),
         pytest.param("pv", None, 20, 400 * MIB, marks=pytest.mark.slow),
