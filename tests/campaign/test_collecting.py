@@ -50,7 +50,12 @@ def count_calculations(directory: Path) -> int:
 
 @pytest.mark.parametrize(
     ("fault", "limit", "n_workers"),
-    [("raises", None, 1), ("raises", 12, 4), ("unconverged", 12, 1), ("other level", None, 3)],
+    [
+        pytest.param("raises", None, 1, marks=pytest.mark.thorough),
+        ("raises", 12, 4),
+        pytest.param("unconverged", 12, 1, marks=pytest.mark.thorough),
+        pytest.param("other level", None, 3, marks=pytest.mark.thorough),
+    ],
 )
 def test_failures_are_counted_over_all_lists(
     begin: Callable[..., Path], fault: str, limit: int | None, n_workers: int
