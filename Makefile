@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 JOBS   ?= 2
 # One thread a process: the tests run JOBS processes.
 TEST_ENV := OMP_NUM_THREADS=1
-PYTEST   := $(TEST_ENV) $(BIN)/python -m pytest -n $(JOBS)
+PYTEST   := $(TEST_ENV) $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
 # More examples, and shapes and types of every annotated function checked as the tests run.
 THOROUGH := --hypothesis-profile=thorough --jaxtyping-packages=labelwise,beartype.beartype
 

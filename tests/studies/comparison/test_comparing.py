@@ -24,6 +24,8 @@ TABLES = {
     "pool-bias": ("errors", "round_gain", "cost", "committees", "errors_by_pool"),
     "scratch": ("errors", "scratch", "cost"),
 }
+#: Larger pools, and the same road.
+WIDER = pytest.mark.thorough
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +42,13 @@ def read_table(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
-@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in ("reaction-natural", "scratch") else WIDER)
+        for name in TABLES
+    ],
+)
 def test_every_preset_runs_to_its_tables(name: str, files: Path, tmp_path: Path) -> None:
     model = {"path": str(files / "small.model"), "trust": True, "device": "cpu"}
     data = [str(files / ("large" if name == "reaction-mixed" else "small"))]

@@ -211,7 +211,9 @@ def _wait_for(condition: Any, process: subprocess.Popen[bytes]) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.thorough)]
+)
 def test_a_killed_study_goes_on_and_does_nothing_twice(
     number: signal.Signals, data: Path, finished: Path, tmp_path: Path
 ) -> None:
