@@ -165,17 +165,3 @@ def test_parts_are_exported() -> None:
     structures = read_structures("part.xyz")
     assert {str(atoms.symbols) for atoms in structures} == {"NH3", "CNH"}
     assert all(len(atoms) <= 4 for atoms in structures)
-
-
-def test_slabs_are_made_and_chosen_from(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["data", "slabs", "slabs", "--size", "30"]) == 0
-    said = capsys.readouterr()
-    assert "slabs/pool.extxyz" in said.out
-    (command,) = [line for line in said.err.splitlines() if "now try: " in line]
-    words = command.split("now try: labelwise ")[1].replace("-n 100", "-n 3").split()
-    assert main([*words, "-q"]) == 0
-    batch = read_structures("slabs/batch.extxyz")
-    assert len(batch) == 3
-    assert all(atoms.constraints and atoms.pbc.all() for atoms in batch)
-    assert main(["data", "slabs", "slabs", "--size", "30"]) == 1
-    assert "exists" in capsys.readouterr().err
