@@ -15,7 +15,7 @@ from ase import Atoms
 from ase.constraints import FixAtoms
 
 from labelwise.cli import main
-from labelwise.features.store import hash_file
+from labelwise.runtime.files import hash_file
 from labelwise.selection.acquire import acquire
 from labelwise.structures import read_structures, write_structures
 

@@ -13,13 +13,7 @@ from ase import Atoms
 from labelwise.campaign.bench import Bench
 from labelwise.campaign.carried import encode_carried
 from labelwise.campaign.config import CalculatorSection, CampaignConfig, FilesSection
-from labelwise.campaign.durable import (
-    SpareSpace,
-    append_line,
-    read_json,
-    sync_folder,
-    write_json,
-)
+from labelwise.campaign.durable import SpareSpace, append_line, read_json, write_json
 from labelwise.campaign.errors import CampaignError, ChangedInputsError
 from labelwise.campaign.inputs import shorten
 from labelwise.campaign.labelling import (
@@ -50,6 +44,7 @@ from labelwise.campaign.state import (
 )
 from labelwise.campaign.stopping import remind_of_failures
 from labelwise.errors import ShortPoolError
+from labelwise.runtime.files import sync_folder
 from labelwise.structures import Source, hash_structure, read_sources, write_structures
 from labelwise.structures.identity import hash_geometry
 from labelwise.structures.labels import get_energy

@@ -11,14 +11,7 @@ from labelwise.campaign.bench import Bench, say_nothing, timed, used_structures
 from labelwise.campaign.collecting import check_calculator, run_label
 from labelwise.campaign.config import read_config
 from labelwise.campaign.datasets import choose_split, read_given_sets, take_inventory
-from labelwise.campaign.durable import (
-    append_line,
-    hash_file,
-    read_json,
-    read_log,
-    repair_log,
-    write_json,
-)
+from labelwise.campaign.durable import append_line, read_json, read_log, repair_log, write_json
 from labelwise.campaign.errors import ChangedInputsError
 from labelwise.campaign.inputs import describe_inputs, digest_inputs, list_differences
 from labelwise.campaign.lock import campaign_lock
@@ -43,6 +36,7 @@ from labelwise.campaign.stopping import find_reason_to_stop, remind_of_failures
 from labelwise.campaign.training import run_finetune, run_measure
 from labelwise.campaign.undetermined import explain_undetermined, is_undetermined
 from labelwise.campaign.workshop import Workshop
+from labelwise.runtime.files import hash_file
 from labelwise.runtime.provenance import package_versions
 from labelwise.runtime.timing import ProgressCallback, ignore_progress
 
@@ -242,7 +236,7 @@ def _check_inputs(state: CampaignState, *, accept: bool, say: Callable[[str], No
 def _sweep(state: CampaignState) -> None:
     """Remove the unfinished files that a killed process left behind."""
     for folder in (state.directory, state.folder):
-        for pattern in (".*.json.*", ".*.jsonl.*", ".*.extxyz.*", "*.partial"):
+        for pattern in (".*.json.*", ".*.jsonl.*", ".*.extxyz.*", ".*.pt.*", "*.partial"):
             for path in folder.glob(pattern):
                 path.unlink(missing_ok=True)
 
@@ -281,7 +275,7 @@ def _commit(state: CampaignState) -> None:
         "files": {path.name: hash_file(path) for path in _own_files(folder)},
         "labels": {
             "bytes": n_bytes,
-            "sha256": hash_file(labels, n_bytes) if n_bytes else "",
+            "sha256": hash_file(labels, n_bytes=n_bytes) if n_bytes else "",
         },
     }
     append_line(state.directory / ROUNDS, record)

@@ -11,7 +11,7 @@ from ase import Atoms
 
 from labelwise.campaign.bench import Bench
 from labelwise.campaign.config import CampaignConfig
-from labelwise.campaign.durable import sync_folder, write_json
+from labelwise.campaign.durable import write_json
 from labelwise.campaign.errors import CampaignError
 from labelwise.campaign.seeds import derive_seed
 from labelwise.campaign.state import (
@@ -32,6 +32,7 @@ from labelwise.finetuning.recipe import Recipe
 from labelwise.finetuning.training import FineTuned, finetune
 from labelwise.finetuning.training_sets import describe_isolated
 from labelwise.potentials import Potential
+from labelwise.runtime.files import sync_folder
 from labelwise.structures import Frame
 from labelwise.structures.split_names import get_split
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from labelwise.errors import LabelwiseWarning, ReadError
-from labelwise.features.store import hash_file
 from labelwise.potentials import Potential, find_model_file
+from labelwise.runtime.files import hash_file
 from labelwise.runtime.provenance import package_versions
 from labelwise.selection.results import Acquisition, Pick
 from labelwise.selection.settings import AcquisitionSettings
@@ -132,7 +132,7 @@ def _describe_paths(paths: Iterable[Path]) -> list[dict[str, Any]]:
     for path in dict.fromkeys(paths):
         size = path.stat().st_size if path.is_file() else None
         is_read = size is not None and size <= _LARGEST_HASHED
-        digest = hash_file(path) if is_read else None
+        digest = hash_file(path, "blake2b") if is_read else None
         described.append({"file": str(path), "bytes": size, "blake2b": digest})
     return described
 

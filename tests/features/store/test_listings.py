@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labelwise.errors import ArgumentError, ReadError
-from labelwise.features.store import FeatureStore, Listing, hash_file
+from labelwise.features.store import FeatureStore, Listing
+from labelwise.runtime.files import hash_file
 from tests.features.store.stores import IDENTITY, columns_of
 
 HASH = "0123456789abcdef" * 2
@@ -100,10 +101,10 @@ def test_files_are_told_apart_by_content(tmp_path: Path) -> None:
     first.write_bytes(b"x" * 3_000_000)
     copy.write_bytes(b"x" * 3_000_000)
     other.write_bytes(b"x" * 2_999_999 + b"y")
-    assert hash_file(first) == hash_file(copy) != hash_file(other)
-    assert len(hash_file(first)) == 32
+    assert hash_file(first, "blake2b") == hash_file(copy, "blake2b") != hash_file(other, "blake2b")
+    assert len(hash_file(first, "blake2b")) == 32
     with pytest.raises(ReadError, match="cannot read"):
-        hash_file(tmp_path / "none")
+        hash_file(tmp_path / "none", "blake2b")
 
 
 def test_a_listing_of_the_first_format_is_not_there(tmp_path: Path) -> None:

@@ -17,8 +17,9 @@ import numpy as np
 
 from labelwise.features.extraction.extractor import Extracted, Extractor
 from labelwise.features.extraction.offered import Offered, cut_offered, join_offered
-from labelwise.features.store import FeatureStore, Listing, hash_file
+from labelwise.features.store import FeatureStore, Listing
 from labelwise.runtime.engines import Engine
+from labelwise.runtime.files import hash_file
 from labelwise.runtime.timing import ProgressCallback, ignore_progress
 from labelwise.structures.reading import (
     FileSlice,
@@ -158,7 +159,8 @@ class StoreFiller:
 
     def _name(self, part: FileSlice) -> str:
         """Return what names the frames of a part of a file in the store."""
-        words = f"{hash_file(part.path)} {part.frames} {self._group_by}"
+        content = hash_file(part.path, "blake2b")
+        words = f"{content} {part.frames} {self._group_by}"
         return hashlib.blake2b(words.encode(), digest_size=16).hexdigest()
 
     def _load(self, part: FileSlice, name: str) -> Offered | None:

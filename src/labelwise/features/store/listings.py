@@ -76,25 +76,12 @@ class Listing:
         return len(self.keys)
 
 
-def hash_file(path: Path) -> str:
-    """Return a hash of a file's content, 32 hexadecimal digits.
-
-    Raises:
-        ReadError: The file cannot be read.
-    """
-    try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, _make_digest).hexdigest()
-    except OSError as error:
-        raise ReadError(f"cannot read {path}: {error.strerror or error}") from error
-
-
 def write_listing(store: Path, file_hash: str, listing: Listing) -> None:
     """Write a listing in one step, with a checksum.
 
     Args:
         store: The feature store's folder.
-        file_hash: Of the input file, see ``hash_file``.
+        file_hash: ``hash_file`` of the input file, blake2b.
         listing: Its frames.
 
     Raises:
@@ -121,7 +108,7 @@ def read_listing(store: Path, file_hash: str) -> Listing | None:
 
     Args:
         store: The feature store's folder.
-        file_hash: Of the input file, see ``hash_file``.
+        file_hash: ``hash_file`` of the input file, blake2b.
 
     Raises:
         ArgumentError: ``file_hash`` is not such a hash.
@@ -165,13 +152,9 @@ def remove_listing(store: Path, file_hash: str) -> None:
 def _listing_path(store: Path, file_hash: str) -> Path:
     if not _HASH.fullmatch(file_hash):
         raise ArgumentError(
-            f"file_hash={file_hash!r}: 32 hexadecimal digits, as hash_file gives them"
+            f"file_hash={file_hash!r}: 32 hexadecimal digits, a blake2b of hash_file"
         )
     return store / LISTINGS_FOLDER / f"{file_hash}.listing"
-
-
-def _make_digest() -> hashlib.blake2b:
-    return hashlib.blake2b(digest_size=16)
 
 
 def _checksum(content: bytes) -> bytes:

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from labelwise.errors import ArgumentError, WriteError, check_name
-from labelwise.runtime.files import write_text
+from labelwise.runtime.files import hash_file, write_text
 from labelwise.runtime.timing import ProgressCallback, ignore_progress
 from labelwise.structures.datasets.base import DataSetError, LabelledStructure, count
 from labelwise.structures.datasets.builds import BUILDS, Build, Roles
@@ -190,7 +190,7 @@ def _write(
     for role, members in roles.sets.items():
         spool.write(partial / f"{role}.extxyz", numbers[members].tolist())
     files = [f"{role}.extxyz" for role in roles.sets]
-    manifest["files"] = {name: _hash(partial / name) for name in files}
+    manifest["files"] = {name: hash_file(partial / name) for name in files}
     text = json.dumps(manifest, indent=1, ensure_ascii=False)
     write_text(partial / MANIFEST, f"{text}\n")
     _remove(folder)
@@ -275,20 +275,12 @@ def hash_source(path: Path) -> str:
     """Return the SHA-256 of a file, or of the names and hashes of a folder's files.
 
     Raises:
-        DataSetError: A file cannot be read.
+        ReadError: A file cannot be read.
     """
     if path.is_file():
-        return _hash(path)
+        return hash_file(path)
     digest = hashlib.sha256()
     for each in sorted(path.rglob("*")):
         if each.is_file():
-            digest.update(f"{each.relative_to(path).as_posix()}\0{_hash(each)}\n".encode())
+            digest.update(f"{each.relative_to(path).as_posix()}\0{hash_file(each)}\n".encode())
     return digest.hexdigest()
-
-
-def _hash(path: Path) -> str:
-    try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise DataSetError(f"cannot read {path}: {error.strerror or error}") from error
