@@ -11,7 +11,6 @@ import numpy as np
 from ase import Atoms
 
 from labelwise.campaign.bench import Bench
-from labelwise.campaign.carried import encode_carried
 from labelwise.campaign.config import CalculatorSection, CampaignConfig, FilesSection
 from labelwise.campaign.durable import SpareSpace, append_line, read_json, write_json
 from labelwise.campaign.errors import CampaignError, ChangedInputsError
@@ -30,7 +29,7 @@ from labelwise.campaign.labelling import (
     ReplayLabeller,
     Task,
 )
-from labelwise.campaign.labelling.encoding import encode_structure
+from labelwise.campaign.labelling.encoding import encode_extra, encode_structure
 from labelwise.campaign.selecting import choose_candidates
 from labelwise.campaign.state import (
     BATCH,
@@ -326,7 +325,7 @@ class _Collection:
             record |= {"energy": outcome.energy, "forces": outcome.forces.tolist()}
         else:
             record |= {"failed": outcome.reason, "detail": outcome.detail}
-        record["structure"] = {**encode_structure(task.atoms), **self._encode_carried(task.atoms)}
+        record["structure"] = {**encode_structure(task.atoms), **self._encode_extra(task.atoms)}
         self._spare.append_line(directory / LABELS, record)
         cost = {
             "event": "calculation",
@@ -349,11 +348,11 @@ class _Collection:
             self._n_failed_in_a_row = 0
             self._last_failure = None
 
-    def _encode_carried(self, atoms: Atoms) -> dict[str, Any]:
+    def _encode_extra(self, atoms: Atoms) -> dict[str, Any]:
         config = self._state.config
         keys = (config.data.energy_key, config.data.forces_key)
         is_replay = config.labeller.kind == "replay"
-        return encode_carried(atoms, left_out=keys, with_results=is_replay)
+        return encode_extra(atoms, left_out=keys, with_results=is_replay)
 
     def _read_tasks(self, candidates: list[dict[str, Any]]) -> dict[str, Task]:
         """Read the candidates' structures from the pool again, and see that they are the same."""

@@ -38,7 +38,6 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from labelwise.campaign.carried import restore_carried
 from labelwise.campaign.config import CampaignConfig, read_config
 from labelwise.campaign.durable import read_json, read_log
 from labelwise.campaign.errors import DamagedStateError
@@ -156,7 +155,6 @@ class CampaignState:
             raise DamagedStateError(f"{self.directory / LABELS} has lost the label of {key}")
         record = self.labels[key]
         atoms = decode_structure(record["structure"])
-        restore_carried(atoms, record["structure"])
         atoms.info[self.config.data.energy_key] = record["energy"]
         forces = np.array(record["forces"], dtype=np.float64).reshape(-1, 3)
         atoms.set_array(self.config.data.forces_key, forces)
