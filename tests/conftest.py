@@ -7,6 +7,7 @@ import multiprocessing
 import multiprocessing.context
 import os
 from collections.abc import Callable, Iterator
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -84,6 +85,15 @@ def spawned_workers(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)
+
+
+@pytest.fixture
+def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What the library tells its loggers, line by line, as the test goes on."""
+    caplog.set_level(logging.INFO, "labelwise")
+    lines: list[str] = []
+    caplog.handler.addFilter(lambda record: lines.append(record.getMessage()) or True)
+    return lines
 
 
 @pytest.fixture

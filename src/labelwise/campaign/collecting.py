@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from contextlib import suppress
 from pathlib import Path
@@ -47,6 +48,8 @@ from labelwise.runtime.files import sync_folder
 from labelwise.structures import Source, hash_structure, read_sources, write_structures
 from labelwise.structures.identity import hash_geometry
 from labelwise.structures.labels import get_energy
+
+_log = logging.getLogger(__name__)
 
 _LEAST_FAILURES = 20
 
@@ -340,7 +343,7 @@ class _Collection:
         self._n_done += 1
         self._bench.progress("label", self._n_done, None)
         if isinstance(outcome, Failure):
-            self._bench.say(f"set aside {task.source}: {outcome.reason} ({outcome.detail})")
+            _log.info("set aside %s: %s (%s)", task.source, outcome.reason, outcome.detail)
             self._n_failed_in_a_row += 1
             self._last_failure = outcome
         else:

@@ -110,6 +110,7 @@ def run_compare(args: CompareCommand) -> None:
     if not args.tables_only:
         with (
             terminated_as_interrupted(),
+            console.show_log(enabled=is_talkative),
             console.show_progress(enabled=is_talkative) as progress,
         ):
             run = run_study(
@@ -120,10 +121,10 @@ def run_compare(args: CompareCommand) -> None:
                 n_threads=args.threads,
                 force=args.force,
                 progress=progress,
-                say=say,
             )
         failures = run.failures
-    files = report_study(place.study, place.folder, place.base, say=say)
+    with console.show_log(enabled=is_talkative):
+        files = report_study(place.study, place.folder, place.base)
     files += _write_page(place, enabled=not args.no_report, quiet=not is_talkative)
     if args.as_json:
         typer.echo((place.folder / "results.json").read_text(encoding="utf-8"), nl=False)

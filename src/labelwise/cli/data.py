@@ -94,6 +94,7 @@ def run_data_build(args: DataBuildCommand) -> None:
     is_talkative = not (args.quiet or args.as_json)
     with (
         terminated_as_interrupted(),
+        console.show_log(enabled=is_talkative),
         console.show_progress(enabled=is_talkative) as progress,
     ):
         pools = build_pools(
@@ -105,7 +106,6 @@ def run_data_build(args: DataBuildCommand) -> None:
             energies="adsorption" if args.adsorption else "stored",
             format_name=args.format_name,
             replace=args.force,
-            say=console.say if is_talkative else _say_nothing,
             progress=progress,
         )
     if args.as_json:
@@ -159,10 +159,6 @@ def _parse_elements(words: str) -> frozenset[int]:
 
 def _as_set(values: list[Any] | None) -> frozenset[Any] | None:
     return None if not values else frozenset(values)
-
-
-def _say_nothing(_message: str) -> None:
-    """Tell nobody."""
 
 
 def _print(line: str) -> None:

@@ -70,7 +70,7 @@ def test_every_preset_runs_to_its_tables(name: str, files: Path, tmp_path: Path)
     assert all(path.stat().st_size > 0 for path in written)
 
 
-def test_costs_are_measured_once(files: Path, tmp_path: Path) -> None:
+def test_costs_are_measured_once(files: Path, tmp_path: Path, said: list[str]) -> None:
     model = {"path": str(files / "small.model"), "trust": True, "device": "cpu"}
     study = make_preset(
         "reaction-natural",
@@ -83,10 +83,10 @@ def test_costs_are_measured_once(files: Path, tmp_path: Path) -> None:
     )
     study = adjust_study(study, n_updates=1)
     run_study(study, tmp_path, tmp_path, n_processes=1)
-    said: list[str] = []
-    report_study(study, tmp_path, tmp_path, say=said.append)
+    said.clear()
+    report_study(study, tmp_path, tmp_path)
     before = (tmp_path / COSTS).read_bytes()
-    report_study(study, tmp_path, tmp_path, say=said.append)
+    report_study(study, tmp_path, tmp_path)
     assert said == ["measuring what each method costs"]
     assert (tmp_path / COSTS).read_bytes() == before
     cost = json.loads(before)["ntk-pv"]["cost"]

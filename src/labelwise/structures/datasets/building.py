@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +24,8 @@ from labelwise.structures.datasets.energies import correct_to_adsorption
 from labelwise.structures.datasets.spool import Spool, Spooled
 from labelwise.structures.datasets.survey import DataSet, Survey, open_data_set, survey
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
+
+_log = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
 _OWN_FILES = {MANIFEST, *(f"{role}.extxyz" for role in ("pool", "train", "valid", "test"))}
@@ -57,7 +60,6 @@ def build_pools(
     energies: Energies = "stored",
     format_name: str | None = None,
     replace: bool = False,
-    say: Callable[[str], None] = lambda _: None,
     progress: ProgressCallback = ignore_progress,
 ) -> list[BuiltPool]:
     """Make the pools of a recipe.
@@ -73,7 +75,6 @@ def build_pools(
         energies: ``adsorption`` subtracts the reference energies that OC20's files give.
         format_name: Take all files for this format; None looks at each.
         replace: Replace files that are there and differ.
-        say: Told what is being done.
         progress: Told how far it is.
 
     Returns:
@@ -87,14 +88,14 @@ def build_pools(
     build = _check(name, seed, size)
     data = open_data_set(paths, format_name)
     before = _stamp(data.paths)
-    say("looking at what there is")
+    _log.info("looking at what there is")
     found = survey(data, build.query, seed=seed)
     if not len(found):
         raise ArgumentError(
             f"{name}: none of {found.n_seen} structures is what it takes "
             f"({json.dumps(build.query.describe())})"
         )
-    say(f"{found.n_seen} structures, {len(found)} of them fit")
+    _log.info("%d structures, %d of them fit", found.n_seen, len(found))
     drawing = build.draw(found, size)
     reading, back = np.unique(drawing.positions, return_inverse=True)
     with Spool(folder) as spool:

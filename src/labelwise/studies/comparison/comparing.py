@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from labelwise.campaign.bench import say_nothing
 from labelwise.campaign.durable import read_json, write_json
 from labelwise.campaign.inputs import find_model, locate
 from labelwise.errors import StructureError
@@ -26,6 +26,8 @@ from labelwise.studies.comparison.results import CellKey, CellResult, MethodCost
 from labelwise.studies.comparison.running import StudyRun, run_cells
 from labelwise.studies.comparison.study import Cell, StudyConfig, list_cells
 
+_log = logging.getLogger(__name__)
+
 COSTS = "costs.json"
 _N_SAMPLE = 32
 _N_NAMED = 5
@@ -40,7 +42,6 @@ def run_study(
     n_threads: int = 1,
     force: bool = False,
     progress: ProgressCallback = ignore_progress,
-    say: Callable[[str], None] = say_nothing,
 ) -> StudyRun:
     """Run the campaigns of a study that are not finished; see ``run_cells``.
 
@@ -52,7 +53,6 @@ def run_study(
         n_threads: Threads of each.
         force: Begin campaigns anew that were begun with other settings.
         progress: Called with ``rounds``, done, total.
-        say: Called with a line for each campaign that ends.
 
     Raises:
         StudyError: See ``run_cells``.
@@ -65,7 +65,6 @@ def run_study(
         n_threads=n_threads,
         force=force,
         progress=progress,
-        say=say,
     )
 
 
@@ -75,7 +74,6 @@ def report_study(
     base: Path,
     *,
     notes: tuple[str, ...] = (),
-    say: Callable[[str], None] = say_nothing,
 ) -> list[Path]:
     """Write tables and curves of what a study has measured so far.
 
@@ -84,7 +82,6 @@ def report_study(
         folder: Where its campaigns are, and where the results go.
         base: Where relative paths of the study begin.
         notes: Paragraphs for the page.
-        say: Called with a line when costs of methods have to be measured first.
 
     Returns:
         The files, the page first.
@@ -96,7 +93,7 @@ def report_study(
     cells = list_cells(study, folder, base)
     results = read_results(cells)
     measured = {result.key for result in results}
-    costs = _measure_all([cell for cell in cells if cell.key in measured], folder, say)
+    costs = _measure_all([cell for cell in cells if cell.key in measured], folder)
     changes = tuple(f"Changed: {change}." for change in study.changes)
     return write_report(
         folder,
@@ -148,7 +145,7 @@ def _name_rounds(rounds: Sequence[tuple[CellKey, int]]) -> str:
     return f"{len(rounds)} round{'s' if len(rounds) > 1 else ''} ({', '.join(named)}{more})"
 
 
-def _measure_all(cells: list[Cell], folder: Path, say: Callable[[str], None]) -> list[MethodCost]:
+def _measure_all(cells: list[Cell], folder: Path) -> list[MethodCost]:
     """Return the costs of methods, measured once on their first pool and kept in a file."""
     path = folder / COSTS
     known: dict[str, Any] = read_json(path) if path.exists() else {}
@@ -156,7 +153,7 @@ def _measure_all(cells: list[Cell], folder: Path, say: Callable[[str], None]) ->
     settings = {name: _settings(cell) for name, cell in first.items()}
     missing = [name for name in first if known.get(name, {}).get("settings") != settings[name]]
     if missing:
-        say("measuring what each method costs")
+        _log.info("measuring what each method costs")
         sample = _Sample()
         for name in missing:
             cost = _measure(first[name], sample)
