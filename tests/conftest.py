@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import multiprocessing
 import multiprocessing.context
 import os
 from collections.abc import Callable, Iterator
-import logging
 from pathlib import Path
 
 import numpy as np
