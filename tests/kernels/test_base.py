@@ -34,7 +34,9 @@ def test_cosine_kernel_is_the_cosine(seed, n, d, log_scale, dtype):
     unit = unit / np.linalg.norm(unit, axis=1, keepdims=True)
     tolerance = 8 * torch.finfo(dtype).eps
     np.testing.assert_allclose(
-        kernel.columns(kernel, slice(None)).double().numpy(), unit @ unit.T, atol=tolerance * 4
+        kernel.block(slice(None), kernel, slice(None)).double().numpy(),
+        unit @ unit.T,
+        atol=tolerance * 4,
     )
     np.testing.assert_allclose(kernel.diagonal().numpy(), np.ones(n), atol=tolerance)
 
@@ -60,12 +62,12 @@ def test_nobody_can_corrupt_the_kernel(normalise):
     features = noise(9, 4, 1)
     before = features.clone()
     kernel = LinearKernel(features, normalise=normalise)
-    diagonal, column = kernel.diagonal(), kernel.columns(kernel, torch.tensor([2]))
+    diagonal, column = kernel.diagonal(), kernel.block(slice(None), kernel, torch.tensor([2]))
     expected = diagonal.clone(), column.clone()
     diagonal.fill_(-1.0)
     column.fill_(-1.0)
     torch.testing.assert_close(kernel.diagonal(), expected[0], rtol=0, atol=0)
-    torch.testing.assert_close(kernel.columns(kernel, torch.tensor([2])), expected[1])
+    torch.testing.assert_close(kernel.block(slice(None), kernel, torch.tensor([2])), expected[1])
     assert torch.equal(features, before)
 
 
@@ -158,7 +160,7 @@ def test_dtype_and_device_are_kept_or_changed():
 def test_kernels_that_do_not_match_are_refused(other, name):
     kernel = LinearKernel(noise(4, 5, 0))
     with pytest.raises(ArgumentError, match=f"differ in {name}"):
-        kernel.columns(other, slice(None))
+        kernel.block(slice(None), other, slice(None))
 
 
 @pytest.mark.parametrize("make", [LinearKernel, RbfKernel])
@@ -170,7 +172,9 @@ def test_part_of_a_kernel(make):
     assert len(part) == 3
     torch.testing.assert_close(part.diagonal(), whole.diagonal()[idx])
     full = whole.block(slice(None), whole, slice(None))
-    torch.testing.assert_close(part.columns(whole, torch.tensor([0, 5])), full[idx][:, [0, 5]])
+    torch.testing.assert_close(
+        part.block(slice(None), whole, torch.tensor([0, 5])), full[idx][:, [0, 5]]
+    )
     torch.testing.assert_close(
         part.block(torch.tensor([2]), part, slice(0, 2)), full[[4]][:, [7, 1]]
     )

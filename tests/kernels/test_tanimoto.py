@@ -62,22 +62,13 @@ def test_empty_sets_equal_each_other_only() -> None:
     assert np.linalg.eigvalsh(values).min() > -1e-12
 
 
-def test_the_table_counts_as_numpy_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    words = np.random.default_rng(0).integers(0, 2**63, size=(5, 7), dtype=np.uint64)
-    wanted = [[int(word).bit_count() for word in row] for row in words]
-    assert tanimoto._count_by_table(words).tolist() == wanted
-    before = gram(*make_pair())
-    monkeypatch.setattr(tanimoto, "_count", tanimoto._count_by_table)
-    np.testing.assert_array_equal(gram(*make_pair()), before)
-
-
 def test_any_rows_and_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     pool, train = make_pair()
     whole = gram(pool, train)
     monkeypatch.setattr(tanimoto, "_PAIRS_AT_ONCE", 7)
     rows, cols = torch.tensor([5, 79, 5]), torch.tensor([11, 0])
     np.testing.assert_array_equal(block64(pool, rows, train, cols), whole[[5, 79, 5]][:, [11, 0]])
-    np.testing.assert_array_equal(pool.columns(train, slice(2, 5)), whole[:, 2:5])
+    np.testing.assert_array_equal(pool.block(slice(None), train, slice(2, 5)), whole[:, 2:5])
     part = take(pool, rows)
     assert isinstance(part, TanimotoKernel)
     np.testing.assert_array_equal(gram(part, train), whole[[5, 79, 5]])
@@ -99,7 +90,7 @@ def test_what_cannot_be_taken() -> None:
     pool, _ = make_pair()
     for other in (TanimotoKernel(draw_bits(3, 64)), LinearKernel(torch.ones(3, 100))):
         with pytest.raises(ArgumentError, match="cannot be paired"):
-            pool.columns(other, ALL)
+            pool.block(slice(None), other, ALL)
 
 
 def test_rules_pick_what_brute_force_picks() -> None:

@@ -60,10 +60,6 @@ class Kernel(Protocol):
         """Return k(x, z) for x in ``self[rows]`` and z in ``other[cols]``."""
         ...
 
-    def columns(self, other: Kernel, cols: Rows) -> Float[Tensor, "n c"]:
-        """Return k(x, z) for every x in ``self`` and z in ``other[cols]``."""
-        ...
-
 
 class FeatureKernel(ABC):
     """k(x, x') = φ̃(x)ᵀφ̃(x') on explicit rows φ̃, wherever they are kept.
@@ -153,10 +149,6 @@ class FeatureKernel(ABC):
                 normalisation.
         """
         return self._product(rows, other, cols, self.dtype)
-
-    def columns(self, other: Kernel, cols: Rows) -> Float[Tensor, "n c"]:
-        """Return ``block(slice(None), other, cols)``, (n, c)."""
-        return self.block(slice(None), other, cols)
 
     def block64(self, rows: Rows, other: Kernel, cols: Rows) -> Float[Tensor, "r c"]:
         """Return the same as ``block``, multiplied and summed in float64."""
@@ -343,10 +335,6 @@ class SubsetKernel:
         if isinstance(other, SubsetKernel):
             return self.parent.block(self.idx[rows], other.parent, other.idx[cols])
         return self.parent.block(self.idx[rows], other, cols)
-
-    def columns(self, other: Kernel, cols: Rows) -> Float[Tensor, "k c"]:
-        """Return k(x, z) for all x of this part, (k, c)."""
-        return self.block(slice(None), other, cols)
 
 
 @runtime_checkable

@@ -83,10 +83,6 @@ class SparseLinearKernel:
                 values[np.ix_(out_rows[part], out_cols)] += product
         return torch.from_numpy(values)
 
-    def columns(self, other: Kernel, cols: Rows) -> Float[Tensor, "n c"]:
-        """Return ``block(slice(None), other, cols)``, (n, c) float64."""
-        return self.block(slice(None), other, cols)
-
     def take(self, rows: Rows) -> SparseLinearKernel:
         """Return the kernel of a part of the structures, (k,), with entries copied."""
         chosen = to_positions(rows, len(self))

@@ -116,13 +116,13 @@ def _check_inputs_unmodified(
     """Neither the features nor what the kernels return change."""
     kernels = make(pool), make(train)
     before = [pool.clone(), train.clone(), *(k.diagonal().clone() for k in kernels)]
-    block = kernels[0].columns(kernels[1], slice(None)).clone()
+    block = kernels[0].block(slice(None), kernels[1], slice(None)).clone()
     first = select(*kernels, 10)
     after = [pool, train, *(k.diagonal() for k in kernels)]
     unchanged = all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
     _require(unchanged, "inputs unmodified", "features and kernel diagonals are left alone")
-    same = torch.equal(block, kernels[0].columns(kernels[1], slice(None)))
-    _require(same, "inputs unmodified", "kernel columns are left alone")
+    same = torch.equal(block, kernels[0].block(slice(None), kernels[1], slice(None)))
+    _require(same, "inputs unmodified", "kernel values are left alone")
     again = select(*kernels, 10)
     _require(
         np.array_equal(first.pool_idx, again.pool_idx),

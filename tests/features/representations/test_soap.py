@@ -76,7 +76,7 @@ def test_kernels_are_those_of_dscribe(most_dense: int, monkeypatch: pytest.Monke
     expected = cosine(by_dscribe(structures))
     np.testing.assert_allclose(gram(train, pool), expected[:6, 6:], atol=3e-7)
     np.testing.assert_allclose(gram(pool, pool), expected[6:, 6:], atol=3e-7)
-    assert pool.columns(empty, slice(None)).shape == (len(pool), 0)
+    assert pool.block(slice(None), empty, slice(None)).shape == (len(pool), 0)
 
 
 @pytest.mark.parametrize("most_dense", [8192, 0])

@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from labelwise.errors import SelectionError
-from labelwise.features.row_source import NpyRows
 from labelwise.kernels.base import LinearKernel
 from labelwise.kernels.stored import StoredKernel
 from labelwise.selection.rules import select_batch
 from labelwise.selection.rules.planning import open_kernel, plan_selection, state_bytes
+from tests.features.npy_rows import NpyRows
 from tests.selection.rules.oracles import paths
 
 MIB = 2**20
@@ -84,7 +84,7 @@ import numpy as np, torch
 torch.set_num_threads(1)
 from labelwise.kernels.base import LinearKernel
 from labelwise.runtime.memory import peak_resident_bytes, resident_bytes
-from labelwise.features.row_source import NpyRows
+from tests.features.npy_rows import NpyRows
 from labelwise.selection.rules import select_batch
 from labelwise.selection.rules.planning import open_kernel, plan_selection
 settings = json.loads(sys.argv[1])

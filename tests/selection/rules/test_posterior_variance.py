@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labelwise.errors import ArgumentError, SelectionError
-from labelwise.features.row_source import NpyRows
 from labelwise.kernels.base import LinearKernel
 from labelwise.kernels.stored import StoredKernel
 from labelwise.selection.rules import (
@@ -19,6 +18,7 @@ from labelwise.selection.rules import (
     select_posterior_variance,
 )
 from labelwise.testing.selectors import check_selector
+from tests.features.npy_rows import NpyRows
 from tests.selection.rules.oracles import (
     PlainLinearKernel,
     RbfKernel,

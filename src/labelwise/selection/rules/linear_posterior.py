@@ -14,8 +14,6 @@ LLᵀ = ΦΦᵀ + λI (m × d). All of it is float64.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -54,28 +52,11 @@ class LinearPrior:
     def __init__(self, train: FeatureKernel, regularisation: float) -> None:
         self.subtracts = len(train) < train.width
         if not self.subtracts:
-            gram = sum_grams(gram_of_rows(train.rows(piece)) for piece in train.pieces())
-            self.factor = _inverse_factor(gram, regularisation)
+            self.factor = _inverse_factor(_gram(train), regularisation)
             return
         phi = train.rows(slice(None)).to(torch.float64)
         lower = positive_factor(phi @ phi.T, regularisation)
         self.factor = torch.linalg.solve_triangular(lower, phi, upper=False)
-
-    @classmethod
-    def from_gram(cls, gram: Float[Tensor, "d d"], regularisation: float) -> LinearPrior:
-        """Return the prior of labelled structures of which ΦᵀΦ is known.
-
-        Args:
-            gram: ΦᵀΦ, (d, d) float64, as of ``sum_grams``; written to.
-            regularisation: λ, dimensionless, > 0.
-
-        Raises:
-            SelectionError: λ is too small against the features for float64.
-        """
-        prior = cls.__new__(cls)
-        prior.subtracts = False
-        prior.factor = _inverse_factor(gram, regularisation)
-        return prior
 
     def variance(self, phi: Float[Tensor, "r d"]) -> Float[Tensor, " r"]:
         """Return φᵀPφ of rows given in float64, (r,)."""
@@ -90,22 +71,13 @@ class LinearPrior:
         return phi - product if self.subtracts else product
 
 
-def gram_of_rows(rows: Float[Tensor, "r d"]) -> Float[Tensor, "d d"]:
-    """Return ΦᵀΦ of some rows, (d, d) float64: one term of ``sum_grams``."""
-    phi = rows.to(torch.float64)
-    return phi.T @ phi
-
-
-def sum_grams(grams: Iterable[Float[Tensor, "d d"]]) -> Float[Tensor, "d d"]:
-    """Return the sum of at least one Gram matrix, (d, d), in the order given.
-
-    The order decides the last bits: give the terms in the order of their pieces.
-    """
-    terms = iter(grams)
-    total = next(terms).clone()
-    for gram in terms:
-        total += gram
-    return total
+def _gram(rows: FeatureKernel) -> Float[Tensor, "d d"]:
+    """Return ΦᵀΦ, (d, d) float64, summed piece by piece in order: that decides the last bits."""
+    gram = torch.zeros(rows.width, rows.width, dtype=torch.float64, device=rows.device)
+    for piece in rows.pieces():
+        phi = rows.rows(piece).to(torch.float64)
+        gram += phi.T @ phi
+    return gram
 
 
 def _inverse_factor(gram: Float[Tensor, "d d"], regularisation: float) -> Float[Tensor, "d d"]:
