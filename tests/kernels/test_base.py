@@ -7,16 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labelwise.errors import ArgumentError, SelectionError
-from labelwise.kernels.base import (
-    Kernel,
-    LinearKernel,
-    SubsetKernel,
-    block64,
-    diagonal64,
-    mean_similarity,
-    rounding_of_products,
-    take,
-)
+from labelwise.kernels.base import Kernel, LinearKernel, SubsetKernel
 from tests.selection.rules.oracles import RbfKernel, noise
 
 
@@ -81,7 +72,7 @@ def test_diagonal64_is_the_callers_own():
             return self.kept
 
     kernel = Careless(noise(5, 2, 0))
-    diagonal64(kernel).fill_(7.0)
+    kernel.diagonal64().fill_(7.0)
     assert torch.equal(kernel.kept, torch.ones(5, dtype=torch.float64))
 
 
@@ -90,20 +81,20 @@ def test_block64_multiplies_float32_features_exactly():
     kernel = LinearKernel(features, normalise="none")
     exact = features.double() @ features.double().T
     torch.testing.assert_close(
-        block64(kernel, slice(None), kernel, slice(None)), exact, rtol=0, atol=1e-12
+        kernel.block64(slice(None), kernel, slice(None)), exact, rtol=0, atol=1e-12
     )
     single = kernel.block(slice(None), kernel, slice(None)).double()
     norms = kernel.diagonal().sqrt()
     error = ((single - exact).abs() / (norms[:, None] * norms[None, :])).max()
-    assert 0.0 < float(error) < 0.1 * rounding_of_products(kernel)
+    assert 0.0 < float(error) < 0.1 * kernel.rounding
 
 
 def test_reduced_precision_products_widen_the_bound():
     kernel = LinearKernel(noise(4, 16, 0).float())
-    usual = rounding_of_products(kernel)
+    usual = kernel.rounding
     torch.set_float32_matmul_precision("medium")
     try:
-        assert rounding_of_products(kernel) > 1000 * usual
+        assert kernel.rounding > 1000 * usual
     finally:
         torch.set_float32_matmul_precision("highest")
 
@@ -167,7 +158,7 @@ def test_kernels_that_do_not_match_are_refused(other, name):
 def test_part_of_a_kernel(make):
     whole = make(noise(12, 4, 3))
     idx = torch.tensor([7, 1, 4])
-    part = take(whole, idx)
+    part = whole.take(idx)
     assert isinstance(part, Kernel)
     assert len(part) == 3
     torch.testing.assert_close(part.diagonal(), whole.diagonal()[idx])
@@ -181,14 +172,14 @@ def test_part_of_a_kernel(make):
 
 
 def test_part_of_a_kernel_without_features_is_a_view():
-    assert isinstance(take(RbfKernel(noise(4, 2, 0)), torch.tensor([0])), SubsetKernel)
+    assert isinstance(RbfKernel(noise(4, 2, 0)).take(torch.tensor([0])), SubsetKernel)
 
 
 @pytest.mark.parametrize("make", [LinearKernel, RbfKernel])
 def test_mean_similarity_is_the_mean_of_rows(make):
     kernel = make(noise(31, 5, 4))
     full = kernel.block(slice(None), kernel, slice(None)).double()
-    torch.testing.assert_close(mean_similarity(kernel, 7), full.mean(dim=1))
+    torch.testing.assert_close(kernel.mean_similarity(7), full.mean(dim=1))
 
 
 def test_non_finite_and_negative_values_are_refused():
@@ -197,7 +188,7 @@ def test_non_finite_and_negative_values_are_refused():
     with pytest.raises(
         SelectionError, match=r"RbfKernel\.block returned a value that is not finite"
     ):
-        block64(RbfKernel(points), slice(None), RbfKernel(points), slice(None))
+        RbfKernel(points).block64(slice(None), RbfKernel(points), slice(None))
 
     class Negative(RbfKernel):
         def diagonal(self):
@@ -206,4 +197,4 @@ def test_non_finite_and_negative_values_are_refused():
     with pytest.raises(
         SelectionError, match=r"Negative\.diagonal returned a value that is negative"
     ):
-        diagonal64(Negative(points))
+        Negative(points).diagonal64()

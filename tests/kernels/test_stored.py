@@ -6,14 +6,7 @@ import torch
 
 from labelwise.errors import ArgumentError
 from labelwise.kernels import stored as stored_kernel
-from labelwise.kernels.base import (
-    FeatureKernel,
-    Kernel,
-    LinearKernel,
-    diagonal64,
-    mean_similarity,
-    take,
-)
+from labelwise.kernels.base import FeatureKernel, Kernel, LinearKernel
 from labelwise.kernels.stored import StoredKernel
 from tests.features.npy_rows import NpyRows
 from tests.selection.rules.oracles import RbfKernel, noise, paths
@@ -90,7 +83,9 @@ def test_values_are_those_from_memory(whole, source, cache_pieces, reads_ahead, 
                 ours = kernel.block(rows, other, cols)
                 torch.testing.assert_close(ours.double(), exact, rtol=0, atol=1e-6)
     assert torch.equal(kernel.diagonal(), whole.diagonal())
-    torch.testing.assert_close(mean_similarity(kernel), mean_similarity(whole), rtol=0, atol=1e-14)
+    torch.testing.assert_close(
+        kernel.mean_similarity(), whole.mean_similarity(), rtol=0, atol=1e-14
+    )
     torch.testing.assert_close(
         train.block(slice(None), kernel, slice(None)),
         train.block(slice(None), whole, slice(None)),
@@ -103,7 +98,7 @@ def test_a_part_and_the_whole_come_into_memory(whole, source):
     kernel = StoredKernel(source, cache_bytes=30 * ROW_BYTES, column_bytes=77)
     kernel.diagonal()
     idx = torch.tensor([55, 3, 99])
-    part = take(kernel, idx)
+    part = kernel.take(idx)
     assert isinstance(part, LinearKernel)
     assert torch.equal(part.features, whole.features[idx])
     loaded = kernel.to_memory()
@@ -167,7 +162,7 @@ def test_a_bad_row_is_named(bad, whole, tmp_path):
     kernel = StoredKernel(NpyRows(tmp_path / "bad.npy", piece_bytes=9 * ROW_BYTES))
     kernel.rows(slice(0, 70))
     with pytest.raises(ArgumentError, match="structure 77 "):
-        diagonal64(kernel)
+        kernel.diagonal64()
 
 
 def test_an_empty_source_is_an_empty_kernel(tmp_path):

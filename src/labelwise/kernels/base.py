@@ -5,10 +5,10 @@ structures there are and what k(x, x') is between them and those of another set.
 selection rule asks for more than a diagonal, a few columns or a block of rows, so
 nothing of size n × n is ever held.
 
-A ``FeatureKernel`` has explicit features, which it gives some rows at a time: from memory
-(``LinearKernel``) or from disk (``stored_kernel.StoredKernel``). A kernel without features
-(Tanimoto on bit vectors, see ``tanimoto``, or sparse rows, see ``sparse_kernel``) only has
-to offer the three methods of ``Kernel``; every rule takes it.
+``Kernel`` is the base class: a kernel defines how many structures it holds, their diagonal and
+blocks, and gets the rest. A ``FeatureKernel`` has explicit features, which it gives some rows at
+a time: from memory (``LinearKernel``) or from disk (``stored.StoredKernel``). Others are Tanimoto
+on bit vectors (``tanimoto``) and sparse rows (``sparse``); every rule takes any of them.
 
 Kernel values are dimensionless throughout.
 """
@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -40,28 +40,139 @@ DEFAULT_CHUNK_SIZE = 4096
 _PART_BYTES = 2**25
 
 
-@runtime_checkable
-class Kernel(Protocol):
+class Kernel(ABC):
     """A set of n structures and their similarity k(x, x') to others of its kind.
 
-    k must be symmetric and positive semi-definite, and the values finite. Tensors
-    that are returned belong to the caller.
+    A kernel of your own defines ``__len__``, ``diagonal`` and ``block``; the other methods have
+    defaults that are right for every kernel, and may be overridden to be faster. k must be
+    symmetric and positive semi-definite, and the values finite. Tensors that are returned
+    belong to the caller.
+
+    Attributes:
+        in_memory: Whether no value needs a row that has to be read from disk.
+        products_per_value: About how many multiplications one value takes.
+
+    Example:
+        >>> import torch
+        >>> from labelwise import Kernel, select_batch
+        >>> class Rbf(Kernel):
+        ...     def __init__(self, points):
+        ...         self.points = points
+        ...     def __len__(self):
+        ...         return len(self.points)
+        ...     def diagonal(self):
+        ...         return torch.ones(len(self.points), dtype=torch.float64)
+        ...     def block(self, rows, other, cols):
+        ...         gap = self.points[rows][:, None] - other.points[cols]
+        ...         return torch.exp(-gap.square().sum(dim=2))
+        >>> points = torch.arange(5, dtype=torch.float64)[:, None]
+        >>> select_batch("k-center", Rbf(points), Rbf(points[:1]), 2).pool_idx.tolist()
+        [4, 2]
     """
 
+    in_memory: bool = True
+    products_per_value: int = 1
+
+    @abstractmethod
     def __len__(self) -> int:
         """Count the structures."""
-        ...
 
+    @abstractmethod
     def diagonal(self) -> Float[Tensor, " n"]:
         """Return k(x, x) of every structure as a fresh (n,) tensor."""
-        ...
 
+    @abstractmethod
     def block(self, rows: Rows, other: Kernel, cols: Rows) -> Float[Tensor, "r c"]:
-        """Return k(x, z) for x in ``self[rows]`` and z in ``other[cols]``."""
-        ...
+        """Return k(x, z) for x in ``self[rows]`` and z in ``other[cols]``.
+
+        Raises:
+            ArgumentError: The kernels do not belong together.
+        """
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the values."""
+        return self.diagonal().dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Device on which values come."""
+        return self.diagonal().device
+
+    @property
+    def rounding(self) -> float:
+        """Bound on |k̂(x, z) − k(x, z)| / sqrt(k(x, x) k(z, z)) for values of ``block``."""
+        return float(8 * torch.finfo(self.dtype).eps)
+
+    def chunks(self, chunk_size: int) -> list[slice]:
+        """Cut 0..n into slices of at most ``chunk_size`` that are cheap to have at once."""
+        return chunks(len(self), chunk_size)
+
+    def take(self, rows: Rows) -> Kernel:
+        """Return the kernel of a part of the structures, (k,), in that order."""
+        n = len(self)
+        idx = torch.arange(n, device=self.device)[rows] if isinstance(rows, slice) else rows
+        return SubsetKernel(self, idx)
+
+    def share_to_read(self, idx: Int[Tensor, " k"]) -> float:  # noqa: ARG002
+        """Return the share of all rows, 0 to 1, to be read from disk to have those of ``idx``."""
+        return 0.0
+
+    def check_partner(self, other: Kernel) -> None:
+        """Raise unless values between this set and another are possible.
+
+        Raises:
+            ArgumentError: The kernels do not belong together.
+        """
+        self.block(slice(0, 1), other, slice(0, 1))
+
+    def block64(self, rows: Rows, other: Kernel, cols: Rows) -> Float[Tensor, "r c"]:
+        """Return k(x, z) in float64, computed in float64 where the kernel has features.
+
+        Raises:
+            SelectionError: A value is not finite.
+            ArgumentError: The kernels do not belong together.
+        """
+        return self.checked64(self.block(rows, other, cols))
+
+    def diagonal64(self) -> Float[Tensor, " n"]:
+        """Return k(x, x) as a float64 tensor that the caller may write to, (n,).
+
+        Raises:
+            SelectionError: A value is not finite or negative.
+        """
+        values = self.diagonal().to(torch.float64, copy=True)
+        if bool((~torch.isfinite(values) | (values < 0)).any()):
+            raise SelectionError(
+                f"{type(self).__name__}.diagonal returned a value that is negative or not "
+                "finite: k(x, x) must be finite and >= 0; mend the representation"
+            )
+        return values
+
+    def checked64(self, values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """Return values of ``block`` as float64.
+
+        Raises:
+            SelectionError: A value is not finite.
+        """
+        if not bool(torch.isfinite(values).all()):
+            raise SelectionError(
+                f"{type(self).__name__}.block returned a value that is not finite: "
+                "a kernel must be finite for every pair; mend the representation"
+            )
+        return values.to(torch.float64)
+
+    def mean_similarity(self, chunk_size: int = DEFAULT_CHUNK_SIZE) -> Float[Tensor, " n"]:
+        """Return the mean of k(x, z) over all z of the same set, (n,) float64.
+
+        O(n d) where there are features. Otherwise every pair is evaluated once, block by
+        block: O(n²) time, O(n · chunk_size) memory.
+        """
+        parts = self.chunks(chunk_size)
+        return torch.cat([self.block64(rows, self, slice(None)).mean(dim=1) for rows in parts])
 
 
-class FeatureKernel(ABC):
+class FeatureKernel(Kernel):
     """k(x, x') = φ̃(x)ᵀφ̃(x') on explicit rows φ̃, wherever they are kept.
 
     ``block`` and the other methods hold a few pieces of the rows and the result, never all
@@ -80,25 +191,6 @@ class FeatureKernel(ABC):
     @abstractmethod
     def width(self) -> int:
         """Length d of a row."""
-
-    @property
-    @abstractmethod
-    def dtype(self) -> torch.dtype:
-        """Precision of the rows."""
-
-    @property
-    @abstractmethod
-    def device(self) -> torch.device:
-        """Device on which rows and products come."""
-
-    @property
-    @abstractmethod
-    def in_memory(self) -> bool:
-        """Whether no row has to be read from disk."""
-
-    @abstractmethod
-    def __len__(self) -> int:
-        """Count the structures."""
 
     @abstractmethod
     def rows(self, rows: Rows) -> Float[Tensor, "r d"]:
@@ -120,9 +212,21 @@ class FeatureKernel(ABC):
     def take(self, rows: Rows) -> LinearKernel:
         """Return the kernel of a part of the structures, (k,), with rows copied."""
 
-    @abstractmethod
-    def share_to_read(self, idx: Int[Tensor, " k"]) -> float:
-        """Return the share of all rows, 0 to 1, to be read from disk to have those of ``idx``."""
+    @property
+    def products_per_value(self) -> int:  # type: ignore[override]
+        """Multiplications of one value: d."""
+        return self.width
+
+    @property
+    def rounding(self) -> float:
+        """Bound |k̂ − k| / (‖φ̃(x)‖‖φ̃(z)‖) for products in the features' precision.
+
+        The worst case grows as d, the practice as √d (Higham and Mary, SIAM J. Sci.
+        Comput. 41 (2019) A2815); the bound taken is min(d, 16 + 4√d) units of rounding,
+        far above what is seen. Where the user allows reduced-precision products, it is
+        theirs that count.
+        """
+        return rounding_of_width(self.width, self.dtype)
 
     def chunks(self, chunk_size: int) -> list[slice]:
         """Cut 0..n into slices of at most ``chunk_size``, none across two pieces."""
@@ -153,6 +257,32 @@ class FeatureKernel(ABC):
     def block64(self, rows: Rows, other: Kernel, cols: Rows) -> Float[Tensor, "r c"]:
         """Return the same as ``block``, multiplied and summed in float64."""
         return self._product(rows, other, cols, torch.float64)
+
+    def check_partner(self, other: Kernel) -> None:
+        """See ``Kernel.check_partner``."""
+        self.checked_partner(other)
+
+    def checked64(self, values: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+        """Return values as float64; features are checked when they come in."""
+        return values.to(torch.float64)
+
+    def mean_similarity(self, chunk_size: int = DEFAULT_CHUNK_SIZE) -> Float[Tensor, " n"]:  # noqa: ARG002
+        """Return φᵀ(Σ φ)/n of every structure, (n,) float64."""
+        total = torch.zeros(self.width, dtype=torch.float64, device=self.device)
+        for part in self._small_parts():
+            total += part.to(torch.float64).sum(dim=0)
+        total /= max(len(self), 1)
+        means = torch.empty(len(self), dtype=torch.float64, device=self.device)
+        start = 0
+        for part in self._small_parts():
+            means[start : start + len(part)] = part.to(torch.float64) @ total
+            start += len(part)
+        return means
+
+    def _small_parts(self) -> Iterator[Float[Tensor, "_ d"]]:
+        """Go through all rows by parts whose float64 copy stays in the cache."""
+        for piece in self.pieces():
+            yield from small_parts(self.rows(piece))
 
     def _product(
         self, rows: Rows, other: Kernel, cols: Rows, dtype: torch.dtype
@@ -262,11 +392,6 @@ class LinearKernel(FeatureKernel):
         """Length d of a row."""
         return self._features.shape[1]
 
-    @property
-    def in_memory(self) -> bool:
-        """True: no row has to be read from disk."""
-        return True
-
     def __len__(self) -> int:
         """Count the structures."""
         return self._features.shape[0]
@@ -305,12 +430,8 @@ class LinearKernel(FeatureKernel):
         """Return the kernel of a part of the structures, (k,), with rows copied."""
         return LinearKernel.from_rows(_at(self._features, rows), self.normalise)
 
-    def share_to_read(self, idx: Int[Tensor, " k"]) -> float:  # noqa: ARG002
-        """Return 0: all rows are in memory."""
-        return 0.0
 
-
-class SubsetKernel:
+class SubsetKernel(Kernel):
     """A part of the structures of any kernel, without copying it.
 
     Args:
@@ -322,6 +443,21 @@ class SubsetKernel:
         self.parent = parent
         self.idx = idx
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the parent's values."""
+        return self.parent.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Device of the parent's values."""
+        return self.parent.device
+
+    @property
+    def rounding(self) -> float:
+        """See ``Kernel.rounding``."""
+        return self.parent.rounding
+
     def __len__(self) -> int:
         """Count the structures."""
         return len(self.idx)
@@ -332,21 +468,18 @@ class SubsetKernel:
 
     def block(self, rows: Rows, other: Kernel, cols: Rows) -> Float[Tensor, "r c"]:
         """Return k(x, z) from the parents, (r, c)."""
-        if isinstance(other, SubsetKernel):
-            return self.parent.block(self.idx[rows], other.parent, other.idx[cols])
-        return self.parent.block(self.idx[rows], other, cols)
+        return self.parent.block(self.idx[rows], *_parent_of(other, cols))
+
+    def block64(self, rows: Rows, other: Kernel, cols: Rows) -> Float[Tensor, "r c"]:
+        """Return k(x, z) from the parents in float64, (r, c)."""
+        return self.parent.block64(self.idx[rows], *_parent_of(other, cols))
 
 
-@runtime_checkable
-class _Takes(Protocol):
-    """A kernel that can make a part of itself."""
-
-    def take(self, rows: Rows) -> Kernel: ...
-
-
-def take(kernel: Kernel, idx: Int[Tensor, " k"]) -> Kernel:
-    """Return the kernel of the structures ``idx``, (k,), in that order."""
-    return kernel.take(idx) if isinstance(kernel, _Takes) else SubsetKernel(kernel, idx)
+def _parent_of(kernel: Kernel, rows: Rows) -> tuple[Kernel, Rows]:
+    """Return the whole of which a kernel is a part, and the structures in it."""
+    if isinstance(kernel, SubsetKernel):
+        return _parent_of(kernel.parent, kernel.idx[rows])
+    return kernel, rows
 
 
 def to_positions(rows: Rows, n: int) -> Int64[np.ndarray, " r"]:
@@ -356,110 +489,9 @@ def to_positions(rows: Rows, n: int) -> Int64[np.ndarray, " r"]:
     return chosen
 
 
-def device_of(kernel: Kernel) -> torch.device:
-    """Return the device on which a kernel's values come."""
-    return kernel.device if isinstance(kernel, FeatureKernel) else kernel.diagonal().device
-
-
-def block64(kernel: Kernel, rows: Rows, other: Kernel, cols: Rows) -> Float[Tensor, "r c"]:
-    """Return k(x, z) as float64, computed in float64 where the kernel has features.
-
-    Raises:
-        SelectionError: A value is not finite.
-        ArgumentError: The kernels do not belong together.
-    """
-    if isinstance(kernel, FeatureKernel):
-        return kernel.block64(rows, other, cols)
-    return checked_block(kernel, rows, other, cols)
-
-
-def checked_block(kernel: Kernel, rows: Rows, other: Kernel, cols: Rows) -> Float[Tensor, "r c"]:
-    """Return k(x, z) as the kernel computes it, converted to float64.
-
-    Raises:
-        SelectionError: A value is not finite.
-        ArgumentError: The kernels do not belong together.
-    """
-    values = kernel.block(rows, other, cols).to(torch.float64)
-    finite = isinstance(kernel, FeatureKernel) or bool(torch.isfinite(values).all())
-    if not finite:  # features are checked when they come in
-        raise SelectionError(
-            f"{type(kernel).__name__}.block returned a value that is not finite: "
-            "a kernel must be finite for every pair; mend the representation"
-        )
-    return values
-
-
-def diagonal64(kernel: Kernel) -> Float[Tensor, " n"]:
-    """Return k(x, x) as a float64 tensor that the caller may write to, (n,).
-
-    Raises:
-        SelectionError: A value is not finite or negative.
-    """
-    values = kernel.diagonal().to(torch.float64, copy=True)
-    if bool((~torch.isfinite(values) | (values < 0)).any()):
-        raise SelectionError(
-            f"{type(kernel).__name__}.diagonal returned a value that is negative or not "
-            "finite: k(x, x) must be finite and >= 0; mend the representation"
-        )
-    return values
-
-
-def mean_similarity(kernel: Kernel, chunk_size: int = DEFAULT_CHUNK_SIZE) -> Float[Tensor, " n"]:
-    """Return the mean of k(x, z) over all z of the same set, (n,) float64.
-
-    O(n d) where there are features. Otherwise every pair is evaluated once, block by
-    block: O(n²) time, O(n · chunk_size) memory.
-    """
-    n = len(kernel)
-    if isinstance(kernel, FeatureKernel):
-        return _mean_product(kernel)
-    return torch.cat(
-        [block64(kernel, rows, kernel, slice(None)).mean(dim=1) for rows in chunks(n, chunk_size)]
-    )
-
-
-def rounding_of_products(kernel: FeatureKernel) -> float:
-    """Bound |k̂ − k| / (‖φ̃(x)‖‖φ̃(z)‖) for products in the features' precision.
-
-    The worst case grows as d, the practice as √d (Higham and Mary, SIAM J. Sci.
-    Comput. 41 (2019) A2815); the bound taken is min(d, 16 + 4√d) units of rounding,
-    far above what is seen. Where the user allows reduced-precision products, it is
-    theirs that count.
-    """
-    return rounding_of_width(kernel.width, kernel.dtype)
-
-
-def row_chunks(kernel: Kernel, chunk_size: int) -> list[slice]:
-    """Cut a kernel's structures into slices of at most ``chunk_size`` that are cheap to have."""
-    if isinstance(kernel, FeatureKernel):
-        return kernel.chunks(chunk_size)
-    return chunks(len(kernel), chunk_size)
-
-
 def _count(rows: Rows, n: int) -> int:
     """Count the structures that ``rows`` means, out of n."""
     return len(range(*rows.indices(n))) if isinstance(rows, slice) else len(rows)
-
-
-def _mean_product(kernel: FeatureKernel) -> Float[Tensor, " n"]:
-    """Return φᵀ(Σ φ)/n of every structure, (n,) float64."""
-    total = torch.zeros(kernel.width, dtype=torch.float64, device=kernel.device)
-    for part in _all_parts(kernel):
-        total += part.to(torch.float64).sum(dim=0)
-    total /= max(len(kernel), 1)
-    means = torch.empty(len(kernel), dtype=torch.float64, device=kernel.device)
-    start = 0
-    for part in _all_parts(kernel):
-        means[start : start + len(part)] = part.to(torch.float64) @ total
-        start += len(part)
-    return means
-
-
-def _all_parts(kernel: FeatureKernel) -> Iterator[Float[Tensor, "_ d"]]:
-    """Go through all rows by parts whose float64 copy stays in the cache."""
-    for piece in kernel.pieces():
-        yield from small_parts(kernel.rows(piece))
 
 
 def _at(features: Float[Tensor, "n d"], rows: Rows) -> Float[Tensor, "r d"]:

@@ -29,7 +29,7 @@ class _Block:
     values: Float32[np.ndarray, "p b"]
 
 
-class SparseLinearKernel:
+class SparseLinearKernel(Kernel):
     """k(x, x') = φ(x)ᵀφ(x') on sparse rows, which are taken as they are.
 
     Values are those of a ``LinearKernel`` on the same rows in float64.

@@ -105,7 +105,7 @@ class StoredKernel(FeatureKernel):
         return self._device
 
     @property
-    def in_memory(self) -> bool:
+    def in_memory(self) -> bool:  # type: ignore[override]
         """Whether all pieces stay in memory once they were read."""
         return self._n_kept == len(self._pieces)
 

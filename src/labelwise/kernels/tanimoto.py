@@ -14,7 +14,7 @@ _WORD = 8  # bytes counted at once
 _PAIRS_AT_ONCE = 2**17
 
 
-class TanimotoKernel:
+class TanimotoKernel(Kernel):
     """k(a, b) = |a ∩ b| / |a ∪ b| of sets, given as bits.
 
     Two empty sets are equal: k = 1. That keeps k positive semi-definite (empty sets have a

@@ -16,7 +16,7 @@ from labelwise.features.memo import FeatureMemo
 from labelwise.features.representations.joint_rows import iter_row_sets
 from labelwise.features.representations.row_sets import RowScales, RowSets, join_row_sets
 from labelwise.features.store import FeatureStore, StoreView, find_common_norms
-from labelwise.kernels.base import Kernel, LinearKernel, SubsetKernel, device_of, take
+from labelwise.kernels.base import Kernel, LinearKernel, SubsetKernel
 from labelwise.kernels.building import collect_rows
 from labelwise.kernels.stored import StoredKernel
 from labelwise.potentials.base import Potential
@@ -94,7 +94,7 @@ def view_rows(
     return KernelView(
         _part(whole, 0, m),
         _part(whole, m, len(whole)),
-        take(whole, both) if isinstance(whole, LinearKernel) else SubsetKernel(whole, both),
+        whole.take(both) if isinstance(whole, LinearKernel) else SubsetKernel(whole, both),
         None,
         n_features,
     )
@@ -212,7 +212,7 @@ def view_row_sets(
     return KernelView(
         _part(whole, 0, m),
         _part(whole, m, len(whole)),
-        take(whole, torch.from_numpy(both)),
+        whole.take(torch.from_numpy(both)),
         (
             torch.cat([first for first, _ in variances]).numpy(),
             torch.cat([second for _, second in variances]).numpy(),
@@ -223,7 +223,7 @@ def view_row_sets(
 
 def subset(kernel: Kernel, idx: Int64[np.ndarray, " k"]) -> Kernel:
     """Return the kernel of some structures, (k,)."""
-    return take(kernel, torch.from_numpy(idx).to(device_of(kernel)))
+    return kernel.take(torch.from_numpy(idx).to(kernel.device))
 
 
 def _check_finite(finite: np.ndarray, role: str) -> None:

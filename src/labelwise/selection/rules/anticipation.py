@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from labelwise.kernels.base import FeatureKernel, Kernel, block64, device_of
+from labelwise.kernels.base import FeatureKernel, Kernel
 
 GuessPicks: TypeAlias = Callable[[int], list[int]]
 
@@ -48,10 +48,8 @@ class AnticipatedColumns:
 
     def __init__(self, pool: Kernel) -> None:
         self._pool = pool
-        self._device = device_of(pool)
-        self.exact = isinstance(pool, FeatureKernel) and not pool.in_memory
+        self.exact = not pool.in_memory
         self._at_once, self._n_blocks = _columns_and_blocks(pool, self.exact)
-        self._several = isinstance(pool, FeatureKernel)
         self._blocks: deque[dict[int, Float[Tensor, " n"]]] = deque(maxlen=self._n_blocks)
         self._hits: deque[int] = deque(maxlen=_BLOCKS_JUDGED)
         self._singly = 0
@@ -84,7 +82,7 @@ class AnticipatedColumns:
         if keeps_failing and not self.exact:
             self._hits.clear()
             self._singly = _SINGLY_AFTER_MISSES
-        if not self._several or self._singly > 0:
+        if self._at_once == 1 or self._singly > 0:
             self._singly = max(self._singly - 1, 0)
             return self._made([pick])[pick]
         known = set().union(*self._blocks)
@@ -98,9 +96,9 @@ class AnticipatedColumns:
 
     def _made(self, picks: list[int]) -> dict[int, Float[Tensor, " n"]]:
         """Return the columns of ``picks``, each (n,), from one product."""
-        z = torch.tensor(picks, dtype=torch.int64, device=self._device)
+        z = torch.tensor(picks, dtype=torch.int64, device=self._pool.device)
         if self.exact:
-            rows = block64(self._pool, z, self._pool, slice(None))
+            rows = self._pool.block64(z, self._pool, slice(None))
         else:
             rows = self._pool.block(z, self._pool, slice(None))
         return dict(zip(picks, rows, strict=True))

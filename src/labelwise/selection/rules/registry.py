@@ -10,7 +10,7 @@ from typing import TypeAlias
 import torch
 
 from labelwise.errors import ArgumentError, SelectionError, check_name
-from labelwise.kernels.base import DEFAULT_CHUNK_SIZE, Kernel, device_of, take
+from labelwise.kernels.base import DEFAULT_CHUNK_SIZE, Kernel
 from labelwise.selection.rules.base import (
     DEFAULT_REGULARISATION,
     ProgressCallback,
@@ -162,6 +162,6 @@ def select_batch(
         chunk_size=chunk_size,
         progress=progress,
     )
-    part = take(pool_kernel, torch.from_numpy(kept).to(device_of(pool_kernel)))
+    part = pool_kernel.take(torch.from_numpy(kept).to(pool_kernel.device))
     within = _RULES[rule](part, train_kernel, n_select, settings)
     return Selection(kept[within.pool_idx], within.score)

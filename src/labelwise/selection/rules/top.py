@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from labelwise.errors import SelectionError
-from labelwise.kernels.base import DEFAULT_CHUNK_SIZE, Kernel, diagonal64
+from labelwise.kernels.base import DEFAULT_CHUNK_SIZE, Kernel
 from labelwise.selection.rules.base import (
     DEFAULT_REGULARISATION,
     TIE,
@@ -99,7 +99,7 @@ def variance_order(
     Variances that differ by less than 1e-12 of the largest k(x, x) count as equal and
     stay in pool order: the last bits of a product depend on the shape of its block.
     """
-    diagonal = diagonal64(pool)
+    diagonal = pool.diagonal64()
     if len(train) == 0:
         return prior_order(pool, diagonal, chunk_size)
     return fall_in_order(variance, float(diagonal.max()))
