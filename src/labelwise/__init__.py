@@ -17,8 +17,12 @@ from typing import TYPE_CHECKING
 from labelwise.runtime.lazy_names import lazy_names
 
 if TYPE_CHECKING:
+    from labelwise.campaign.labelling import register_labeller as register_labeller
     from labelwise.errors import LabelwiseError as LabelwiseError
     from labelwise.features.representations import RepresentationOptions as RepresentationOptions
+    from labelwise.features.representations import (
+        register_representation as register_representation,
+    )
     from labelwise.finetuning.export import save_potential as save_potential
     from labelwise.kernels.base import Kernel as Kernel
     from labelwise.kernels.base import LinearKernel as LinearKernel
@@ -33,7 +37,9 @@ if TYPE_CHECKING:
         predict_force_uncertainty as predict_force_uncertainty,
     )
     from labelwise.selection.results import Acquisition, Pick
+    from labelwise.selection.rules import Rule as Rule
     from labelwise.selection.rules import Selection as Selection
+    from labelwise.selection.rules import register_rule as register_rule
     from labelwise.selection.rules import select_batch as select_batch
     from labelwise.selection.settings import AcquisitionSettings
     from labelwise.structures import get_labels as get_labels
@@ -51,12 +57,16 @@ _HOMES = {
     "LinearKernel": "kernels.base",
     "Pick": "selection.results",
     "Potential": "potentials",
+    "Rule": "selection.rules",
     "Selection": "selection.rules",
     "get_labels": "structures",
     "load_potential": "potentials",
     "RepresentationOptions": "features.representations",
     "predict_force_uncertainty": "selection.force_uncertainty",
     "read_structures": "structures",
+    "register_labeller": "campaign.labelling",
+    "register_representation": "features.representations",
+    "register_rule": "selection.rules",
     "represent": "selection.api",
     "save_potential": "finetuning.export",
     "select": "selection.api",
@@ -74,12 +84,16 @@ __all__ = [
     "Pick",
     "Potential",
     "RepresentationOptions",
+    "Rule",
     "SelectedBatch",
     "Selection",
     "get_labels",
     "load_potential",
     "predict_force_uncertainty",
     "read_structures",
+    "register_labeller",
+    "register_representation",
+    "register_rule",
     "represent",
     "save_potential",
     "select",

@@ -24,6 +24,7 @@ from labelwise.kernels.base import LinearKernel
 from labelwise.kernels.building import collect_rows
 from labelwise.potentials.base import Potential
 from labelwise.selection.rules import (
+    JOINT_RULE,
     JointPosterior,
     JointShortlist,
     Selection,
@@ -31,7 +32,7 @@ from labelwise.selection.rules import (
     select_batch,
     select_joint_posterior,
 )
-from labelwise.selection.settings import JOINT_RULE, AcquisitionSettings
+from labelwise.selection.settings import AcquisitionSettings
 
 _SETS = ("train", "pool")
 

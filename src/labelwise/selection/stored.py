@@ -26,7 +26,8 @@ from labelwise.runtime.engines import Engine, LocalEngine
 from labelwise.runtime.timing import ProgressCallback, Stopwatch, ignore_progress
 from labelwise.selection.choosing_stored import StoredChoice, choose_stored
 from labelwise.selection.results import Acquisition, Pick
-from labelwise.selection.settings import JOINT_RULE, AcquisitionSettings
+from labelwise.selection.rules import JOINT_RULE
+from labelwise.selection.settings import AcquisitionSettings
 from labelwise.structures import Screened
 from labelwise.structures.labels import require_label
 from labelwise.structures.reading import RawFrame, iter_raw_frames

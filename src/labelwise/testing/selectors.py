@@ -19,16 +19,16 @@ from torch import Tensor
 
 from labelwise.errors import SelectionError
 from labelwise.kernels.base import Kernel, LinearKernel
-from labelwise.selection.rules.base import Selection
+from labelwise.selection.rules import Rule, Selection
+from labelwise.selection.rules.registry import SelectFunction
 
-SelectFunction: TypeAlias = Callable[..., Selection]
 KernelFactory: TypeAlias = Callable[[Float[Tensor, "n d"]], Kernel]
 
 _N_POOL, _N_TRAIN, _WIDTH = 60, 7, 9
 
 
 def check_selector(
-    select: SelectFunction,
+    select: SelectFunction | Rule,
     *,
     make_kernel: KernelFactory | None = None,
     uses_train: bool = True,
@@ -37,7 +37,8 @@ def check_selector(
     """Raise unless a selection rule obeys the laws.
 
     Args:
-        select: ``select(pool, train, n_select, chunk_size=...) -> Selection``.
+        select: ``select(pool, train, n_select, chunk_size=...) -> Selection``, or a rule, whose
+            ``is_random`` then stands for the last two.
         make_kernel: Makes a kernel of features (n, d) float64, n >= 0; by default the
             cosine ``LinearKernel``.
         uses_train: Whether labelled structures must change the picks; false for a random
@@ -48,6 +49,9 @@ def check_selector(
     Raises:
         AssertionError: A law is broken; the message names it.
     """
+    if isinstance(select, Rule):
+        uses_train, uses_order = not select.is_random, select.is_random
+        select = select.run
     make = LinearKernel if make_kernel is None else make_kernel
     features = _families(seed=0)
     pool, train = features[:_N_POOL], features[_N_POOL:]

@@ -27,6 +27,7 @@ from labelwise.selection.page.pool_columns import (
     name_apart,
     number_column,
 )
+from labelwise.selection.rules import get_rule
 from labelwise.selection.rules.nearest_labelled import find_nearest
 from labelwise.structures import hash_structure
 
@@ -242,8 +243,11 @@ def name_score(saved: SavedCampaign) -> str:
     rule = saved.config.selection.rule
     if rule in COMMITTEE_RULES:
         return "deviation of the committee / " + ("eV" if rule == "committee-e" else "eV/Å")
-    if rule in ("lcmd", "k-center"):
+    known = get_rule(rule)
+    if known.has_clusters:
         return "squared kernel distance when chosen"
+    if known.score_name == "score":  # of a plugin that does not say what it is
+        return f"score of {rule} when chosen"
     return "posterior variance when chosen"
 
 

@@ -26,8 +26,9 @@ from labelwise.features.representations import ModelRepresentation, iter_feature
 from labelwise.kernels.base import Kernel
 from labelwise.kernels.building import collect_rows
 from labelwise.potentials import Potential
+from labelwise.selection.rules import JOINT_RULE
 from labelwise.selection.rules.posterior_variance import posterior_variance
-from labelwise.selection.settings import JOINT_RULE, AcquisitionSettings
+from labelwise.selection.settings import AcquisitionSettings
 from labelwise.structures import Frame, Screen, Source, hash_structure
 
 #: Points of a map; of a larger pool as many are drawn, and all that a round chose.

@@ -32,11 +32,12 @@ from labelwise.selection.page.pool_map import (
 from labelwise.selection.page.reading import ReadAgain, read_again
 from labelwise.selection.page.reasons import make_notes, make_pick_table
 from labelwise.selection.page.record import SelectionRecord, read_record
-from labelwise.selection.page.replay import CLUSTER_RULES, ClusterAtPick, replay_clusters
+from labelwise.selection.page.replay import ClusterAtPick, replay_clusters
 from labelwise.selection.page.representing import KernelView, subset
 from labelwise.selection.page.room import Room
 from labelwise.selection.page.set_aside import chart_times, list_screened
 from labelwise.selection.page.shelves import Names
+from labelwise.selection.rules import get_rule
 
 
 def gather_selection(
@@ -202,7 +203,7 @@ def _replay(
     rows: Int64[np.ndarray, " k"],
 ) -> tuple[ClusterAtPick | None, ...]:
     """Return the clusters that the picks were taken from; nothing where that is not known."""
-    if record.settings.rule not in CLUSTER_RULES:
+    if not get_rule(record.settings.rule).has_clusters:
         return ()
     if measures.shortlist is None:
         return replay_clusters(view.pool, view.train, rows)

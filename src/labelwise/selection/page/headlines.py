@@ -11,26 +11,19 @@ from labelwise.pages.document import Fact
 from labelwise.selection.page.measures import Measures
 from labelwise.selection.page.pool_columns import clean_text
 from labelwise.selection.page.record import SelectionRecord
-from labelwise.selection.page.replay import CLUSTER_RULES, ClusterAtPick
-from labelwise.selection.settings import JOINT_RULE
+from labelwise.selection.page.replay import ClusterAtPick
+from labelwise.selection.rules import JOINT_RULE, get_rule
 
-_RULES = {
-    "lcmd": "the farthest member of the heaviest cluster, again and again (LCMD)",
-    "k-center": "the structure farthest from all labelled and chosen ones, again and again",
-    "pv": "the largest posterior variance given all earlier picks",
-    "top": "the largest posterior variances given the labelled structures alone",
-    JOINT_RULE: "the largest joint posterior variance of energy and forces given all earlier picks",
-    "random": "a seeded draw at random",
-}
 _DIFFERS = 1e-2
 
 
 def write_subtitle(record: SelectionRecord) -> str:
     """Say in a line what was done."""
     settings = record.settings
-    rule = _RULES.get(settings.rule, f"the rule {settings.rule}")
+    known = get_rule(settings.rule)
+    rule = known.says or f"the rule {known.name}"
     shortlist = f" among the {settings.shortlist:,} most uncertain" if settings.shortlist else ""
-    if settings.rule == "random" and not settings.needs_features:
+    if not settings.needs_features:
         return f"By {rule}."
     model = record.content.get("model") or {}
     of_model = f" of the model {clean_text(str(model['name']))}" if model.get("name") else ""
@@ -115,7 +108,7 @@ def _describe_files(role: str, specs: Sequence[str]) -> str:
 
 def _compare_scores(record: SelectionRecord, clusters: Sequence[ClusterAtPick | None]) -> list[str]:
     """Say so where distances that were computed anew are not those of the selection."""
-    if record.settings.rule not in CLUSTER_RULES:
+    if not get_rule(record.settings.rule).has_clusters:
         return []
     if not clusters:
         return ["The clusters could not be replayed: a pick is not among the shortlist found anew."]

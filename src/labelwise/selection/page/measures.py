@@ -9,8 +9,13 @@ from jaxtyping import Float64, Int64
 
 from labelwise.kernels.base import Kernel
 from labelwise.selection.page.representing import KernelView, subset
-from labelwise.selection.rules import find_nearest, posterior_variance, shortlist_by_variance
-from labelwise.selection.settings import JOINT_RULE, AcquisitionSettings
+from labelwise.selection.rules import (
+    JOINT_RULE,
+    find_nearest,
+    posterior_variance,
+    shortlist_by_variance,
+)
+from labelwise.selection.settings import AcquisitionSettings
 
 #: Draws of random picks that a batch is compared with.
 N_DRAWS = 5

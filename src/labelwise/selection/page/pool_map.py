@@ -21,7 +21,8 @@ from labelwise.selection.page.measures import Measures
 from labelwise.selection.page.picked import Picked, Shown
 from labelwise.selection.page.pool_columns import category_column, name_apart, number_column
 from labelwise.selection.page.reading import MOST_LABELLED
-from labelwise.selection.settings import JOINT_RULE, AcquisitionSettings
+from labelwise.selection.rules import JOINT_RULE
+from labelwise.selection.settings import AcquisitionSettings
 
 MAP_NAME = "pool"
 #: Structures of the pool that a map shows at most; chosen and shortlisted ones are always shown.

@@ -28,7 +28,7 @@ from labelwise.selection.page.representing import (
 )
 from labelwise.selection.page.shelves import Shelf, Shelved
 from labelwise.selection.record import describe_model
-from labelwise.selection.settings import JOINT_RULE
+from labelwise.selection.rules import JOINT_RULE
 from labelwise.selection.stored import StoreSettings
 from labelwise.structures import iter_unscreened, read_sources, read_structures
 

@@ -12,9 +12,6 @@ from labelwise.kernels.base import DEFAULT_CHUNK_SIZE, Kernel
 from labelwise.selection.rules.base import Ticker
 from labelwise.selection.rules.nearest_centre import NearestCentre
 
-#: The rules whose picks come out of clusters.
-CLUSTER_RULES = ("lcmd", "k-center")
-
 
 @dataclass(frozen=True)
 class ClusterAtPick:

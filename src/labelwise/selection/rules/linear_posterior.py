@@ -124,7 +124,7 @@ class LazyVariances:
         self._applied = torch.zeros(n, dtype=torch.int64, device=pool.device)
         self._directions = self._bound.new_empty((n_select, d))
         self._n_picks = 0
-        self._n_active = min(n, max(_LEAST_ACTIVE, min(_MOST_ACTIVE, _ACTIVE_BYTES // (8 * d))))
+        self._n_active = _count_active(n, d)
         self._activate()
 
     def argmax(self) -> tuple[int, float]:
@@ -208,6 +208,22 @@ class LazyVariances:
         """Take ``fall`` from the bounds of structures; what is picked stays out of the running."""
         lowered = self._bound[rows] - fall
         self._bound[rows] = lowered.masked_fill_(self._taken[rows], -torch.inf)
+
+
+def _count_active(n: int, d: int) -> int:
+    """Return how many structures are kept up to date at every pick."""
+    return min(n, max(_LEAST_ACTIVE, min(_MOST_ACTIVE, _ACTIVE_BYTES // (8 * d))))
+
+
+def lazy_state_bytes(n: int, d: int, n_train: int, n_select: int) -> int:
+    """Return what ``LazyVariances`` and the prior hold beside the rows, bytes: see ``Rule``."""
+    return 64 * n + 8 * d * (n_select + _count_active(n, d)) + prior_bytes(d, n_train)
+
+
+def prior_bytes(d: int, n_train: int) -> int:
+    """Return what it takes to factorise the labelled rows, and to hold the factor, bytes."""
+    size = min(n_train, d)
+    return 8 * (2 * size * size + 2 * size * d) + 8 * n_train * d
 
 
 def linear_variances(

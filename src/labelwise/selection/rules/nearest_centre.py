@@ -41,7 +41,7 @@ from labelwise.selection.rules.base import (
     check_n_select,
     threads_for,
 )
-from labelwise.selection.rules.nearest_labelled import assign_nearest
+from labelwise.selection.rules.nearest_labelled import CENTRES_PER_BLOCK, assign_nearest
 from labelwise.selection.rules.unlabelled import first_pick
 
 _FULL_COLUMN_FRACTION = 0.2
@@ -205,6 +205,13 @@ class NearestCentre:
             self.sq_dist[moved] = sq_dist[moves]
             self.centre[moved] = self.n_centres
             self._half_gap[moved] = 0.5 * (self.diagonal[moved] - sq_dist[moves])
+
+
+def nearest_state_bytes(n: int, d: int, n_train: int, n_select: int) -> int:
+    """Return what the state holds beside the rows and whole columns, bytes: see ``Rule``."""
+    centres = min(n_train, CENTRES_PER_BLOCK)
+    picked = 8 * (n_train + n_select) + 4 * d * n_select
+    return 120 * n + 12 * d * centres + picked
 
 
 @runtime_checkable

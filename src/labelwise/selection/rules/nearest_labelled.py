@@ -21,7 +21,7 @@ from labelwise.errors import SelectionError
 from labelwise.kernels.base import DEFAULT_CHUNK_SIZE, FeatureKernel, Kernel, Rows, chunks
 from labelwise.selection.rules.base import ROUNDING, Ticker, check_chunk_size
 
-_CENTRES_PER_BLOCK = 1024
+CENTRES_PER_BLOCK = 1024
 _ROWS_PER_THREAD = 256
 _MOST_UNCLEAR = 0.3
 
@@ -116,7 +116,7 @@ def assign_nearest(
     blocks = NearestInTrain(pool, pool_diagonal, train, train_diagonal)
     for chunk in pool.chunks(chunk_size):
         for rows in _cache_sized(chunk, pool_diagonal.device):
-            for cols in chunks(len(train), _CENTRES_PER_BLOCK):
+            for cols in chunks(len(train), CENTRES_PER_BLOCK):
                 least, number = blocks.least(rows, cols)
                 floor = ROUNDING * (pool_diagonal[rows] + train_diagonal[cols].max())
                 moves = least < sq_dist[rows] - floor

@@ -15,8 +15,14 @@ from labelwise.selection.rules.base import (
     check_n_select,
     check_regularisation,
 )
-from labelwise.selection.rules.linear_posterior import LazyVariances, LinearPrior, linear_variances
+from labelwise.selection.rules.linear_posterior import (
+    LazyVariances,
+    LinearPrior,
+    lazy_state_bytes,
+    linear_variances,
+)
 from labelwise.selection.rules.pivoted_cholesky import CholeskyVariances, cholesky_variances
+from labelwise.selection.rules.registry import Rule, register_rule
 from labelwise.selection.rules.unlabelled import first_pick
 
 
@@ -131,3 +137,15 @@ def check_variance_arguments(
     check_regularisation(regularisation)
     check_chunk_size(chunk_size)
     pool.check_partner(train)
+
+
+register_rule(
+    Rule(
+        "pv",
+        select_posterior_variance,
+        says="the largest posterior variance given all earlier picks",
+        score_name="variance when chosen",
+        why="Its posterior variance, {score:.3g}, was the largest {of_what}, given {given}.",
+        state_bytes=lazy_state_bytes,
+    )
+)

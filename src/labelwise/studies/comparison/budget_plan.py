@@ -16,7 +16,7 @@ from labelwise.campaign.config import CampaignConfig, HeldOut, SelectionSection
 from labelwise.campaign.training import member_files
 from labelwise.errors import ArgumentError
 from labelwise.finetuning.recipe import resolve_schedule
-from labelwise.selection.settings import JOINT_RULE
+from labelwise.selection.rules import JOINT_RULE
 from labelwise.studies.comparison.adjusting import adjust_study
 from labelwise.studies.comparison.presets import count_structures
 from labelwise.studies.comparison.study import Cell, StudyConfig, list_cells

@@ -16,7 +16,7 @@ from labelwise.errors import StructureError
 from labelwise.potentials import Potential, load_potential
 from labelwise.runtime.provenance import describe_machine
 from labelwise.runtime.timing import ProgressCallback, ignore_progress
-from labelwise.selection.settings import JOINT_RULE
+from labelwise.selection.rules import JOINT_RULE
 from labelwise.structures import Screen, iter_unscreened
 from labelwise.studies.comparison.cells import read_results
 from labelwise.studies.comparison.costs import JOINT_ROWS, measure_costs
