@@ -143,10 +143,8 @@ def test_a_campaign_with_all_three(files: Path) -> None:
     )
     done = run(files, "campaign", "run", str(directory), "--quiet")
     assert done.returncode == 0, done.stderr
-    (record,) = [json.loads(line) for line in (directory / "rounds.jsonl").open()][1:]
-    assert record["n_round"] == 1
-    labels = [json.loads(line) for line in (directory / "labels.jsonl").open()]
-    assert len(labels) == 3
+    assert len((directory / "rounds.jsonl").read_text().splitlines()) == 2
+    assert len((directory / "labels.jsonl").read_text().splitlines()) == 3
 
 
 def test_mistakes_are_named(files: Path) -> None:

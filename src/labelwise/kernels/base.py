@@ -37,6 +37,7 @@ from labelwise.features.row_parts import chunks as chunks
 Rows: TypeAlias = Int[Tensor, " _"] | slice
 
 DEFAULT_CHUNK_SIZE = 4096
+# A bound of memory; 8 and 128 MiB are as fast (benchmarks/results/constants.md).
 _PART_BYTES = 2**25
 
 

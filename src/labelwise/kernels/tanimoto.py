@@ -11,6 +11,7 @@ from labelwise.errors import ArgumentError
 from labelwise.kernels.base import Kernel, Rows, to_positions
 
 _WORD = 8  # bytes counted at once
+# A bound of memory; a quarter and four times are as fast (benchmarks/results/constants.md).
 _PAIRS_AT_ONCE = 2**17
 
 

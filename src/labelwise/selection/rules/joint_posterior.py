@@ -39,6 +39,7 @@ from labelwise.selection.rules.unlabelled import TIE_FLOAT32, order_prior
 
 #: The rule that takes structures as sets of rows, not as rows.
 JOINT_RULE = "joint-pv"
+# Bounds of memory: rows of so many structures are multiplied, or brought up to date, at once.
 _STRUCTURES_AT_ONCE = 256
 _REFRESH = 64
 

@@ -29,6 +29,8 @@ from labelwise.selection.rules.base import (
     threads_for,
 )
 
+# benchmarks/results/constants.md: a quarter and four times of each change times by 4 % at most;
+# what they bound is memory.
 _ACTIVE_BYTES = 2**22
 _ROWS_AT_ONCE = 512
 _LEAST_ACTIVE, _MOST_ACTIVE = 128, 2048

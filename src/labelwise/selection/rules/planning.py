@@ -22,6 +22,8 @@ from labelwise.selection.rules.registry import get_rule
 
 #: What the libraries take for products, and what the allocator does not give back.
 RESERVE_BYTES = 96 * 2**20
+# What these count is held against the peak of whole runs: tests/selection/rules/test_planning.py,
+# and benchmarks/results/scale.md at 200,000 × 1,920 and 1,000,000 × 512.
 _PIECES_HELD = 3
 _GATHERS_HELD = 4
 _LEAST_CHUNK = 128
