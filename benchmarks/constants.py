@@ -16,8 +16,8 @@ from types import ModuleType
 import numpy as np
 import torch
 
-from labelwise.kernels import base, tanimoto
-from labelwise.kernels.base import LinearKernel
+from labelwise.kernels import linear, tanimoto
+from labelwise.kernels.linear import LinearKernel
 from labelwise.kernels.tanimoto import TanimotoKernel
 from labelwise.selection.rules import (
     anticipation,
@@ -127,7 +127,7 @@ def list_cases() -> list[Case]:
             "shortlist, paths",
         ),
         Case(
-            base,
+            linear,
             "_PART_BYTES",
             (2**23, 2**25, 2**27),
             lambda: pool.block(slice(None), pool, torch.arange(16)).shape,

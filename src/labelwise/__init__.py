@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     )
     from labelwise.finetuning.export import save_potential as save_potential
     from labelwise.kernels.base import Kernel as Kernel
-    from labelwise.kernels.base import LinearKernel as LinearKernel
+    from labelwise.kernels.linear import LinearKernel as LinearKernel
     from labelwise.potentials import Potential as Potential
     from labelwise.potentials import load_potential as load_potential
     from labelwise.runtime.provenance import __version__ as __version__
@@ -54,7 +54,7 @@ _HOMES = {
     "ForceUncertainty": "selection.force_uncertainty",
     "Kernel": "kernels.base",
     "LabelwiseError": "errors",
-    "LinearKernel": "kernels.base",
+    "LinearKernel": "kernels.linear",
     "Pick": "selection.results",
     "Potential": "potentials",
     "Rule": "selection.rules",

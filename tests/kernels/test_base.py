@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labelwise.errors import ArgumentError, SelectionError
-from labelwise.kernels.base import Kernel, LinearKernel, SubsetKernel
+from labelwise.kernels.base import Kernel, SubsetKernel
+from labelwise.kernels.linear import LinearKernel
 from tests.selection.rules.oracles import RbfKernel, noise
 
 

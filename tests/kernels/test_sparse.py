@@ -9,7 +9,7 @@ from scipy.sparse import csr_array
 
 from labelwise.errors import ArgumentError
 from labelwise.features.representations import SparseRows
-from labelwise.kernels.base import LinearKernel
+from labelwise.kernels.linear import LinearKernel
 from labelwise.kernels.sparse import SparseLinearKernel
 from labelwise.selection.rules import find_nearest, select_batch
 from tests.selection.rules.oracles import gram

@@ -6,7 +6,8 @@ import torch
 
 from labelwise.errors import ArgumentError
 from labelwise.kernels import stored as stored_kernel
-from labelwise.kernels.base import FeatureKernel, Kernel, LinearKernel
+from labelwise.kernels.base import Kernel
+from labelwise.kernels.linear import FeatureKernel, LinearKernel
 from labelwise.kernels.stored import StoredKernel
 from tests.features.npy_rows import NpyRows
 from tests.selection.rules.oracles import RbfKernel, noise, paths

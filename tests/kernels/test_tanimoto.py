@@ -9,7 +9,7 @@ from rdkit import DataStructs
 
 from labelwise.errors import ArgumentError
 from labelwise.kernels import tanimoto
-from labelwise.kernels.base import LinearKernel
+from labelwise.kernels.linear import LinearKernel
 from labelwise.kernels.tanimoto import TanimotoKernel, pack_bits
 from labelwise.selection.rules import find_nearest, select_batch
 from labelwise.selection.rules.posterior_variance import posterior_variance

@@ -24,7 +24,8 @@ from torch import Tensor
 from labelwise.errors import ArgumentError
 from labelwise.features.row_parts import check_range, squared_norms
 from labelwise.features.row_source import RowSource, slice_bounds
-from labelwise.kernels.base import FeatureKernel, LinearKernel, Rows, chunks, to_positions
+from labelwise.kernels.base import Rows, chunks, to_positions
+from labelwise.kernels.linear import FeatureKernel, LinearKernel
 
 # Bounds of memory, which rules.planning counts.
 GATHER_BYTES = 2**24
@@ -107,7 +108,7 @@ class StoredKernel(FeatureKernel):
         return self._device
 
     @property
-    def in_memory(self) -> bool:  # type: ignore[override]
+    def in_memory(self) -> bool:
         """Whether all pieces stay in memory once they were read."""
         return self._n_kept == len(self._pieces)
 

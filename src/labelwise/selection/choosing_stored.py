@@ -14,7 +14,7 @@ from torch import Tensor
 from labelwise.errors import ReadError
 from labelwise.features.store import FeatureStore, StoreView, find_common_norms
 from labelwise.features.store.view import DEFAULT_PIECE_BYTES
-from labelwise.kernels.base import FeatureKernel, LinearKernel
+from labelwise.kernels.linear import FeatureKernel, LinearKernel
 from labelwise.runtime.engines import Engine
 from labelwise.runtime.memory import usable_memory_bytes
 from labelwise.selection.rules import Selection, find_nearest, select_batch

@@ -18,7 +18,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from labelwise.errors import SelectionError
-from labelwise.kernels.base import Kernel, LinearKernel
+from labelwise.kernels.base import Kernel
+from labelwise.kernels.linear import LinearKernel
 from labelwise.selection.rules import Rule, Selection
 from labelwise.selection.rules.registry import SelectFunction
 

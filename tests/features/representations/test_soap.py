@@ -14,8 +14,8 @@ from labelwise.errors import MissingDependencyError, StructureError
 from labelwise.features.representations import SparseRows, make_representation, represent
 from labelwise.features.representations.soap import Soap
 from labelwise.kernels import building as kernel_building
-from labelwise.kernels.base import LinearKernel
 from labelwise.kernels.building import build_kernels
+from labelwise.kernels.linear import LinearKernel
 from labelwise.kernels.sparse import SparseLinearKernel
 from tests.selection.rules.oracles import gram
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from labelwise.kernels import stored as stored_kernel
-from labelwise.kernels.base import LinearKernel
+from labelwise.kernels.linear import LinearKernel
 from labelwise.kernels.stored import StoredKernel
 from labelwise.selection.rules import (
     anticipation,

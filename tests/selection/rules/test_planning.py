@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from labelwise.errors import SelectionError
-from labelwise.kernels.base import LinearKernel
+from labelwise.kernels.linear import LinearKernel
 from labelwise.kernels.stored import StoredKernel
 from labelwise.selection.rules import Rule, get_rule, select_batch, select_lcmd
 from labelwise.selection.rules.planning import open_kernel, plan_selection
@@ -83,7 +83,7 @@ SCRIPT = """
 import json, sys
 import numpy as np, torch
 torch.set_num_threads(1)
-from labelwise.kernels.base import LinearKernel
+from labelwise.kernels.linear import LinearKernel
 from labelwise.runtime.memory import peak_resident_bytes, resident_bytes
 from tests.features.npy_rows import NpyRows
 from labelwise.selection.rules import Rule, get_rule, select_batch, select_lcmd

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labelwise.errors import ArgumentError, SelectionError
-from labelwise.kernels.base import LinearKernel
+from labelwise.kernels.linear import LinearKernel
 from labelwise.kernels.stored import StoredKernel
 from labelwise.selection.rules import (
     linear_posterior,

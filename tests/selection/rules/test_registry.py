@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from labelwise.errors import ArgumentError, SelectionError
-from labelwise.kernels.base import LinearKernel
+from labelwise.kernels.linear import LinearKernel
 from labelwise.selection.rules import (
     Rule,
     Selection,

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labelwise.errors import ArgumentError
-from labelwise.kernels.base import Kernel, LinearKernel
+from labelwise.kernels.base import Kernel
+from labelwise.kernels.linear import LinearKernel
 from labelwise.studies.curation.leakage import measure_leakage
 from labelwise.studies.curation.neighbours import single_linkage
 from labelwise.studies.curation.settings import SUMMARY_RULES

@@ -18,8 +18,8 @@ from scipy.stats import norm
 
 from labelwise.errors import ArgumentError, LabelError, ReadError, StructureError, WriteError
 from labelwise.finetuning.evaluation import evaluate
-from labelwise.kernels.base import LinearKernel
 from labelwise.kernels.building import build_kernels
+from labelwise.kernels.linear import LinearKernel
 from labelwise.potentials import Potential, load_potential
 from labelwise.runtime.provenance import to_json
 from labelwise.selection.rules import select_posterior_variance

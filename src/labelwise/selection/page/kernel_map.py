@@ -23,7 +23,8 @@ from jaxtyping import Float, Float32, Float64, Int64
 from torch import Tensor
 
 from labelwise.errors import ArgumentError, MissingDependencyError, check_name
-from labelwise.kernels.base import FeatureKernel, Kernel, chunks
+from labelwise.kernels.base import Kernel, chunks
+from labelwise.kernels.linear import FeatureKernel
 from labelwise.selection.page.options import MAP_METHODS
 
 MOST_LANDMARKS = 1000

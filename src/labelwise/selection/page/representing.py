@@ -16,8 +16,9 @@ from labelwise.features.memo import FeatureMemo
 from labelwise.features.representations.joint_rows import iter_row_sets
 from labelwise.features.representations.row_sets import RowScales, RowSets, join_row_sets
 from labelwise.features.store import FeatureStore, StoreView, find_common_norms
-from labelwise.kernels.base import Kernel, LinearKernel, SubsetKernel
+from labelwise.kernels.base import Kernel, SubsetKernel
 from labelwise.kernels.building import collect_rows
+from labelwise.kernels.linear import LinearKernel
 from labelwise.kernels.stored import StoredKernel
 from labelwise.potentials.base import Potential
 from labelwise.runtime.timing import ProgressCallback

@@ -20,7 +20,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from labelwise.kernels.base import FeatureKernel, Kernel
+from labelwise.kernels.base import Kernel
+from labelwise.kernels.linear import FeatureKernel
 
 GuessPicks: TypeAlias = Callable[[int], list[int]]
 

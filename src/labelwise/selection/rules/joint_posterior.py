@@ -19,7 +19,7 @@ from torch import Tensor
 
 from labelwise.errors import SelectionError
 from labelwise.features.representations.row_sets import RowSets, drop_empty_columns
-from labelwise.kernels.base import LinearKernel
+from labelwise.kernels.linear import LinearKernel
 from labelwise.selection.options import DEFAULT_JOINT_REGULARISATION as DEFAULT_JOINT_REGULARISATION
 from labelwise.selection.rules.base import (
     ROUNDING,

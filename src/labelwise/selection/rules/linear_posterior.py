@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from labelwise.kernels.base import FeatureKernel
+from labelwise.kernels.linear import FeatureKernel
 from labelwise.selection.rules.base import (
     ROUNDING,
     TIE,

@@ -18,7 +18,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from labelwise.errors import SelectionError
-from labelwise.kernels.base import DEFAULT_CHUNK_SIZE, FeatureKernel, Kernel, Rows, chunks
+from labelwise.kernels.base import DEFAULT_CHUNK_SIZE, Kernel, Rows, chunks
+from labelwise.kernels.linear import FeatureKernel
 from labelwise.selection.rules.base import ROUNDING, Ticker, check_chunk_size
 
 # benchmarks/results/constants.md: a quarter costs 10 %; four times is as fast, in more memory.

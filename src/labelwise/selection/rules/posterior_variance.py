@@ -5,7 +5,8 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
-from labelwise.kernels.base import DEFAULT_CHUNK_SIZE, FeatureKernel, Kernel
+from labelwise.kernels.base import DEFAULT_CHUNK_SIZE, Kernel
+from labelwise.kernels.linear import FeatureKernel
 from labelwise.selection.rules.base import (
     DEFAULT_REGULARISATION,
     ProgressCallback,

@@ -23,7 +23,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from labelwise.kernels.base import DEFAULT_CHUNK_SIZE, Kernel, LinearKernel, chunks
+from labelwise.kernels.base import DEFAULT_CHUNK_SIZE, Kernel, chunks
+from labelwise.kernels.linear import LinearKernel
 from labelwise.selection.rules.base import (
     ProgressCallback,
     Selection,

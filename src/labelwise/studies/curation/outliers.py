@@ -11,7 +11,8 @@ from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
 from labelwise.errors import ArgumentError
-from labelwise.kernels.base import DEFAULT_CHUNK_SIZE, Kernel, LinearKernel, chunks
+from labelwise.kernels.base import DEFAULT_CHUNK_SIZE, Kernel, chunks
+from labelwise.kernels.linear import LinearKernel
 from labelwise.selection.rules.base import (
     DEFAULT_REGULARISATION,
     ROUNDING,
