@@ -5,8 +5,11 @@ BIN    := $(VENV)/bin
 JOBS   ?= 2
 # One thread a process: the tests run JOBS processes.
 TEST_ENV := OMP_NUM_THREADS=1
+PYTEST   := $(TEST_ENV) $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder
+# More examples, and shapes and types of every annotated function checked as the tests run.
+THOROUGH := --hypothesis-profile=thorough --jaxtyping-packages=labelwise,beartype.beartype
 
-.PHONY: install lint types types-page test test-slow demo bench recipes clean
+.PHONY: install lint types types-page test test-pages test-more test-all demo bench recipes clean
 
 install: $(VENV)/.installed
 
@@ -29,11 +32,19 @@ types-page:
 	command -v npm || { echo "no npm: JavaScript is not checked"; exit 0; } && \
 	    npm exec --yes --package=typescript@7.0.2 -- tsc -p src/labelwise/pages/web
 
+# The tiers: docs/testing.md.
 test: install
-	$(TEST_ENV) $(BIN)/python -m pytest -n $(JOBS)
+	$(PYTEST)
 
-test-slow: install
-	$(TEST_ENV) $(BIN)/python -m pytest -n $(JOBS) --run-slow
+test-pages: install
+	$(PYTEST) -m pages
+
+# What test leaves out and .ci/run has time for.
+test-more: install
+	$(PYTEST) -m "(pages or thorough or hypothesis) and not slow" $(THOROUGH)
+
+test-all: install
+	$(PYTEST) -m "" $(THOROUGH)
 
 demo: install
 	$(BIN)/labelwise demo demo --force

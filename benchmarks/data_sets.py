@@ -30,9 +30,8 @@ from labelwise.structures.datasets.builds import OOD_SPLITS
 
 sys.path.insert(0, str(Path(__file__).parent))
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from tests.structures.datasets.oc20_files import Frame, make_fields, pickle_data
-
 from selection import describe_machine
+from tests.structures.datasets.oc20_files import Frame, make_fields, pickle_data
 
 RESULTS = Path(__file__).parent / "results" / "data_sets.md"
 GIGABYTE = 1_000_000_000

@@ -30,7 +30,7 @@ from labelwise.features.representations.row_sets import RowScales, RowSets, join
 from labelwise.finetuning.evaluation import evaluate
 from labelwise.finetuning.recipe import Recipe
 from labelwise.finetuning.training import finetune
-from labelwise.kernels.base import LinearKernel
+from labelwise.kernels.linear import LinearKernel
 from labelwise.potentials import Potential
 from labelwise.selection.rules import select_batch, select_joint_posterior, select_random
 

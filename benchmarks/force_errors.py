@@ -31,7 +31,7 @@ from labelwise.features.representations import (
 from labelwise.features.representations.joint_rows import iter_row_sets
 from labelwise.features.representations.row_sets import RowScales, RowSets, join_row_sets
 from labelwise.finetuning.metrics import sparsification_area, spearman
-from labelwise.kernels.base import LinearKernel
+from labelwise.kernels.linear import LinearKernel
 from labelwise.potentials import Potential
 from labelwise.selection.force_uncertainty import predict_force_uncertainty
 from labelwise.selection.rules.joint_posterior import JointPosterior

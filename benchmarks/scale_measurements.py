@@ -16,7 +16,7 @@ import torch
 
 from labelwise.features.store import FeatureStore, StoreView
 from labelwise.features.store.view import DEFAULT_PIECE_BYTES
-from labelwise.kernels.base import FeatureKernel, LinearKernel
+from labelwise.kernels.linear import FeatureKernel, LinearKernel
 from labelwise.runtime.memory import peak_resident_bytes, resident_bytes
 from labelwise.selection.rules import select_batch, select_lcmd, shortlist_by_variance
 from labelwise.selection.rules.base import Ticker

@@ -35,7 +35,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from labelwise.kernels.base import LinearKernel
+from labelwise.kernels.linear import LinearKernel
 from labelwise.selection.rules import select_batch
 
 REGULARISATION = 1e-3

@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import os
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -29,8 +30,10 @@ from labelwise.finetuning.evaluation import evaluate
 from labelwise.finetuning.training import finetune
 from labelwise.potentials import Potential
 from labelwise.structures import iter_frames
-from labelwise.structures.slab_example import write_slab_example
 from labelwise.studies.comparison.study import STUDY_FILE, check_study, dump_study
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from examples.slabs import write_slab_example
 
 METHODS = ("random", "activation-lcmd", "ntk-lcmd", "ntk-ef-lcmd", "committee-f")
 BATCH, ROUNDS, SEEDS = 100, 4, (0, 1)

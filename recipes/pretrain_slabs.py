@@ -41,11 +41,13 @@ from labelwise.finetuning.training import FineTuned, finetune
 from labelwise.potentials import GraphBuilder, Potential
 from labelwise.potentials.mace.loading import make_potential
 from labelwise.structures import iter_frames
-from labelwise.structures.slab_example import write_slab_example
-from labelwise.structures.slab_example.building import build_molecule, build_slab, build_system
-from labelwise.structures.slab_example.systems import FACETS, draw_system
-from labelwise.structures.slab_example.trajectories import LARGEST_FORCE, iter_trajectory
-from labelwise.structures.slab_example.writing import LEVEL, TEST_SPLITS
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from examples.slabs import write_slab_example
+from examples.slabs.building import build_molecule, build_slab, build_system
+from examples.slabs.systems import FACETS, draw_system
+from examples.slabs.trajectories import LARGEST_FORCE, iter_trajectory
+from examples.slabs.writing import LEVEL, TEST_SPLITS
 
 HERE = Path(__file__).parent
 ASSET = HERE.parent / "src" / "labelwise" / "potentials" / "mace" / "models" / "slab_potential.pt"

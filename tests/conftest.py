@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
+import logging
+import multiprocessing
+import multiprocessing.context
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,32 +23,77 @@ from tests.models import build_mace
 # Pages are opened by tests of several rooms.
 pytest_plugins = ["tests.pages.browser.fixtures"]
 
+#: Takes a name and what fills a folder; returns the folder.
+MakeOnce = Callable[[str, Callable[[Path], object]], Path]
+CONTEXTS = multiprocessing.context._concrete_contexts  # type: ignore[attr-defined]
+SPAWN = CONTEXTS["spawn"]
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--run-slow", action="store_true", help="also run tests marked slow")
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    if config.getoption("--run-slow"):
-        return
-    skip = pytest.mark.skip(reason="slow; run with --run-slow")
-    for item in items:
-        if "slow" in item.keywords:
-            item.add_marker(skip)
+# How many examples a property is tried on, chosen by --hypothesis-profile: the same each time
+# by default, other ones each time where there is time. A busy machine is slow now and then;
+# that fails no law.
+settings.register_profile("quick", deadline=None, max_examples=50, derandomize=True)
+settings.register_profile("thorough", deadline=None, max_examples=300, print_blob=True)
+settings.load_profile("quick")
 
 
 def pytest_configure() -> None:
     torch.set_num_threads(1)  # one thread a process: the tests run several processes
-    # A busy machine is slow now and then; that fails no law.
-    settings.register_profile("labelwise", deadline=None)
-    settings.load_profile("labelwise")
+
+
+@pytest.fixture(scope="session")
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> MakeOnce:
+    """Make a folder once for all processes of a run: ``made_once("data", write_data)``.
+
+    Whoever asks first makes it, the others wait. It is everybody's: copy what is to be changed.
+    """
+    root = tmp_path_factory.getbasetemp()
+    root = root.parent if "PYTEST_XDIST_WORKER" in os.environ else root
+
+    def make_once(name: str, make: Callable[[Path], object]) -> Path:
+        folder, done = root / f"once-{name}", root / f"once-{name}.done"
+        with (root / f"once-{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not done.exists():
+                folder.mkdir()
+                make(folder)
+                done.touch()
+        return folder
+
+    return make_once
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _forked_workers() -> Iterator[None]:
+    """Fork worker processes off one that has imported everything, which each would take 5 s for.
+
+    ``spawned_workers`` gives a test what a user has.
+    """
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload(["mace.modules", "labelwise.studies.comparison.running"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(CONTEXTS, "spawn", server)
+        yield
+
+
+@pytest.fixture
+def spawned_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(CONTEXTS, "spawn", SPAWN)
 
 
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)
+
+
+@pytest.fixture
+def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """What the library tells its loggers, line by line, as the test goes on."""
+    caplog.set_level(logging.INFO, "labelwise")
+    lines: list[str] = []
+    caplog.handler.addFilter(lambda record: lines.append(record.getMessage()) or True)
+    return lines
 
 
 @pytest.fixture
@@ -87,3 +138,11 @@ def model_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def potential(model_path: Path) -> Potential:
     return load_potential(model_path, trust=True)
+
+
+@pytest.fixture(scope="session")
+def campaign_data(made_once: MakeOnce) -> Path:
+    """Labelled pool, train, valid and test for campaigns and studies, and a model."""
+    from tests.campaign.building import write_data
+
+    return made_once("campaign-data", write_data)

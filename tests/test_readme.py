@@ -50,3 +50,24 @@ def test_links_lead_somewhere(page: str) -> None:
     for target in re.findall(r"\]\(([^)#]+)\)", path.read_text()):
         if not target.startswith("http"):
             assert (path.parent / target).exists(), target
+
+
+ROW = re.compile(r"^\| (?P<said>.+?) \| (?P<shown>.*(?:test_|measured: ).*) \|$", re.MULTILINE)
+SHOWN = ROW.findall((ROOT / "docs" / "testing.md").read_text().partition("## What the README")[2])
+
+
+def test_every_test_that_is_named_exists() -> None:
+    """docs/testing.md names a test for what the README says."""
+    for said, shown in SHOWN:
+        for part in shown.split("; "):
+            path, *names = re.findall(r"`([\w/]*test_\w+(?:\.py)?)`", part) or [""]
+            source = (ROOT / path).read_text() if path else ""
+            missing = [name for name in names if f"def {name}(" not in source]
+            assert missing == [], f"{said}: {path}"
+
+
+def test_what_is_quoted_is_in_the_readme() -> None:
+    readme = " ".join(README.split())
+    assert [said for said, _ in SHOWN if said not in readme] == []
+    commands = set(re.findall(r"\| (`labelwise [\w-]+`) \|", README))
+    assert commands <= {said for said, _ in SHOWN}

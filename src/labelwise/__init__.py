@@ -17,11 +17,15 @@ from typing import TYPE_CHECKING
 from labelwise.runtime.lazy_names import lazy_names
 
 if TYPE_CHECKING:
+    from labelwise.campaign.labelling import register_labeller as register_labeller
     from labelwise.errors import LabelwiseError as LabelwiseError
     from labelwise.features.representations import RepresentationOptions as RepresentationOptions
+    from labelwise.features.representations import (
+        register_representation as register_representation,
+    )
     from labelwise.finetuning.export import save_potential as save_potential
     from labelwise.kernels.base import Kernel as Kernel
-    from labelwise.kernels.base import LinearKernel as LinearKernel
+    from labelwise.kernels.linear import LinearKernel as LinearKernel
     from labelwise.potentials import Potential as Potential
     from labelwise.potentials import load_potential as load_potential
     from labelwise.runtime.provenance import __version__ as __version__
@@ -34,7 +38,9 @@ if TYPE_CHECKING:
     )
     from labelwise.selection.picks import Pick
     from labelwise.selection.results import Acquisition
+    from labelwise.selection.rules import Rule as Rule
     from labelwise.selection.rules import Selection as Selection
+    from labelwise.selection.rules import register_rule as register_rule
     from labelwise.selection.rules import select_batch as select_batch
     from labelwise.selection.settings import AcquisitionSettings
     from labelwise.structures import get_labels as get_labels
@@ -49,15 +55,19 @@ _HOMES = {
     "ForceUncertainty": "selection.force_uncertainty",
     "Kernel": "kernels.base",
     "LabelwiseError": "errors",
-    "LinearKernel": "kernels.base",
+    "LinearKernel": "kernels.linear",
     "Pick": "selection.picks",
     "Potential": "potentials",
+    "Rule": "selection.rules",
     "Selection": "selection.rules",
     "get_labels": "structures",
     "load_potential": "potentials",
     "RepresentationOptions": "features.representations",
     "predict_force_uncertainty": "selection.force_uncertainty",
     "read_structures": "structures",
+    "register_labeller": "campaign.labelling",
+    "register_representation": "features.representations",
+    "register_rule": "selection.rules",
     "represent": "selection.api",
     "save_potential": "finetuning.export",
     "select": "selection.api",
@@ -75,12 +85,16 @@ __all__ = [
     "Pick",
     "Potential",
     "RepresentationOptions",
+    "Rule",
     "SelectedBatch",
     "Selection",
     "get_labels",
     "load_potential",
     "predict_force_uncertainty",
     "read_structures",
+    "register_labeller",
+    "register_representation",
+    "register_rule",
     "represent",
     "save_potential",
     "select",

@@ -9,26 +9,28 @@ from pathlib import Path
 import pytest
 
 from labelwise.campaign.loop import run_campaign
-from tests.campaign.building import write_campaign, write_data
+from tests.campaign.building import write_campaign
 from tests.campaign.zygote import Zygote
+from tests.conftest import MakeOnce
 
 
 @pytest.fixture(scope="session")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def data(campaign_data: Path) -> Path:
     """Labelled pool, train, valid, test and a model."""
-    folder = tmp_path_factory.mktemp("data")
-    write_data(folder)
-    return folder
+    return campaign_data
 
 
 @pytest.fixture(scope="session")
-def finished(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(data: Path, made_once: MakeOnce) -> Path:
     """A campaign that ran without interruption; not to be changed."""
-    directory = write_campaign(tmp_path_factory.mktemp("finished"), data)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        run_campaign(directory)
-    return directory
+
+    def make(directory: Path) -> None:
+        write_campaign(directory, data)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            run_campaign(directory)
+
+    return made_once("finished-campaign", make)
 
 
 @pytest.fixture(scope="module")

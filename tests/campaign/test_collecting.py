@@ -50,7 +50,12 @@ def count_calculations(directory: Path) -> int:
 
 @pytest.mark.parametrize(
     ("fault", "limit", "n_workers"),
-    [("raises", None, 1), ("raises", 12, 4), ("unconverged", 12, 1), ("other level", None, 3)],
+    [
+        pytest.param("raises", None, 1, marks=pytest.mark.thorough),
+        ("raises", 12, 4),
+        pytest.param("unconverged", 12, 1, marks=pytest.mark.thorough),
+        pytest.param("other level", None, 3, marks=pytest.mark.thorough),
+    ],
 )
 def test_failures_are_counted_over_all_lists(
     begin: Callable[..., Path], fault: str, limit: int | None, n_workers: int
@@ -97,13 +102,12 @@ def test_an_interrupted_run_does_not_begin_to_count_anew(begin: Callable[..., Pa
     assert count_calculations(directory) == 9
 
 
-def test_a_corrected_argument_and_the_way_back(begin: Callable[..., Path]) -> None:
+def test_a_corrected_argument_and_the_way_back(begin: Callable[..., Path], said: list[str]) -> None:
     directory = begin({}, {"max_failures_in_a_row": 4}, stop={"rounds": 1})
     with pytest.raises(LabellingError):
         run_campaign(directory)
     begin({"n_good": 1000}, {"max_failures_in_a_row": 4}, stop={"rounds": 1})
-    said: list[str] = []
-    run_campaign(directory, RunOptions(accept_changes=True), say=said.append)
+    run_campaign(directory, RunOptions(accept_changes=True))
     assert any("4 structures are set aside" in line and "--retry-failed" in line for line in said)
     state = read_state(directory)
     assert (len(state.labels), len(state.failures)) == (3, 4)
@@ -111,7 +115,9 @@ def test_a_corrected_argument_and_the_way_back(begin: Callable[..., Path]) -> No
     assert not read_state(directory).failures
 
 
-def test_a_pool_of_failures_names_the_way_back(begin: Callable[..., Path], files: Path) -> None:
+def test_a_pool_of_failures_names_the_way_back(
+    begin: Callable[..., Path], files: Path, said: list[str]
+) -> None:
     data = {"pool": [f"{files / 'pool.extxyz'}@:7"]}
     directory = begin({}, {}, data=data)
     with pytest.raises(CampaignError, match=r"7 structures are set aside .*--retry-failed"):
@@ -119,8 +125,7 @@ def test_a_pool_of_failures_names_the_way_back(begin: Callable[..., Path], files
     begin({"n_good": 11}, {}, data=data)  # seven were made before
     with pytest.raises(CampaignError, match="--retry-failed"):
         run_campaign(directory, RunOptions(accept_changes=True))
-    said: list[str] = []
-    reason = run_campaign(directory, RunOptions(n_rounds=9, retry_failed=True), say=said.append)
+    reason = run_campaign(directory, RunOptions(n_rounds=9, retry_failed=True))
     assert reason == "the pool has no structures left to choose"
     assert said[-1].startswith("3 structures are set aside")
     assert "--retry-failed" in said[-1]

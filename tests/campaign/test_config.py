@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 import yaml
 
-from labelwise.campaign.config import CalculatorSection, CampaignConfig, read_config
+from labelwise.campaign.config import CampaignConfig, read_config
 from labelwise.campaign.errors import ConfigError
 from labelwise.campaign.inputs import describe_inputs, digest_inputs, list_differences
+from labelwise.campaign.labelling import CalculatorSettings
 from labelwise.campaign.template import TEMPLATE, write_template
 from labelwise.errors import WriteError
 from labelwise.finetuning.recipe import Recipe
@@ -83,7 +84,7 @@ def test_the_other_labellers_of_the_template_are_valid(tmp_path: Path, kind: str
         (("labeller", "time_limit"), 5, r"labeller.time_limit: unknown key; did you mean"),
         (("data", "test", "file"), ["a"], r"data.test.file: unknown key; did you mean 'files'"),
         (("nonsense",), 1, "nonsense: unknown key"),
-        (("selection", "rule"), "best", r"selection: rule is 'best'; allowed are pv, lcmd"),
+        (("selection", "rule"), "best", r"rule is 'best'; allowed are joint-pv, k-center"),
         (("selection", "representation"), "soup", "soup"),
         (("selection", "normalise"), "unit", "selection.normalise: .*'cosine' or 'none'"),
         (("selection", "n_probes"), 0, "selection.n_probes: .*greater than .* 1"),
@@ -135,7 +136,7 @@ def test_numbers_that_yaml_takes_for_words(tmp_path: Path) -> None:
 def test_what_may_change_freely(tmp_path: Path) -> None:
     labeller = {"kind": "calculator", "calculator": "emt", "n_workers": 2, "n_retries": 1}
     config = read(tmp_path, make_config(tmp_path, labeller=labeller))
-    assert isinstance(config.labeller, CalculatorSection)
+    assert isinstance(config.labeller, CalculatorSettings)
     keys = config.result_keys()
     assert keys["labeller.calculator"] == "emt"
     assert keys["labeller.n_retries"] == 1

@@ -59,6 +59,7 @@ def test_killed_at_some_writes(zygote, data, tmp_path, undisturbed) -> None:
     check_boundaries(zygote, data, tmp_path, undisturbed, numbers)
 
 
+@pytest.mark.thorough
 def test_killed_at_some_moments(zygote, data, tmp_path, undisturbed) -> None:
     check_moments(zygote, data, tmp_path, undisturbed, 3)
 

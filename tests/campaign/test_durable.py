@@ -5,21 +5,20 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from labelwise.campaign.durable import (
     SpareSpace,
     append_line,
-    hash_file,
     read_json,
     read_log,
     repair_log,
-    write_file,
     write_json,
 )
 from labelwise.campaign.errors import DamagedStateError
 from labelwise.errors import WriteError
+from labelwise.runtime.files import write_bytes
 
 RECORDS = [{"number": i, "text": "häß\n", "value": i / 7} for i in range(4)]
 
@@ -54,7 +53,6 @@ def test_lines_come_back_exactly(tmp_path: Path) -> None:
 
 
 @given(cut=st.integers(0, 200), tail=st.sampled_from([b"", b"\0" * 9, b'{"a', b"\n", b"\0\n"]))
-@settings(max_examples=80, deadline=None)
 def test_a_log_cut_anywhere_keeps_its_whole_lines(
     tmp_path_factory: pytest.TempPathFactory, cut: int, tail: bytes
 ) -> None:
@@ -93,16 +91,6 @@ def test_files_are_replaced_whole(tmp_path: Path) -> None:
         read_json(tmp_path / "c.json")
 
 
-def test_hash_of_a_part(tmp_path: Path) -> None:
-    (tmp_path / "whole").write_bytes(b"abcdef")
-    (tmp_path / "part").write_bytes(b"abc")
-    assert hash_file(tmp_path / "whole", 3) == hash_file(tmp_path / "part")
-    with pytest.raises(DamagedStateError, match="shorter"):
-        hash_file(tmp_path / "part", 4)
-    with pytest.raises(DamagedStateError, match="cannot read"):
-        hash_file(tmp_path / "none", 4)
-
-
 def test_a_line_for_which_there_is_no_space_leaves_the_log_as_it_was(small_disk: Path) -> None:
     log = small_disk / "log"
     append_line(log, RECORDS[0])
@@ -111,7 +99,7 @@ def test_a_line_for_which_there_is_no_space_leaves_the_log_as_it_was(small_disk:
         append_line(log, {"text": "x" * 20_000})
     assert read_log(log) == RECORDS[:1]
     with pytest.raises(WriteError, match="No space left"):
-        write_file(small_disk / "file", b"x" * 20_000)
+        write_bytes(small_disk / "file", b"x" * 20_000, durable=True)
     assert sorted(path.name for path in small_disk.iterdir()) == ["filler", "log"]
 
 

@@ -101,7 +101,7 @@ def spoil(path: Path, indices: list[int]) -> None:
     write_structures(path, structures)
 
 
-def test_failures_are_set_aside_and_replaced(tmp_path: Path) -> None:
+def test_failures_are_set_aside_and_replaced(tmp_path: Path, said: list[str]) -> None:
     write_data(tmp_path / "data")
     directory = write_campaign(tmp_path / "c", tmp_path / "data", selection={"rule": "random"})
     run_campaign(directory)
@@ -110,8 +110,7 @@ def test_failures_are_set_aside_and_replaced(tmp_path: Path) -> None:
 
     spoil(tmp_path / "data" / "pool.extxyz", [order[0]["pool_index"], order[2]["pool_index"]])
     directory = write_campaign(tmp_path / "d", tmp_path / "data", selection={"rule": "random"})
-    said: list[str] = []
-    run_campaign(directory, say=said.append)
+    run_campaign(directory)
     state = read_state(directory)
     batch = read_json(directory / "round_001" / "batch.json")
     assert batch["batch"]["train"] == [order[i]["key"] for i in (1, 3, 4)]

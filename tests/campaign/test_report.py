@@ -116,10 +116,9 @@ def test_energies_that_labels_do_not_determine_are_no_result(undetermined: Path,
     assert record["messages"] == status.messages[1]
 
 
-def test_a_run_says_what_its_fits_say(undetermined: Path, tmp_path: Path) -> None:
+def test_a_run_says_what_its_fits_say(undetermined: Path, tmp_path: Path, said: list[str]) -> None:
     directory = write_campaign(tmp_path / "c", undetermined.parent, stop={"rounds": 0})
-    said: list[str] = []
-    run_campaign(directory, say=said.append)
+    run_campaign(directory)
     assert any(line.startswith("round 0: The labelled set has 1 composition") for line in said)
     assert any("meV* and" in line and "no measure of the model" in line for line in said)
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from labelwise.campaign.config import CampaignConfig
@@ -82,7 +82,6 @@ def test_an_empty_pool_ends_it(tmp_path: Path) -> None:
     n_rounds=st.integers(3, 9),
     n_batch=st.integers(1, 50),
 )
-@settings(max_examples=40, deadline=None)
 def test_forecast_knows_a_power_law(
     power: float, factor: float, n_rounds: int, n_batch: int
 ) -> None:

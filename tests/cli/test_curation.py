@@ -9,8 +9,8 @@ import pytest
 from ase import Atoms
 
 from labelwise.cli import main
+from labelwise.runtime.files import hash_file
 from labelwise.structures import read_structures, write_structures
-from labelwise.studies.curation.split_files import hash_file
 
 
 @pytest.fixture

@@ -31,7 +31,6 @@ QUICK = (
     "labelwise data list",
     "labelwise data inspect pool.extxyz",
     "labelwise demo demo",
-    "labelwise data slabs slabs --size 200",
     "labelwise campaign init my-campaign --template",
     "labelwise split --pool pool.extxyz --by random --test 0.2 --out sets",
 )

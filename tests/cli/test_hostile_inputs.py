@@ -6,7 +6,6 @@ import bz2
 import gzip
 import io
 import lzma
-import os
 import re
 import warnings
 from pathlib import Path
@@ -25,7 +24,6 @@ from labelwise.cli import scale as scale_module
 from labelwise.potentials import Potential
 from labelwise.structures import read_structures
 
-N_EXAMPLES = int(os.environ.get("HOSTILE_EXAMPLES", "1000"))
 EXIT_CODES = {0, 1}
 COMPRESSORS = {
     "": bytes,
@@ -34,13 +32,7 @@ COMPRESSORS = {
     ".xz": lzma.compress,
     ".zst": zstandard.compress,
 }
-hostile = settings(
-    max_examples=N_EXAMPLES,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=list(HealthCheck),
-)
+hostile = settings(suppress_health_check=list(HealthCheck))
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -192,7 +192,7 @@ def test_fixed_atoms_keep_their_forces(run, folder: Path) -> None:
         (["--pool", "pool_a.extxyz"], 2, "-n"),
         (["-n", "3"], 2, "--pool"),
         (["--pool", "pool_a.extxyz", "-n", "three"], 2, "valid integer"),
-        (["--pool", "pool_a.extxyz", "-n", "3", "--rule", "best"], 2, "allowed are pv, lcmd"),
+        (["--pool", "pool_a.extxyz", "-n", "3", "--rule", "best"], 2, "allowed are joint-pv"),
         (["--pool", "pool_a.extxyz", "-n", "3", "--representation", "x"], 2, "allowed are"),
         (["--pool", "pool_a.extxyz", "-n", "3", "--parameters", "x"], 2, "embedding"),
         (["--pool", "pool_a.extxyz", "-n", "3", "--probes", "0"], 2, "--probes is '0'; give an"),

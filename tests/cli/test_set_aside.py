@@ -101,7 +101,14 @@ def test_the_pool_is_what_it_says() -> None:
 
 
 @pytest.mark.parametrize(
-    "road", [[], ["--store", "rows"], ["--store", "rows", "--ray", "local", "--ray-workers", "1"]]
+    "road",
+    [
+        [],
+        ["--store", "rows"],
+        pytest.param(
+            ["--store", "rows", "--ray", "local", "--ray-workers", "1"], marks=pytest.mark.thorough
+        ),
+    ],
 )
 def test_select(capsys: pytest.CaptureFixture[str], road: list[str]) -> None:
     words = ["--pool", "pool.extxyz", "--train", "train.extxyz", "-n", "3"]

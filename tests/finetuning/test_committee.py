@@ -1,10 +1,7 @@
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pytest
-import torch
 from ase import Atoms
 
 from labelwise.errors import ArgumentError
@@ -14,11 +11,10 @@ from labelwise.finetuning.committee import (
     draw_bootstrap,
     member_seeds,
     predict_committee,
-    train_committee,
 )
 from labelwise.finetuning.evaluation import evaluate
 from labelwise.finetuning.recipe import Recipe
-from labelwise.finetuning.training import FineTuned
+from labelwise.finetuning.training import finetune
 from labelwise.potentials import Potential
 from tests.finetuning.conftest import NAMES, OFFSETS, label, make_potential_of, rattle
 
@@ -34,10 +30,6 @@ def student() -> Potential:
 def train() -> list[Atoms]:
     teacher = make_potential_of(seed=1)
     return label(rattle(NAMES, 8, seed=0), teacher, offsets=OFFSETS)
-
-
-def weights_of(fitted: FineTuned) -> list[torch.Tensor]:
-    return list(fitted.potential.model.parameters())  # type: ignore[attr-defined]
 
 
 def test_energy_score_by_hand() -> None:
@@ -68,23 +60,9 @@ def test_a_common_shift_and_the_order_of_members_do_not_count(rng: np.random.Gen
     np.testing.assert_allclose(committee_energy_score(energies[::-1] + 7.0), score)
 
 
-@pytest.mark.parametrize("diversity", ["shuffle", "bootstrap", "scratch"])
-def test_members_differ_and_are_reproducible(
-    student: Potential, train: list[Atoms], diversity: str
-) -> None:
-    def members() -> tuple[FineTuned, ...]:
-        return train_committee(student, train, [], RECIPE, n_members=2, diversity=diversity, seed=0)
-
-    first, again = members(), members()
-    assert not torch.equal(weights_of(first[0])[0], weights_of(first[1])[0])
-    for one, other in zip(first, again, strict=True):
-        for a, b in zip(weights_of(one), weights_of(other), strict=True):
-            assert torch.equal(a, b)
-
-
 def test_predictions_are_the_members_own(student: Potential, train: list[Atoms]) -> None:
-    members = train_committee(student, train, [], RECIPE, n_members=2, seed=0)
-    potentials = [member.potential for member in members]
+    seeds = member_seeds(0, 2)
+    potentials = [finetune(student, train, [], RECIPE, seed=seed).potential for seed in seeds]
     energies, forces = predict_committee(potentials, train)
     assert energies.shape == (2, 8)
     assert [f.shape for f in forces] == [(2, len(atoms), 3) for atoms in train]
@@ -94,20 +72,6 @@ def test_predictions_are_the_members_own(student: Potential, train: list[Atoms])
         np.testing.assert_allclose(forces[3][m], own.forces[3], atol=1e-9)
     assert (committee_energy_score(energies) > 0).all()
     assert (committee_force_score(forces) > 0).all()
-
-
-def test_progress_names_the_member(student: Potential, train: list[Atoms]) -> None:
-    seen: list[int] = []
-    train_committee(
-        student,
-        train,
-        [],
-        RECIPE,
-        n_members=2,
-        seed=0,
-        progress=lambda member, record: seen.append(member),
-    )
-    assert seen == [0, 0, 0, 1, 1, 1]
 
 
 def test_bootstrap_draws_with_replacement() -> None:
@@ -125,21 +89,8 @@ def test_member_seeds_differ_and_do_not_depend_on_their_number() -> None:
     assert len(set(member_seeds(0, 5))) == 5
     assert member_seeds(0, 5)[:3] == member_seeds(0, 3)
     assert member_seeds(1, 3) != member_seeds(0, 3)
-
-
-@pytest.mark.parametrize(
-    ("settings", "words"),
-    [
-        ({"n_members": 1}, "n_members is 1"),
-        ({"diversity": "dropout"}, "shuffle, bootstrap, scratch"),
-        ({"seed": -1}, "seed is -1"),
-    ],
-)
-def test_wrong_arguments_are_refused(
-    student: Potential, train: list[Atoms], settings: dict[str, Any], words: str
-) -> None:
-    with pytest.raises(ArgumentError, match=words):
-        train_committee(student, train, [], RECIPE, **{"seed": 0, **settings})
+    with pytest.raises(ArgumentError, match="seed is -1"):
+        member_seeds(-1, 3)
 
 
 def test_one_member_is_no_committee(student: Potential, train: list[Atoms]) -> None:

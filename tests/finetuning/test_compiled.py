@@ -27,6 +27,7 @@ from tests.finetuning.conftest import make_potential_of
 RECIPE = Recipe(batch_size=3, learning_rate=0.01, max_updates=9, max_validations=2)
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
 def test_compiled_updates_train_the_same_weights(
     student: Potential,

@@ -13,7 +13,6 @@ from labelwise.finetuning.metrics import (
     auc_of_curve,
     error_table,
     mean_absolute,
-    mean_round_gain,
     root_mean_square,
     round_gain,
     sparsification_area,
@@ -158,16 +157,6 @@ def test_round_gain_does_not_depend_on_the_unit(
 ) -> None:
     scaled = round_gain(np.array(a) * unit, np.array(b) * unit)
     assert scaled == round_gain(a, b)
-
-
-def test_mean_round_gain_has_an_error() -> None:
-    mean, error = mean_round_gain([[5, 2], [5, 5, 1]], [[5, 2], [5, 1]])
-    gains = np.array([0.0, -1 / 3])
-    assert mean == pytest.approx(gains.mean())
-    assert error == pytest.approx(gains.std(ddof=1) / np.sqrt(2))
-    assert np.isnan(mean_round_gain([[1]], [[1]])[1])
-    with pytest.raises(ArgumentError, match="1 curves of the method and 0"):
-        mean_round_gain([[1]], [])
 
 
 @pytest.mark.parametrize("curve", [[], [[1.0]], [1.0, float("nan")]])

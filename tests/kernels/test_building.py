@@ -15,8 +15,8 @@ from labelwise.features.representations import (
     make_representation,
     represent,
 )
-from labelwise.kernels.base import LinearKernel
 from labelwise.kernels.building import build_kernels, collect_rows
+from labelwise.kernels.linear import LinearKernel
 from labelwise.potentials import Potential
 from tests.selection.rules.oracles import gram
 

@@ -11,8 +11,9 @@ from scipy import sparse
 
 from labelwise.errors import ArgumentError, MissingDependencyError
 from labelwise.features.representations import SparseRows
-from labelwise.kernels.base import Kernel, LinearKernel, SubsetKernel, chunks
+from labelwise.kernels.base import Kernel, SubsetKernel, chunks
 from labelwise.kernels.components import MOST_LANDMARKS, find_components
+from labelwise.kernels.linear import LinearKernel
 from labelwise.kernels.sparse import SparseLinearKernel
 from labelwise.kernels.stored import StoredKernel
 from labelwise.kernels.tanimoto import TanimotoKernel

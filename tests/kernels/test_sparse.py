@@ -9,7 +9,7 @@ from scipy.sparse import csr_array
 
 from labelwise.errors import ArgumentError
 from labelwise.features.representations import SparseRows
-from labelwise.kernels.base import LinearKernel, take
+from labelwise.kernels.linear import LinearKernel
 from labelwise.kernels.sparse import SparseLinearKernel
 from labelwise.selection.rules import find_nearest, select_batch
 from tests.selection.rules.oracles import gram
@@ -43,18 +43,20 @@ def test_values_are_those_of_dense_rows(rows_at_once: int, monkeypatch: pytest.M
     rows, cols = torch.tensor([7, 3, 7, 0]), slice(2, 6)
     expected = wide[0][[7, 3, 7, 0]] @ wide[1][2:6].T
     np.testing.assert_allclose(pool.block(rows, train, cols), expected, rtol=1e-13, atol=1e-15)
-    part = take(pool, rows)
+    part = pool.take(rows)
     assert isinstance(part, SparseLinearKernel)
-    np.testing.assert_allclose(part.columns(train, cols), expected, rtol=1e-13, atol=1e-15)
+    np.testing.assert_allclose(
+        part.block(slice(None), train, cols), expected, rtol=1e-13, atol=1e-15
+    )
     np.testing.assert_allclose(part.diagonal(), pool.diagonal()[rows])
 
 
 def test_no_rows_and_empty_rows() -> None:
     none, empty, some = make(draw_rows(0)), make(draw_rows(3) * 0), make(draw_rows(6))
-    assert none.columns(some, slice(None)).shape == (0, 6)
-    assert some.columns(none, slice(None)).shape == (6, 0)
-    assert not some.columns(empty, slice(None)).any()
-    assert len(take(some, torch.tensor([], dtype=torch.int64))) == 0
+    assert none.block(slice(None), some, slice(None)).shape == (0, 6)
+    assert some.block(slice(None), none, slice(None)).shape == (6, 0)
+    assert not some.block(slice(None), empty, slice(None)).any()
+    assert len(some.take(torch.tensor([], dtype=torch.int64))) == 0
 
 
 @pytest.mark.parametrize("rule", ["pv", "lcmd", "k-center", "top"])
@@ -83,4 +85,4 @@ def test_kernels_of_another_kind_are_refused() -> None:
     ]
     for other in others:
         with pytest.raises(ArgumentError, match="cannot be paired"):
-            kernel.columns(other, slice(None))
+            kernel.block(slice(None), other, slice(None))

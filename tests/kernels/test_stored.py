@@ -5,17 +5,11 @@ import pytest
 import torch
 
 from labelwise.errors import ArgumentError
-from labelwise.features.row_source import NpyRows
 from labelwise.kernels import stored as stored_kernel
-from labelwise.kernels.base import (
-    FeatureKernel,
-    Kernel,
-    LinearKernel,
-    diagonal64,
-    mean_similarity,
-    take,
-)
+from labelwise.kernels.base import Kernel
+from labelwise.kernels.linear import FeatureKernel, LinearKernel
 from labelwise.kernels.stored import StoredKernel
+from tests.features.npy_rows import NpyRows
 from tests.selection.rules.oracles import RbfKernel, noise, paths
 
 N, D = 101, 12
@@ -90,9 +84,14 @@ def test_values_are_those_from_memory(whole, source, cache_pieces, reads_ahead, 
                 ours = kernel.block(rows, other, cols)
                 torch.testing.assert_close(ours.double(), exact, rtol=0, atol=1e-6)
     assert torch.equal(kernel.diagonal(), whole.diagonal())
-    torch.testing.assert_close(mean_similarity(kernel), mean_similarity(whole), rtol=0, atol=1e-14)
     torch.testing.assert_close(
-        train.columns(kernel, slice(None)), train.columns(whole, slice(None)), rtol=0, atol=1e-6
+        kernel.mean_similarity(), whole.mean_similarity(), rtol=0, atol=1e-14
+    )
+    torch.testing.assert_close(
+        train.block(slice(None), kernel, slice(None)),
+        train.block(slice(None), whole, slice(None)),
+        rtol=0,
+        atol=1e-6,
     )
 
 
@@ -100,7 +99,7 @@ def test_a_part_and_the_whole_come_into_memory(whole, source):
     kernel = StoredKernel(source, cache_bytes=30 * ROW_BYTES, column_bytes=77)
     kernel.diagonal()
     idx = torch.tensor([55, 3, 99])
-    part = take(kernel, idx)
+    part = kernel.take(idx)
     assert isinstance(part, LinearKernel)
     assert torch.equal(part.features, whole.features[idx])
     loaded = kernel.to_memory()
@@ -164,7 +163,7 @@ def test_a_bad_row_is_named(bad, whole, tmp_path):
     kernel = StoredKernel(NpyRows(tmp_path / "bad.npy", piece_bytes=9 * ROW_BYTES))
     kernel.rows(slice(0, 70))
     with pytest.raises(ArgumentError, match="structure 77 "):
-        diagonal64(kernel)
+        kernel.diagonal64()
 
 
 def test_an_empty_source_is_an_empty_kernel(tmp_path):
@@ -172,8 +171,8 @@ def test_an_empty_source_is_an_empty_kernel(tmp_path):
     kernel = StoredKernel(NpyRows(tmp_path / "none.npy"))
     assert len(kernel.diagonal()) == 0
     train = LinearKernel(noise(4, D, 0).float())
-    assert kernel.columns(train, slice(None)).shape == (0, 4)
-    assert train.columns(kernel, slice(None)).shape == (4, 0)
+    assert kernel.block(slice(None), train, slice(None)).shape == (0, 4)
+    assert train.block(slice(None), kernel, slice(None)).shape == (4, 0)
 
 
 def test_unfit_arguments_are_refused(source):
@@ -195,6 +194,6 @@ def test_kernels_that_do_not_match_are_refused(source):
         (LinearKernel(noise(4, D, 0).float(), normalise="none"), "normalise"),
     ):
         with pytest.raises(ArgumentError, match=f"differ in {name}"):
-            kernel.columns(other, slice(None))
+            kernel.block(slice(None), other, slice(None))
     with pytest.raises(ArgumentError, match="cannot be paired with a RbfKernel"):
-        kernel.columns(RbfKernel(noise(4, D, 0)), slice(None))
+        kernel.block(slice(None), RbfKernel(noise(4, D, 0)), slice(None))

@@ -9,7 +9,7 @@ from rdkit import DataStructs
 
 from labelwise.errors import ArgumentError
 from labelwise.kernels import tanimoto
-from labelwise.kernels.base import LinearKernel, block64, diagonal64, take
+from labelwise.kernels.linear import LinearKernel
 from labelwise.kernels.tanimoto import TanimotoKernel, pack_bits
 from labelwise.selection.rules import find_nearest, select_batch
 from labelwise.selection.rules.posterior_variance import posterior_variance
@@ -62,27 +62,18 @@ def test_empty_sets_equal_each_other_only() -> None:
     assert np.linalg.eigvalsh(values).min() > -1e-12
 
 
-def test_the_table_counts_as_numpy_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    words = np.random.default_rng(0).integers(0, 2**63, size=(5, 7), dtype=np.uint64)
-    wanted = [[int(word).bit_count() for word in row] for row in words]
-    assert tanimoto._count_by_table(words).tolist() == wanted
-    before = gram(*make_pair())
-    monkeypatch.setattr(tanimoto, "_count", tanimoto._count_by_table)
-    np.testing.assert_array_equal(gram(*make_pair()), before)
-
-
 def test_any_rows_and_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     pool, train = make_pair()
     whole = gram(pool, train)
     monkeypatch.setattr(tanimoto, "_PAIRS_AT_ONCE", 7)
     rows, cols = torch.tensor([5, 79, 5]), torch.tensor([11, 0])
-    np.testing.assert_array_equal(block64(pool, rows, train, cols), whole[[5, 79, 5]][:, [11, 0]])
-    np.testing.assert_array_equal(pool.columns(train, slice(2, 5)), whole[:, 2:5])
-    part = take(pool, rows)
+    np.testing.assert_array_equal(pool.block64(rows, train, cols), whole[[5, 79, 5]][:, [11, 0]])
+    np.testing.assert_array_equal(pool.block(slice(None), train, slice(2, 5)), whole[:, 2:5])
+    part = pool.take(rows)
     assert isinstance(part, TanimotoKernel)
     np.testing.assert_array_equal(gram(part, train), whole[[5, 79, 5]])
     assert pool.block(slice(0, 0), train, ALL).shape == (0, 12)
-    assert pool.block(ALL, take(train, torch.tensor([], dtype=torch.int64)), ALL).shape == (80, 0)
+    assert pool.block(ALL, train.take(torch.tensor([], dtype=torch.int64)), ALL).shape == (80, 0)
 
 
 def test_packed_bits_make_the_same_kernel() -> None:
@@ -99,7 +90,7 @@ def test_what_cannot_be_taken() -> None:
     pool, _ = make_pair()
     for other in (TanimotoKernel(draw_bits(3, 64)), LinearKernel(torch.ones(3, 100))):
         with pytest.raises(ArgumentError, match="cannot be paired"):
-            pool.columns(other, ALL)
+            pool.block(slice(None), other, ALL)
 
 
 def test_rules_pick_what_brute_force_picks() -> None:
@@ -124,7 +115,7 @@ def test_variances_are_those_of_a_dense_process() -> None:
     assert top.pool_idx.tolist() == np.argsort(-expected, kind="stable")[:10].tolist()
     short = select_batch("pv", pool, train, 5, regularisation=1e-3, seed=0, shortlist=10)
     assert set(short.pool_idx.tolist()) <= set(top.pool_idx.tolist())
-    assert np.array_equal(diagonal64(pool).numpy(), np.ones(80))
+    assert np.array_equal(pool.diagonal64().numpy(), np.ones(80))
 
 
 def test_nearest_labelled() -> None:

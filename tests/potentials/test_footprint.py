@@ -33,7 +33,11 @@ print(footprint.estimate(graph.n_atoms, graph.n_edges), peak_resident_bytes() - 
 
 @pytest.mark.parametrize(
     ("name", "side", "repeat"),
-    [("ntk-e", 3.57, 4), ("activation", 3.57, 4), ("ntk-e", 7.0, 6)],
+    [
+        ("ntk-e", 3.57, 4),
+        pytest.param("activation", 3.57, 4, marks=pytest.mark.thorough),
+        pytest.param("ntk-e", 7.0, 6, marks=pytest.mark.thorough),
+    ],
 )
 def test_estimate_bounds_what_a_process_takes(name: str, side: float, repeat: int) -> None:
     code = _MEASURE.format(name=name, side=side, repeat=repeat)

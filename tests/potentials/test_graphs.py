@@ -7,7 +7,7 @@ import pytest
 import torch
 from ase import Atoms
 from ase.build import molecule
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from labelwise.errors import ArgumentError, LabelwiseWarning, StructureError
@@ -29,7 +29,6 @@ def brute_force(atoms: Atoms, cutoff: float, images: int = 4) -> set[tuple[int, 
     return edges
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 10_000),
     n_atoms=st.integers(1, 7),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import subprocess
 import sys
@@ -9,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from labelwise.runtime.files import write_text
+from labelwise.errors import ReadError, WriteError
+from labelwise.runtime.files import hash_file, whole_file, write_text
 
 _KILLED = """
 import os, signal, sys
@@ -78,3 +80,36 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
     write_text(tmp_path / "a.json", "1")
     assert victim.exists()
     assert (tmp_path / ".a.json.abcdefgh").is_symlink()
+
+
+def test_a_file_is_whole_or_as_it_was(tmp_path: Path) -> None:
+    target = tmp_path / "new" / "a.bin"
+    with whole_file(target) as temporary:
+        temporary.write_text("first")
+        assert not target.exists()
+    with pytest.raises(KeyboardInterrupt), whole_file(target) as temporary:
+        temporary.write_text("half")
+        raise KeyboardInterrupt
+    assert target.read_text() == "first"
+    assert list(target.parent.iterdir()) == [target]
+    with pytest.raises(WriteError, match="it is a directory"), whole_file(tmp_path):
+        pass
+
+
+def test_hash_of_a_part(tmp_path: Path) -> None:
+    (tmp_path / "whole").write_bytes(b"abcdef")
+    (tmp_path / "part").write_bytes(b"abc")
+    for name in ("sha256", "blake2b"):
+        assert hash_file(tmp_path / "whole", name, n_bytes=3) == hash_file(tmp_path / "part", name)
+    with pytest.raises(ReadError, match="shorter"):
+        hash_file(tmp_path / "part", n_bytes=4)
+    with pytest.raises(ReadError, match="cannot read"):
+        hash_file(tmp_path / "none", n_bytes=4)
+
+
+def test_hashes_are_those_of_other_programs(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(bytes(3_000_000))
+    assert hash_file(path) == hashlib.sha256(path.read_bytes()).hexdigest()
+    own = hashlib.blake2b(path.read_bytes(), digest_size=16).hexdigest()
+    assert hash_file(path, "blake2b") == own

@@ -21,8 +21,8 @@ from labelwise.features.representations import RepresentationOptions
 from labelwise.features.representations.joint_rows import iter_row_sets
 from labelwise.features.representations.morgan import SINGLE_BONDS
 from labelwise.features.representations.row_sets import RowScales, RowSets, join_row_sets
-from labelwise.kernels.base import LinearKernel
 from labelwise.kernels.building import build_kernels
+from labelwise.kernels.linear import LinearKernel
 from labelwise.potentials import Batch, Potential
 from labelwise.selection.acquire import acquire
 from labelwise.selection.rules import JointPosterior, find_nearest, select_joint_posterior

@@ -139,6 +139,7 @@ def test_twenty_killed_workers_change_nothing(
         kill_and_compare(tmp_path, files, ray_engine, seed=100 + seed)
 
 
+@pytest.mark.thorough
 def test_other_rules_agree_as_well(
     tmp_path: Path, files: tuple[str, str], ray_engine: RayEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

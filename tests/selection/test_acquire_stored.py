@@ -250,6 +250,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.thorough
 def test_a_killed_extraction_goes_on(tmp_path: Path, files: tuple[list[str], list[str]]) -> None:
     store = tmp_path / "store"
     process = subprocess.Popen([sys.executable, "-c", KILLED, str(store), *files[0]])

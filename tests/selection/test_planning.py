@@ -1,4 +1,4 @@
-"""Plans: the arithmetic by hand, the look at a pool, and the trial of rules and machine."""
+"""Plans: the arithmetic by hand, the look at a pool, and the trial of the model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 
-from labelwise.errors import ArgumentError, WriteError
+from labelwise.errors import ArgumentError
 from labelwise.features.store.columns import column_dtype
 from labelwise.potentials import Potential
 from labelwise.selection.planning import (
@@ -24,49 +24,34 @@ from labelwise.selection.planning import (
     make_plan,
     survey_files,
 )
-from labelwise.selection.planning.estimate import find_largest
-from labelwise.selection.planning.machine import MachineRates, nearest_folder, probe_machine
-from labelwise.selection.planning.road_probe import RoadRates, probe_road
-from labelwise.selection.planning.rule_probe import RuleRates, fit_line, imitate_rows, probe_rule
+from labelwise.selection.planning.estimate import Machine, find_largest
+from labelwise.selection.planning.plan import describe_machine
 from labelwise.selection.planning.survey import count_by_length, read_frames_at
+from labelwise.selection.planning.trial import Trial, run_trial
 from labelwise.selection.settings import AcquisitionSettings
 from labelwise.structures import write_structures
 from labelwise.structures.reading import FileSlice
 
 GB = 10**9
-ROAD = RoadRates(
+TRIAL = Trial(
     n_structures=1000,
     n_atoms=20_000,
     kept_fraction=0.5,
     screen_s_per_atom=1e-5,
     represent_s_per_atom=1e-4,
-    graph_s_per_atom=2e-5,
     relative_error=0.05,
     width=1000,
     n_blocks=1,
     peak_memory_bytes=GB,
     device="cpu",
 )
-RULE = RuleRates(
-    pass_s_per_unit=1e-10,
-    assign_s_per_unit=2e-11,
-    pick_s=1e-3,
-    pick_s_per_row=1e-7,
-    n_rows=20_000,
-)
-MACHINE = MachineRates(
-    float32_flops=2e11,
-    float64_flops=1e11,
-    write_bytes_per_s=5e8,
-    read_bytes_per_s=1e9,
-    reads_from_disk=True,
-    normalise_s_per_value=1e-9,
+MACHINE = Machine(
     n_cores=4,
     load_average=1.0,
     memory_bytes=32 * GB,
     free_bytes=100 * GB,
 )
-RATES = Rates(1e-5, 1e-6, 3.0, ROAD, RULE, MACHINE)
+RATES = Rates(1e-5, 1e-6, 3.0, TRIAL, MACHINE)
 WORK = Workload(
     n_structures=200_000,
     atoms_per_structure=20.0,
@@ -84,43 +69,18 @@ def seconds_of(found: Estimate) -> dict[str, float]:
 
 def test_stages_by_hand() -> None:
     found = seconds_of(estimate_run(WORK, RunSettings(), RATES))
-    read_once = 100_000 * ROW_BYTES / 1e9
-    factor = (2 * 2000 * 1000 * 1000 + 1000**3 / 3 + 1000**3) / 1e11
     assert found == pytest.approx(
         {
             "load the model": 3.0,
             "read and screen": 2e-5 * (200_000 + 2000) * 20,
             "represent": 1e-4 * (100_000 + 2000) * 20,
-            "write the store": 102_000 * (ROW_BYTES / 5e8 + 1000 * 1e-9),
-            "shortlist": factor + 1e-10 * 100_000 * 1000 * 1000,
-            "lcmd": read_once + 2e-11 * 10_000 * 2000 * 1000 + 1000 * (1e-3 + 1e-7 * 10_000),
             "read the batch": 0.2,
         }
     )
 
 
-def test_a_slow_disk_sets_the_time_of_a_pass() -> None:
-    slow = replace(RATES, machine=replace(MACHINE, read_bytes_per_s=1e6))
-    found = seconds_of(estimate_run(WORK, RunSettings(), slow))
-    factor = (2 * 2000 * 1000 * 1000 + 1000**3 / 3 + 1000**3) / 1e11
-    assert found["shortlist"] == pytest.approx(factor + 100_000 * ROW_BYTES / 1e6)
-
-
-@pytest.mark.parametrize(("rule", "n_passes"), [("pv", 1), ("top", 1), ("k-center", 0)])
-def test_rules_that_begin_with_variances_take_a_pass(rule: str, n_passes: int) -> None:
-    picks = RULE if rule != "top" else RuleRates(pass_s_per_unit=1e-10)
-    work = replace(WORK, rule=rule, shortlist=None, n_train=0)
-    found = seconds_of(estimate_run(work, RunSettings(), replace(RATES, rule=picks)))
-    gather = 100_000 * ROW_BYTES / 1e9
-    assign = (1 - n_passes) * 2e-11 * 100_000 * 1000
-    one_by_one = 0.0 if rule == "top" else 1000 * (1e-3 + 1e-7 * 100_000)
-    # With nothing labelled a pass multiplies little and the reading of the rows sets its time.
-    assert found[rule] == pytest.approx(gather + assign + n_passes * gather + one_by_one)
-    assert "shortlist" not in found
-
-
 def test_random_needs_no_rows() -> None:
-    no_rows = replace(RATES, road=replace(ROAD, width=0), rule=RuleRates())
+    no_rows = replace(RATES, trial=replace(TRIAL, width=0))
     found = estimate_run(replace(WORK, rule="random", shortlist=None), RunSettings(), no_rows)
     assert list(seconds_of(found)) == ["load the model", "read and screen", "read the batch"]
     assert found.store_bytes == 0 and found.fits
@@ -133,11 +93,11 @@ def test_half_precision_halves_the_rows_on_disk() -> None:
     assert whole - half == 102_000 * 2000
 
 
-def test_gpus_divide_what_the_device_does_and_cores_the_rest() -> None:
-    on_gpu = replace(RATES, road=replace(ROAD, device="cuda:0"))
+def test_gpus_divide_the_represent_stage_and_cores_the_reading() -> None:
+    on_gpu = replace(RATES, trial=replace(TRIAL, device="cuda:0"))
     run = RunSettings(n_gpus=8, price_per_hour=3.0)
     found = estimate_run(WORK, run, on_gpu)
-    assert seconds_of(found)["represent"] == pytest.approx(102_000 * 20 * (8e-5 / 8 + 2e-5 / 4))
+    assert seconds_of(found)["represent"] == pytest.approx(102_000 * 20 * 1e-4 / 8)
     assert seconds_of(found)["read and screen"] == pytest.approx(202_000 * 20 * 2e-5 / 4)
     assert found.cost == pytest.approx(found.total.seconds / 3600 * 3.0 * 8)
 
@@ -165,8 +125,6 @@ def test_memory_is_bounded_and_the_least_is_enough() -> None:
     tight = estimate_run(work, RunSettings(memory_bytes=least), RATES)
     assert tight.fits and tight.peak_memory_bytes <= least
     assert not estimate_run(work, RunSettings(memory_bytes=least - 10**6), RATES).fits
-    # Rows for which there is no room are read again and again.
-    assert seconds_of(tight)["lcmd"] > seconds_of(free)["lcmd"]
 
 
 def test_largest_pools_fit_and_larger_ones_do_not() -> None:
@@ -291,22 +249,21 @@ def test_other_files_are_read_from_their_front(
     assert cut.n_structures is None and not cut.is_spread
 
 
-def test_road_takes_what_a_selection_takes(
+def test_a_trial_takes_what_a_selection_takes(
     tmp_path: Path, rattled_molecules: list[Atoms], potential: Potential
 ) -> None:
     lone = Atoms("H")
     write_structures(tmp_path / "pool.extxyz", [*rattled_molecules, lone, rattled_molecules[0]])
     frames = survey_files(tmp_path / "pool.extxyz", seconds=5.0).frames
     settings = AcquisitionSettings(n_select=3, representation="activation", batch_atoms=20)
-    rates, rows = probe_road(frames, settings, potential, seconds=20.0)
+    rates = run_trial(frames, settings, potential, seconds=20.0)
     # A first, small batch is not counted.
     assert 25 <= rates.n_structures <= 30
     assert rates.kept_fraction < 1.0
-    assert rows.shape == (rates.n_structures, potential.activation_size)
-    np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1.0, rtol=1e-5)
-    assert 0.0 < rates.graph_s_per_atom < rates.represent_s_per_atom
+    assert rates.width == potential.activation_size
+    assert rates.represent_s_per_atom > 0.0 and rates.screen_s_per_atom > 0.0
     assert rates.relative_error > 0.0 and rates.structures_per_second > 0.0
-    few, _ = probe_road(frames, settings, potential, seconds=1e-9)
+    few = run_trial(frames, settings, potential, seconds=1e-9)
     assert few.n_structures < rates.n_structures
 
 
@@ -316,44 +273,10 @@ def test_rows_that_are_not_dense_cannot_be_planned(words: dict[str, str]) -> Non
         check_plannable(AcquisitionSettings(n_select=3, **words))
 
 
-def test_rows_are_imitated_near_the_sample(rng: np.random.Generator) -> None:
-    centres = np.eye(4, 32, dtype=np.float32)
-    sample = np.repeat(centres, 10, axis=0) + 0.01 * rng.normal(size=(40, 32)).astype(np.float32)
-    rows = imitate_rows(sample, 500, rng)
-    np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1.0, rtol=1e-5)
-    assert ((rows @ centres.T).max(axis=1) > 0.98).all()
-    assert imitate_rows(sample[:0], 7, rng).shape == (7, 32)
-
-
-@pytest.mark.parametrize("rule", ["lcmd", "k-center", "pv", "top", "random"])
-@pytest.mark.parametrize("n_train", [0, 40])
-def test_rules_are_tried(rule: str, n_train: int, rng: np.random.Generator) -> None:
-    sample = rng.normal(size=(50, 16)).astype(np.float32)
-    rates = probe_rule(rule, sample, n_pool=300, n_train=n_train, seconds=0.05)
-    assert rates.pass_s_per_unit > 0.0
-    tried = rule in ("lcmd", "k-center", "pv")
-    assert (rates.n_rows == 300) == tried
-    assert (rates.assign_s_per_unit > 0.0) == tried
-
-
-def test_fit_line() -> None:
-    assert fit_line([(10, 5.0)]) == (0.0, 0.5)
-    assert fit_line([(1, 9.0), (10, 3.0), (20, 5.0)]) == pytest.approx((1.0, 0.2))
-    assert fit_line([(10, 5.0), (20, 4.0)]) == (0.0, 0.2)  # falls: all of it goes with n
-
-
-def test_machine_is_measured_and_left_as_it_was(tmp_path: Path) -> None:
-    rates = probe_machine(tmp_path / "not" / "there", 64, seconds=0.2)
+def test_the_machine_is_described(tmp_path: Path) -> None:
+    machine = describe_machine(tmp_path / "not" / "there")
     assert list(tmp_path.iterdir()) == []
-    assert nearest_folder(tmp_path / "not" / "there") == tmp_path
-    assert rates.float32_flops > 1e8 and rates.float64_flops > 1e8
-    assert rates.write_bytes_per_s > 1e5 and rates.read_bytes_per_s > 1e5
-    assert rates.n_cores >= 1 and rates.memory_bytes > 1e8 and rates.free_bytes > 0
-
-
-def test_a_folder_that_cannot_be_written_to() -> None:
-    with pytest.raises(WriteError, match="--store"):
-        probe_machine(Path("/proc/1"), 64, seconds=0.1)
+    assert machine.n_cores >= 1 and machine.memory_bytes > 1e8 and machine.free_bytes > 0
 
 
 def test_a_pool_that_cannot_be_counted_needs_its_size(

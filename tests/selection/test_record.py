@@ -24,7 +24,9 @@ def test_files_that_were_not_touched_are_not_read_again(
     paths[2].write_text("1\n\nC 0 0 0\n")
     read = []
     hash_file = input_files.hash_file
-    monkeypatch.setattr(input_files, "hash_file", lambda path: read.append(path) or hash_file(path))
+    monkeypatch.setattr(
+        input_files, "hash_file", lambda path, name: read.append(path) or hash_file(path, name)
+    )
     with pytest.warns(LabelwiseWarning, match=r"c\.xyz changed") as caught:
         warn_of_changes(files, marks)
     assert read == paths[1:]

@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from labelwise.kernels.base import Kernel, LinearKernel
+from labelwise.kernels.base import Kernel
+from labelwise.kernels.linear import LinearKernel
 from labelwise.kernels.tanimoto import TanimotoKernel
 from labelwise.selection.replay import replay_clusters
 from labelwise.selection.rules import select_k_center, select_lcmd

@@ -182,13 +182,7 @@ def test_other_keys_are_left_out_by_name(tmp_path: Path, water: Atoms, key: Any)
         assert set(found.info) == {"REF_energy", "last"}
 
 
-@settings(
-    deadline=None,
-    max_examples=150,
-    derandomize=True,
-    database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     info=st.dictionaries(
         st.text(alphabet=string.ascii_letters + "_ ='\"é", min_size=1, max_size=5).map(

@@ -21,7 +21,7 @@ from labelwise.features.representations.row_sets import RowScales, join_row_sets
 from labelwise.finetuning.evaluation import evaluate
 from labelwise.finetuning.labelled import prepare_labelled
 from labelwise.finetuning.metrics import root_mean_square, sparsification_area
-from labelwise.kernels.base import LinearKernel
+from labelwise.kernels.linear import LinearKernel
 from labelwise.potentials import Potential
 from labelwise.selection.rules.joint_posterior import joint_variances
 from labelwise.selection.rules.posterior_variance import posterior_variance

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,10 +34,6 @@ _CLEAR = Path("/proc/self/clear_refs")
 _MAX_MODELS = 8
 
 
-def say_nothing(_message: str) -> None:
-    """Tell nobody."""
-
-
 @dataclass
 class Bench:
     """What is kept in memory from stage to stage; all of it can be made from files again.
@@ -47,14 +43,12 @@ class Bench:
         inventory: What ``take_inventory`` found, and under ``n_used`` how many structures
             the campaign had used when it was taken.
         progress: Called with stage, done, total.
-        say: Called with lines for the user.
         workshop: What may be shared with other campaigns.
     """
 
     given: GivenSets
     inventory: dict[str, Any]
     progress: ProgressCallback = ignore_progress
-    say: Callable[[str], None] = say_nothing
     workshop: Workshop = field(default_factory=Workshop)
     _models: dict[str, Potential] = field(default_factory=dict, repr=False)
 

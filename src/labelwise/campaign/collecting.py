@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from contextlib import suppress
 from pathlib import Path
@@ -11,32 +12,31 @@ import numpy as np
 from ase import Atoms
 
 from labelwise.campaign.bench import Bench
-from labelwise.campaign.carried import encode_carried
-from labelwise.campaign.config import CalculatorSection, CampaignConfig, FilesSection
+from labelwise.campaign.config import CampaignConfig
 from labelwise.campaign.durable import (
     SpareSpace,
     append_line,
     read_json,
-    sync_folder,
     write_json,
 )
 from labelwise.campaign.errors import CampaignError, ChangedInputsError
 from labelwise.campaign.inputs import shorten
 from labelwise.campaign.labelling import (
     CalculatorLabeller,
-    CalculatorSpec,
+    CalculatorSettings,
     Failure,
     FilesLabeller,
     Label,
     LabelChecks,
     Labeller,
     LabellingError,
+    LabellingRound,
     LabelsPending,
     Outcome,
-    ReplayLabeller,
     Task,
+    make_labeller,
 )
-from labelwise.campaign.labelling.encoding import encode_structure
+from labelwise.campaign.labelling.encoding import encode_extra, encode_structure
 from labelwise.campaign.selecting import choose_candidates
 from labelwise.campaign.state import (
     BATCH,
@@ -50,9 +50,12 @@ from labelwise.campaign.state import (
 )
 from labelwise.campaign.stopping import remind_of_failures
 from labelwise.errors import ShortPoolError
+from labelwise.runtime.files import sync_folder
 from labelwise.structures import Source, hash_structure, read_sources, write_structures
 from labelwise.structures.identity import hash_geometry
 from labelwise.structures.labels import get_energy
+
+_log = logging.getLogger(__name__)
 
 _LEAST_FAILURES = 20
 
@@ -81,7 +84,7 @@ def run_label(state: CampaignState, bench: Bench) -> None:
     """
     picks = read_json(state.folder / PICKS)
     roles = picks["wanted"]
-    if not any(roles.values()) and isinstance(state.config.labeller, CalculatorSection):
+    if not any(roles.values()) and isinstance(state.config.labeller, CalculatorSettings):
         state = _try_calculator(state, bench)
     candidates = _collect(state, bench, roles, picks)
     _finish(read_state(state.directory), roles, candidates)
@@ -96,7 +99,7 @@ def check_calculator(state: CampaignState) -> None:
     Raises:
         LabellingError: It cannot.
     """
-    labeller = make_labeller(state, [])
+    labeller = _make_labeller(state, [])
     if isinstance(labeller, CalculatorLabeller):
         labeller.check()
 
@@ -236,7 +239,7 @@ class _Collection:
             for key, task in self._tasks.items()
             if key in self._state.labels or key in self._state.failures
         ]
-        labeller = make_labeller(self._state, done)
+        labeller = _make_labeller(self._state, done)
         checks = _make_checks(self._state, self._bench)
         try:
             for outcome in labeller.label(self._queue):
@@ -284,7 +287,7 @@ class _Collection:
         limit are begun without a label between them, whatever the number of workers.
         """
         labeller = self._state.config.labeller
-        if not isinstance(labeller, CalculatorSection):
+        if not isinstance(labeller, CalculatorSettings):
             return True
         n_running = sum(self._n_running.values())
         most = max(self._max_failures, labeller.n_workers)
@@ -331,7 +334,7 @@ class _Collection:
             record |= {"energy": outcome.energy, "forces": outcome.forces.tolist()}
         else:
             record |= {"failed": outcome.reason, "detail": outcome.detail}
-        record["structure"] = {**encode_structure(task.atoms), **self._encode_carried(task.atoms)}
+        record["structure"] = {**encode_structure(task.atoms), **self._encode_extra(task.atoms)}
         self._spare.append_line(directory / LABELS, record)
         cost = {
             "event": "calculation",
@@ -346,7 +349,7 @@ class _Collection:
         self._n_done += 1
         self._bench.progress("label", self._n_done, None)
         if isinstance(outcome, Failure):
-            self._bench.say(f"set aside {task.source}: {outcome.reason} ({outcome.detail})")
+            _log.info("set aside %s: %s (%s)", task.source, outcome.reason, outcome.detail)
             self._n_failed_in_a_row += 1
             self._last_failure = outcome
         else:
@@ -354,11 +357,11 @@ class _Collection:
             self._n_failed_in_a_row = 0
             self._last_failure = None
 
-    def _encode_carried(self, atoms: Atoms) -> dict[str, Any]:
+    def _encode_extra(self, atoms: Atoms) -> dict[str, Any]:
         config = self._state.config
         keys = (config.data.energy_key, config.data.forces_key)
         is_replay = config.labeller.kind == "replay"
-        return encode_carried(atoms, left_out=keys, with_results=is_replay)
+        return encode_extra(atoms, left_out=keys, with_results=is_replay)
 
     def _read_tasks(self, candidates: list[dict[str, Any]]) -> dict[str, Task]:
         """Read the candidates' structures from the pool again, and see that they are the same."""
@@ -377,43 +380,11 @@ class _Collection:
         return tasks
 
 
-def make_labeller(state: CampaignState, done: list[Task]) -> Labeller:
-    """Make the configured labeller for the round under way.
-
-    Args:
-        state: The campaign.
-        done: Structures of the round that have their outcome already.
-
-    Raises:
-        ArgumentError: A setting is out of range.
-    """
-    config = state.config
-    section = config.labeller
-    if isinstance(section, CalculatorSection):
-        return _calculator_labeller(state.directory, section)
-    if isinstance(section, FilesSection):
-        return FilesLabeller(
-            state.folder,
-            done=done,
-            energy_key=section.energy_key,
-            forces_key=section.forces_key,
-            tolerance=section.tolerance,
-        )
-    return ReplayLabeller(energy_key=config.data.energy_key, forces_key=config.data.forces_key)
-
-
-def _calculator_labeller(directory: Path, section: CalculatorSection) -> CalculatorLabeller:
-    spec = CalculatorSpec(
-        section.calculator, section.arguments, section.info_arguments, str(directory)
-    )
-    return CalculatorLabeller(
-        spec,
-        scratch=directory / "calculations",
-        n_workers=section.n_workers,
-        n_threads=section.n_threads,
-        time_limit_s=section.time_limit_s,
-        n_retries=section.n_retries,
-    )
+def _make_labeller(state: CampaignState, done: list[Task]) -> Labeller:
+    """Make the configured labeller for the round under way; ``done`` have their outcome."""
+    data = state.config.data
+    where = LabellingRound(state.directory, state.folder, done, data.energy_key, data.forces_key)
+    return make_labeller(state.config.labeller, where)
 
 
 def _make_checks(state: CampaignState, bench: Bench) -> LabelChecks:

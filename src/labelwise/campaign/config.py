@@ -9,21 +9,27 @@ from typing import Annotated, Any, Literal, get_type_hints
 import yaml
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
+    SerializeAsAny,
     ValidationError,
     create_model,
     model_validator,
 )
 
 from labelwise.campaign.errors import ConfigError
-from labelwise.campaign.labelling.checks import MAX_ENERGY_DEVIATION, MAX_FORCE
-from labelwise.campaign.labelling.files import MATCH_TOLERANCE
+from labelwise.campaign.labelling.registry import (
+    LabellerSettings,
+    parse_settings,
+    settings_keys,
+)
 from labelwise.campaign.yaml_reading import CONFIG_FILE, read_yaml
 from labelwise.errors import check_name, suggest
 from labelwise.features.representations.base import DEFAULT_PROBES
 from labelwise.finetuning.recipe import EnergyErrors, FixedForces, Recipe
-from labelwise.selection.settings import AcquisitionSettings, list_rules
+from labelwise.selection.rules import list_rules
+from labelwise.selection.settings import AcquisitionSettings
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
 
 #: So many mistakes of a configuration are listed.
@@ -188,55 +194,6 @@ class SelectionSection(_Section):
         )
 
 
-class _LabellerSection(_Section):
-    """What every labeller has: when a label is not believed.
-
-    Attributes:
-        max_force: Largest force component, eV/Å.
-        max_energy_deviation: Largest deviation from what the composition lets expect,
-            eV/atom.
-        max_failures_in_a_row: So many failures without a label between them stop the run,
-            because the calculation as such must be wrong; None for max(20, 2 batches).
-    """
-
-    max_force: float = Field(default=MAX_FORCE, gt=0.0)
-    max_energy_deviation: float = Field(default=MAX_ENERGY_DEVIATION, gt=0.0)
-    max_failures_in_a_row: int | None = Field(default=None, ge=1)
-
-
-class ReplaySection(_LabellerSection):
-    """Labels that the pool holds already."""
-
-    kind: Literal["replay"]
-
-
-class CalculatorSection(_LabellerSection):
-    """Any ASE calculator; see ``CalculatorSpec`` and ``CalculatorLabeller``."""
-
-    kind: Literal["calculator"]
-    calculator: str
-    arguments: dict[str, Any] = {}
-    info_arguments: dict[str, str] = {}
-    n_workers: int = Field(default=1, ge=1)
-    n_threads: int = Field(default=1, ge=1)
-    time_limit_s: float | None = Field(default=None, gt=0.0)
-    n_retries: int = Field(default=1, ge=0)
-
-
-class FilesSection(_LabellerSection):
-    """Labels by hand-over; the keys are those of the returned files."""
-
-    kind: Literal["files"]
-    energy_key: str = DEFAULT_ENERGY_KEY
-    forces_key: str = DEFAULT_FORCES_KEY
-    tolerance: float = Field(default=MATCH_TOLERANCE, gt=0.0)
-
-
-LabellerSection = Annotated[
-    ReplaySection | CalculatorSection | FilesSection, Field(discriminator="kind")
-]
-
-
 class _FinetuneBase(_Section):
     """How the model is fine-tuned in each round: the fields of ``Recipe``, by their names."""
 
@@ -329,7 +286,7 @@ class CampaignConfig(_Section):
     model: ModelSection
     data: DataSection
     selection: SelectionSection = SelectionSection()
-    labeller: LabellerSection
+    labeller: Annotated[SerializeAsAny[LabellerSettings], BeforeValidator(parse_settings)]
     finetune: FinetuneSection = FinetuneSection()
     measure: MeasureSection = MeasureSection()
     stop: StopSection = StopSection()
@@ -398,7 +355,7 @@ def read_config(directory: Path) -> CampaignConfig:
 
 def _explain(item: Any) -> str:
     """Turn one of pydantic's findings into a line."""
-    path = [str(part) for part in item["loc"] if part not in ("replay", "calculator", "files")]
+    path = [str(part) for part in item["loc"]]
     where = ".".join(path) or "campaign.yaml"
     if item["type"] == "extra_forbidden":
         allowed = _keys_at(path[:-1])
@@ -412,8 +369,7 @@ def _keys_at(path: list[str]) -> set[str]:
     model: Any = CampaignConfig
     for part in path:
         if part == "labeller":
-            sections = (ReplaySection, CalculatorSection, FilesSection)
-            return {key for section in sections for key in section.model_fields}
+            return settings_keys()
         model = model.model_fields[part].annotation if hasattr(model, "model_fields") else None
     return {*model.model_fields} if hasattr(model, "model_fields") else set()
 

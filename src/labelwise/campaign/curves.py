@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from labelwise.campaign.config import MeasureSection
-from labelwise.campaign.durable import write_file
 from labelwise.campaign.errors import CampaignError
 from labelwise.campaign.stopping import get_curve
 from labelwise.errors import MissingDependencyError
+from labelwise.runtime.files import write_bytes
 
 CURVES = "curves.png"
 _FORCES = ("forces_rmse", "RMSE of the forces, meV/Å")
@@ -54,4 +54,4 @@ def write_curves(
         axes.grid(visible=True, which="both", alpha=0.3)
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=150)
-    write_file(path, content.getvalue())
+    write_bytes(path, content.getvalue(), durable=True)

@@ -9,7 +9,6 @@ label and reads all of them once at its start, so that an index would gain nothi
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -19,33 +18,17 @@ from typing import Any
 
 from labelwise.campaign.errors import DamagedStateError
 from labelwise.errors import WriteError
-from labelwise.runtime.files import write_bytes
-
-_CHUNK = 1 << 20
-
-
-def write_file(path: Path, content: bytes) -> None:
-    """Write a file so that it survives a power cut: write, fsync, rename, fsync the folder.
-
-    Args:
-        path: Where to write; missing folders are made.
-        content: The bytes.
-
-    Raises:
-        WriteError: The disk is full, or the folder cannot be written to.
-    """
-    write_bytes(path, content)
-    sync_folder(path.parent)
+from labelwise.runtime.files import sync_folder, write_bytes
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write plain data as indented JSON, like ``write_file``.
+    """Write plain data as indented JSON, so that it survives a power cut.
 
     Raises:
         WriteError: The disk is full, or the folder cannot be written to.
     """
     text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
-    write_file(path, text.encode() + b"\n")
+    write_bytes(path, text.encode() + b"\n", durable=True)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -115,7 +98,7 @@ class SpareSpace:
         self._path = folder / ".spare_space"
         if not self._path.exists():
             # Random, because some file systems store runs of zeros in no space at all.
-            write_file(self._path, os.urandom(n_bytes))
+            write_bytes(self._path, os.urandom(n_bytes))
 
     def append_line(self, path: Path, record: Mapping[str, Any]) -> None:
         """Append a record like ``append_line``, even if the disk is full.
@@ -184,38 +167,6 @@ def read_log(path: Path) -> list[dict[str, Any]]:
         except ValueError as error:
             raise DamagedStateError(f"{path}: line {number} is not JSON ({error})") from error
     return records
-
-
-def hash_file(path: Path, n_bytes: int | None = None) -> str:
-    """Return the SHA-256 of a file's content, or of its first ``n_bytes``.
-
-    Raises:
-        DamagedStateError: It cannot be read, or is shorter than that.
-    """
-    digest = hashlib.sha256()
-    left = path.stat().st_size if n_bytes is None and path.exists() else n_bytes
-    try:
-        with path.open("rb") as stream:
-            while left:
-                chunk = stream.read(min(_CHUNK, left))
-                if not chunk:
-                    raise DamagedStateError(f"{path} is shorter than it was")
-                digest.update(chunk)
-                left -= len(chunk)
-    except OSError as error:
-        raise DamagedStateError(f"cannot read {path}: {error.strerror or error}") from error
-    return digest.hexdigest()
-
-
-def sync_folder(folder: Path) -> None:
-    """Wait until the names in a folder are on the disk."""
-    # Not every file system lets a folder be opened or synchronised; the data are safe.
-    with suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def _whole_part(content: bytes) -> bytes:

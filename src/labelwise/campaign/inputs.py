@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from labelwise.campaign.config import CampaignConfig, is_free
-from labelwise.campaign.durable import hash_file
 from labelwise.errors import ReadError
+from labelwise.runtime.files import hash_file
 from labelwise.structures.reading import Source, expand_specs
 
 #: What the name of the pretrained model's file begins with, in a description of inputs.

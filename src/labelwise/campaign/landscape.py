@@ -23,10 +23,10 @@ from labelwise.campaign.seeds import derive_seed
 from labelwise.campaign.state import CampaignState
 from labelwise.errors import LabelwiseError
 from labelwise.features.representations import ModelRepresentation, iter_features
-from labelwise.kernels.base import Kernel, take
+from labelwise.kernels.base import Kernel
 from labelwise.kernels.building import collect_rows
 from labelwise.potentials import Potential
-from labelwise.selection.names import JOINT_RULE
+from labelwise.selection.rules import JOINT_RULE
 from labelwise.selection.rules.posterior_variance import posterior_variance
 from labelwise.selection.settings import AcquisitionSettings
 from labelwise.structures import Frame, Screen, Source, hash_structure
@@ -72,7 +72,7 @@ class Landscape:
 
     def part(self, idx: Int64[np.ndarray, " k"]) -> Kernel:
         """Return the kernel of some structures, (k,)."""
-        return take(self.kernel, torch.from_numpy(idx.astype(np.int64)))
+        return self.kernel.take(torch.from_numpy(idx.astype(np.int64)))
 
     def variances(
         self, idx: Int64[np.ndarray, " k"], train: Int64[np.ndarray, " m"]

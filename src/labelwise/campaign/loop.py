@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from labelwise.campaign.bench import Bench, say_nothing, timed, used_structures
+from labelwise.campaign.bench import Bench, timed, used_structures
 from labelwise.campaign.collecting import check_calculator, run_label
 from labelwise.campaign.config import read_config
 from labelwise.campaign.datasets import choose_split, read_given_sets, take_inventory
-from labelwise.campaign.durable import (
-    append_line,
-    hash_file,
-    read_json,
-    read_log,
-    repair_log,
-    write_json,
-)
+from labelwise.campaign.durable import append_line, read_json, read_log, repair_log, write_json
 from labelwise.campaign.errors import ChangedInputsError
 from labelwise.campaign.inputs import describe_inputs, digest_inputs, list_differences
 from labelwise.campaign.labelling.base import LabellingError, LabelsPending
@@ -45,8 +39,11 @@ from labelwise.campaign.survey import survey_campaign
 from labelwise.campaign.training import run_finetune, run_measure
 from labelwise.campaign.undetermined import explain_undetermined, is_undetermined
 from labelwise.campaign.workshop import Workshop
+from labelwise.runtime.files import hash_file
 from labelwise.runtime.provenance import package_versions
 from labelwise.runtime.timing import ProgressCallback, ignore_progress
+
+_log = logging.getLogger(__name__)
 
 _RUNNERS: dict[str, Callable[[CampaignState, Bench], None]] = {
     "select": run_select,
@@ -85,19 +82,18 @@ def run_campaign(
     options: RunOptions | None = None,
     *,
     progress: ProgressCallback = ignore_progress,
-    say: Callable[[str], None] = say_nothing,
     workshop: Workshop | None = None,
     after_round: Callable[[CampaignState], None] = _do_nothing,
 ) -> str:
     """Go on with a campaign from wherever it stopped until there is a reason to stop.
 
-    Killed at any moment, the next run gives what an uninterrupted one gives.
+    Killed at any moment, the next run gives what an uninterrupted one gives. What happens is told
+    to the logger ``labelwise``, level INFO.
 
     Args:
         directory: The campaign.
         options: What this run may do.
         progress: Called with stage, done, total.
-        say: Called with lines for the user.
         workshop: What other campaigns of this process have made already; None for nothing.
         after_round: Called when a round is finished, with the campaign as it is then. What it
             raises ends the run, which loses nothing.
@@ -118,20 +114,20 @@ def run_campaign(
     options = options if options is not None else RunOptions()
     read_config(directory)  # a wrong configuration is no reason to take the lock
     with campaign_lock(directory, break_lock=options.break_lock):
-        for log in (LABELS, ROUNDS, JOURNAL):
-            repair_log(directory / log)
+        for name in (LABELS, ROUNDS, JOURNAL):
+            repair_log(directory / name)
         state = read_state(directory)
         _sweep(state)
         verify_files(state)
         _write_manifest(state)
-        _check_inputs(state, accept=options.accept_changes, say=say)
+        _check_inputs(state, accept=options.accept_changes)
         state = _pardon(state) if options.retry_failed else read_state(directory)
         n_failed = len(state.failures)
         if n_failed:
-            say(remind_of_failures(state))
+            _log.info("%s", remind_of_failures(state))
         if state.n_round == 0 and state.stage in ("select", "label"):
             check_calculator(state)
-        bench = make_bench(state, progress=progress, say=say, workshop=workshop)
+        bench = make_bench(state, progress=progress, workshop=workshop)
         try:
             while True:
                 n_left = bench.n_left(state)
@@ -147,7 +143,7 @@ def run_campaign(
             _survey(read_state(directory), bench, options)
             raise
         if n_left <= 0 and len(state.failures) > n_failed:
-            say(remind_of_failures(state))
+            _log.info("%s", remind_of_failures(state))
         _survey(state, bench, options)
         return reason
 
@@ -159,7 +155,7 @@ def _survey(state: CampaignState, bench: Bench, options: RunOptions) -> None:
     try:
         survey_campaign(state, bench)
     except Exception as error:  # no mistake of a page may end a campaign
-        bench.say(f"no map of the pool: {error or type(error).__name__}")
+        _log.warning("no map of the pool: %s", error or type(error).__name__)
 
 
 def step(state: CampaignState, bench: Bench) -> CampaignState:
@@ -181,7 +177,7 @@ def step(state: CampaignState, bench: Bench) -> CampaignState:
     stage = state.stage
     if stage == "commit":
         _commit(state)
-        bench.say(_describe_round(read_state(state.directory)))
+        _log.info("%s", _describe_round(read_state(state.directory)))
     else:
         with timed(state, stage):
             _RUNNERS[stage](state, bench)
@@ -192,7 +188,6 @@ def make_bench(
     state: CampaignState,
     *,
     progress: ProgressCallback = ignore_progress,
-    say: Callable[[str], None] = say_nothing,
     workshop: Workshop | None = None,
 ) -> Bench:
     """Read what all stages need: the given structures and the pool's inventory.
@@ -202,7 +197,6 @@ def make_bench(
     Args:
         state: The campaign, whose ``inputs.json`` is up to date.
         progress: Called with stage, done, total.
-        say: Called with lines for the user.
         workshop: What other campaigns of this process have made already.
 
     Raises:
@@ -219,9 +213,9 @@ def make_bench(
     path = directory / INVENTORY
     inventory = read_json(path) if path.exists() else {}
     shared = Workshop() if workshop is None else workshop
-    bench = Bench(given, inventory, progress, say, shared)
+    bench = Bench(given, inventory, progress, shared)
     if inventory.get("inputs") != digest:
-        say("reading the pool")
+        _log.info("reading the pool")
         used = list(used_structures(state))
         found = take_inventory(
             directory, config, given, bench.pretrained(state), used, read=shared.iter_frames
@@ -231,7 +225,7 @@ def make_bench(
     return bench
 
 
-def _check_inputs(state: CampaignState, *, accept: bool, say: Callable[[str], None]) -> None:
+def _check_inputs(state: CampaignState, *, accept: bool) -> None:
     """See that the campaign goes on with what it was begun with.
 
     Until something was chosen there is nothing to be at odds with.
@@ -248,7 +242,7 @@ def _check_inputs(state: CampaignState, *, accept: bool, say: Callable[[str], No
                 "go on with --accept-changes: rounds that are finished stay as they are"
             )
         if state.has_begun:
-            say(f"going on with other inputs:\n{listed}")
+            _log.info("going on with other inputs:\n%s", listed)
             event = {"event": "accepted changes", "round": state.n_round, "changes": differences}
             append_line(state.directory / JOURNAL, event)
             if state.n_failed_in_a_row or state.trials:  # what comes is another calculation
@@ -263,7 +257,7 @@ def _check_inputs(state: CampaignState, *, accept: bool, say: Callable[[str], No
 def _sweep(state: CampaignState) -> None:
     """Remove the unfinished files that a killed process left behind."""
     for folder in (state.directory, state.folder):
-        for pattern in (".*.json.*", ".*.jsonl.*", ".*.extxyz.*", "*.partial"):
+        for pattern in (".*.json.*", ".*.jsonl.*", ".*.extxyz.*", ".*.pt.*", "*.partial"):
             for path in folder.glob(pattern):
                 path.unlink(missing_ok=True)
 
@@ -302,7 +296,7 @@ def _commit(state: CampaignState) -> None:
         "files": {path.name: hash_file(path) for path in _own_files(folder)},
         "labels": {
             "bytes": n_bytes,
-            "sha256": hash_file(labels, n_bytes) if n_bytes else "",
+            "sha256": hash_file(labels, n_bytes=n_bytes) if n_bytes else "",
         },
     }
     append_line(state.directory / ROUNDS, record)

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from labelwise.campaign.durable import write_file
 from labelwise.campaign.errors import DamagedStateError
+from labelwise.runtime.files import write_bytes
 
 #: The file, beside ``measure.json``.
 PREDICTIONS = "predictions.npz"
@@ -86,7 +86,7 @@ def write_predictions(path: Path, found: Mapping[str, Predictions]) -> None:
         arrays[f"{role}_forces"] = np.concatenate(parts).astype(np.float32)
     content = io.BytesIO()
     np.savez(content, **arrays)
-    write_file(path, content.getvalue())
+    write_bytes(path, content.getvalue())
 
 
 def read_predictions(path: Path) -> dict[str, Predictions]:

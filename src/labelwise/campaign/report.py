@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from labelwise.campaign.bench import count_left, open_bench
-from labelwise.campaign.durable import read_json, read_log, sync_folder, write_json
+from labelwise.campaign.durable import read_json, read_log, write_json
 from labelwise.campaign.errors import CampaignError, DamagedStateError
 from labelwise.campaign.labelling.files import TO_LABEL
 from labelwise.campaign.lock import is_stale, read_holder
@@ -32,6 +32,7 @@ from labelwise.campaign.stopping import (
 from labelwise.campaign.undetermined import explain_undetermined, read_messages
 from labelwise.finetuning.export import save_potential
 from labelwise.finetuning.metrics import auc_of_curve
+from labelwise.runtime.files import sync_folder
 from labelwise.structures import write_structures
 from labelwise.structures.extxyz import iter_frame_texts
 

@@ -38,12 +38,13 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from labelwise.campaign.carried import restore_carried
 from labelwise.campaign.config import CampaignConfig, read_config
-from labelwise.campaign.durable import hash_file, read_json, read_log
+from labelwise.campaign.durable import read_json, read_log
 from labelwise.campaign.errors import DamagedStateError
 from labelwise.campaign.inputs import MODEL_ROLE, find_model
 from labelwise.campaign.labelling.encoding import decode_structure
+from labelwise.errors import ReadError
+from labelwise.runtime.files import hash_file
 
 INPUTS = "inputs.json"
 SPLIT = "split.json"
@@ -168,7 +169,6 @@ class CampaignState:
             raise DamagedStateError(f"{self.directory / LABELS} has lost the label of {key}")
         record = self.labels[key]
         atoms = decode_structure(record["structure"])
-        restore_carried(atoms, record["structure"])
         atoms.info[self.config.data.energy_key] = record["energy"]
         forces = np.array(record["forces"], dtype=np.float64).reshape(-1, 3)
         atoms.set_array(self.config.data.forces_key, forces)
@@ -251,8 +251,8 @@ def find_damage(state: CampaignState) -> tuple[str, ...]:
 
 def _hash_or_nothing(path: Path, n_bytes: int | None = None) -> str:
     """Return a file's hash; nothing if it cannot be read or is too short."""
-    with suppress(DamagedStateError):
-        return hash_file(path, n_bytes)
+    with suppress(ReadError):
+        return hash_file(path, n_bytes=n_bytes)
     return ""
 
 
@@ -268,7 +268,7 @@ def verify_file(state: CampaignState, n_round: int, name: str) -> None:
         DamagedStateError: It is missing, has another content, or is none of the round's.
     """
     path = state.round_folder(n_round) / name
-    if hash_file(path) != state.rounds[n_round]["files"].get(name):
+    if _hash_or_nothing(path) != state.rounds[n_round]["files"].get(name):
         raise DamagedStateError(
             f"{path} is not what the campaign wrote; put the file back, or begin a new campaign"
         )
@@ -290,7 +290,7 @@ def verify_model(state: CampaignState) -> None:
     if not (record.exists() and path.is_file()):
         return
     for name, known in read_json(record).get("files", {}).items():
-        if name.startswith(MODEL_ROLE) and hash_file(path) != known["sha256"]:
+        if name.startswith(MODEL_ROLE) and _hash_or_nothing(path) != known["sha256"]:
             raise DamagedStateError(
                 f"{path} is not the model that {state.directory} was begun with; put the file "
                 "back, or give the model with --model"
@@ -312,7 +312,7 @@ def verify_files(state: CampaignState) -> None:
     if state.rounds:
         part = state.rounds[-1]["labels"]
         path = state.directory / LABELS
-        if part["bytes"] and hash_file(path, part["bytes"]) != part["sha256"]:
+        if part["bytes"] and _hash_or_nothing(path, part["bytes"]) != part["sha256"]:
             raise DamagedStateError(
                 f"{path} was changed in a part that belongs to finished "
                 "rounds; put the file back, or begin a new campaign"

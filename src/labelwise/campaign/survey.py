@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 from jaxtyping import Int64
 
@@ -26,6 +28,8 @@ from labelwise.errors import LabelwiseError
 from labelwise.kernels.components import find_components
 from labelwise.selection.rules.nearest_labelled import find_nearest
 
+_log = logging.getLogger(__name__)
+
 
 def survey_campaign(state: CampaignState, bench: Bench | None = None) -> None:
     """Measure the pool under the kernel of the model that a campaign began with, and keep that.
@@ -46,7 +50,7 @@ def survey_campaign(state: CampaignState, bench: Bench | None = None) -> None:
             try:
                 predict_again(state, bench, n_round)
             except (LabelwiseError, OSError) as error:
-                bench.say(f"no predictions of the model of round {n_round}: {error}")
+                _log.warning("no predictions of the model of round %d: %s", n_round, error)
     candidates = read_candidates(state)
     seed, n_rounds = state.config.seed, len(state.rounds)
     folder = state.directory / FOLDER

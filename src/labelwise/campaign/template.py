@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from labelwise.campaign.durable import write_file
 from labelwise.campaign.yaml_reading import CONFIG_FILE
 from labelwise.errors import WriteError
+from labelwise.runtime.files import write_bytes
 
 TEMPLATE = """\
 # A Labelwise campaign. Run it with: labelwise campaign run DIRECTORY
@@ -124,5 +124,5 @@ def write_template(directory: Path) -> Path:
     path = directory / CONFIG_FILE
     if path.exists():
         raise WriteError(f"{path} exists; edit it, or choose another directory")
-    write_file(path, TEMPLATE.encode())
+    write_bytes(path, TEMPLATE.encode(), durable=True)
     return path

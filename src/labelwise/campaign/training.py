@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from ase import Atoms
 
 from labelwise.campaign.bench import Bench
 from labelwise.campaign.config import CampaignConfig
-from labelwise.campaign.durable import sync_folder, write_json
+from labelwise.campaign.durable import write_json
 from labelwise.campaign.errors import CampaignError
 from labelwise.campaign.predictions import (
     CHOSEN,
@@ -39,8 +40,11 @@ from labelwise.finetuning.recipe import Recipe
 from labelwise.finetuning.training import FineTuned, finetune
 from labelwise.finetuning.training_sets import describe_isolated
 from labelwise.potentials import Potential
+from labelwise.runtime.files import sync_folder
 from labelwise.structures import Frame, Source
 from labelwise.structures.split_names import get_split
+
+_log = logging.getLogger(__name__)
 
 #: What an epoch's record keeps; its seconds would differ from run to run.
 _HISTORY_KEYS = ("epoch", "updates", "learning_rate", "train_loss", "valid_loss", "valid")
@@ -89,7 +93,7 @@ def run_finetune(state: CampaignState, bench: Bench) -> None:
     sync_folder(folder)
     write_json(folder / FINETUNE, record)
     for message in record["messages"]:
-        bench.say(f"round {state.n_round}: {message}")
+        _log.info("round %d: %s", state.n_round, message)
 
 
 def run_measure(state: CampaignState, bench: Bench) -> None:
@@ -127,7 +131,7 @@ def run_measure(state: CampaignState, bench: Bench) -> None:
         record["errors"][role] = asdict(found.errors)
         if role == "test":  # of the validation set the fit tells
             for message in found.messages:
-                bench.say(f"round {state.n_round}: test: {message}")
+                _log.info("round %d: test: %s", state.n_round, message)
         if found.split_errors:
             record[SPLITS] = {name: asdict(table) for name, table in found.split_errors.items()}
     predicted |= _predict_batch(state, bench, state.n_round)

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from labelwise.campaign.config import ModelSection
-from labelwise.campaign.durable import read_json, write_file, write_json
+from labelwise.campaign.durable import read_json, write_json
 from labelwise.features.memo import FeatureMemo
 from labelwise.finetuning.export import save_potential
 from labelwise.finetuning.recipe import Recipe
 from labelwise.potentials import Potential, load_potential
+from labelwise.runtime.files import write_bytes
 from labelwise.runtime.provenance import package_versions
 from labelwise.structures import Frame, get_labels, iter_unscreened
 from labelwise.structures.annotations import ANNOTATIONS
@@ -103,7 +104,7 @@ class Workshop:
         """
         if self.folder is None or not (self.folder / f"{key}.json").exists():
             return None
-        write_file(path, (self.folder / f"{key}.pt").read_bytes())
+        write_bytes(path, (self.folder / f"{key}.pt").read_bytes(), durable=True)
         return read_json(self.folder / f"{key}.json")
 
     def keep_fit(self, key: str, potential: Potential, record: Mapping[str, Any]) -> None:

@@ -64,12 +64,15 @@ def run_campaign_run(args: CampaignRunCommand) -> None:
     say = (lambda _message: None) if args.quiet else console.say
     pages = CampaignPages(args.directory, enabled=not args.no_report, warn=console.warn)
     try:
-        with terminated_as_interrupted(), console.show_progress(enabled=not args.quiet) as progress:
+        with (
+            terminated_as_interrupted(),
+            console.show_log(enabled=not args.quiet),
+            console.show_progress(enabled=not args.quiet) as progress,
+        ):
             reason = run_campaign(
                 args.directory,
                 chosen,
                 progress=progress,
-                say=say,
                 after_round=pages.write_round,
             )
             pages.write(stopped=reason)

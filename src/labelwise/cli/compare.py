@@ -112,6 +112,7 @@ def run_compare(args: CompareCommand) -> None:
     if not args.tables_only:
         with (
             terminated_as_interrupted(),
+            console.show_log(enabled=is_talkative),
             console.show_progress(enabled=is_talkative) as progress,
         ):
             run = run_study(
@@ -122,12 +123,10 @@ def run_compare(args: CompareCommand) -> None:
                 n_threads=args.threads,
                 force=args.force,
                 progress=progress,
-                say=say,
             )
         failures = run.failures
-    files = report_study(
-        place.study, place.folder, place.base, measures=not args.tables_only, say=say
-    )
+    with console.show_log(enabled=is_talkative):
+        files = report_study(place.study, place.folder, place.base, measures=not args.tables_only)
     files += _write_page(place, args, quiet=not is_talkative)
     if args.as_json:
         typer.echo((place.folder / "results.json").read_text(encoding="utf-8"), nl=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import MappingProxyType
@@ -47,6 +48,32 @@ def show_progress(
 
     with show_bars(errors, totals) as report:
         yield report
+
+
+@contextmanager
+def show_log(*, enabled: bool) -> Iterator[None]:
+    """Print what the library's loggers tell while the enclosed block runs, a line each.
+
+    Args:
+        enabled: False for nothing.
+    """
+    logger, handler = logging.getLogger("labelwise"), _Lines()
+    before = logger.level
+    if enabled:
+        logger.addHandler(handler)
+        logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
+
+
+class _Lines(logging.Handler):
+    """Prints records as ``say`` does."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        say(self.format(record))
 
 
 def say(message: str) -> None:

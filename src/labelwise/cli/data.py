@@ -15,7 +15,6 @@ from labelwise.cli.commands.data import (
     DataExportCommand,
     DataInspectCommand,
     DataListCommand,
-    DataSlabsCommand,
 )
 from labelwise.cli.signals import terminated_as_interrupted
 from labelwise.cli.tables import show_table
@@ -27,7 +26,6 @@ from labelwise.structures.datasets.exporting import export_data, list_writable
 from labelwise.structures.datasets.inspecting import Inspection, inspect_data
 from labelwise.structures.datasets.registry import load_formats
 from labelwise.structures.datasets.survey import Query
-from labelwise.structures.slab_example import write_slab_example
 
 _MOST_LISTED = 20
 
@@ -96,6 +94,7 @@ def run_data_build(args: DataBuildCommand) -> None:
     is_talkative = not (args.quiet or args.as_json)
     with (
         terminated_as_interrupted(),
+        console.show_log(enabled=is_talkative),
         console.show_progress(enabled=is_talkative) as progress,
     ):
         pools = build_pools(
@@ -107,7 +106,6 @@ def run_data_build(args: DataBuildCommand) -> None:
             energies="adsorption" if args.adsorption else "stored",
             format_name=args.format_name,
             replace=args.force,
-            say=console.say if is_talkative else _say_nothing,
             progress=progress,
         )
     if args.as_json:
@@ -151,29 +149,6 @@ def run_data_export(args: DataExportCommand) -> None:
     _print(f"{args.out}: {n_written} structures")
 
 
-def run_data_slabs(args: DataSlabsCommand) -> None:
-    """Run ``labelwise data slabs``."""
-    with (
-        terminated_as_interrupted(),
-        console.show_progress(enabled=not args.quiet) as progress,
-    ):
-        paths = write_slab_example(
-            args.folder,
-            n_pool=args.size,
-            seed=args.seed,
-            progress=lambda n_done, n_total: progress("make", n_done, n_total),
-            replace=args.force,
-        )
-    for path in paths:
-        _print(str(path))
-    if not args.quiet:
-        console.say(
-            f"now try: labelwise select --model demo-slabs --train {args.folder}/train.extxyz "
-            f"--pool {args.folder}/pool.extxyz -n 100 --group-by adsorbate "
-            f"--out {args.folder}/batch.extxyz"
-        )
-
-
 def _parse_elements(words: str) -> frozenset[int]:
     symbols = [word.strip() for word in words.split(",")]
     unknown = [symbol for symbol in symbols if atomic_numbers.get(symbol, 0) < 1]
@@ -184,10 +159,6 @@ def _parse_elements(words: str) -> frozenset[int]:
 
 def _as_set(values: list[Any] | None) -> frozenset[Any] | None:
     return None if not values else frozenset(values)
-
-
-def _say_nothing(_message: str) -> None:
-    """Tell nobody."""
 
 
 def _print(line: str) -> None:

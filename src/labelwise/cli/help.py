@@ -72,7 +72,6 @@ EXAMPLES = {
     "data inspect": ("labelwise data inspect pool.extxyz",),
     "data build": ("labelwise data build t1x-natural Transition1x.h5 --out pools",),
     "data export": ("labelwise data export pool.extxyz --to omol --out pool.aselmdb",),
-    "data slabs": ("labelwise data slabs slabs --size 200",),
 }
 #: What stands for a value of a type that Typer names in Python's words.
 _PLAIN = {"str": "TEXT", "int": "N", "float": "X", "path": "PATH", "Path": "PATH"}

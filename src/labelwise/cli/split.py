@@ -18,13 +18,14 @@ from labelwise.cli.commands.split import COVER, KERNEL, RANDOM, SplitCommand
 from labelwise.cli.tables import show_table
 from labelwise.errors import ArgumentError, WriteError
 from labelwise.kernels.base import Kernel
+from labelwise.runtime.files import hash_file
 from labelwise.runtime.provenance import to_json
 from labelwise.selection.rules import Selection
 from labelwise.structures.reading import expand_specs
 from labelwise.studies.curation.data_set import DataSet
 from labelwise.studies.curation.leakage import Leakage, measure_leakage
 from labelwise.studies.curation.neighbours import renumber, single_linkage
-from labelwise.studies.curation.split_files import MANIFEST, check_free, hash_file, write_split
+from labelwise.studies.curation.split_files import MANIFEST, check_free, write_split
 from labelwise.studies.curation.splitting import (
     PARTS,
     TRAIN,

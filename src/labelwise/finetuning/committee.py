@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Sequence
 from typing import Literal, get_args
 
 import numpy as np
@@ -12,93 +11,10 @@ from jaxtyping import Float64, Int64
 
 from labelwise.errors import ArgumentError
 from labelwise.finetuning.evaluation import predict_graphs
-from labelwise.finetuning.loop import EpochRecord
-from labelwise.finetuning.recipe import Recipe
-from labelwise.finetuning.training import FineTuned, finetune
 from labelwise.potentials import Potential
 from labelwise.potentials.batching import build_graphs
-from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
 
-Diversity = Literal["shuffle", "bootstrap", "scratch"]
 Aggregate = Literal["mean", "max"]
-
-
-def train_committee(
-    potential: Potential,
-    train: Sequence[Atoms],
-    valid: Sequence[Atoms],
-    recipe: Recipe,
-    *,
-    n_members: int = 3,
-    diversity: str = "shuffle",
-    seed: int,
-    isolated_atoms: Mapping[int, float] | None = None,
-    energy_key: str = DEFAULT_ENERGY_KEY,
-    forces_key: str = DEFAULT_FORCES_KEY,
-    train_sources: Sequence[object] | None = None,
-    valid_sources: Sequence[object] | None = None,
-    progress: Callable[[int, EpochRecord], None] | None = None,
-) -> tuple[FineTuned, ...]:
-    """Fine-tune several potentials that differ in one thing.
-
-    ``shuffle``: the order of the structures. ``bootstrap``: the training set, drawn with
-    replacement, as many structures as before, and the order. ``scratch``: the weights, drawn
-    anew for every member, and the order.
-
-    Args:
-        potential: A MACE potential; it is not modified.
-        train: Labelled structures, at least one.
-        valid: Labelled structures for the choice of the epoch; may be empty.
-        recipe: See ``finetune``; its ``start`` is overruled by ``scratch``.
-        n_members: Members, >= 2.
-        diversity: What the members differ in.
-        seed: Gives each member a seed of its own; >= 0.
-        isolated_atoms: Energies in eV of isolated atoms by atomic number.
-        energy_key: Info key of the total energy, eV.
-        forces_key: Array key of the forces, eV/Å.
-        train_sources: Where each training structure came from, for messages.
-        valid_sources: The same for the validation structures.
-        progress: Called with a member's number and each of its records.
-
-    Returns:
-        The members, in order.
-
-    Raises:
-        ArgumentError: fewer than two members, an unknown diversity, or see ``finetune``.
-        LabelError: see ``finetune``.
-        StructureError: see ``finetune``.
-        PotentialError: see ``finetune``.
-
-    Source: *Pretrained Model Representations as Acquisition Signals for Active Learning of
-    MLIPs*, section 3.2.2.
-    """
-    if n_members < 2 or diversity not in get_args(Diversity):
-        raise ArgumentError(
-            f"n_members is {n_members} and diversity {diversity!r}; allowed are >= 2 and "
-            f"{', '.join(get_args(Diversity))}"
-        )
-    if diversity == "scratch":
-        recipe = replace(recipe, start="scratch")
-    members = []
-    for member, member_seed in enumerate(member_seeds(seed, n_members)):
-        idx = list(range(len(train)))
-        if diversity == "bootstrap":
-            idx = draw_bootstrap(len(train), seed=member_seed).tolist()
-        fitted = finetune(
-            potential,
-            [train[i] for i in idx],
-            valid,
-            recipe,
-            seed=member_seed,
-            isolated_atoms=isolated_atoms,
-            energy_key=energy_key,
-            forces_key=forces_key,
-            train_sources=None if train_sources is None else [train_sources[i] for i in idx],
-            valid_sources=valid_sources,
-            progress=_numbered(progress, member),
-        )
-        members.append(fitted)
-    return tuple(members)
 
 
 def member_seeds(seed: int, n_members: int) -> list[int]:
@@ -207,11 +123,3 @@ def committee_force_score(
 def _require_members(n_members: int) -> None:
     if n_members < 2:
         raise ArgumentError(f"there are {n_members} members; a committee needs at least two")
-
-
-def _numbered(
-    progress: Callable[[int, EpochRecord], None] | None, member: int
-) -> Callable[[EpochRecord], None] | None:
-    if progress is None:
-        return None
-    return lambda record: progress(member, record)

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import torch
 
-from labelwise.errors import ArgumentError, WriteError
+from labelwise.errors import ArgumentError
 from labelwise.finetuning.trainable import require_trainable
 from labelwise.potentials import Potential
 from labelwise.potentials.mace.checkpoint import mace_warnings_silenced, save_checkpoint
+from labelwise.runtime.files import whole_file
 
 _SUFFIXES = (".pt", ".model")
 
@@ -38,19 +39,8 @@ def save_potential(potential: Potential, path: str | os.PathLike[str]) -> None:
             f"path is {str(target)!r}; allowed are names ending in {' or '.join(_SUFFIXES)}"
         )
     model = require_trainable(potential).model
-    partial = target.with_name(f"{target.name}.partial")
-    try:
-        with mace_warnings_silenced(), partial.open("wb") as stream:
-            if target.suffix == ".pt":
-                torch.save(save_checkpoint(model), stream)
-            else:
-                torch.save(_on_cpu(potential), stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(target)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise WriteError(f"{target} cannot be written: {error.strerror}") from error
+    with mace_warnings_silenced(), whole_file(target) as temporary, temporary.open("wb") as stream:
+        torch.save(save_checkpoint(model) if target.suffix == ".pt" else _on_cpu(potential), stream)
 
 
 def _on_cpu(potential: Potential) -> torch.nn.Module:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -167,32 +166,6 @@ def round_gain(method: ArrayLike, reference: ArrayLike) -> float:
     r_method = int(np.argmax(curve <= target)) + 1
     r_reference = int(np.argmax(other <= target)) + 1
     return (r_reference - r_method) / max(r_reference, r_method)
-
-
-def mean_round_gain(
-    methods: Sequence[ArrayLike], references: Sequence[ArrayLike]
-) -> tuple[float, float]:
-    """Average ``round_gain`` over repeats, for instance seeds.
-
-    Args:
-        methods: The method's curve of each repeat, (n_rounds,).
-        references: The reference's curve of each repeat.
-
-    Returns:
-        The mean and the standard error of the mean (NaN for one repeat), dimensionless.
-
-    Raises:
-        ArgumentError: no repeats, or not as many of one as of the other.
-    """
-    if not methods or len(methods) != len(references):
-        raise ArgumentError(
-            f"there are {len(methods)} curves of the method and {len(references)} of the "
-            "reference; allowed is the same number, at least one"
-        )
-    gains = np.array([round_gain(m, r) for m, r in zip(methods, references, strict=True)])
-    n = len(gains)
-    error = float(gains.std(ddof=1) / np.sqrt(n)) if n > 1 else float("nan")
-    return float(gains.mean()), error
 
 
 def spearman(score: ArrayLike, error: ArrayLike) -> float:

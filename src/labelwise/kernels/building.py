@@ -29,7 +29,8 @@ from labelwise.features.representations import (
     normalise_rows,
 )
 from labelwise.features.representations.rows import MOST_DENSE_COLUMNS
-from labelwise.kernels.base import Kernel, LinearKernel
+from labelwise.kernels.base import Kernel
+from labelwise.kernels.linear import LinearKernel
 from labelwise.kernels.sparse import SparseLinearKernel
 from labelwise.kernels.tanimoto import TanimotoKernel, pack_bits
 from labelwise.potentials.base import Potential

@@ -18,7 +18,8 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from labelwise.errors import ArgumentError
-from labelwise.kernels.base import FeatureKernel, Kernel, block64, chunks, diagonal64
+from labelwise.kernels.base import Kernel, chunks
+from labelwise.kernels.linear import FeatureKernel
 from labelwise.pages.plane import Components
 
 MOST_LANDMARKS = 1000
@@ -137,7 +138,7 @@ def _project_by_landmarks(
     axes = vectors[:, order] / np.sqrt(values[order])
     projected, mean_of_pairs, mean_of_self = [], 0.0, 0.0
     for kernel in kernels:
-        mean_of_self += float(diagonal64(kernel).sum())
+        mean_of_self += float(kernel.diagonal64().sum())
         for part in chunks(len(kernel), _CHUNK):
             block = _against(kernel, part, kernels, landmarks)
             mean_of_pairs += float(block.mean(axis=1).sum())
@@ -156,7 +157,7 @@ def _against(
 ) -> Float64[np.ndarray, "r l"]:
     """Return k between some structures and all landmarks."""
     blocks = [
-        block64(kernel, rows, other, torch.from_numpy(places)).cpu().numpy()
+        kernel.block64(rows, other, torch.from_numpy(places)).cpu().numpy()
         for other, places in zip(kernels, landmarks, strict=True)
         if len(places)
     ]

@@ -29,7 +29,7 @@ class _Block:
     values: Float32[np.ndarray, "p b"]
 
 
-class SparseLinearKernel:
+class SparseLinearKernel(Kernel):
     """k(x, x') = φ(x)ᵀφ(x') on sparse rows, which are taken as they are.
 
     Values are those of a ``LinearKernel`` on the same rows in float64.
@@ -82,10 +82,6 @@ class SparseLinearKernel:
                 product = left.values[left_members[part]].astype(np.float64) @ factor
                 values[np.ix_(out_rows[part], out_cols)] += product
         return torch.from_numpy(values)
-
-    def columns(self, other: Kernel, cols: Rows) -> Float[Tensor, "n c"]:
-        """Return ``block(slice(None), other, cols)``, (n, c) float64."""
-        return self.block(slice(None), other, cols)
 
     def take(self, rows: Rows) -> SparseLinearKernel:
         """Return the kernel of a part of the structures, (k,), with entries copied."""

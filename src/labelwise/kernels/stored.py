@@ -24,11 +24,14 @@ from torch import Tensor
 from labelwise.errors import ArgumentError
 from labelwise.features.row_parts import check_range, squared_norms
 from labelwise.features.row_source import RowSource, slice_bounds
-from labelwise.kernels.base import FeatureKernel, LinearKernel, Rows, chunks, to_positions
+from labelwise.kernels.base import Rows, chunks, to_positions
+from labelwise.kernels.linear import FeatureKernel, LinearKernel
 
+# Bounds of memory, which rules.planning counts.
 GATHER_BYTES = 2**24
 ROW_MEMO_BYTES = 2**25
 _MOST_REMEMBERED_AT_ONCE = 128
+# A part whose float64 copy, 2 MiB, stays in the cache.
 _PART_NUMBERS = 2**18
 _LEAST_PART = 256
 

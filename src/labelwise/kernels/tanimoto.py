@@ -11,10 +11,11 @@ from labelwise.errors import ArgumentError
 from labelwise.kernels.base import Kernel, Rows, to_positions
 
 _WORD = 8  # bytes counted at once
+# A bound of memory; a quarter and four times are as fast (benchmarks/results/constants.md).
 _PAIRS_AT_ONCE = 2**17
 
 
-class TanimotoKernel:
+class TanimotoKernel(Kernel):
     """k(a, b) = |a ∩ b| / |a ∪ b| of sets, given as bits.
 
     Two empty sets are equal: k = 1. That keeps k positive semi-definite (empty sets have a
@@ -49,7 +50,7 @@ class TanimotoKernel:
         padded = np.pad(packed, ((0, 0), (0, -packed.shape[1] % _WORD)))
         # Word by word, so that one word of all structures lies together.
         self._words = np.ascontiguousarray(padded.view(np.uint64).T)
-        self._sizes = _count(self._words).sum(axis=0, dtype=np.int64)
+        self._sizes = np.bitwise_count(self._words).sum(axis=0, dtype=np.int64)
         self.n_bits = n_bits
 
     def __len__(self) -> int:
@@ -81,10 +82,6 @@ class TanimotoKernel:
             values[start : start + step] = np.where(union, common / np.maximum(union, 1), 1.0)
         return torch.from_numpy(values)
 
-    def columns(self, other: Kernel, cols: Rows) -> Float[Tensor, "n c"]:
-        """Return ``block(slice(None), other, cols)``, (n, c) float64."""
-        return self.block(slice(None), other, cols)
-
     def take(self, rows: Rows) -> TanimotoKernel:
         """Return the kernel of a part of the structures, (k,), with bits copied."""
         kernel = TanimotoKernel.__new__(TanimotoKernel)
@@ -110,17 +107,5 @@ def _count_common(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Return |a ∩ b|, (r, c) int64, of sets given word by word, (w, r) and (w, c) uint64."""
     common = np.zeros((left.shape[1], right.shape[1]), dtype=np.int64)
     for mine, theirs in zip(left, right, strict=True):
-        common += _count(mine[:, None] & theirs)
+        common += np.bitwise_count(mine[:, None] & theirs)
     return common
-
-
-def _count_by_table(words: np.ndarray) -> np.ndarray:
-    """Return the number of bits that are set in each word: NumPy has it from version 2 on."""
-    halves = np.ascontiguousarray(words).view(np.uint16).reshape(*words.shape, _WORD // 2)
-    counts: np.ndarray = _COUNTS[halves].sum(axis=-1, dtype=np.uint8)
-    return counts
-
-
-_BYTES = np.arange(2**16, dtype=np.uint16).view(np.uint8).reshape(-1, 2)
-_COUNTS = np.unpackbits(_BYTES, axis=1).sum(axis=1, dtype=np.uint8)
-_count = getattr(np, "bitwise_count", _count_by_table)

@@ -14,13 +14,18 @@ import os
 import re
 import tempfile
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Literal
 
-from labelwise.errors import ReadError, WriteError
+from labelwise.errors import LabelwiseError, ReadError, WriteError
+
+HashName = Literal["sha256", "blake2b"]
 
 _BEGAN = time.time()
 _LONG_AGO_S = 60.0
+_CHUNK = 1 << 20
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:
@@ -37,56 +42,101 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     write_bytes(path, text.encode("utf-8", errors="surrogateescape"))
 
 
-def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
-    """Write a binary file in one step: temporary file, flush to disk, rename.
-
-    What writers of the same file that were killed left beside it is removed.
+def write_bytes(path: str | os.PathLike[str], content: bytes, *, durable: bool = False) -> None:
+    """Write a binary file in one step, see ``whole_file``.
 
     Args:
         path: Where to write; missing folders are made.
         content: The bytes.
+        durable: Wait until the name, too, is on the disk.
+
+    Raises:
+        WriteError: The folder cannot be written to, the disk is full, or the path is a
+            directory.
+    """
+    with whole_file(path) as temporary, temporary.open("wb") as stream:
+        stream.write(content)
+    if durable:
+        sync_folder(Path(path).parent)
+
+
+@contextmanager
+def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Write a file in one step: temporary file, flush to disk, rename.
+
+    What writers of the same file that were killed left beside it is removed.
+
+    Args:
+        path: Where to write; missing folders are made, a file there is replaced.
+
+    Yields:
+        An empty file beside it, to write to and to close; it takes the file's place if nothing
+        is raised, and is removed if anything is.
 
     Raises:
         WriteError: The folder cannot be written to, the disk is full, or the path is a
             directory.
     """
     target = Path(path)
-    temporary: str | None = None
     try:
         if target.is_dir():
             raise WriteError(f"cannot write {target}: it is a directory")
         target.parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(target)
-        handle, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-        with os.fdopen(handle, "wb") as stream:
+        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        temporary = Path(name)
+        try:
             _lock_temporary(handle)
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-            Path(temporary).chmod(0o666 & ~_current_umask())
-            Path(temporary).replace(target)
+            yield temporary
+            os.fsync(handle)
+            temporary.chmod(0o666 & ~_current_umask())
+            temporary.replace(target)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        finally:
+            os.close(handle)
     except OSError as error:
-        _remove_quietly(temporary)
-        if isinstance(error, WriteError):
+        if isinstance(error, LabelwiseError):
             raise
         raise WriteError(f"cannot write {target}: {error.strerror or error}") from error
-    except BaseException:
-        _remove_quietly(temporary)
-        raise
 
 
-def hash_file(path: Path) -> str:
-    """Return a hash of a file's content, 32 hexadecimal digits.
+def sync_folder(folder: Path) -> None:
+    """Wait until the names in a folder are on the disk."""
+    # Not every file system lets a folder be opened or synchronised; the data are safe.
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def hash_file(path: Path, algorithm: HashName = "sha256", *, n_bytes: int | None = None) -> str:
+    """Return a hash of a file's content, or of its first bytes.
+
+    Args:
+        path: The file.
+        algorithm: ``sha256``, 64 hexadecimal digits, as other programs know it; or ``blake2b``
+            of 16 bytes, 32 digits, in a third of the time.
+        n_bytes: Only so many; None for all.
 
     Raises:
-        ReadError: The file cannot be read.
+        ReadError: It cannot be read, or is shorter than that.
     """
+    digest = hashlib.sha256() if algorithm == "sha256" else hashlib.blake2b(digest_size=16)
+    left = float("inf") if n_bytes is None else n_bytes
     try:
         with path.open("rb") as stream:
-            digest = hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16))
-            return digest.hexdigest()
+            while left and (chunk := stream.read(int(min(_CHUNK, left)))):
+                digest.update(chunk)
+                left -= len(chunk)
     except OSError as error:
         raise ReadError(f"cannot read {path}: {error.strerror or error}") from error
+    if n_bytes is not None and left:
+        raise ReadError(f"{path} is shorter than it was")
+    return digest.hexdigest()
 
 
 def _lock_temporary(handle: int) -> None:
@@ -103,7 +153,7 @@ def _remove_leftovers(target: Path) -> None:
     """Remove what killed writers of a file left beside it; what cannot be looked at stays.
 
     Args:
-        target: The file that they were writing, as ``write_bytes`` does: their temporary files are
+        target: The file that they were writing, as ``whole_file`` does: their temporary files are
             called ``.NAME.`` and eight letters of ``tempfile``.
     """
     is_ours = re.compile(re.escape(f".{target.name}.") + "[a-z0-9_]{8}").fullmatch
@@ -130,9 +180,3 @@ def _current_umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
-
-
-def _remove_quietly(path: str | None) -> None:
-    if path is not None:
-        with suppress(OSError):
-            Path(path).unlink()

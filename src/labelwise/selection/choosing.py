@@ -22,12 +22,13 @@ from labelwise.features.memo import FeatureMemo
 from labelwise.features.representations import iter_remarked
 from labelwise.features.representations.joint_rows import iter_row_sets
 from labelwise.features.representations.row_sets import RowScales, RowSets, join_row_sets
-from labelwise.kernels.base import Kernel, LinearKernel
+from labelwise.kernels.base import Kernel
 from labelwise.kernels.building import collect_rows
+from labelwise.kernels.linear import LinearKernel
 from labelwise.potentials.base import Potential
 from labelwise.selection.measurement import BatchKernels
-from labelwise.selection.names import JOINT_RULE
 from labelwise.selection.rules import (
+    JOINT_RULE,
     JointPosterior,
     JointShortlist,
     Selection,

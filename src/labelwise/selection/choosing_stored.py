@@ -14,7 +14,7 @@ from torch import Tensor
 from labelwise.errors import ReadError
 from labelwise.features.store import FeatureStore, StoreView, find_common_norms
 from labelwise.features.store.view import DEFAULT_PIECE_BYTES
-from labelwise.kernels.base import FeatureKernel, LinearKernel, take
+from labelwise.kernels.linear import FeatureKernel, LinearKernel
 from labelwise.runtime.engines import Engine
 from labelwise.runtime.memory import usable_memory_bytes
 from labelwise.selection.measurement import BatchKernels, measure
@@ -112,7 +112,7 @@ def choose_stored(
     if kept is None:
         selection = choose(pool, train, shortlist=settings.shortlist)
     else:
-        within = choose(take(pool, torch.from_numpy(kept).to(device)), train)
+        within = choose(pool.take(torch.from_numpy(kept).to(device)), train)
         selection = Selection(kept[within.pool_idx], within.score)
     nearest = find_nearest(pool, train, selection.pool_idx) if len(train) else None
     measures = None

@@ -40,7 +40,7 @@ def describe_paths(paths: Iterable[Path]) -> list[dict[str, Any]]:
     for path in dict.fromkeys(paths):
         size = path.stat().st_size if path.is_file() else None
         is_read = size is not None and size <= _LARGEST_HASHED
-        digest = hash_file(path) if is_read else None
+        digest = hash_file(path, "blake2b") if is_read else None
         described.append({"file": str(path), "bytes": size, "blake2b": digest})
     return described
 

@@ -8,18 +8,9 @@ import numpy as np
 import torch
 from jaxtyping import Float64, Int64
 
-from labelwise.kernels.base import (
-    DEFAULT_CHUNK_SIZE,
-    FeatureKernel,
-    Kernel,
-    LinearKernel,
-    block64,
-    chunks,
-    device_of,
-    diagonal64,
-    take,
-)
+from labelwise.kernels.base import DEFAULT_CHUNK_SIZE, Kernel, chunks
 from labelwise.kernels.components import find_components
+from labelwise.kernels.linear import FeatureKernel, LinearKernel
 from labelwise.selection.measures import (
     MOST_LABELLED,
     MOST_POINTS,
@@ -27,9 +18,14 @@ from labelwise.selection.measures import (
     Measures,
     Shown,
 )
-from labelwise.selection.names import CLUSTER_RULES, JOINT_RULE
 from labelwise.selection.replay import replay_clusters
-from labelwise.selection.rules import find_nearest, posterior_variance, shortlist_by_variance
+from labelwise.selection.rules import (
+    JOINT_RULE,
+    find_nearest,
+    get_rule,
+    posterior_variance,
+    shortlist_by_variance,
+)
 from labelwise.selection.rules.base import positive_factor
 from labelwise.selection.settings import AcquisitionSettings
 
@@ -107,7 +103,7 @@ def measure(
 
 def subset(kernel: Kernel, idx: Int64[np.ndarray, " k"]) -> Kernel:
     """Return the kernel of some structures, (k,)."""
-    return take(kernel, torch.from_numpy(idx).to(device_of(kernel)))
+    return kernel.take(torch.from_numpy(idx).to(kernel.device))
 
 
 def describe_kernel(settings: AcquisitionSettings) -> str:
@@ -182,11 +178,11 @@ def _condition_on_both(
     """Return variances given two sets of structures that no one kernel holds, (n,)."""
     every = slice(None)
     sets = (train, batch)
-    gram = torch.cat([torch.cat([block64(a, every, b, every) for b in sets], dim=1) for a in sets])
+    gram = torch.cat([torch.cat([a.block64(every, b, every) for b in sets], dim=1) for a in sets])
     lower = positive_factor(gram, regularisation)
-    variance = diagonal64(pool)
+    variance = pool.diagonal64()
     for rows in chunks(len(pool), DEFAULT_CHUNK_SIZE):
-        values = torch.cat([block64(pool, rows, each, every) for each in sets], dim=1)
+        values = torch.cat([pool.block64(rows, each, every) for each in sets], dim=1)
         white = torch.linalg.solve_triangular(lower, values.T, upper=False)
         variance[rows] -= white.square().sum(dim=0)
     return variance.clamp_min_(0.0)
@@ -230,7 +226,7 @@ def _find_clusters(
     settings: AcquisitionSettings,
 ) -> tuple[ClusterAtPick | None, ...]:
     """Return the clusters that the picks were taken from; nothing for rules that have none."""
-    if settings.rule not in CLUSTER_RULES:
+    if not get_rule(settings.rule).has_clusters:
         return ()
     if shortlist is None:
         return replay_clusters(kernels.pool, kernels.train, picks)

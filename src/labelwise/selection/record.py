@@ -11,6 +11,7 @@ from labelwise.runtime.provenance import package_versions
 from labelwise.selection.input_files import describe_paths
 from labelwise.selection.picks import Pick
 from labelwise.selection.results import Acquisition
+from labelwise.selection.rules import get_rule
 from labelwise.selection.settings import AcquisitionSettings
 
 FORMAT_VERSION = 1
@@ -32,7 +33,7 @@ def summarise_acquisition(
         inputs: Files and other words of the caller, recorded as given.
 
     Returns:
-        Keys ``format_version``, ``inputs``, ``settings``, ``model``, ``versions``,
+        Keys ``format_version``, ``inputs``, ``settings``, ``rule``, ``model``, ``versions``,
         ``counts``, ``stages`` (seconds, structures, structures per second), ``extraction``
         (what was done to fill a feature store, or None), ``groups``,
         ``picks`` and ``screened``. Scores and distances are dimensionless.
@@ -48,6 +49,7 @@ def summarise_acquisition(
             "regularisation": settings.resolved_regularisation,
             "normalise": settings.resolved_normalise,
         },
+        "rule": _describe_rule(settings.rule),
         "model": None if potential is None else describe_potential(potential),
         "versions": package_versions(),
         "counts": {
@@ -117,6 +119,19 @@ def describe_potential(potential: Potential) -> dict[str, Any]:
         "dtype": str(potential.dtype).removeprefix("torch."),
         "device": str(potential.device),
         "head": potential.head,
+    }
+
+
+def _describe_rule(name: str) -> dict[str, Any]:
+    """Return what a page says of a rule."""
+    rule = get_rule(name)
+    return {
+        "says": rule.says,
+        "score_name": rule.score_name,
+        "why": rule.why,
+        "has_clusters": rule.has_clusters,
+        "is_random": rule.is_random,
+        "takes": rule.takes,
     }
 
 

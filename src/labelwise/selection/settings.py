@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from labelwise.errors import ArgumentError, check_name
+from labelwise.errors import ArgumentError
 from labelwise.features.representations import (
     ModelRepresentation,
     Representation,
@@ -20,9 +20,7 @@ from labelwise.features.representations.reductions import check_reduction
 from labelwise.kernels.building import check_kernel
 from labelwise.potentials.base import Potential, check_parameter_block
 from labelwise.potentials.size_limit import SizeLimit
-from labelwise.selection.names import JOINT_RULE
-from labelwise.selection.rules import DEFAULT_JOINT_REGULARISATION, RULES
-from labelwise.selection.rules.base import DEFAULT_REGULARISATION
+from labelwise.selection.rules import JOINT_RULE, get_rule
 
 _JOINT_REPRESENTATIONS = ("ntk-e", "ntk-ef")
 
@@ -82,7 +80,7 @@ class AcquisitionSettings:
     @property
     def needs_features(self) -> bool:
         """Whether the rule looks at the structures at all."""
-        return self.rule != "random" or self.shortlist is not None
+        return not get_rule(self.rule).is_random or self.shortlist is not None
 
     @property
     def needs_potential(self) -> bool:
@@ -95,8 +93,8 @@ class AcquisitionSettings:
         Raises:
             ArgumentError: A name is unknown or a number out of range.
         """
+        get_rule(self.rule)
         check_kernel(self.make_representation(), self.resolved_normalise)
-        check_name("rule", self.rule, list_rules())
         check_parameter_block(self.parameters)
         check_reduction(self.options)
         if self.rule == JOINT_RULE:
@@ -128,16 +126,13 @@ class AcquisitionSettings:
     @property
     def resolved_regularisation(self) -> float:
         """λ as given, or the rule's default."""
-        if self.regularisation is not None:
-            return self.regularisation
-        return DEFAULT_JOINT_REGULARISATION if self.rule == JOINT_RULE else DEFAULT_REGULARISATION
+        given = self.regularisation
+        return get_rule(self.rule).regularisation if given is None else given
 
     @property
     def resolved_normalise(self) -> str:
         """The normalisation as given, or the rule's default."""
-        if self.normalise is not None:
-            return self.normalise
-        return "none" if self.rule == JOINT_RULE else "cosine"
+        return get_rule(self.rule).normalise if self.normalise is None else self.normalise
 
     @property
     def options(self) -> RepresentationOptions:
@@ -175,8 +170,3 @@ class AcquisitionSettings:
             ArgumentError: Unknown name, or an option out of range.
         """
         return make_representation(self.representation, self.options)
-
-
-def list_rules() -> list[str]:
-    """Return the names of all rules."""
-    return [*RULES, JOINT_RULE]

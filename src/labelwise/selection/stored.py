@@ -25,9 +25,9 @@ from labelwise.potentials.base import Potential
 from labelwise.runtime.engines import Engine, LocalEngine
 from labelwise.runtime.timing import ProgressCallback, Stopwatch, ignore_progress
 from labelwise.selection.choosing_stored import StoredChoice, choose_stored
-from labelwise.selection.names import JOINT_RULE
 from labelwise.selection.picks import Pick
 from labelwise.selection.results import Acquisition
+from labelwise.selection.rules import JOINT_RULE
 from labelwise.selection.settings import AcquisitionSettings
 from labelwise.structures import Screened
 from labelwise.structures.labels import require_label

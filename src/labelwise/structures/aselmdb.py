@@ -27,6 +27,7 @@ from labelwise.errors import (
     MissingDependencyError,
     WriteError,
 )
+from labelwise.runtime.files import whole_file
 
 #: The head of a page (16 bytes), then magic, version, address and map size; page size, flags,
 #: depth and five counts of the free list; the same of the tree; last page; transaction.
@@ -291,26 +292,17 @@ def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> int:
         import lmdb
     except ImportError as error:
         raise MissingDependencyError("lmdb", "data", "writing .aselmdb files") from error
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        environment = lmdb.open(
-            str(temporary), subdir=False, map_size=_FIRST_MAP_SIZE, lock=False, sync=False
-        )
-        try:
-            n_rows = _put_rows(environment, rows)
-            environment.sync(True)
-        finally:
-            environment.close()
-        temporary.replace(path)
-    except LabelwiseError:
-        raise
-    except (OSError, lmdb.Error) as error:
+        with whole_file(path) as temporary:
+            environment = lmdb.open(
+                str(temporary), subdir=False, map_size=_FIRST_MAP_SIZE, lock=False, sync=False
+            )
+            try:
+                return _put_rows(environment, rows)
+            finally:
+                environment.close()
+    except lmdb.Error as error:
         raise WriteError(f"cannot write {path}: {error}") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
-    return n_rows
 
 
 def _put_rows(environment: Any, rows: Iterable[dict[str, Any]]) -> int:

@@ -26,7 +26,7 @@ from labelwise.features.representations.row_sets import (
     drop_empty_columns,
     join_row_sets,
 )
-from labelwise.kernels.base import LinearKernel
+from labelwise.kernels.linear import LinearKernel
 from labelwise.potentials import Potential
 from labelwise.selection.rules.joint_posterior import joint_variances, select_joint_posterior
 from labelwise.selection.rules.posterior_variance import (

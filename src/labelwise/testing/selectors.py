@@ -18,17 +18,18 @@ from jaxtyping import Float
 from torch import Tensor
 
 from labelwise.errors import SelectionError
-from labelwise.kernels.base import Kernel, LinearKernel
-from labelwise.selection.rules.base import Selection
+from labelwise.kernels.base import Kernel
+from labelwise.kernels.linear import LinearKernel
+from labelwise.selection.rules import Rule, Selection
+from labelwise.selection.rules.registry import SelectFunction
 
-SelectFunction: TypeAlias = Callable[..., Selection]
 KernelFactory: TypeAlias = Callable[[Float[Tensor, "n d"]], Kernel]
 
 _N_POOL, _N_TRAIN, _WIDTH = 60, 7, 9
 
 
 def check_selector(
-    select: SelectFunction,
+    select: SelectFunction | Rule,
     *,
     make_kernel: KernelFactory | None = None,
     uses_train: bool = True,
@@ -37,7 +38,8 @@ def check_selector(
     """Raise unless a selection rule obeys the laws.
 
     Args:
-        select: ``select(pool, train, n_select, chunk_size=...) -> Selection``.
+        select: ``select(pool, train, n_select, chunk_size=...) -> Selection``, or a rule, whose
+            ``is_random`` then stands for the last two.
         make_kernel: Makes a kernel of features (n, d) float64, n >= 0; by default the
             cosine ``LinearKernel``.
         uses_train: Whether labelled structures must change the picks; false for a random
@@ -48,6 +50,9 @@ def check_selector(
     Raises:
         AssertionError: A law is broken; the message names it.
     """
+    if isinstance(select, Rule):
+        uses_train, uses_order = not select.is_random, select.is_random
+        select = select.run
     make = LinearKernel if make_kernel is None else make_kernel
     features = _families(seed=0)
     pool, train = features[:_N_POOL], features[_N_POOL:]
@@ -116,13 +121,13 @@ def _check_inputs_unmodified(
     """Neither the features nor what the kernels return change."""
     kernels = make(pool), make(train)
     before = [pool.clone(), train.clone(), *(k.diagonal().clone() for k in kernels)]
-    block = kernels[0].columns(kernels[1], slice(None)).clone()
+    block = kernels[0].block(slice(None), kernels[1], slice(None)).clone()
     first = select(*kernels, 10)
     after = [pool, train, *(k.diagonal() for k in kernels)]
     unchanged = all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
     _require(unchanged, "inputs unmodified", "features and kernel diagonals are left alone")
-    same = torch.equal(block, kernels[0].columns(kernels[1], slice(None)))
-    _require(same, "inputs unmodified", "kernel columns are left alone")
+    same = torch.equal(block, kernels[0].block(slice(None), kernels[1], slice(None)))
+    _require(same, "inputs unmodified", "kernel values are left alone")
     again = select(*kernels, 10)
     _require(
         np.array_equal(first.pool_idx, again.pool_idx),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import molecule
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from labelwise.campaign.labelling import Failure, Label, LabelChecks
@@ -74,7 +74,6 @@ def test_isolated_atoms_are_enough_to_judge() -> None:
 
 
 @given(shift=st.floats(-1e4, 1e4), n=st.integers(1, 5))
-@settings(max_examples=30, deadline=None)
 def test_deviation_is_the_shift(shift: float, n: int) -> None:
     known = [molecule(name) for name in ("H2O", "CH4", "CO2")] * n
     checks = LabelChecks(known, [total(atoms) for atoms in known])

@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 from ase import Atoms
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -22,7 +22,6 @@ FINITE = st.floats(allow_nan=False, allow_infinity=False, width=64)
     pbc=st.tuples(st.booleans(), st.booleans(), st.booleans()),
     charges=arrays(np.float64, 3, elements=FINITE),
 )
-@settings(max_examples=60, deadline=None)
 def test_round_trip_through_json_keeps_every_bit(positions, cell, pbc, charges) -> None:
     atoms = Atoms("HCO", positions, cell=cell, pbc=pbc)
     atoms.set_initial_charges(charges)

@@ -17,6 +17,7 @@ from labelwise.campaign.state import read_state
 from labelwise.pages.document import Document
 from labelwise.structures import read_structures, write_structures
 from tests.campaign.building import make_structures, write_campaign, write_data
+from tests.conftest import MakeOnce
 
 FAMILIES = ("water", "methane", "<b>carbon & dioxide</b>", "methanol")
 #: Finished rounds after round 0.
@@ -35,14 +36,16 @@ def tell_more(path: Path, *, spoilt: bool = False) -> None:
 
 
 @pytest.fixture(scope="session")
-def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def files(made_once: MakeOnce) -> Path:
     """Train, valid, test of 20 structures, a pool in which labels are missing, and a model."""
-    folder = tmp_path_factory.mktemp("files")
-    write_data(folder, n_pool=24)
-    write_structures(folder / "test.extxyz", make_structures(20, seed=9))
-    tell_more(folder / "test.extxyz")
-    tell_more(folder / "pool.extxyz", spoilt=True)
-    return folder
+
+    def make(folder: Path) -> None:
+        write_data(folder, n_pool=24)
+        write_structures(folder / "test.extxyz", make_structures(20, seed=9))
+        tell_more(folder / "test.extxyz")
+        tell_more(folder / "pool.extxyz", spoilt=True)
+
+    return made_once("page-data", make)
 
 
 def run_quietly(directory: Path, n_rounds: int | None = None) -> None:
@@ -52,15 +55,15 @@ def run_quietly(directory: Path, n_rounds: int | None = None) -> None:
 
 
 @pytest.fixture(scope="session")
-def finished(files: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(files: Path, made_once: MakeOnce) -> Path:
     """A campaign of two rounds; not to be changed."""
-    selection = {"rule": "pv", "batch_size": 4, "n_reserve": 1}
-    stop = {"rounds": N_ROUNDS}
-    directory = write_campaign(
-        tmp_path_factory.mktemp("finished"), files, selection=selection, stop=stop
-    )
-    run_quietly(directory)
-    return directory
+
+    def make(directory: Path) -> None:
+        selection = {"rule": "pv", "batch_size": 4, "n_reserve": 1}
+        write_campaign(directory, files, selection=selection, stop={"rounds": N_ROUNDS})
+        run_quietly(directory)
+
+    return made_once("page-campaign", make)
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ def path(document: Document, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return found
 
 
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize("width", [1280, pytest.param(390, marks=pytest.mark.pages)])
 def test_slider_points_and_structures(
     path: Path, document: Document, open_page: Callable[..., Any], width: int
 ) -> None:

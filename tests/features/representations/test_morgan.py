@@ -100,7 +100,7 @@ def test_kernels_compare_bits() -> None:
     bits = np.array([of_smiles(smiles) for smiles in SMILES.values()], dtype=bool)
     both = (bits[:2, None] & bits[2:]).sum(axis=2)
     either = (bits[:2, None] | bits[2:]).sum(axis=2)
-    np.testing.assert_allclose(train.columns(pool, slice(None)), both / either)
+    np.testing.assert_allclose(train.block(slice(None), pool, slice(None)), both / either)
     with pytest.raises(ArgumentError, match="knows no lengths"):
         build_kernels([structures], None, "morgan", normalise="none")
 

@@ -6,7 +6,7 @@ import torch
 
 from labelwise.errors import ArgumentError
 from labelwise.features.representations import FeatureBlock, normalise_rows
-from labelwise.kernels.base import LinearKernel
+from labelwise.kernels.linear import LinearKernel
 
 BLOCKS = (FeatureBlock(5, 0.3), FeatureBlock(12, 0.7))
 

@@ -14,8 +14,8 @@ from labelwise.errors import MissingDependencyError, StructureError
 from labelwise.features.representations import SparseRows, make_representation, represent
 from labelwise.features.representations.soap import Soap
 from labelwise.kernels import building as kernel_building
-from labelwise.kernels.base import LinearKernel
 from labelwise.kernels.building import build_kernels
+from labelwise.kernels.linear import LinearKernel
 from labelwise.kernels.sparse import SparseLinearKernel
 from tests.selection.rules.oracles import gram
 
@@ -76,7 +76,7 @@ def test_kernels_are_those_of_dscribe(most_dense: int, monkeypatch: pytest.Monke
     expected = cosine(by_dscribe(structures))
     np.testing.assert_allclose(gram(train, pool), expected[:6, 6:], atol=3e-7)
     np.testing.assert_allclose(gram(pool, pool), expected[6:, 6:], atol=3e-7)
-    assert pool.columns(empty, slice(None)).shape == (len(pool), 0)
+    assert pool.block(slice(None), empty, slice(None)).shape == (len(pool), 0)
 
 
 @pytest.mark.parametrize("most_dense", [8192, 0])

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import zarr
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from labelwise.errors import ReadError
@@ -97,7 +97,6 @@ def shared_chunk(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @given(name=st.sampled_from(FILES), at=st.integers(0, 100_000), bit=st.integers(0, 7))
-@settings(max_examples=300, deadline=None)
 def test_a_flipped_bit_is_noticed_or_harmless(
     shared_chunk: Path, name: str, at: int, bit: int
 ) -> None:

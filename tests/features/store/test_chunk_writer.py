@@ -167,6 +167,7 @@ def test_a_full_disk_when_a_store_is_made(small_disk: Path) -> None:
     assert len(FeatureStore.open(small_disk / "s", IDENTITY, create=True)) == 0
 
 
+@pytest.mark.thorough
 def test_writers_that_are_killed_leave_whole_chunks(tmp_path: Path) -> None:
     path = tmp_path / "s"
     FeatureStore.open(path, IDENTITY, create=True)

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from labelwise.features.store.key_index import KeyIndex
@@ -16,7 +16,6 @@ def as_keys(halves: list[tuple[int, int]]) -> np.ndarray:
 
 
 @given(parts=st.lists(KEYS, max_size=5), asked=KEYS, data=st.data())
-@settings(max_examples=200, deadline=None)
 def test_places_are_those_of_a_dictionary(
     parts: list[list[tuple[int, int]]], asked: list[tuple[int, int]], data: st.DataObject
 ) -> None:

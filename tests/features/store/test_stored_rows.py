@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from labelwise.errors import ArgumentError
@@ -33,7 +33,6 @@ def random_rows(seed: int, n: int, width: int) -> np.ndarray:
     n=st.integers(0, 40),
     sizes=st.lists(st.integers(1, 700), min_size=1, max_size=3),
 )
-@settings(max_examples=60, deadline=None)
 def test_unit_rows_are_those_in_memory_bit_by_bit(seed: int, n: int, sizes: list[int]) -> None:
     rows = random_rows(seed, n, sum(sizes))
     before = rows.copy()

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from labelwise.errors import ArgumentError
@@ -59,7 +59,6 @@ def rows_in_order(store: FeatureStore) -> np.ndarray:
     piece_rows=st.integers(1, 30),
     data=st.data(),
 )
-@settings(max_examples=150, deadline=None)
 def test_views_in_any_order(
     stores: dict[str, FeatureStore],
     places: list[int],

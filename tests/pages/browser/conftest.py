@@ -48,7 +48,12 @@ def map_report(part: Callable[..., Path]) -> Path:
     return part("map")
 
 
-@pytest.fixture(params=[(1280, 900), (390, 844)], ids=["desktop", "phone"])
+@pytest.fixture(
+    params=[
+        pytest.param((1280, 900), id="desktop"),
+        pytest.param((390, 844), id="phone", marks=pytest.mark.pages),
+    ]
+)
 def size(request: pytest.FixtureRequest) -> dict[str, int]:
     width, height = request.param
     return {"width": width, "height": height}

@@ -9,7 +9,7 @@ from tests.pages.browser.checking import find_violations
 from tests.pages.browser.fixtures import Opener
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.pages)])
 def test_axe_finds_nothing(
     report: Path, open_page: Opener, size: dict[str, int], scheme: str
 ) -> None:
@@ -22,6 +22,7 @@ def test_axe_finds_nothing(
     assert find_violations(opened) == []
 
 
+@pytest.mark.pages
 def test_axe_finds_nothing_in_a_dialog(part: Callable[..., Path], open_page: Opener) -> None:
     opened = open_page(part("parity"))
     opened.page.locator("#parity summary").click()

@@ -54,16 +54,6 @@ def comparison(demo: Path) -> Path:
     return demo / "study" / "report.html"
 
 
-@pytest.fixture(scope="module")
-def documents(selection: Path, campaign: Path, comparison: Path) -> dict[str, Document]:
-    targets = {
-        "selection": selection.with_suffix(".json"),
-        "campaign": campaign.parent,
-        "comparison": comparison.parent,
-    }
-    return {kind: gather(target, OPTIONS) for kind, target in targets.items()}
-
-
 def find_map(document: Document) -> PoolMap:
     panels = [panel for section in document.sections for panel in section.panels]
     return next(panel for panel in panels if isinstance(panel, PoolMap))
@@ -102,15 +92,11 @@ def check_columns(opened: OpenPage) -> None:
     assert abs(plane - beside) < 0.3 * plane
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.pages)])
 def test_the_page_of_a_selection(
-    selection: Path,
-    documents: dict[str, Document],
-    open_page: Opener,
-    size: dict[str, int],
-    scheme: str,
+    selection: Path, open_page: Opener, size: dict[str, int], scheme: str
 ) -> None:
-    document = documents["selection"]
+    document = gather(selection.with_suffix(".json"), OPTIONS)
     opened = open_page(selection, scheme=scheme, **size)
     pool_map = find_map(document)
     note = pool_map.notes[-1].point
@@ -122,10 +108,9 @@ def test_the_page_of_a_selection(
     check_page(opened, document)
 
 
-def test_the_page_of_a_campaign(
-    campaign: Path, documents: dict[str, Document], open_page: Opener, size: dict[str, int]
-) -> None:
-    document = documents["campaign"]
+@pytest.mark.pages
+def test_the_page_of_a_campaign(campaign: Path, open_page: Opener, size: dict[str, int]) -> None:
+    document = gather(campaign.parent, OPTIONS)
     opened = open_page(campaign, **size)
     opened.plot(find_map(document).name)
     opened.page.get_by_label("Round", exact=True).first.focus()
@@ -136,10 +121,11 @@ def test_the_page_of_a_campaign(
     check_page(opened, document)
 
 
+@pytest.mark.pages
 def test_the_page_of_a_comparison(
-    comparison: Path, documents: dict[str, Document], open_page: Opener, size: dict[str, int]
+    comparison: Path, open_page: Opener, size: dict[str, int]
 ) -> None:
-    document = documents["comparison"]
+    document = gather(comparison.parent, OPTIONS)
     opened = open_page(comparison, **size)
     header = opened.page.locator("#errors th", has_text="AUC F").get_by_role("button")
     header.click()

@@ -13,6 +13,7 @@ from labelwise.selection.page.structure_packing import StructurePacker
 from tests.pages.browser.fixtures import Opener
 from tests.pages.documents import make_document
 
+pytestmark = pytest.mark.pages
 #: What a user with a graphics processor is promised.
 PROMISED_SECONDS = 3.0
 #: Tests draw with a processor that other tests use, too.

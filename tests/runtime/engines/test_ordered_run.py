@@ -4,14 +4,13 @@ import itertools
 import random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from labelwise.runtime.engines import ClusterError
 from labelwise.runtime.engines.ordered_run import Done, OrderedRun, Raised, Task
 
 
-@settings(deadline=None)
 @given(
     n_items=st.integers(0, 30),
     n_workers=st.integers(1, 5),

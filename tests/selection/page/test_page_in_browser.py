@@ -16,7 +16,9 @@ from tests.pages.browser.fixtures import Opener
 from tests.selection.page.conftest import Select
 
 
-@pytest.mark.parametrize(("width", "height"), [(1280, 900), (390, 844)])
+@pytest.mark.parametrize(
+    ("width", "height"), [(1280, 900), pytest.param(390, 844, marks=pytest.mark.pages)]
+)
 def test_a_click_on_a_chosen_point_shows_it_and_says_why(
     select: Select, demo: Potential, folder: Path, open_page: Opener, width: int, height: int
 ) -> None:

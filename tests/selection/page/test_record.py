@@ -26,7 +26,7 @@ def test_a_summary_is_read_back(summary: Path) -> None:
     record = read_record(summary)
     content = json.loads(summary.read_text())
     assert is_summary(summary)
-    assert record.settings.rule == "random"
+    assert record.settings.rule.name == "random"
     assert record.settings.group_by == "family"
     assert [pick.pool_index for pick in record.picks] == [
         pick["pool_index"] for pick in content["picks"]

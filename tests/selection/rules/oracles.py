@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 
-from labelwise.kernels.base import Kernel, LinearKernel
+from labelwise.kernels.base import Kernel
+from labelwise.kernels.linear import LinearKernel
 
 Array = np.ndarray
 
 
-class RbfKernel:
+class RbfKernel(Kernel):
     """exp(-‖x - z‖² / 2ℓ²): a kernel without explicit features."""
 
     def __init__(self, points: torch.Tensor, length: float = 2.0) -> None:
@@ -31,11 +32,8 @@ class RbfKernel:
         gap = self.points[rows][:, None, :] - other.points[cols][None, :, :]
         return torch.exp(-gap.square().sum(dim=2) / (2.0 * self.length**2))
 
-    def columns(self, other, cols) -> torch.Tensor:
-        return self.block(slice(None), other, cols)
 
-
-class PlainLinearKernel:
+class PlainLinearKernel(Kernel):
     """xᵀz, without its features being known to the rules."""
 
     def __init__(self, features: torch.Tensor) -> None:
@@ -50,11 +48,8 @@ class PlainLinearKernel:
     def block(self, rows, other, cols) -> torch.Tensor:
         return self.features[rows] @ other.features[cols].T
 
-    def columns(self, other, cols) -> torch.Tensor:
-        return self.block(slice(None), other, cols)
 
-
-class TanimotoKernel:
+class TanimotoKernel(Kernel):
     """|a ∩ b| / |a ∪ b| of bit vectors, 1 for two empty ones."""
 
     def __init__(self, bits: torch.Tensor) -> None:
@@ -71,9 +66,6 @@ class TanimotoKernel:
         both = a @ b.T
         either = a.sum(dim=1)[:, None] + b.sum(dim=1)[None, :] - both
         return torch.where(either > 0, both / either.clamp_min(1.0), 1.0)
-
-    def columns(self, other, cols) -> torch.Tensor:
-        return self.block(slice(None), other, cols)
 
 
 def gram(a: Kernel, b: Kernel) -> Array:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from labelwise.errors import SelectionError
-from labelwise.selection.rules import Selection, registry, select_batch
+from labelwise.selection.rules import Selection, registry, select_batch, select_lcmd
 from labelwise.selection.rules.base import Ticker, check_n_select, first_max, positive_factor
 from labelwise.testing.selectors import check_selector
 from tests.selection.rules.oracles import RbfKernel, paths, split
@@ -59,11 +59,13 @@ def test_factor_of_what_is_singular_is_refused():
 
 def test_the_guides_example(monkeypatch):
     monkeypatch.setattr(registry, "_RULES", dict(registry._RULES))
-    code = re.search(r"```python\n(.*?)```", GUIDE.read_text(), flags=re.DOTALL).group(1)
     names: dict[str, object] = {}
-    exec(compile(code, str(GUIDE), "exec"), names)
+    for code in re.findall(r"```python\n(.*?)```", GUIDE.read_text(), flags=re.DOTALL):
+        exec(compile(code, str(GUIDE), "exec"), names)
     check_selector(names["select_unlike"])
-    check_selector(names["select_unlike"], make_kernel=RbfKernel)
+    for make_kernel in (RbfKernel, names["RbfKernel"]):
+        check_selector(names["select_unlike"], make_kernel=make_kernel)
+        check_selector(select_lcmd, make_kernel=make_kernel)
     pool, train = split(paths(120, 8, seed=0), 100)
     kept = select_batch("unlike", pool, train, 5, shortlist=30)
     assert len(set(kept.pool_idx)) == 5

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from labelwise.errors import SelectionError
-from labelwise.kernels.base import LinearKernel
+from labelwise.kernels.linear import LinearKernel
 from labelwise.selection.rules import Selection, select_k_center, select_random
 from labelwise.testing.selectors import check_selector
 

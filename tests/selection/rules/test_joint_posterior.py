@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from labelwise.errors import SelectionError
 from labelwise.features.representations.row_sets import RowScales, RowSets, join_row_sets
-from labelwise.kernels.base import LinearKernel
+from labelwise.kernels.linear import LinearKernel
 from labelwise.selection.rules.joint_posterior import (
     JointPosterior,
     joint_variances,

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from labelwise.errors import ArgumentError, SelectionError
-from labelwise.kernels.base import LinearKernel
+from labelwise.kernels.linear import LinearKernel
 from labelwise.selection.rules import nearest_centre, select_lcmd
 from labelwise.testing.selectors import check_selector
 from tests.selection.rules.oracles import (

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from labelwise.kernels.base import LinearKernel
+from labelwise.kernels.linear import LinearKernel
 from labelwise.selection.rules import nearest_centre, select_lcmd
 from labelwise.selection.rules.anticipation import AnticipatedColumns
 from tests.selection.rules.oracles import noise, paths, split

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from labelwise.errors import ArgumentError, SelectionError
-from labelwise.kernels.base import LinearKernel
+from labelwise.kernels.linear import LinearKernel
 from labelwise.selection.rules import find_nearest, nearest_labelled
 from tests.selection.rules.oracles import RbfKernel, noise, paths, split, sq_distances
 

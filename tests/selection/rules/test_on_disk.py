@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from labelwise.features.row_source import NpyRows
 from labelwise.kernels import stored as stored_kernel
-from labelwise.kernels.base import LinearKernel
+from labelwise.kernels.linear import LinearKernel
 from labelwise.kernels.stored import StoredKernel
 from labelwise.selection.rules import (
     anticipation,
@@ -21,6 +20,7 @@ from labelwise.selection.rules.base import Ticker
 from labelwise.selection.rules.lcmd import LargestCluster
 from labelwise.selection.rules.nearest_centre import NearestCentre, pick_by_distance
 from labelwise.testing.selectors import check_selector
+from tests.features.npy_rows import NpyRows
 from tests.selection.rules.oracles import noise, paths
 
 DATA = {"noise": noise, "paths": paths}

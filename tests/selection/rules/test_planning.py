@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from labelwise.errors import SelectionError
-from labelwise.features.row_source import NpyRows
-from labelwise.kernels.base import LinearKernel
+from labelwise.kernels.linear import LinearKernel
 from labelwise.kernels.stored import StoredKernel
-from labelwise.selection.rules import select_batch
-from labelwise.selection.rules.planning import open_kernel, plan_selection, state_bytes
+from labelwise.selection.rules import Rule, get_rule, select_batch, select_lcmd
+from labelwise.selection.rules.planning import open_kernel, plan_selection
+from tests.features.npy_rows import NpyRows
 from tests.selection.rules.oracles import paths
 
 MIB = 2**20
@@ -74,7 +74,8 @@ def test_what_a_plan_opens_keeps_to_it(tmp_path):
 
 @pytest.mark.parametrize("rule", ["lcmd", "k-center", "pv", "top", "random", "one of their own"])
 def test_the_state_grows_with_the_pool(rule):
-    small, large = (state_bytes(rule, n, 64, 100, 10) for n in (10**4, 10**6))
+    known = Rule(rule, select_lcmd) if rule == "one of their own" else get_rule(rule)
+    small, large = (known.state_bytes(n, 64, 100, 10) for n in (10**4, 10**6))
     assert 8 * 10**6 < large - small < 300 * 10**6
 
 
@@ -82,10 +83,10 @@ SCRIPT = """
 import json, sys
 import numpy as np, torch
 torch.set_num_threads(1)
-from labelwise.kernels.base import LinearKernel
+from labelwise.kernels.linear import LinearKernel
 from labelwise.runtime.memory import peak_resident_bytes, resident_bytes
-from labelwise.features.row_source import NpyRows
-from labelwise.selection.rules import select_batch
+from tests.features.npy_rows import NpyRows
+from labelwise.selection.rules import Rule, get_rule, select_batch, select_lcmd
 from labelwise.selection.rules.planning import open_kernel, plan_selection
 settings = json.loads(sys.argv[1])
 shortlist, n_select, rule = (settings[k] for k in ("shortlist", "n_select", "rule"))
@@ -125,7 +126,7 @@ def features_600_mb(tmp_path_factory) -> Path:
 @pytest.mark.parametrize(
     ("rule", "shortlist", "n_select", "above"),
     [
-        ("lcmd", 20_000, 200, 400 * MIB),
+        pytest.param("lcmd", 20_000, 200, 400 * MIB, marks=pytest.mark.thorough),
         pytest.param("lcmd", None, 60, 400 * MIB, marks=pytest.mark.slow),
         pytest.param("k-center", None, 60, 400 * MIB, marks=pytest.mark.slow),
         pytest.param("pv", None, 20, 400 * MIB, marks=pytest.mark.slow),

@@ -7,10 +7,12 @@ import pytest
 import torch
 
 from labelwise.errors import ArgumentError, SelectionError
-from labelwise.kernels.base import LinearKernel
+from labelwise.kernels.linear import LinearKernel
 from labelwise.selection.rules import (
-    RULES,
+    Rule,
     Selection,
+    get_rule,
+    list_rules,
     register_rule,
     registry,
     select_batch,
@@ -33,7 +35,9 @@ DIRECT = {
 
 
 def test_names():
-    assert list(RULES) == ["pv", "lcmd", "k-center", "top", "random"]
+    assert list_rules("kernel") == ["k-center", "lcmd", "pv", "random", "top"]
+    assert list_rules() == ["joint-pv", *list_rules("kernel")]
+    assert [get_rule(name).name for name in list_rules()] == list_rules()
 
 
 @pytest.mark.parametrize("rule", DIRECT)
@@ -46,20 +50,14 @@ def test_a_name_runs_its_rule(rule):
 
 def test_rules_differ():
     pool, train = split(paths(230, 10, seed=1), 200)
-    batches = {tuple(select_batch(rule, pool, train, 30).pool_idx) for rule in RULES}
-    assert len(batches) == len(RULES)
+    batches = {tuple(select_batch(rule, pool, train, 30).pool_idx) for rule in DIRECT}
+    assert len(batches) == len(DIRECT)
 
 
 @pytest.mark.parametrize("make", [LinearKernel, RbfKernel])
 @pytest.mark.parametrize("rule", DIRECT)
 def test_laws(rule, make):
-    is_random = rule == "random"
-    check_selector(
-        partial(select_batch, rule),
-        make_kernel=make,
-        uses_train=not is_random,
-        uses_order=is_random,
-    )
+    check_selector(get_rule(rule), make_kernel=make)
 
 
 @pytest.mark.parametrize("rule", ["pv", "lcmd", "k-center", "top"])
@@ -69,7 +67,7 @@ def test_laws_with_a_shortlist_of_the_whole_pool(rule):
 
 def test_arguments_are_checked():
     pool, train = split(noise(23, 4, seed=0), 20)
-    with pytest.raises(ArgumentError, match="rule is 'bald'; allowed are pv, lcmd, k-center, top"):
+    with pytest.raises(ArgumentError, match="allowed are k-center, lcmd, pv, random, top"):
         select_batch("bald", pool, train, 3)
     with pytest.raises(SelectionError, match="allowed are 1 to 20"):
         select_batch("lcmd", pool, train, 21)
@@ -84,16 +82,22 @@ def test_arguments_are_checked():
 def test_a_rule_can_be_registered(monkeypatch):
     monkeypatch.setattr(registry, "_RULES", dict(registry._RULES))
 
-    def first(_pool, _train, n_select, settings):
-        return Selection(np.arange(n_select), np.full(n_select, settings.regularisation))
+    def first(_pool, _train, n_select, *, regularisation, seed):
+        return Selection(np.arange(n_select) + seed, np.full(n_select, regularisation))
 
-    register_rule("first", first)
+    register_rule(Rule("first", first))
     pool, train = split(noise(9, 4, seed=0), 7)
     result = select_batch("first", pool, train, 3, regularisation=0.5)
     assert result.pool_idx.tolist() == [0, 1, 2]
     assert result.score.tolist() == [0.5] * 3
     with pytest.raises(ArgumentError, match="'first' exists already"):
-        register_rule("first", first)
+        register_rule(Rule("first", first))
+
+
+def test_what_is_no_kernel_is_refused():
+    pool, _ = split(noise(9, 4, seed=0), 7)
+    with pytest.raises(ArgumentError, match="ndarray is not a kernel: derive it from"):
+        select_batch("lcmd", pool, np.zeros((2, 4)), 3)
 
 
 @pytest.mark.parametrize("shortlist", [None, 50])

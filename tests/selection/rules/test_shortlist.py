@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from labelwise.errors import SelectionError
-from labelwise.kernels.base import LinearKernel
+from labelwise.kernels.linear import LinearKernel
 from labelwise.selection.rules import select_batch, select_lcmd, shortlist_by_variance
 from tests.selection.rules.oracles import RbfKernel, kernel_variance, noise, paths, split
 

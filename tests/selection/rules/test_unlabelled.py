@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from labelwise.kernels.base import LinearKernel
+from labelwise.kernels.linear import LinearKernel
 from labelwise.selection.rules import select_batch
 from labelwise.selection.rules.unlabelled import first_pick, prior_order
 from tests.selection.rules.oracles import RbfKernel, noise, paths

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections import Counter
 from pathlib import Path
 
@@ -269,15 +270,18 @@ def test_positions_of_one_file(tmp_path: Path) -> None:
         assert [each.entry.position for each in reader.iter_structures([1, 3])] == [1, 3]
 
 
-def test_files_that_change_while_they_are_read_are_refused(tmp_path: Path) -> None:
+def test_files_that_change_while_they_are_read_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = write_reactions(tmp_path, SIZES)
     path = tmp_path / "all.extxyz"
 
-    def exchange(said: str) -> None:
-        if "fit" in said:  # between the first and the second reading
+    def exchange(text: str, *_: object) -> None:
+        if "fit" in text:  # between the first and the second reading
             path.unlink()
             write_labelled(path, made[::-1])
 
+    monkeypatch.setattr(logging.getLogger(build_pools.__module__), "info", exchange)
     with pytest.raises(DataSetError, match=r"all\.extxyz changed while it was read \(1 files"):
-        build_pools("t1x-natural", [path], tmp_path / "out", seed=4, say=exchange)
+        build_pools("t1x-natural", [path], tmp_path / "out", seed=4)
     assert [each.name for each in (tmp_path / "out").glob("*/*")] == []

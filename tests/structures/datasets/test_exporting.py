@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 from ase.build import molecule
 from ase.calculators.singlepoint import SinglePointCalculator
@@ -19,8 +18,6 @@ from labelwise.structures.datasets.mace_extxyz import MaceExtxyz, write_labelled
 from labelwise.structures.datasets.registry import load_formats
 from tests.structures.datasets.making import make_path
 
-ORDERED = [name for name in list_writable() if not load_formats()[name].groups_families]
-
 
 def mixed_paths(*names: str) -> list[LabelledStructure]:
     """Return frames of several families by turns, each family's from its last to its first."""
@@ -32,41 +29,15 @@ def energies_of(structures: list[LabelledStructure]) -> list[float]:
     return [each.arrays.info["REF_energy"] for each in structures]
 
 
-@pytest.mark.parametrize("to", ORDERED)
+@pytest.mark.parametrize("to", list_writable())
 def test_the_order_of_the_input_is_kept(to: str, tmp_path: Path) -> None:
     source, target = tmp_path / "in.extxyz", tmp_path / f"out{load_formats()[to].suffixes[0]}"
     write_labelled(source, mixed_paths("b", "a", "c"))
-    if to == "oc20-shards":
-        target = tmp_path / "out"
-        surfaces = read_structures(source)
-        for number, atoms in enumerate(surfaces):
-            atoms.set_cell(np.eye(3) * 9.0)
-            atoms.pbc = True
-            atoms.info |= {"sid": number % 2, "fid": number}
-        write_structures(source, surfaces)
     assert export_data([source], target, to=to) == 12
     written = list(load_formats()[to].open(target).iter_structures())
     read = list(MaceExtxyz(source).iter_structures())
     assert energies_of(written) == pytest.approx(energies_of(read), abs=1e-6)
     assert len(set(energies_of(read))) == 12
-
-
-@pytest.mark.parametrize("to", sorted({*list_writable()} - {*ORDERED}))
-def test_formats_of_families_say_that_they_have_no_order(to: str, tmp_path: Path) -> None:
-    source, target = tmp_path / "in.extxyz", tmp_path / f"out{load_formats()[to].suffixes[0]}"
-    write_labelled(source, mixed_paths("b", "a"))
-    with pytest.warns(LabelwiseWarning, match="not in the order of the input"):
-        assert export_data([source], target, to=to) == 8
-
-
-@pytest.mark.parametrize("to", sorted({*list_writable()} - {*ORDERED}))
-def test_one_family_is_written_in_order_and_without_a_word(to: str, tmp_path: Path) -> None:
-    source, target = tmp_path / "in.extxyz", tmp_path / f"out{load_formats()[to].suffixes[0]}"
-    write_labelled(source, make_path("a", 4, seed=0))
-    assert export_data([source], target, to=to) == 4
-    written = list(load_formats()[to].open(target).iter_structures())
-    read = list(MaceExtxyz(source).iter_structures())
-    assert energies_of(written) == pytest.approx(energies_of(read), abs=1e-6)
 
 
 def test_constraints_that_an_export_cannot_hold_are_told_once(tmp_path: Path) -> None:

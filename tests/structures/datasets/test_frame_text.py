@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.io.extxyz import read_xyz
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from labelwise.structures.datasets.base import (
@@ -57,7 +57,6 @@ def arguments(draw: st.DrawFn) -> dict[str, Any]:
     }
 
 
-@settings(deadline=None, derandomize=True, database=None, max_examples=300)
 @given(given_arguments=arguments())
 def test_ase_reads_back_every_bit(given_arguments: dict[str, Any]) -> None:
     entry = Entry(*given_arguments.pop("entry"))

@@ -467,7 +467,7 @@ def test_floats_are_decoded_to_the_last_bit(values: list[float]) -> None:
     assert array.tobytes() == np.array(values).tobytes()
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.data())
 def test_changed_bytes_of_a_value_never_surprise(omol_file: Path, data: st.DataObject) -> None:
     rows = AselmdbRows(omol_file)

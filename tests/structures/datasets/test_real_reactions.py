@@ -7,20 +7,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from labelwise.errors import LabelwiseWarning
 from labelwise.structures import read_structures
 from labelwise.structures.datasets.building import build_pools
-from labelwise.structures.datasets.exporting import export_data
+from labelwise.structures.datasets.mace_extxyz import MaceExtxyz
 from labelwise.studies.comparison.pools import prepare_pools
+from tests.structures.datasets.transition1x_files import write_transition1x
 
 
 @pytest.mark.slow
 def test_natural_pools_are_the_same_by_either_road(tmp_path: Path, shared_data: Path) -> None:
     reactions = shared_data / "t1x_xtb"
     files = [reactions / "mixed" / f"{role}.extxyz" for role in ("pool", "valid", "test")]
-    with pytest.warns(LabelwiseWarning, match="not in the order of the input"):
-        n_written = export_data(files, tmp_path / "Transition1x.h5", to="transition1x")
-    assert n_written == 10_916
+    read = (each for file in files for each in MaceExtxyz(file).iter_structures())
+    structures = sorted(read, key=lambda each: (each.entry.family, each.entry.order))
+    assert len(structures) == 10_916
+    write_transition1x(tmp_path / "Transition1x.h5", structures)
     direct = prepare_pools(list(map(str, files)), tmp_path / "direct", layout="natural", seed=0)
     built = build_pools("t1x-natural", [tmp_path / "Transition1x.h5"], tmp_path / "built", seed=0)
     assert list(direct.pools) == [pool.folder.name for pool in built]

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +9,8 @@ import numpy as np
 import pytest
 from ase.units import Bohr, Hartree
 
-from labelwise.errors import WriteError
 from labelwise.structures.datasets.base import DataSetError, Entry, LabelledStructure
-from labelwise.structures.datasets.spice import FORMAT, SpiceFile, recognise, sum_charges, write
+from labelwise.structures.datasets.spice import FORMAT, SpiceFile, recognise, sum_charges
 from labelwise.structures.datasets.transition1x import recognise as recognise_transition1x
 
 SUBSET = "SPICE DES Monomers Single Points Dataset v1.1"
@@ -285,139 +283,3 @@ def test_a_file_that_was_cut_short(path: Path, part: float) -> None:
     assert not recognise_transition1x(path)
     with pytest.raises(DataSetError, match="cannot be opened as HDF5"):
         FORMAT.open(path)
-
-
-def test_what_came_from_spice_is_written_back(path: Path, tmp_path: Path) -> None:
-    copy = tmp_path / "folder" / "copy.hdf5"
-    with SpiceFile(path) as file:
-        assert write(copy, file.iter_structures()) == 12
-    assert [each.name for each in copy.parent.iterdir()] == ["copy.hdf5"]
-    assert list_entries(copy) == list_entries(path)
-    with h5py.File(path) as one, h5py.File(copy) as other:
-        for name in other:
-            assert other[name].keys() == one[name].keys() - {"mbis_charges"}
-            for key in ("atomic_numbers", "conformations", "dft_total_gradient"):
-                assert np.array_equal(other[name][key], one[name][key])
-                assert other[name][key].dtype == one[name][key].dtype
-            for key in ("dft_total_energy", "formation_energy"):
-                np.testing.assert_array_max_ulp(other[name][key][()], one[name][key][()], 1)
-            for key in ("smiles", "subset"):
-                assert other[name][key].asstr()[0] == one[name][key].asstr()[0]
-            for key in ("conformations", "dft_total_energy", "dft_total_gradient"):
-                assert other[name][key].attrs["units"] == one[name][key].attrs["units"]
-                assert other[name][key].chunks is None
-
-
-def test_what_writing_loses(path: Path, tmp_path: Path) -> None:
-    """Positions and forces have 24 bits in the file, energies all 53 but for the conversion."""
-    rng = np.random.default_rng(0)
-    structures = read_all(path)
-    for structure in structures:
-        atoms = structure.atoms
-        atoms.positions += rng.normal(size=atoms.positions.shape)
-        atoms.arrays["REF_forces"] += rng.normal(size=atoms.positions.shape)
-        atoms.info["REF_energy"] += rng.normal()
-    write(tmp_path / "copy.hdf5", structures)
-    for found, structure in zip(read_all(tmp_path / "copy.hdf5"), structures, strict=True):
-        np.testing.assert_allclose(found.atoms.positions, structure.atoms.positions, rtol=2**-24)
-        forces = structure.atoms.arrays["REF_forces"]
-        np.testing.assert_allclose(found.atoms.arrays["REF_forces"], forces, rtol=2**-24)
-        energy = structure.atoms.info["REF_energy"]
-        assert abs(found.atoms.info["REF_energy"] - energy) <= np.spacing(abs(energy))
-
-
-def test_structures_without_the_facts_of_spice(path: Path, tmp_path: Path) -> None:
-    structures = read_all(path)[6:]
-    for structure in structures:
-        for key in ("smiles", "formation_energy"):
-            del structure.atoms.info[key]
-    plain = [LabelledStructure(replace(each.entry, subset=None), each.atoms) for each in structures]
-    assert write(tmp_path / "copy.hdf5", plain) == 6
-    with h5py.File(tmp_path / "copy.hdf5") as file:
-        assert set(file["water"]) == {
-            "atomic_numbers",
-            "conformations",
-            "dft_total_energy",
-            "dft_total_gradient",
-        }
-    assert recognise(tmp_path / "copy.hdf5")
-    assert len(read_all(tmp_path / "copy.hdf5")) == 6
-
-
-def change_entry(structures: list[LabelledStructure], i: int, **fields: Any) -> None:
-    structures[i] = LabelledStructure(replace(structures[i].entry, **fields), structures[i].atoms)
-
-
-def repeat_family(structures: list[LabelledStructure]) -> None:
-    structures.append(structures[0])
-
-
-def drop_family(structures: list[LabelledStructure]) -> None:
-    change_entry(structures, 0, family=None)
-
-
-def slash_family(structures: list[LabelledStructure]) -> None:
-    change_entry(structures, 0, family="F/C=C/F")
-
-
-def other_smiles(structures: list[LabelledStructure]) -> None:
-    structures[4].atoms.info["smiles"] = "N"
-
-
-def other_subset(structures: list[LabelledStructure]) -> None:
-    change_entry(structures, 4, subset=None)
-
-
-def no_formation_energy(structures: list[LabelledStructure]) -> None:
-    del structures[4].atoms.info["formation_energy"]
-
-
-def other_charge(structures: list[LabelledStructure]) -> None:
-    change_entry(structures, 3, charge=0)
-
-
-def unpair(structures: list[LabelledStructure]) -> None:
-    change_entry(structures, 3, spin=3)
-
-
-def make_periodic(structures: list[LabelledStructure]) -> None:
-    structures[3].atoms.pbc = True
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (repeat_family, r"family '\[I-\]\.\[Li\+\]' comes a second time"),
-        (drop_family, "has no family"),
-        (slash_family, "'F/C=C/F' cannot be the name of a group"),
-        (other_smiles, "'ammonium/2' differs from the first of its family in its SMILES"),
-        (other_subset, "'ammonium/2' differs from the first of its family"),
-        (no_formation_energy, "whether it has a formation energy"),
-        (other_charge, r"charge 0 and multiplicity None; .*\(here 1\)"),
-        (unpair, "multiplicity 3"),
-        (make_periodic, "'ammonium/1' has a cell"),
-    ],
-)
-def test_what_cannot_be_written_leaves_nothing(
-    path: Path,
-    tmp_path: Path,
-    change: Callable[[list[LabelledStructure]], None],
-    message: str,
-) -> None:
-    structures = read_all(path)
-    change(structures)
-    target = tmp_path / "new" / "out.hdf5"
-    with pytest.raises(WriteError, match=message):
-        write(target, structures)
-    assert list(target.parent.iterdir()) == []
-
-
-def test_a_source_that_fails_leaves_nothing(path: Path, tmp_path: Path) -> None:
-    def fail() -> Iterator[LabelledStructure]:
-        yield from read_all(path, [0, 1, 2])
-        raise DataSetError("the source is damaged")
-
-    target = tmp_path / "new" / "out.hdf5"
-    with pytest.raises(DataSetError, match="the source is damaged"):
-        write(target, fail())
-    assert list(target.parent.iterdir()) == []

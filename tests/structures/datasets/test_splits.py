@@ -6,7 +6,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from labelwise.errors import ArgumentError
@@ -46,7 +46,6 @@ def test_few_and_small_reactions_are_said() -> None:
     assert any("validation structures: 50 → 24" in change for change in split.changes)
 
 
-@settings(deadline=None, max_examples=40)
 @given(
     sizes=st.lists(st.integers(12, 40), min_size=2, max_size=8),
     n_copies=st.integers(0, 40),

@@ -1,11 +1,9 @@
 from __future__ import annotations
 
-import subprocess
 import sys
 import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -16,15 +14,14 @@ import pytest
 from ase import Atoms
 from ase.io import read
 
-from labelwise.errors import ArgumentError, LabelError, MissingDependencyError, WriteError
+from labelwise.errors import ArgumentError, MissingDependencyError
 from labelwise.structures.datasets.base import (
     DataSetError,
     Entry,
     LabelledStructure,
-    make_structure,
 )
 from labelwise.structures.datasets.frame_text import format_frame
-from labelwise.structures.datasets.transition1x import FORMAT, Transition1xFile, recognise, write
+from labelwise.structures.datasets.transition1x import FORMAT, Transition1xFile, recognise
 
 ENERGY, FORCES = "wB97x_6-31G(d).energy", "wB97x_6-31G(d).forces"
 #: Energies of atoms in eV, about those of ωB97X/6-31G(d).
@@ -352,207 +349,3 @@ def test_h5py_may_be_missing(path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         Transition1xFile(path)
     with pytest.raises(MissingDependencyError, match=r"labelwise\[data\]"):
         recognise(path)
-
-
-def test_what_is_written_is_read_back_bit_by_bit(path: Path, tmp_path: Path) -> None:
-    copy = tmp_path / "folder" / "copy.h5"
-    with Transition1xFile(path) as file:
-        assert write(copy, file.iter_structures()) == 38
-    assert all(map(is_same, read_all(path), read_all(copy)))
-    assert list_entries(copy) == list_entries(path)
-    assert [each.name for each in copy.parent.iterdir()] == ["copy.h5"]
-
-
-def test_the_layout_that_is_written(path: Path, tmp_path: Path) -> None:
-    copy = tmp_path / "copy.h5"
-    write(copy, read_all(path))
-    with h5py.File(copy) as file:
-        assert set(file) == {"data", "train", "val", "test"}
-        link = file["train"].get("H2O", getlink=True)
-        assert isinstance(link, h5py.SoftLink)
-        assert link.path == "/data/H2O"
-        assert list(file["test"]) == ["CH4"]
-        assert list(file["val"]) == []
-        reaction = file["data/H2O/rxn0002"]
-        energies = reaction[ENERGY][()]
-        assert reaction[ENERGY].dtype == reaction["positions"].dtype == np.float64
-        assert reaction[ENERGY].chunks is None
-        highest = 10 + int(np.argmax(energies[10:]))
-        for end, image in (("reactant", 0), ("product", 9), ("transition_state", highest)):
-            assert reaction[end]["atomic_numbers"][()].tolist() == WATER
-            for key in (ENERGY, FORCES, "positions"):
-                assert np.array_equal(reaction[end][key], reaction[key][image : image + 1])
-            assert 0 <= reaction[end]["hash"][()] < 10**8
-
-
-def test_part_of_a_reaction_has_no_ends(path: Path, tmp_path: Path) -> None:
-    copy = tmp_path / "copy.h5"
-    assert write(copy, read_all(path, [0, 3, 7, *range(20, 38)])) == 21
-    images = [(each.family, each.order) for each in list_entries(copy)[:4]]
-    assert images == [("rxn0001", 0), ("rxn0001", 1), ("rxn0001", 2), ("rxn0002", 0)]
-    with h5py.File(copy) as file:
-        assert "reactant" not in file["data/CH4/rxn0001"]
-        assert "reactant" in file["data/H2O/rxn0002"]
-
-
-def test_a_long_family_is_written_in_parts(tmp_path: Path) -> None:
-    def build() -> Iterator[LabelledStructure]:
-        rng = np.random.default_rng(0)
-        for i in range(800):
-            positions, forces = rng.normal(size=(2, 400, 3))
-            yield make_structure(
-                Entry(i, f"C400/rxn0/{i}", "rxn0", order=i),
-                "here",
-                numbers=np.full(400, 6),
-                positions=positions,
-                energy=400 * OF_ATOMS[6] + rng.normal(),
-                forces=forces,
-            )
-
-    path = tmp_path / "long.h5"
-    tracemalloc.start()
-    assert write(path, build()) == 800
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert path.stat().st_size > 15e6
-    assert peak < 8e6
-    wanted = [0, 399, 799]
-    expected = [each for each in build() if each.entry.position in wanted]
-    for found, each in zip(read_all(path, wanted), expected, strict=True):
-        assert np.array_equal(found.atoms.positions, each.atoms.positions)
-        assert np.array_equal(found.atoms.arrays["REF_forces"], each.atoms.arrays["REF_forces"])
-        assert found.atoms.info["REF_energy"] == each.atoms.info["REF_energy"]
-
-
-def change_entry(structures: list[LabelledStructure], i: int, **fields: Any) -> None:
-    structures[i] = LabelledStructure(replace(structures[i].entry, **fields), structures[i].atoms)
-
-
-def repeat_family(structures: list[LabelledStructure]) -> None:
-    structures.append(structures[0])
-
-
-def drop_family(structures: list[LabelledStructure]) -> None:
-    change_entry(structures, 12, family=None)
-
-
-def swap_atoms(structures: list[LabelledStructure]) -> None:
-    structures[3].atoms.numbers[:2] = structures[3].atoms.numbers[1::-1]
-
-
-def add_cell(structures: list[LabelledStructure]) -> None:
-    structures[3].atoms.cell[:] = 9 * np.eye(3)
-
-
-def charge(structures: list[LabelledStructure]) -> None:
-    change_entry(structures, 3, charge=1)
-
-
-def unpair(structures: list[LabelledStructure]) -> None:
-    change_entry(structures, 3, spin=2)
-
-
-def unknown_split(structures: list[LabelledStructure]) -> None:
-    change_entry(structures, 0, split="val_id")
-
-
-def mixed_split(structures: list[LabelledStructure]) -> None:
-    change_entry(structures, 25, split="val")
-
-
-def reverse_images(structures: list[LabelledStructure]) -> None:
-    structures[:10] = structures[9::-1]
-
-
-def slash_name(structures: list[LabelledStructure]) -> None:
-    for i in range(10):
-        change_entry(structures, i, family="a/b")
-
-
-def same_group(structures: list[LabelledStructure]) -> None:
-    for i in range(20, 38):
-        change_entry(structures, i, family="H2O/rxn0000")
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (repeat_family, "family 'rxn0001' comes a second time, at structure 'CH4/rxn0001/0'"),
-        (drop_family, "'H2O/rxn0000/2' has no family"),
-        (swap_atoms, "'CH4/rxn0001/3' has other atoms"),
-        (add_cell, "'CH4/rxn0001/3' has a cell"),
-        (charge, "charge 1 and multiplicity None"),
-        (unpair, "charge None and multiplicity 2"),
-        (unknown_split, "in split 'val_id'; Transition1x knows train, val, test"),
-        (mixed_split, "'H2O/rxn0002/5' is in split val, others of H2O in train"),
-        (reverse_images, "is image 8 and comes after image 9"),
-        (slash_name, "'a/b' cannot be the name of a group"),
-        (same_group, "H2O/rxn0000 comes a second time"),
-    ],
-)
-def test_what_cannot_be_written_leaves_nothing(
-    path: Path,
-    tmp_path: Path,
-    change: Callable[[list[LabelledStructure]], None],
-    message: str,
-) -> None:
-    structures = read_all(path)
-    change(structures)
-    target = tmp_path / "new" / "out.h5"
-    with pytest.raises(WriteError, match=message):
-        write(target, structures)
-    assert list(target.parent.iterdir()) == []
-
-
-def test_a_label_that_is_missing(path: Path, tmp_path: Path) -> None:
-    structures = read_all(path)
-    del structures[20].atoms.info["REF_energy"]
-    with pytest.raises(LabelError, match="H2O/rxn0002/0"):
-        write(tmp_path / "new" / "out.h5", structures)
-    assert list((tmp_path / "new").iterdir()) == []
-
-
-def test_an_interrupted_write_leaves_the_former_file(path: Path, tmp_path: Path) -> None:
-    def interrupt() -> Iterator[LabelledStructure]:
-        yield from read_all(path, [0, 1, 2])
-        raise KeyboardInterrupt
-
-    target = tmp_path / "new" / "out.h5"
-    write(target, read_all(path))
-    former = target.read_bytes()
-    with pytest.raises(KeyboardInterrupt):
-        write(target, interrupt())
-    assert [each.name for each in target.parent.iterdir()] == ["out.h5"]
-    assert target.read_bytes() == former
-
-
-FULL_DISK = """
-import resource, sys
-from pathlib import Path
-from labelwise.structures.datasets.transition1x import Transition1xFile, write
-from labelwise.errors import WriteError
-
-resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
-try:
-    with Transition1xFile(Path(sys.argv[1])) as file:
-        write(Path(sys.argv[2]), file.iter_structures())
-except WriteError as error:
-    print(error)
-"""
-
-
-def test_a_full_disk(path: Path, tmp_path: Path) -> None:
-    """In a process of its own: HDF5 complains about the file until the process ends."""
-    target = tmp_path / "new" / "out.h5"
-    command = [sys.executable, "-c", FULL_DISK, str(path), str(target)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.stdout == f"cannot write {target}: File too large\n"
-    assert list(target.parent.iterdir()) == []
-
-
-def test_a_target_that_is_a_folder(path: Path, tmp_path: Path) -> None:
-    with pytest.raises(WriteError, match="it is a directory"):
-        write(tmp_path, read_all(path))
-    (tmp_path / "file").touch()
-    with pytest.raises(WriteError, match="cannot write"):
-        write(tmp_path / "file" / "out.h5", read_all(path))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +24,6 @@ PROBE = Probe(
     update_s={1: 0.02, 2: 0.03, 4: 0.05},
     select_s={"ntk-e": 0.004},
     predict_s=0.002,
-    validate_s=0.001,
-    read_s=0.0002,
-    start_s=2.0,
 )
 SIZES = {"a": PoolSize(3000, 0, 50, 100)}
 
@@ -52,15 +48,14 @@ def test_one_campaign_by_hand() -> None:
     study = _study(seeds=[0], rounds=2, finetune={"max_updates": 400, "max_validations": 4})
     found = forecast(study, SIZES, PROBE, n_processes=1)
     updates = 400 * 0.02  # 10, 15 and 20 labels: batches of one
-    round_s = updates + 5 * 50 * 0.001 + 150 * 0.002 + 3000 * 0.0002
-    begin = 2.0 + 3000 * 0.0002
-    random = begin + 3 * round_s
+    round_s = updates + 5 * 50 * 0.002 + 150 * 0.002
+    random = 3 * round_s
     assert found.cell_s["a", "random", 0] == pytest.approx(SAFETY * random)
     kernel = random + 2 * 3000 * 0.004
     assert found.cell_s["a", "ntk-pv", 0] == pytest.approx(SAFETY * kernel)
-    committee = random + 3 * 2 * (updates + 5 * 50 * 0.001) + 2 * 3 * 3000 * 0.002
+    committee = random + 3 * 2 * (updates + 5 * 50 * 0.002) + 2 * 3 * 3000 * 0.002
     assert found.cell_s["a", "committee-e", 0] == pytest.approx(SAFETY * committee)
-    assert found.seconds == pytest.approx(sum(found.by_method().values()))
+    assert found.seconds == pytest.approx(sum(found.cell_s.values()))
 
 
 def test_processes_share_the_campaigns() -> None:
@@ -82,24 +77,17 @@ def test_the_plan_fits_and_keeps_its_order(part: float) -> None:
     study = _study()
     budget = part * _seconds(study)
     found = plan_budget(study, SIZES, PROBE, seconds=budget, n_processes=2)
-    stride = int(found.pools["a"].pool[0].partition("@::")[2] or 1)
-    n_pool = -(-3000 // stride)
-    sizes = {"a": replace(SIZES["a"], pool=n_pool)}
     is_smallest = (found.rounds, len(found.seeds)) == (6, 1)
-    assert _seconds(found, sizes) <= budget or is_smallest
-    assert n_pool >= 10 * (10 + found.rounds * 5)
-    assert n_pool >= 300
+    assert _seconds(found) <= budget or is_smallest
     updates = found.finetune.get("max_updates")
-    if stride > 1:
-        assert updates is not None
     if updates is not None:
         assert updates >= 200
         more = {**found.finetune, "max_updates": updates + 50}
         wider = found.model_copy(update={"finetune": more})
-        assert _seconds(wider, sizes) > budget
+        assert _seconds(wider) > budget
     if found.rounds < 20 and len(found.seeds) == 3:
         longer = found.model_copy(update={"rounds": found.rounds + 1})
-        assert _seconds(longer, sizes) > budget
+        assert _seconds(longer) > budget
 
 
 def test_less_time_never_gives_more() -> None:
@@ -118,19 +106,12 @@ def test_what_cannot_fit_is_said() -> None:
     found = plan_budget(_study(), SIZES, PROBE, seconds=1.0, n_processes=2)
     assert (found.rounds, found.seeds) == (6, [0])
     assert found.finetune["max_updates"] == 200
-    assert found.pools["a"].pool == ["pool.extxyz@::7"]
     assert "it does not fit" in found.changes[-1]
-    assert "at most 1,060 → 200" in found.changes[0] or "→ 200" in found.changes[0]
+    assert found.changes[0] == "updates a round: 200 at most, validated 5 times"
     assert "seeds: 3 → 1 (0)" in found.changes
 
 
-def test_a_sliced_pool_is_not_thinned() -> None:
-    study = _study(pools={"a": {"pool": ["pool.extxyz@:3000"]}})
-    found = plan_budget(study, SIZES, PROBE, seconds=1.0, n_processes=2)
-    assert found.pools["a"].pool == ["pool.extxyz@:3000"]
-
-
-def test_a_planned_study_is_read_as_thinned(tmp_path: Path) -> None:
+def test_structures_are_counted(tmp_path: Path) -> None:
     source = write_folder(tmp_path / "set", n_pool=120)
     files = {role: {"files": [f"set/{role}.extxyz"]} for role in ("valid", "test")}
     study = _study(pools={"a": {"pool": [f"{source}/pool.extxyz@::3"], **files}})

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import rel_entr
 from scipy.stats import chisquare, rankdata
@@ -40,7 +40,6 @@ def test_draws_follow_the_successive_weighted_law() -> None:
     assert found.pvalue > 1e-3
 
 
-@settings(deadline=None, max_examples=60)
 @given(
     seed=st.integers(0, 10_000),
     strengths=st.tuples(st.floats(0, 8), st.floats(0, 8)),

@@ -12,29 +12,26 @@ import pytest
 import torch
 from ase.build import add_adsorbate, fcc111, molecule
 from ase.calculators.singlepoint import SinglePointCalculator
-from ase.constraints import FixAtoms
 from ase.db import connect
 
 from labelwise.cli import main
 from labelwise.errors import ArgumentError
-from labelwise.structures.datasets import oc20_shards, transition1x
-from labelwise.structures.datasets.base import Entry, LabelledStructure, make_structure
 from labelwise.structures.datasets.builds import OOD_SPLITS
 from labelwise.studies.comparison.presets import make_preset
 from labelwise.studies.comparison.protocols import PRESETS
 from tests.models import build_mace
+from tests.structures.datasets import oc20_files
 from tests.structures.datasets.making import energy_of, make_paths
+from tests.structures.datasets.transition1x_files import write_transition1x
 
 PUBLISHED = [name for name, preset in PRESETS.items() if preset.build is not None]
 #: A representation, a committee and the reference: every kind of campaign, in little time.
 METHODS = "random,ntk-lcmd,committee-e"
 
 
-def write_transition1x(folder: Path) -> list[Path]:
+def write_reactions(folder: Path) -> list[Path]:
     sizes = {f"rxn{number:04}": 26 for number in range(15)}
-    path = folder / "Transition1x.h5"
-    transition1x.FORMAT.write(path, make_paths(sizes))
-    return [path]
+    return [write_transition1x(folder / "Transition1x.h5", make_paths(sizes))]
 
 
 def write_omol(folder: Path) -> list[Path]:
@@ -59,47 +56,52 @@ def write_omol(folder: Path) -> list[Path]:
     return [path]
 
 
-def make_slab(metal: str, split: str, number: int) -> LabelledStructure:
+def make_slab(metal: str, split: str, number: int) -> oc20_files.Frame:
     rng = np.random.default_rng([number, len(split), ord(metal[0])])
     slab = fcc111(metal, (1, 1, 3), vacuum=6.0, periodic=True)
     add_adsorbate(slab, "O", 1.5 + 0.1 * rng.random(), "ontop")
     slab.positions += rng.normal(scale=0.05, size=slab.positions.shape)
-    slab.set_constraint(FixAtoms(mask=slab.get_tags() > 2))
-    return make_structure(
-        Entry(0, f"{split}/{number}", f"random{number // 3}", number % 3, split=split),
-        f"{split}@{number}",
+    return oc20_files.Frame(
         numbers=slab.numbers,
         positions=slab.positions,
-        energy=-20.0 + rng.normal(),
+        energy=float(-20.0 + rng.normal()),
         forces=rng.normal(size=(len(slab), 3)),
         cell=slab.cell.array,
-        pbc=(True, True, True),
         tags=np.minimum(slab.get_tags(), 2),
         fixed=slab.get_tags() > 2,
-        info={"sid": number // 3, "fid": number % 3, "reference_energy": -18.0},
+        sid=number // 3,
+        fid=number % 3,
+        reference=-18.0,
     )
 
 
 def write_oc20(folder: Path) -> list[Path]:
-    made = [make_slab("Cu", "train", number) for number in range(70)]
+    made = {"train": [make_slab("Cu", "train", number) for number in range(70)]}
     for split in OOD_SPLITS:
         metal = "Pt" if split in ("val_ood_cat", "val_ood_both") else "Cu"
-        made += [make_slab(metal, split, number) for number in range(3)]
+        made[split] = [make_slab(metal, split, number) for number in range(3)]
     path = folder / "s2ef"
-    oc20_shards.FORMAT.write(path, made)
+    for split, frames in made.items():
+        oc20_files.write_raw(path / f"s2ef_{split}" / f"s2ef_{split}", frames)
     return [path]
 
 
 WRITERS: dict[str, tuple[Callable[[Path], list[Path]], list[str]]] = {
-    "t1x-natural": (write_transition1x, []),
-    "t1x-mixed": (write_transition1x, []),
+    "t1x-natural": (write_reactions, []),
+    "t1x-mixed": (write_reactions, []),
     "rgd": (write_omol, ["--size", "30"]),
     "pmechdb": (write_omol, ["--size", "30"]),
     "oc20": (write_oc20, ["--size", "60"]),
 }
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name == "oc20" else pytest.mark.thorough)
+        for name in PUBLISHED
+    ],
+)
 def test_from_published_files_to_the_tables(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -130,7 +132,7 @@ def test_from_published_files_to_the_tables(
 
 
 def test_built_pools_are_taken_as_they_are(tmp_path: Path) -> None:
-    (path,) = write_transition1x(tmp_path)
+    (path,) = write_reactions(tmp_path)
     home = tmp_path / "pools"
     assert main(["data", "build", "t1x-natural", str(path), "--out", str(home), "-q"]) == 0
     folders = [str(home / f"natural_{number}") for number in range(3)]

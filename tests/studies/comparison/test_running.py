@@ -34,16 +34,13 @@ from labelwise.studies.comparison.study import (
     dump_study,
     list_cells,
 )
-from tests.campaign.building import write_data
 
 METHODS = ["random", "ntk-pv", "committee-e"]
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("data")
-    write_data(folder)
-    return folder
+def data(campaign_data: Path) -> Path:
+    return campaign_data
 
 
 def make_study(data: Path, **changes: Any) -> StudyConfig:
@@ -163,26 +160,28 @@ def test_other_settings_are_refused_and_named(data: Path, tmp_path: Path) -> Non
     assert not mark.exists()
 
 
-def test_a_campaign_that_fails_does_not_stop_the_others(data: Path, tmp_path: Path) -> None:
+def test_a_campaign_that_fails_does_not_stop_the_others(
+    data: Path, tmp_path: Path, said: list[str]
+) -> None:
     broken = {"pool": [str(data / "missing.extxyz")], "train": [str(data / "train.extxyz")]}
     whole = make_study(data).pools["small"].model_dump()
     study = make_study(data, pools={"broken": broken, "small": whole}, methods=["random"])
-    said: list[str] = []
-    run = run_study(study, tmp_path, tmp_path, n_processes=1, say=said.append)
+    run = run_study(study, tmp_path, tmp_path, n_processes=1)
     assert {*run.failures} == {CellKey("broken", "random", 0)}
     assert "missing.extxyz" in run.failures[CellKey("broken", "random", 0)]
     assert sum("2 rounds are done" in line for line in said) == 1
 
 
-def test_warnings_of_a_worker_are_said_with_its_campaign(data: Path, tmp_path: Path) -> None:
+def test_warnings_of_a_worker_are_said_with_its_campaign(
+    data: Path, tmp_path: Path, said: list[str]
+) -> None:
     pool = read_structures(data / "pool.extxyz")
     pool[0].info["total_charge"] = 1
     write_structures(tmp_path / "charged.extxyz", pool)
     section = make_study(data).pools["small"].model_dump()
     section["pool"] = [str(tmp_path / "charged.extxyz")]
     study = make_study(data, pools={"small": section}, methods=["random"], rounds=1)
-    said: list[str] = []
-    assert not run_study(study, tmp_path, tmp_path, n_processes=1, say=said.append).failures
+    assert not run_study(study, tmp_path, tmp_path, n_processes=1).failures
     told = [line for line in said if "takes no total charge" in line]
     assert len(told) == 1
     assert told[0].startswith("small / random / seed 0: the model")
@@ -214,7 +213,9 @@ def _wait_for(condition: Any, process: subprocess.Popen[bytes]) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.thorough)]
+)
 def test_a_killed_study_goes_on_and_does_nothing_twice(
     number: signal.Signals, data: Path, finished: Path, tmp_path: Path
 ) -> None:
@@ -256,7 +257,8 @@ def _wait_until_free(directory: Path) -> None:
             time.sleep(0.1)
 
 
-def test_a_worker_that_dies_is_replaced(data: Path, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("spawned_workers")
+def test_a_worker_that_dies_is_replaced(data: Path, tmp_path: Path, said: list[str]) -> None:
     study = make_study(data, methods=["random", "ntk-pv"])
     cells = cells_of(study, tmp_path)
     killed: list[int] = []
@@ -270,8 +272,7 @@ def test_a_worker_that_dies_is_replaced(data: Path, tmp_path: Path) -> None:
                 killed.append(pid)
                 os.kill(pid, signal.SIGKILL)
 
-    said: list[str] = []
-    run = run_cells(cells, tmp_path, n_processes=1, progress=kill_once, say=said.append)
+    run = run_cells(cells, tmp_path, n_processes=1, progress=kill_once)
     assert killed
     assert run.failures == {}
     assert any("its process died" in line for line in said)

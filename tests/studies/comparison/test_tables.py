@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from labelwise.finetuning.metrics import mean_round_gain
+from labelwise.finetuning.metrics import round_gain
 from labelwise.studies.comparison import tables
 from labelwise.studies.comparison.results import CellResult, MethodCost
 from labelwise.studies.comparison.series import compare_cells
@@ -78,13 +78,14 @@ def test_without_any_reference_ratios_are_blank() -> None:
 
 
 def test_gain_table() -> None:
-    """Against ``mean_round_gain``, which averages over repeats of one pool."""
+    """Against mean and standard error of ``round_gain`` over the repeats of one pool."""
     table = tables.make_gain_table(compare_cells(STUDY))
     method, reference = (curves_of(STUDY, m, "forces_rmse")[..., 1:] for m in ("ntk-pv", "random"))
     means = []
     for i, pool in enumerate(("natural-1", "natural-2", "natural-3")):
         row = row_of(table, method="ntk-pv", error="forces_rmse", pool=pool)
-        mean, error = mean_round_gain(list(method[i]), list(reference[i]))
+        gains = [round_gain(m, r) for m, r in zip(method[i], reference[i], strict=True)]
+        mean, error = np.mean(gains), np.std(gains, ddof=1) / len(gains) ** 0.5
         assert (row["gain_mean"], row["gain_se"]) == pytest.approx((mean, error))
         means.append(mean)
     row = row_of(table, method="ntk-pv", error="forces_rmse", pool="all")

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from labelwise.kernels.base import Kernel, LinearKernel
+from labelwise.kernels.base import Kernel
+from labelwise.kernels.linear import LinearKernel
 from tests.selection.rules.oracles import RbfKernel
 
 

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from labelwise.errors import SelectionError
-from labelwise.kernels.base import Kernel, LinearKernel
+from labelwise.kernels.base import Kernel
+from labelwise.kernels.linear import LinearKernel
 from labelwise.studies.curation.herding import (
     mean_square_similarity,
     moment_similarity,

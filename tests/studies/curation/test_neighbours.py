@@ -8,7 +8,8 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial.distance import squareform
 
 from labelwise.errors import ArgumentError
-from labelwise.kernels.base import Kernel, LinearKernel
+from labelwise.kernels.base import Kernel
+from labelwise.kernels.linear import LinearKernel
 from labelwise.studies.curation.neighbours import (
     find_nearest_others,
     merge_labels,

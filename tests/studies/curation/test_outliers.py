@@ -7,7 +7,7 @@ from ase import Atoms
 from ase.build import molecule
 
 from labelwise.errors import SelectionError
-from labelwise.kernels.base import Kernel, take
+from labelwise.kernels.base import Kernel
 from labelwise.selection.rules import posterior_variance
 from labelwise.structures.atom_energies import robust_score
 from labelwise.studies.curation.outliers import (
@@ -46,8 +46,8 @@ def test_a_kernel_of_low_rank_comes_near_as_its_rank_grows() -> None:
 
 def test_variance_agrees_with_the_rules_own(any_kernel: Kernel) -> None:
     """The rule's posterior variance, given a labelled set without the structure."""
-    rest = take(any_kernel, torch.arange(1, len(any_kernel)))
-    first = take(any_kernel, torch.arange(1))
+    rest = any_kernel.take(torch.arange(1, len(any_kernel)))
+    first = any_kernel.take(torch.arange(1))
     expected = posterior_variance(first, rest, regularisation=1e-2)
     found = leave_one_out_variance(any_kernel, regularisation=1e-2)
     np.testing.assert_allclose(found[0], float(expected[0]), rtol=1e-5)

@@ -9,7 +9,8 @@ from ase import Atoms
 from ase.build import molecule
 
 from labelwise.errors import WriteError
-from labelwise.studies.curation.split_files import MANIFEST, hash_file, write_split
+from labelwise.runtime.files import hash_file
+from labelwise.studies.curation.split_files import MANIFEST, write_split
 
 
 @pytest.fixture

@@ -2,11 +2,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from labelwise.errors import ArgumentError
-from labelwise.kernels.base import Kernel, LinearKernel
+from labelwise.kernels.base import Kernel
+from labelwise.kernels.linear import LinearKernel
 from labelwise.studies.curation.leakage import measure_leakage
 from labelwise.studies.curation.neighbours import single_linkage
 from labelwise.studies.curation.settings import SUMMARY_RULES
@@ -34,7 +35,6 @@ def parts_of_units(split: Split) -> list[set[int]]:
 @given(
     n=st.integers(10, 5000), valid=st.floats(0.0, 0.45), test=st.floats(0.11, 0.45)
 )  # 0.11 of 10 is one
-@settings(max_examples=40, deadline=None)
 def test_sizes_add_up(n: int, valid: float, test: float) -> None:
     if valid > 0 and round(valid * n) == 0:
         with pytest.raises(ArgumentError, match="valid set would be empty"):
@@ -54,7 +54,6 @@ def test_wrong_fractions_are_refused(valid: float, test: float) -> None:
 
 
 @given(sizes=st.lists(st.integers(1, 30), min_size=3, max_size=40), seed=st.integers(0, 5))
-@settings(max_examples=40, deadline=None)
 def test_units_stay_whole_and_sizes_come_near(sizes: list[int], seed: int) -> None:
     unit = np.repeat(np.arange(len(sizes)), sizes)
     n = len(unit)

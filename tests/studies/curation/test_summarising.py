@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from labelwise.errors import ArgumentError
-from labelwise.kernels.base import Kernel, LinearKernel
+from labelwise.kernels.base import Kernel
+from labelwise.kernels.linear import LinearKernel
 from labelwise.selection.rules import Selection
 from labelwise.studies.curation.settings import SUMMARY_RULES
 from labelwise.studies.curation.summarising import (

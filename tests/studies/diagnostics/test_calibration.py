@@ -18,8 +18,8 @@ from scipy.stats import norm
 
 from labelwise.errors import ArgumentError, LabelError, ReadError, StructureError, WriteError
 from labelwise.finetuning.evaluation import evaluate
-from labelwise.kernels.base import LinearKernel, take
 from labelwise.kernels.building import build_kernels
+from labelwise.kernels.linear import LinearKernel
 from labelwise.potentials import Potential, load_potential
 from labelwise.runtime.provenance import to_json
 from labelwise.selection.rules import select_posterior_variance
@@ -134,7 +134,7 @@ def test_every_number_is_that_of_brute_force(
     initial = np.array(replay.initial_idx)
     rest = np.setdiff1d(np.arange(23), initial)
     picked = select_posterior_variance(
-        take(pool, torch.from_numpy(rest)), take(pool, torch.from_numpy(initial)), 11
+        pool.take(torch.from_numpy(rest)), pool.take(torch.from_numpy(initial)), 11
     )
     assert list(replay.pool_idx) == rest[picked.pool_idx].tolist()
 

@@ -8,7 +8,7 @@ from dataclasses import fields
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.distance import squareform
 from scipy.stats import spearmanr
@@ -137,7 +137,6 @@ def test_alignment_by_hand() -> None:
     assert centred_alignment(K, L) == pytest.approx(wanted)
 
 
-@settings(deadline=None, max_examples=30)
 @given(seed=st.integers(0, 1000), scale=st.floats(0.01, 100.0), offset=st.floats(-5.0, 5.0))
 def test_alignment_knows_neither_scale_nor_offset(seed: int, scale: float, offset: float) -> None:
     K, _ = make_kernel(seed, n=8)
@@ -190,7 +189,6 @@ def test_all_numbers_together(kernel) -> None:
             assert item.effective_rank == pytest.approx(effective_rank(own))
 
 
-@settings(deadline=None, max_examples=20)
 @given(seed=st.integers(0, 1000))
 def test_order_of_structures_does_not_matter(seed: int) -> None:
     K, family = make_kernel(seed)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 from ase import Atoms
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from labelwise.errors import ArgumentError
@@ -30,7 +30,6 @@ def frames_of(structures: list[Atoms]) -> list[Frame]:
     return [Frame(atoms, Source("pool.xyz", i), i) for i, atoms in enumerate(structures)]
 
 
-@settings(deadline=None, max_examples=50)
 @given(
     sizes=st.lists(st.integers(1, 30), min_size=1, max_size=6),
     spare=st.integers(0, 100),

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from labelwise.errors import ArgumentError, SelectionError
-from labelwise.kernels.base import Kernel, LinearKernel, SubsetKernel
+from labelwise.kernels.base import Kernel, SubsetKernel
+from labelwise.kernels.linear import LinearKernel
 from labelwise.studies.diagnostics.residual_gp import NestedResidualGP
 
 LAMBDA = 1e-3

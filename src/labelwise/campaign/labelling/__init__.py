@@ -9,22 +9,39 @@ from labelwise.campaign.labelling.base import (
     Outcome,
     Task,
 )
-from labelwise.campaign.labelling.calculator import CalculatorLabeller, CalculatorSpec
+from labelwise.campaign.labelling.calculator import (
+    CalculatorLabeller,
+    CalculatorSettings,
+    CalculatorSpec,
+)
 from labelwise.campaign.labelling.checks import LabelChecks
 from labelwise.campaign.labelling.files import FilesLabeller
+from labelwise.campaign.labelling.registry import (
+    LabellerSettings,
+    LabellingRound,
+    list_labellers,
+    make_labeller,
+    register_labeller,
+)
 from labelwise.campaign.labelling.replay import ReplayLabeller
 
 __all__ = [
     "CalculatorLabeller",
+    "CalculatorSettings",
     "CalculatorSpec",
     "Failure",
     "FilesLabeller",
     "Label",
     "LabelChecks",
     "Labeller",
+    "LabellerSettings",
     "LabellingError",
+    "LabellingRound",
     "LabelsPending",
     "Outcome",
     "ReplayLabeller",
     "Task",
+    "list_labellers",
+    "make_labeller",
+    "register_labeller",
 ]

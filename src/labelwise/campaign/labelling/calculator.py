@@ -17,9 +17,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import Field
 
 from labelwise.campaign.labelling.base import Failure, Label, LabellingError, Outcome, Task
 from labelwise.campaign.labelling.encoding import encode_structure
+from labelwise.campaign.labelling.registry import (
+    LabellerSettings,
+    LabellingRound,
+    register_labeller,
+)
 from labelwise.errors import ArgumentError, WriteError
 
 _START_LIMIT_S = 300.0
@@ -322,3 +328,34 @@ class _Worker:
             if lines:
                 return lines[-1][:200]
         return "nothing"
+
+
+class CalculatorSettings(LabellerSettings):
+    """Any ASE calculator; see ``CalculatorSpec`` and ``CalculatorLabeller``."""
+
+    calculator: str
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    info_arguments: dict[str, str] = Field(default_factory=dict)
+    n_workers: int = Field(default=1, ge=1)
+    n_threads: int = Field(default=1, ge=1)
+    time_limit_s: float | None = Field(default=None, gt=0.0)
+    n_retries: int = Field(default=1, ge=0)
+
+
+def _make(settings: CalculatorSettings, where: LabellingRound) -> CalculatorLabeller:
+    return CalculatorLabeller(
+        CalculatorSpec(
+            settings.calculator,
+            settings.arguments,
+            settings.info_arguments,
+            str(where.directory),
+        ),
+        scratch=where.directory / "calculations",
+        n_workers=settings.n_workers,
+        n_threads=settings.n_threads,
+        time_limit_s=settings.time_limit_s,
+        n_retries=settings.n_retries,
+    )
+
+
+register_labeller("calculator", _make, CalculatorSettings)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 from ase.geometry.cell import complete_cell
+from pydantic import Field
 
 from labelwise.campaign.labelling.base import (
     Failure,
@@ -19,6 +20,11 @@ from labelwise.campaign.labelling.base import (
     LabelsPending,
     Outcome,
     Task,
+)
+from labelwise.campaign.labelling.registry import (
+    LabellerSettings,
+    LabellingRound,
+    register_labeller,
 )
 from labelwise.errors import LabelError
 from labelwise.structures import Frame, get_labels, iter_frames
@@ -381,3 +387,24 @@ def _raw_energy(atoms: Atoms, key: str) -> float | None:
         return None if value is None else float(value)
     except (TypeError, ValueError):
         return None
+
+
+class FilesSettings(LabellerSettings):
+    """Labels by hand-over; the keys are those of the returned files."""
+
+    energy_key: str = DEFAULT_ENERGY_KEY
+    forces_key: str = DEFAULT_FORCES_KEY
+    tolerance: float = Field(default=MATCH_TOLERANCE, gt=0.0)
+
+
+def _make(settings: FilesSettings, where: LabellingRound) -> FilesLabeller:
+    return FilesLabeller(
+        where.folder,
+        done=where.done,
+        energy_key=settings.energy_key,
+        forces_key=settings.forces_key,
+        tolerance=settings.tolerance,
+    )
+
+
+register_labeller("files", _make, FilesSettings)

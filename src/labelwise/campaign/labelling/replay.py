@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterator
 
 from labelwise.campaign.labelling.base import Failure, Label, Outcome, Task
+from labelwise.campaign.labelling.registry import register_labeller
 from labelwise.errors import LabelError
 from labelwise.structures.convergence import find_unconverged_in
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY, get_labels
@@ -41,3 +42,9 @@ class ReplayLabeller:
                 yield Failure(task.key, "no-label", str(error))
             else:
                 yield Label(task.key, labels.energy, labels.forces)
+
+
+register_labeller(
+    "replay",
+    lambda _, where: ReplayLabeller(energy_key=where.energy_key, forces_key=where.forces_key),
+)

@@ -23,6 +23,7 @@ from labelwise.selection.page.pool_columns import (
     name_apart,
     number_column,
 )
+from labelwise.selection.rules import get_rule
 
 MAP_NAME = "campaign-map"
 
@@ -136,8 +137,11 @@ def name_score(saved: SavedCampaign) -> str:
     rule = saved.config.selection.rule
     if rule in COMMITTEE_RULES:
         return "deviation of the committee / " + ("eV" if rule == "committee-e" else "eV/Å")
-    if rule in ("lcmd", "k-center"):
+    known = get_rule(rule)
+    if known.has_clusters:
         return "squared kernel distance when chosen"
+    if known.score_name == "score":  # of a plugin that does not say what it is
+        return f"score of {rule} when chosen"
     return "posterior variance when chosen"
 
 

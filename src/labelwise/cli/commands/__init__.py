@@ -86,14 +86,9 @@ COMMANDS = {
         "Make the papers' pools of published files: extended XYZ and a manifest.",
     ),
     "data export": ("data", "Write structures, or some of them, in another format."),
-    "data slabs": (
-        "data",
-        "Make an example in the manner of OC20: adsorbates on metal slabs, labelled with EMT.",
-    ),
 }
 #: Commands of several words by their first one.
 GROUPS = {
     "campaign": "Select, label, fine-tune, measure, repeat; go on after any interruption.",
-    "data": "Published data sets: list formats, inspect files, build pools, convert; make an "
-    "example.",
+    "data": "Published data sets: list formats, inspect files, build pools, convert.",
 }

@@ -100,17 +100,3 @@ class DataExportCommand:
     format_name: FormatName = None
     force: Annotated[bool, typer.Option("--force", help="Replace what is there.")] = False
     quiet: options.Quiet = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class DataSlabsCommand:
-    """Make an example in the manner of OC20: adsorbates on metal slabs, labelled with EMT.
-
-    20,000 structures take about three minutes. The model 'demo-slabs' knows their elements.
-    """
-
-    folder: Annotated[Path, typer.Argument(help="Where the files go.")] = Path("slabs")
-    size: Annotated[int, typer.Option("--size", min=20, help="Structures of the pool.")] = 20_000
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Decides everything.")] = 0
-    force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False
-    quiet: options.Quiet = False

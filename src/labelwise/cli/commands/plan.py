@@ -17,7 +17,8 @@ _RUN, _COST = "The run", "Cost and limits"
 class PlanCommand:
     """Say what 'select' will need: time, memory, disk, cost, and the largest pool that fits.
 
-    Tries model, rule and disk on a sample of the pool for about ten seconds.
+    Tries the model on a sample of the pool for about ten seconds. The time of the choice itself
+    is not in it.
     """
 
     files: Annotated[
@@ -78,8 +79,7 @@ class PlanCommand:
         Path,
         typer.Option(
             "--store",
-            help="Where the feature store will be; a file of at most 64 MB is written there "
-            "for a moment.",
+            help="Where the feature store will be.",
             rich_help_panel=_RUN,
         ),
     ] = Path()

@@ -159,7 +159,8 @@ class StoreFiller:
 
     def _name(self, part: FileSlice) -> str:
         """Return what names the frames of a part of a file in the store."""
-        words = f"{hash_file(part.path)} {part.frames} {self._group_by}"
+        content = hash_file(part.path, "blake2b")
+        words = f"{content} {part.frames} {self._group_by}"
         return hashlib.blake2b(words.encode(), digest_size=16).hexdigest()
 
     def _load(self, part: FileSlice, name: str) -> Offered | None:

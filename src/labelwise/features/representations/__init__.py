@@ -1,4 +1,10 @@
-"""Structures as rows of numbers."""
+"""Structures as rows of numbers.
+
+Every module of this folder is imported, so that a representation that registers itself is found.
+"""
+
+from importlib import import_module
+from pkgutil import iter_modules
 
 from labelwise.features.representations.activation import Activation
 from labelwise.features.representations.base import (
@@ -26,21 +32,10 @@ from labelwise.features.representations.force_tangent import ForceTangent, Joint
 from labelwise.features.representations.morgan import Morgan
 from labelwise.features.representations.normalisation import check_normalisation, normalise_rows
 from labelwise.features.representations.random import RandomFeatures
-from labelwise.features.representations.random_weights import random_activation, random_tangent
 from labelwise.features.representations.rows import SparseRows, join_sparse
 from labelwise.features.representations.sketch import CountSketch
 from labelwise.features.representations.soap import Soap
 from labelwise.features.representations.tangent import EnergyTangent
-
-register_representation(Activation.name, lambda _: Activation())
-register_representation(EnergyTangent.name, EnergyTangent)
-register_representation(ForceTangent.name, ForceTangent)
-register_representation(JointTangent.name, JointTangent)
-register_representation(RandomFeatures.name, RandomFeatures)
-register_representation("activation-random", random_activation)
-register_representation("ntk-random", random_tangent)
-register_representation(Soap.name, Soap)
-register_representation(Morgan.name, Morgan)
 
 __all__ = [
     "Activation",
@@ -73,3 +68,6 @@ __all__ = [
     "register_representation",
     "represent",
 ]
+
+for _module in iter_modules(__path__):
+    import_module(f"{__name__}.{_module.name}")

@@ -7,7 +7,11 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from labelwise.features.representations.base import ModelRepresentation, RepresentationOptions
+from labelwise.features.representations.base import (
+    ModelRepresentation,
+    RepresentationOptions,
+    register_representation,
+)
 from labelwise.potentials.base import Potential
 from labelwise.potentials.graphs import Batch
 
@@ -34,3 +38,6 @@ class Activation(ModelRepresentation):
     def relevant_options(self, options: RepresentationOptions) -> dict[str, Any]:  # noqa: ARG002
         """Return nothing: there are no settings."""
         return {}
+
+
+register_representation(Activation.name, lambda _: Activation())

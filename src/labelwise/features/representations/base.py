@@ -23,6 +23,7 @@ from labelwise.features.options import RepresentationOptions as RepresentationOp
 from labelwise.features.representations.rows import SparseRows
 from labelwise.potentials.base import Potential
 from labelwise.potentials.graphs import Batch
+from labelwise.runtime.plugins import load_plugins
 
 #: The kernel that is made of rows: φᵀφ', or of bits |a∩b| / |a∪b|.
 KernelKind = Literal["linear", "tanimoto"]
@@ -131,6 +132,19 @@ def register_representation(name: str, factory: RepresentationFactory) -> None:
 
     Raises:
         ArgumentError: the name is taken.
+
+    Example:
+        >>> import numpy as np
+        >>> from labelwise import register_representation
+        >>> from labelwise.features.representations import StructureRepresentation
+        >>> class Elements(StructureRepresentation):
+        ...     name = "elements"
+        ...     def size(self):
+        ...         return 119
+        ...     def compute(self, structures):
+        ...         rows = [np.bincount(atoms.numbers, minlength=119) for atoms in structures]
+        ...         return np.array(rows, dtype=np.float32)
+        >>> register_representation("elements", lambda options: Elements())
     """
     if name in _FACTORIES:
         raise ArgumentError(f"a representation called {name!r} is registered already")
@@ -138,7 +152,8 @@ def register_representation(name: str, factory: RepresentationFactory) -> None:
 
 
 def list_representations() -> list[str]:
-    """Return the registered names, sorted."""
+    """Return the registered names, sorted, those of plugins too."""
+    load_plugins()
     return sorted(_FACTORIES)
 
 
@@ -148,5 +163,6 @@ def make_representation(name: str, options: RepresentationOptions | None = None)
     Raises:
         ArgumentError: unknown name, or an option out of range.
     """
-    check_name("representation", name, list_representations())
+    if name not in _FACTORIES:
+        check_name("representation", name, list_representations())
     return _FACTORIES[name](options if options is not None else RepresentationOptions())

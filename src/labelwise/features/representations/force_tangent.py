@@ -13,6 +13,7 @@ from labelwise.features.representations.base import (
     FeatureBlock,
     ModelRepresentation,
     RepresentationOptions,
+    register_representation,
 )
 from labelwise.features.representations.reductions import REDUCTIONS, Reduction, check_reduction
 from labelwise.features.representations.tangent import EnergyTangent
@@ -112,3 +113,7 @@ class JointTangent(ModelRepresentation):
         linearisation = self._energy.linearise(potential, batch)
         forces = self._forces.reduction(potential)(linearisation)
         return torch.cat([linearisation.energy_rows(), forces], dim=1)
+
+
+register_representation(ForceTangent.name, ForceTangent)
+register_representation(JointTangent.name, JointTangent)

@@ -17,7 +17,11 @@ from ase import Atoms
 from jaxtyping import Float32, Int64
 
 from labelwise.errors import MissingDependencyError
-from labelwise.features.representations.base import RepresentationOptions, StructureRepresentation
+from labelwise.features.representations.base import (
+    RepresentationOptions,
+    StructureRepresentation,
+    register_representation,
+)
 from labelwise.potentials.graphs import radius_edges
 from labelwise.structures.electronic_state import get_charge
 
@@ -186,3 +190,6 @@ def _covalent_radii() -> np.ndarray:
 
     table = GetPeriodicTable()
     return np.array([table.GetRcovalent(z) for z in range(119)])
+
+
+register_representation(Morgan.name, Morgan)

@@ -10,7 +10,11 @@ from ase import Atoms
 from jaxtyping import Float32
 
 from labelwise.errors import ArgumentError
-from labelwise.features.representations.base import RepresentationOptions, StructureRepresentation
+from labelwise.features.representations.base import (
+    RepresentationOptions,
+    StructureRepresentation,
+    register_representation,
+)
 
 DEFAULT_SIZE = 256
 
@@ -61,3 +65,6 @@ def _content_seed(atoms: Atoms) -> int:
     digest.update(micro.tobytes())
     digest.update(atoms.pbc.tobytes())
     return int.from_bytes(digest.digest()[:16], "little")
+
+
+register_representation(RandomFeatures.name, RandomFeatures)

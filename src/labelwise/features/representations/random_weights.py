@@ -10,7 +10,11 @@ from torch import Tensor
 
 from labelwise.errors import ArgumentError
 from labelwise.features.representations.activation import Activation
-from labelwise.features.representations.base import ModelRepresentation, RepresentationOptions
+from labelwise.features.representations.base import (
+    ModelRepresentation,
+    RepresentationOptions,
+    register_representation,
+)
 from labelwise.features.representations.tangent import EnergyTangent
 from labelwise.potentials.base import Potential
 from labelwise.potentials.graphs import Batch
@@ -84,3 +88,7 @@ def random_tangent(options: RepresentationOptions) -> RandomWeights:
         ArgumentError: see ``EnergyTangent``.
     """
     return RandomWeights("ntk-random", EnergyTangent(options), seed=options.seed)
+
+
+register_representation("activation-random", random_activation)
+register_representation("ntk-random", random_tangent)

@@ -21,7 +21,11 @@ from jaxtyping import Float32, Int64
 from scipy.sparse import csr_array
 
 from labelwise.errors import MissingDependencyError, StructureError
-from labelwise.features.representations.base import RepresentationOptions, StructureRepresentation
+from labelwise.features.representations.base import (
+    RepresentationOptions,
+    StructureRepresentation,
+    register_representation,
+)
 from labelwise.features.representations.rows import SparseRows
 
 R_CUT = 6.0  # Å
@@ -125,3 +129,6 @@ def _columns(elements: tuple[int, ...]) -> Int64[np.ndarray, " k"]:
         first = (y * _N_ELEMENTS + z) * PAIR_WIDTH
         columns[place] = np.arange(first, first + place.stop - place.start)
     return columns
+
+
+register_representation(Soap.name, Soap)

@@ -8,7 +8,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from labelwise.errors import ArgumentError
-from labelwise.features.representations.base import ModelRepresentation, RepresentationOptions
+from labelwise.features.representations.base import (
+    ModelRepresentation,
+    RepresentationOptions,
+    register_representation,
+)
 from labelwise.features.representations.sketch import CountSketch
 from labelwise.potentials.base import Potential, check_parameter_block
 from labelwise.potentials.graphs import Batch
@@ -82,3 +86,6 @@ class EnergyTangent(ModelRepresentation):
         if self._sketch is None or self._sketch.size != size:
             self._sketch = CountSketch(size, self._sketch_dim, seed=self._seed)
         return self._sketch
+
+
+register_representation(EnergyTangent.name, EnergyTangent)

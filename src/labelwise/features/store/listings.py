@@ -81,7 +81,7 @@ def write_listing(store: Path, file_hash: str, listing: Listing) -> None:
 
     Args:
         store: The feature store's folder.
-        file_hash: Of the input file, see ``hash_file``.
+        file_hash: ``hash_file`` of the input file, blake2b.
         listing: Its frames.
 
     Raises:
@@ -108,7 +108,7 @@ def read_listing(store: Path, file_hash: str) -> Listing | None:
 
     Args:
         store: The feature store's folder.
-        file_hash: Of the input file, see ``hash_file``.
+        file_hash: ``hash_file`` of the input file, blake2b.
 
     Raises:
         ArgumentError: ``file_hash`` is not such a hash.
@@ -152,7 +152,7 @@ def remove_listing(store: Path, file_hash: str) -> None:
 def _listing_path(store: Path, file_hash: str) -> Path:
     if not _HASH.fullmatch(file_hash):
         raise ArgumentError(
-            f"file_hash={file_hash!r}: 32 hexadecimal digits, as hash_file gives them"
+            f"file_hash={file_hash!r}: 32 hexadecimal digits, a blake2b of hash_file"
         )
     return store / LISTINGS_FOLDER / f"{file_hash}.listing"
 

@@ -280,7 +280,7 @@ class FeatureStore:
         """Return what an input file holds, if that was saved; a damaged listing is removed.
 
         Args:
-            file_hash: Of the file's content, see ``hash_file``.
+            file_hash: ``hash_file`` of the file, blake2b.
 
         Raises:
             ArgumentError: ``file_hash`` is not such a hash.
@@ -299,7 +299,7 @@ class FeatureStore:
         """Keep what an input file holds.
 
         Args:
-            file_hash: Of the file's content, see ``hash_file``.
+            file_hash: ``hash_file`` of the file, blake2b.
             listing: Its frames.
 
         Raises:

@@ -134,7 +134,7 @@ def _explain_no_map(record: SelectionRecord) -> str:
         "summary, or belongs to another batch. To have it, run the command of this selection "
         f"again with --report: labelwise select -n {len(record.picks)} … --report"
     )
-    if record.settings.rule == "random":
+    if record.settings.rule.is_random:
         text += (
             ", and, because the rule random looks at no structure, with a --model or with a "
             "representation that needs none, such as soap"

@@ -9,30 +9,21 @@ import numpy as np
 
 from labelwise.pages.document import Fact
 from labelwise.selection.measures import Measures
-from labelwise.selection.names import JOINT_RULE
 from labelwise.selection.page.pool_columns import clean_text
 from labelwise.selection.page.record import SelectionRecord
-
-_RULES = {
-    "lcmd": "the farthest member of the heaviest cluster, again and again (LCMD)",
-    "k-center": "the structure farthest from all labelled and chosen ones, again and again",
-    "pv": "the largest posterior variance given all earlier picks",
-    "top": "the largest posterior variances given the labelled structures alone",
-    JOINT_RULE: "the largest joint posterior variance of energy and forces given all earlier picks",
-    "random": "a seeded draw at random",
-}
 
 
 def write_subtitle(record: SelectionRecord) -> str:
     """Say in a line what was done."""
     settings = record.settings
-    rule = _RULES.get(settings.rule, f"the rule {settings.rule}")
+    known = settings.rule
+    rule = known.says or f"the rule {known.name}"
     shortlist = f" among the {settings.shortlist:,} most uncertain" if settings.shortlist else ""
-    if settings.rule == "random" and settings.shortlist is None:
+    if known.is_random and settings.shortlist is None:
         return f"By {rule}."
     model = record.content.get("model") or {}
     of_model = f" of the model {clean_text(str(model['name']))}" if model.get("name") else ""
-    joint = settings.rule == JOINT_RULE
+    joint = settings.rule.takes == "row-sets"
     kernel = "energy and force gradients" if joint else settings.representation
     return f"By {rule}{shortlist}, under the kernel of {kernel}{of_model}."
 
@@ -64,14 +55,14 @@ def write_small_print(record: SelectionRecord, *, is_measured: bool) -> tuple[st
         lines.append(f"Model: {name}, content hash {digest}, {dtype}.")
     lines.append(
         f"Representation {settings.representation}, normalised by {settings.normalise}, "
-        f"rule {settings.rule}, λ = {settings.regularisation:g}, seed {settings.seed}."
+        f"rule {settings.rule.name}, λ = {settings.regularisation:g}, seed {settings.seed}."
     )
     if is_measured:
         lines.append(
             "Variances and distances are those of the selection's own kernel, in its units; the "
             "distance of x and z is the root of k(x,x) + k(z,z) − 2k(x,z)."
         )
-    if settings.rule == JOINT_RULE and is_measured:
+    if settings.rule.takes == "row-sets" and is_measured:
         per_atom = ", divided by the number of atoms" if settings.normalise == "none" else ""
         lines.append(
             f"Posterior variances are those of energy and forces together{per_atom}, in units of "

@@ -10,20 +10,13 @@ from ase import Atoms
 from jaxtyping import Float64
 
 from labelwise.pages.document import Cell, PointNote, Table, TableColumn
-from labelwise.selection.names import CLUSTER_RULES, FORCE_STD_KEY, JOINT_RULE
+from labelwise.selection.names import FORCE_STD_KEY
 from labelwise.selection.page.picked import Picked
 from labelwise.selection.page.pool_columns import clean_text
 from labelwise.selection.page.pool_map import MAP_NAME
 
 _MEV = 1000.0
 _MOST_ATOMS = 3
-_SCORES = {
-    "lcmd": "squared distance",
-    "k-center": "squared distance",
-    "pv": "variance when chosen",
-    "top": "variance when chosen",
-    JOINT_RULE: "joint variance when chosen",
-}
 
 
 def make_pick_table(picked: Picked) -> Table:
@@ -70,9 +63,8 @@ def _list_columns(picked: Picked) -> list[tuple[TableColumn, list[Cell]]]:
         (TableColumn("structure"), [picked.name(rank) for rank in ranks]),
         (TableColumn("composition"), [atoms.get_chemical_formula() for atoms in picked.chosen]),
     ]
-    rule = picked.record.settings.rule
-    if rule != "random":
-        name = _SCORES.get(rule, "score")
+    name = picked.record.settings.rule.score_name
+    if name is not None:
         columns.append((TableColumn(name, 4), [pick.score for pick in picks]))
     columns += _measured_columns(picked)
     if any(picked.clusters):
@@ -165,47 +157,32 @@ def _why(picked: Picked, rank: int) -> str:
     rule, score = picked.record.settings.rule, picked.record.picks[rank].score
     of_what = "of the shortlist" if picked.record.settings.shortlist is not None else "of the pool"
     first_of_all = rank == 0 and picked.record.n_train == 0
-    if rule == "random":
-        return "It was drawn at random."
-    if first_of_all and rule != JOINT_RULE:
+    if first_of_all and not rule.is_random and rule.takes == "kernel":
         return f"Nothing was labelled yet: it is the structure most like the rest {of_what}."
-    if rule in CLUSTER_RULES:
-        return _why_of_cluster(picked, rank)
-    if rule == "pv":
-        return (
-            f"Its posterior variance, {score:.3g}, was the largest {of_what}, given "
-            f"{_given(picked, rank)}."
-        )
-    if rule == "top":
-        return (
-            f"Its posterior variance given the labelled structures, {score:.3g}, is one of the "
-            f"{len(picked.rows)} largest {of_what}."
-        )
-    if rule == JOINT_RULE:
-        return (
-            f"The posterior variance of its energy and forces together, {score:.3g}, was the "
-            f"largest {of_what}, given {_given(picked, rank)}."
-        )
-    return f"The rule {rule} gave it the score {score:.4g}."
-
-
-def _why_of_cluster(picked: Picked, rank: int) -> str:
-    cluster = picked.clusters[rank] if picked.clusters else None
-    sq_dist = picked.record.picks[rank].score
-    if cluster is None:
-        return f"Its squared distance to the nearest centre was {sq_dist:.3g} when it was chosen."
-    centre = picked.centre_name(cluster.centre)
-    distance = f"kernel distance {math.sqrt(max(cluster.sq_dist, 0.0)):.3g}"
-    members = _count(cluster.n_members, "structure")
-    if picked.record.settings.rule == "k-center":
-        return (
-            f"It was the structure farthest from everything labelled or chosen: {distance} from "
-            f"the nearest, {centre}, around which there were {members}."
-        )
-    return (
-        f"It was the farthest member of the heaviest cluster: {members} around {centre} held "
-        f"{100 * cluster.mass_share:.2g} % of the mass ({distance})."
+    if rule.has_clusters and not (picked.clusters and picked.clusters[rank]):
+        return f"Its squared distance to the nearest centre was {score:.3g} when it was chosen."
+    if not rule.why:
+        return f"The rule {rule.name} gave it the score {score:.4g}."
+    return rule.why.format(
+        score=score,
+        of_what=of_what,
+        given=_given(picked, rank),
+        n_picks=len(picked.rows),
+        **_cluster_words(picked, rank),
     )
+
+
+def _cluster_words(picked: Picked, rank: int) -> dict[str, str]:
+    """Return what may be said of the cluster that a pick came from, if it came from one."""
+    cluster = picked.clusters[rank] if picked.clusters else None
+    if cluster is None:
+        return {}
+    return {
+        "distance": f"kernel distance {math.sqrt(max(cluster.sq_dist, 0.0)):.3g}",
+        "centre": picked.centre_name(cluster.centre),
+        "members": _count(cluster.n_members, "structure"),
+        "share": f"{100 * cluster.mass_share:.2g} %",
+    }
 
 
 def _tell_forces(atoms: Atoms) -> str | None:

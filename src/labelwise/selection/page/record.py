@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,23 @@ _KEYS = ("format_version", "inputs", "settings", "counts", "picks", "screened", 
 
 
 @dataclass(frozen=True)
+class SavedRule:
+    """A rule as a summary tells of it; see ``rules.Rule``. Older ones tell its name alone."""
+
+    name: str
+    says: str = ""
+    score_name: str | None = "score"
+    why: str = ""
+    has_clusters: bool = False
+    is_random: bool = False
+    takes: str = "kernel"
+
+
+@dataclass(frozen=True)
 class SavedSettings:
     """How a batch was chosen, as its summary says it; see ``AcquisitionSettings``."""
 
-    rule: str
+    rule: SavedRule
     representation: str
     normalise: str
     regularisation: float
@@ -101,7 +114,7 @@ def read_record(path: Path) -> SelectionRecord:
     """
     content = _read_content(path)
     try:
-        settings = _read_settings(content["settings"])
+        settings = _read_settings(content["settings"], content.get("rule") or {})
         inputs = content["inputs"]
         bases = {
             role: _find_base(path, inputs, role, [str(spec) for spec in inputs.get(role) or ()])
@@ -154,10 +167,10 @@ def _read_content(path: Path) -> dict[str, Any]:
     return dict(content)
 
 
-def _read_settings(content: Mapping[str, Any]) -> SavedSettings:
+def _read_settings(content: Mapping[str, Any], rule: Mapping[str, Any]) -> SavedSettings:
     shortlist, group_by = content.get("shortlist"), content.get("group_by")
     return SavedSettings(
-        rule=str(content["rule"]),
+        rule=_read_rule(str(content["rule"]), rule),
         representation=str(content["representation"]),
         normalise=str(content["normalise"]),
         regularisation=float(content["regularisation"]),
@@ -165,6 +178,14 @@ def _read_settings(content: Mapping[str, Any]) -> SavedSettings:
         shortlist=None if shortlist is None else int(shortlist),
         group_by=None if group_by is None else str(group_by),
     )
+
+
+def _read_rule(name: str, told: Mapping[str, Any]) -> SavedRule:
+    known = {field.name for field in fields(SavedRule)} - {"name"}
+    plain = SavedRule(
+        name, is_random=name == "random", takes="row-sets" if name == "joint-pv" else "kernel"
+    )
+    return replace(plain, **{key: value for key, value in told.items() if key in known})
 
 
 def _read_pick(item: Mapping[str, Any], base: Path) -> Pick:

@@ -11,6 +11,6 @@ from labelwise.selection.planning.estimate import estimate_run as estimate_run
 from labelwise.selection.planning.plan import LargestStructure as LargestStructure
 from labelwise.selection.planning.plan import Plan as Plan
 from labelwise.selection.planning.plan import make_plan as make_plan
-from labelwise.selection.planning.road_probe import check_plannable as check_plannable
 from labelwise.selection.planning.survey import Survey as Survey
 from labelwise.selection.planning.survey import survey_files as survey_files
+from labelwise.selection.planning.trial import check_plannable as check_plannable

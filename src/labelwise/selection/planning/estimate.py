@@ -1,7 +1,7 @@
 """What a selection will need, as arithmetic on measured rates; nothing is measured here.
 
-Letters: n structures of the pool that pass the screen, m labelled ones, d entries of a row,
-K structures of the shortlist, k picks.
+Memory and disk are those that ``rules.planning`` and the feature store take. Time is that until
+the rows are there, and of reading the picks: atoms times the measured seconds an atom.
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ from dataclasses import dataclass
 
 from labelwise.errors import ArgumentError, SelectionError, check_name
 from labelwise.features.store.columns import column_dtype
-from labelwise.selection.planning.machine import MachineRates
-from labelwise.selection.planning.road_probe import RoadRates
-from labelwise.selection.planning.rule_probe import RuleRates
+from labelwise.features.store.view import DEFAULT_PIECE_BYTES
+from labelwise.selection.planning.trial import Trial
 from labelwise.selection.rules.planning import SelectionMemory, plan_selection
 
 #: Bytes of a feature on disk, by the type it is stored in.
@@ -22,15 +21,10 @@ STORE_DTYPES = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 # The source of a structure and the screen's index of what it has seen, measured.
 _STRUCTURE_BYTES = 500
-# The largest piece of a store that is read at once, as float32.
-_PIECE_BYTES = 2**25
-_COLUMNS_AT_ONCE = 16
+
+
 _MOST_STRUCTURES = 10**12
 _MB = 10**6
-
-_VARIANCE_RULES = ("pv", "top")
-# How far the time of a stage may be off, as a factor, beside what the probe itself tells.
-_MEASURED, _CARRIED_OVER, _PICKED = 1.15, 1.5, 2.0
 
 
 @dataclass(frozen=True)
@@ -121,6 +115,23 @@ class Workload:
 
 
 @dataclass(frozen=True)
+class Machine:
+    """What there is here.
+
+    Attributes:
+        n_cores: Cores that this process may use.
+        load_average: Programs that wanted a core over the last minute, this one included.
+        memory_bytes: Memory of the machine, or of the part of it that the process may use.
+        free_bytes: Free on the disk of the store's folder.
+    """
+
+    n_cores: int
+    load_average: float
+    memory_bytes: int
+    free_bytes: int
+
+
+@dataclass(frozen=True)
 class Rates:
     """All that was measured.
 
@@ -128,22 +139,20 @@ class Rates:
         read_s_per_atom: Seconds to read and parse, by atom.
         split_s_per_structure: Seconds to pass over a structure when the picks are read again.
         load_s: Seconds to load the model.
-        road: Of screening and representing.
-        rule: Of the passes and the rule.
-        machine: Of disk and processor.
+        trial: Of screening and representing.
+        machine: What there is here.
     """
 
     read_s_per_atom: float
     split_s_per_structure: float
     load_s: float
-    road: RoadRates
-    rule: RuleRates
-    machine: MachineRates
+    trial: Trial
+    machine: Machine
 
 
 @dataclass(frozen=True)
 class StageEstimate:
-    """The time of one stage, s, and a factor within which it should be right."""
+    """The time of one stage, s, and a factor within which it is right in 95 of 100 cases."""
 
     name: str
     seconds: float
@@ -207,7 +216,7 @@ class Estimate:
 
     @property
     def total(self) -> StageEstimate:
-        """All stages together; the factor is that of the slowest case."""
+        """All stages together, without the choice; the factor is that of the slowest case."""
         seconds = sum(stage.seconds for stage in self.stages)
         high = sum(stage.high_s for stage in self.stages)
         return StageEstimate("total", seconds, high / seconds if seconds > 0.0 else 1.0)
@@ -236,7 +245,7 @@ def estimate_run(work: Workload, run: RunSettings, rates: Rates) -> Estimate:
         ArgumentError: A number is out of range, or the speed of the GPUs is not known.
     """
     work.check()
-    run.check(rates.road.device)
+    run.check(rates.trial.device)
     model = _Model(work, run, rates)
     n = work.n_structures
     stages = model.stages(n)
@@ -271,7 +280,7 @@ class _Model:
 
     def __init__(self, work: Workload, run: RunSettings, rates: Rates) -> None:
         self._work, self._run, self._rates = work, run, rates
-        self._width = rates.road.width
+        self._width = rates.trial.width
         half = rates.machine.memory_bytes // 2
         self.memory_bound = half if run.memory_bytes is None else run.memory_bytes
         self._n_cores = 1 if run.n_gpus is None else rates.machine.n_cores
@@ -279,49 +288,34 @@ class _Model:
     def stages(self, n_read: int) -> tuple[StageEstimate, ...]:
         """Return the stages of a pool of ``n_read`` structures."""
         work, rates = self._work, self._rates
-        n = self._n_kept(n_read)
         atoms = n_read * work.atoms_per_structure
         train_atoms = work.n_train * work.train_atoms_per_structure
         counted = 1.0 + 2.0 * work.count_error
-        front = (_MEASURED + 2.0 * rates.road.relative_error) * counted
-        carried = _CARRIED_OVER * counted
-        reading = (rates.read_s_per_atom + rates.road.screen_s_per_atom) / self._n_cores
+        trial = (1.0 + 2.0 * rates.trial.relative_error) * counted
+        reading = (rates.read_s_per_atom + rates.trial.screen_s_per_atom) / self._n_cores
         found = [
-            StageEstimate("load the model", rates.load_s, _CARRIED_OVER),
-            StageEstimate("read and screen", reading * (atoms + train_atoms), front),
+            StageEstimate("load the model", rates.load_s, 1.0),
+            StageEstimate("read and screen", reading * (atoms + train_atoms), counted),
         ]
         if self._width > 0:
-            kept_atoms = atoms * rates.road.kept_fraction + train_atoms
-            found += [
-                StageEstimate("represent", self._represent_s(n, kept_atoms), front),
-                StageEstimate("write the store", self._write_s(n), carried),
-            ]
-        if work.shortlist is not None:
-            found.append(StageEstimate("shortlist", self._pass_s(n), carried))
-        if self._width > 0:
-            found.append(StageEstimate(work.rule, self._rule_s(n_read), _PICKED * counted))
+            kept_atoms = atoms * rates.trial.kept_fraction + train_atoms
+            seconds = self._represent_s(self._n_kept(n_read), kept_atoms)
+            found.append(StageEstimate("represent", seconds, trial))
         again = rates.split_s_per_structure * n_read
-        return (*found, StageEstimate("read the batch", again, carried))
+        return (*found, StageEstimate("read the batch", again, counted))
 
     def _n_kept(self, n_read: int) -> int:
-        return round(n_read * self._rates.road.kept_fraction)
-
-    def _n_rule(self, n_read: int) -> int:
-        """Return how many structures the rule chooses from."""
-        n = self._n_kept(n_read)
-        return n if self._work.shortlist is None else min(n, self._work.shortlist)
+        return round(n_read * self._rates.trial.kept_fraction)
 
     def _represent_s(self, n: int, atoms: float) -> float:
-        run, road = self._run, self._rates.road
+        run = self._run
         n_gpus = 1 if run.n_gpus is None else run.n_gpus
         if run.structures_per_second is not None:
             return (n + self._work.n_train) / (run.structures_per_second * n_gpus)
-        graphs = min(road.graph_s_per_atom, road.represent_s_per_atom)
-        on_device = (road.represent_s_per_atom - graphs) / n_gpus
-        return atoms * (on_device + graphs / self._n_cores)
+        return atoms * self._rates.trial.represent_s_per_atom / n_gpus
 
     def _row_bytes(self) -> int:
-        columns = column_dtype(self._rates.road.n_blocks).itemsize
+        columns = column_dtype(self._rates.trial.n_blocks).itemsize
         return self._width * STORE_DTYPES[self._run.store_dtype] + columns
 
     def store_bytes(self, n_read: int) -> int:
@@ -330,49 +324,6 @@ class _Model:
             return 0
         return (self._n_kept(n_read) + self._work.n_train) * self._row_bytes()
 
-    def _write_s(self, n: int) -> float:
-        machine, n_rows = self._rates.machine, n + self._work.n_train
-        writing = n_rows * self._row_bytes() / machine.write_bytes_per_s
-        return writing + n_rows * self._width * machine.normalise_s_per_value
-
-    def _read_s(self, n: int) -> float:
-        return n * self._row_bytes() / self._rates.machine.read_bytes_per_s
-
-    def _pass_s(self, n: int) -> float:
-        """Return the time of the variances of n rows: a factor, then reading or multiplying."""
-        m, d = self._work.n_train, self._width
-        small = min(m, d)
-        factor = 2.0 * m * d * small + small**3 / 3.0 + small**2 * d
-        unit = self._rates.rule.pass_s_per_unit
-        multiplying = unit * n * d * max(1, small)
-        return factor / self._rates.machine.float64_flops + max(self._read_s(n), multiplying)
-
-    def _rule_s(self, n_read: int) -> float:
-        work, rule = self._work, self._rates.rule
-        n = self._n_rule(n_read)
-        if work.rule not in _VARIANCE_RULES and rule.n_rows == 0:
-            return 0.0
-        picks = work.n_select * (rule.pick_s + rule.pick_s_per_row * n)
-        if work.rule in _VARIANCE_RULES:
-            first = self._pass_s(n)
-        else:
-            first = rule.assign_s_per_unit * n * max(1, work.n_train) * self._width
-        gather = 0 if work.shortlist is None else self._n_kept(n_read)
-        again = self._missing_fraction(n_read) * self._read_s(n) * self._n_passes()
-        return self._read_s(max(gather, n)) + first + max(picks, again)
-
-    def _n_passes(self) -> int:
-        if self._work.rule == "top":
-            return 0
-        return math.ceil(self._work.n_select / _COLUMNS_AT_ONCE)
-
-    def _missing_fraction(self, n_read: int) -> float:
-        """Return the part of the rule's rows for which there is no room in memory."""
-        held = self._divide(n_read, self.memory_bound)
-        if self._work.shortlist is not None or held is None:
-            return 0.0
-        return 1.0 - held.cache_bytes / max(1, self._row_memory(n_read))
-
     def _row_memory(self, n_read: int) -> int:
         """Return the size of all rows of the pool in memory."""
         return 4 * self._width * self._n_kept(n_read)
@@ -380,7 +331,7 @@ class _Model:
     def _before_choosing(self, n_read: int) -> int:
         """Return what is held when the choosing begins: the model, and where structures are."""
         structures = _STRUCTURE_BYTES * (n_read + self._work.n_train)
-        return self._rates.road.peak_memory_bytes + structures
+        return self._rates.trial.peak_memory_bytes + structures
 
     def _divide(self, n_read: int, bound: int) -> SelectionMemory | None:
         """Return how a bound on memory is divided while choosing; None if it is too little."""
@@ -394,7 +345,7 @@ class _Model:
                 n_select=work.n_select,
                 rule=work.rule,
                 shortlist=work.shortlist,
-                piece_bytes=_PIECE_BYTES,
+                piece_bytes=DEFAULT_PIECE_BYTES,
                 resident=self._before_choosing(n_read),
             )
         except SelectionError:

@@ -1,7 +1,10 @@
-"""From a pool and a model to a plan: look, try, and reckon."""
+"""From a pool and a model to a plan: look, try, and estimate."""
 
 from __future__ import annotations
 
+import os
+import shutil
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -10,23 +13,23 @@ from typing import Any
 
 from labelwise.errors import ArgumentError
 from labelwise.potentials.base import Potential
+from labelwise.runtime.memory import usable_memory_bytes
 from labelwise.selection.planning.estimate import (
     Estimate,
+    Machine,
     Rates,
     RunSettings,
     StageEstimate,
     Workload,
     estimate_run,
 )
-from labelwise.selection.planning.machine import probe_machine
-from labelwise.selection.planning.road_probe import check_plannable, probe_road
-from labelwise.selection.planning.rule_probe import probe_rule
 from labelwise.selection.planning.survey import Survey, survey_files
+from labelwise.selection.planning.trial import check_plannable, run_trial
 from labelwise.selection.settings import AcquisitionSettings
 from labelwise.structures import Frame, Screen, Source
 
 #: Parts of the time that the steps of a trial get.
-_SURVEY, _TRAIN, _ROAD, _RULE, _MACHINE = 0.15, 0.05, 0.4, 0.25, 0.15
+_SURVEY, _TRAIN, _TRIAL = 0.2, 0.1, 0.7
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ class LargestStructure:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a selection will need, and what it was reckoned from.
+    """What a selection will need, and what it was estimated from.
 
     Attributes:
         estimate: Times, sizes and the largest pools.
@@ -66,7 +69,7 @@ class Plan:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the plan as plain data, with the unit in the name of every number that has one."""
-        found, road = self.estimate, self.rates.road
+        found, trial = self.estimate, self.rates.trial
         return {
             "pool_structures": found.workload.n_structures,
             "atoms_per_structure": found.workload.atoms_per_structure,
@@ -89,12 +92,11 @@ class Plan:
                 "seconds": self.probe_s,
                 "structures_read": len(self.survey.frames),
                 "is_spread_over_the_pool": self.survey.is_spread,
-                "structures_represented": road.n_structures,
-                "represent_structures_per_second": road.structures_per_second,
+                "structures_represented": trial.n_structures,
+                "represent_structures_per_second": trial.structures_per_second,
                 "read_s_per_atom": self.rates.read_s_per_atom,
                 "split_s_per_structure": self.rates.split_s_per_structure,
-                **asdict(road),
-                **asdict(self.rates.rule),
+                **asdict(trial),
                 **asdict(self.rates.machine),
             },
         }
@@ -112,7 +114,7 @@ def make_plan(
     seconds: float = 10.0,
     n_structures: int | None = None,
 ) -> Plan:
-    """Try a selection for some seconds and reckon what all of it will need.
+    """Try a selection for some seconds and estimate what all of it will need.
 
     Args:
         pool: Files of the pool.
@@ -131,7 +133,6 @@ def make_plan(
             GPUs is not known, or the pool can neither be counted in the time nor was its size
             given.
         ReadError: A file is missing or damaged where it was looked at.
-        WriteError: The folder cannot be written to.
         PotentialError: The model fails.
     """
     check_plannable(settings)
@@ -143,23 +144,33 @@ def make_plan(
     labelled = survey_files(train, seconds=_TRAIN * seconds) if train else None
     work = _workload(survey, labelled, settings, n_structures)
     work.check()
-    road, rows = probe_road(survey.frames, settings, potential, seconds=_ROAD * seconds)
-    n_pool = min(work.n_structures, settings.shortlist or work.n_structures)
-    rule = probe_rule(
-        settings.rule, rows, n_pool=n_pool, n_train=work.n_train, seconds=_RULE * seconds
-    )
-    machine = probe_machine(folder, max(1, road.width), seconds=_MACHINE * seconds)
     rates = Rates(
         read_s_per_atom=survey.read_s_per_atom,
         split_s_per_structure=survey.split_s_per_structure,
         load_s=load_s,
-        road=road,
-        rule=rule,
-        machine=machine,
+        trial=run_trial(survey.frames, settings, potential, seconds=_TRIAL * seconds),
+        machine=describe_machine(folder),
     )
     largest = find_largest_structure(survey.frames, settings, potential, run.memory_bytes)
     estimate = estimate_run(work, run, rates)
     return Plan(estimate, rates, survey, time.perf_counter() - began, largest)
+
+
+def describe_machine(folder: Path) -> Machine:
+    """Return what there is here.
+
+    Args:
+        folder: Where the feature store would be; it need not exist yet.
+    """
+    folder = folder.absolute()
+    while not folder.is_dir():
+        folder = folder.parent
+    return Machine(
+        n_cores=len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1,
+        load_average=os.getloadavg()[0],
+        memory_bytes=usable_memory_bytes(),
+        free_bytes=shutil.disk_usage(folder).free,
+    )
 
 
 def find_largest_structure(

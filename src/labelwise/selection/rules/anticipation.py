@@ -3,7 +3,7 @@
 One column of features is a product that reads all n rows and computes little: the memory
 sets its time, and sixteen columns cost about two. So when a pick needs its column, those
 of the picks that will probably follow are made along with it. A guess that proves wrong
-costs time, never a result; where guesses keep failing, columns are made singly again.
+costs time, never a result.
 
 Where the rows are on disk, reading sets the time. Then as many columns are made in a pass as
 there is memory for, and in float64: what is decided about a structure is decided from its
@@ -20,16 +20,19 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from labelwise.kernels.base import FeatureKernel, Kernel, block64, device_of
+from labelwise.kernels.base import Kernel
+from labelwise.kernels.linear import FeatureKernel
 
 GuessPicks: TypeAlias = Callable[[int], list[int]]
 
+# benchmarks/results/constants.md: 4 cost lcmd on noise 7 % more, 64 29 % more.
 _COLUMNS_AT_ONCE = 16
+# From disk, where reading sets the time; each takes 8 n bytes.
 _COLUMNS_A_PASS = 64
+# Of memory; 2 and 32 are as fast (benchmarks/results/constants.md).
 _MOST_BLOCKS = 8
+# Blocks over which hits are averaged, and what is taken before there are so many.
 _BLOCKS_JUDGED = 3
-_LEAST_HITS = 3  # of that many blocks together: one block costs about two columns
-_SINGLY_AFTER_MISSES = 8
 _PICKS_SERVED_AT_FIRST = 8
 
 
@@ -48,13 +51,10 @@ class AnticipatedColumns:
 
     def __init__(self, pool: Kernel) -> None:
         self._pool = pool
-        self._device = device_of(pool)
-        self.exact = isinstance(pool, FeatureKernel) and not pool.in_memory
+        self.exact = not pool.in_memory
         self._at_once, self._n_blocks = _columns_and_blocks(pool, self.exact)
-        self._several = isinstance(pool, FeatureKernel)
         self._blocks: deque[dict[int, Float[Tensor, " n"]]] = deque(maxlen=self._n_blocks)
         self._hits: deque[int] = deque(maxlen=_BLOCKS_JUDGED)
-        self._singly = 0
 
     def holds(self, pick: int) -> bool:
         """Tell whether the column of ``pick`` is made already."""
@@ -80,12 +80,7 @@ class AnticipatedColumns:
                 if self._hits:
                     self._hits[-1] += 1
                 return block[pick]
-        keeps_failing = len(self._hits) == _BLOCKS_JUDGED and sum(self._hits) < _LEAST_HITS
-        if keeps_failing and not self.exact:
-            self._hits.clear()
-            self._singly = _SINGLY_AFTER_MISSES
-        if not self._several or self._singly > 0:
-            self._singly = max(self._singly - 1, 0)
+        if self._at_once == 1:
             return self._made([pick])[pick]
         known = set().union(*self._blocks)
         likely = [z for z in guess(self._at_once * self._n_blocks) if z not in known]
@@ -98,9 +93,9 @@ class AnticipatedColumns:
 
     def _made(self, picks: list[int]) -> dict[int, Float[Tensor, " n"]]:
         """Return the columns of ``picks``, each (n,), from one product."""
-        z = torch.tensor(picks, dtype=torch.int64, device=self._device)
+        z = torch.tensor(picks, dtype=torch.int64, device=self._pool.device)
         if self.exact:
-            rows = block64(self._pool, z, self._pool, slice(None))
+            rows = self._pool.block64(z, self._pool, slice(None))
         else:
             rows = self._pool.block(z, self._pool, slice(None))
         return dict(zip(picks, rows, strict=True))

@@ -25,7 +25,6 @@ from torch import Tensor
 
 from labelwise.errors import SelectionError
 from labelwise.kernels.base import DEFAULT_CHUNK_SIZE as DEFAULT_CHUNK_SIZE
-from labelwise.kernels.base import FeatureKernel, Kernel
 from labelwise.selection.options import DEFAULT_REGULARISATION as DEFAULT_REGULARISATION
 from labelwise.selection.options import check_regularisation as check_regularisation
 
@@ -148,18 +147,6 @@ def check_chunk_size(chunk_size: int) -> None:
     """
     if chunk_size < 1:
         raise SelectionError(f"chunk_size={chunk_size}: allowed are whole numbers from 1")
-
-
-def check_pair(pool: Kernel, train: Kernel) -> None:
-    """Raise unless values between the two sets can be had.
-
-    Raises:
-        ArgumentError: The kernels do not belong together.
-    """
-    if isinstance(pool, FeatureKernel):
-        pool.checked_partner(train)
-    else:
-        pool.block(slice(0, 1), train, slice(0, 1))
 
 
 def first_max(values: Float[Tensor, " n"], margin: float = 0.0) -> int:

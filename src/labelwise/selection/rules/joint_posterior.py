@@ -19,7 +19,7 @@ from torch import Tensor
 
 from labelwise.errors import SelectionError
 from labelwise.features.representations.row_sets import RowSets, drop_empty_columns
-from labelwise.kernels.base import LinearKernel
+from labelwise.kernels.linear import LinearKernel
 from labelwise.selection.options import DEFAULT_JOINT_REGULARISATION as DEFAULT_JOINT_REGULARISATION
 from labelwise.selection.rules.base import (
     ROUNDING,
@@ -34,8 +34,12 @@ from labelwise.selection.rules.base import (
     positive_factor,
 )
 from labelwise.selection.rules.linear_posterior import LinearPrior
+from labelwise.selection.rules.registry import Rule, register_rule
 from labelwise.selection.rules.unlabelled import TIE_FLOAT32, order_prior
 
+#: The rule that takes structures as sets of rows, not as rows.
+JOINT_RULE = "joint-pv"
+# Bounds of memory: rows of so many structures are multiplied, or brought up to date, at once.
 _STRUCTURES_AT_ONCE = 256
 _REFRESH = 64
 
@@ -282,3 +286,18 @@ def _likeness(sets: RowSets, tie: float) -> Float[Tensor, " n"]:
 
 def _as_kernel(rows: Float[Tensor, "R d"]) -> LinearKernel:
     return LinearKernel(rows, normalise="none")
+
+
+register_rule(
+    Rule(
+        JOINT_RULE,
+        select_joint_posterior,
+        says="the largest joint posterior variance of energy and forces given all earlier picks",
+        score_name="joint variance when chosen",
+        why="The posterior variance of its energy and forces together, {score:.3g}, was the "
+        "largest {of_what}, given {given}.",
+        takes="row-sets",
+        regularisation=DEFAULT_JOINT_REGULARISATION,
+        normalise="none",
+    )
+)

@@ -10,6 +10,7 @@ from labelwise.errors import SelectionError
 from labelwise.features.representations.row_sets import RowSets, join_row_sets
 from labelwise.selection.rules.joint_posterior import JointPosterior, prior_order_of_sets
 
+# As many more shortlists as this are held before the worst are let go: a bound of memory.
 _SLACK = 2
 
 

@@ -6,7 +6,12 @@ import torch
 
 from labelwise.kernels.base import DEFAULT_CHUNK_SIZE, Kernel
 from labelwise.selection.rules.base import ProgressCallback, Selection, first_max
-from labelwise.selection.rules.nearest_centre import NearestCentre, select_by_distance
+from labelwise.selection.rules.nearest_centre import (
+    NearestCentre,
+    nearest_state_bytes,
+    select_by_distance,
+)
+from labelwise.selection.rules.registry import Rule, register_rule
 
 
 def select_k_center(
@@ -60,3 +65,18 @@ class _FarthestFirst:
             state.open_sq_dist(), min(count, state.n_open)
         ).indices.tolist()
         return picks
+
+
+register_rule(
+    Rule(
+        "k-center",
+        select_k_center,
+        says="the structure farthest from all labelled and chosen ones, again and again",
+        score_name="squared distance",
+        why="It was the structure farthest from everything labelled or chosen: {distance} from "
+        "the nearest, {centre}, around which there were {members}.",
+        state_bytes=nearest_state_bytes,
+        keeps_columns=True,
+        has_clusters=True,
+    )
+)

@@ -10,7 +10,12 @@ from torch import Tensor
 
 from labelwise.kernels.base import DEFAULT_CHUNK_SIZE, Kernel
 from labelwise.selection.rules.base import TIE, ProgressCallback, Selection, first_max
-from labelwise.selection.rules.nearest_centre import NearestCentre, select_by_distance
+from labelwise.selection.rules.nearest_centre import (
+    NearestCentre,
+    nearest_state_bytes,
+    select_by_distance,
+)
+from labelwise.selection.rules.registry import Rule, register_rule
 
 
 def select_lcmd(
@@ -97,3 +102,18 @@ def _farthest_members(state: NearestCentre, cluster: int, count: int) -> list[tu
     members = torch.nonzero((state.centre == cluster) & ~state.taken).squeeze(1)
     far = torch.topk(state.sq_dist[members], min(count, len(members)))
     return list(zip(far.values.tolist(), members[far.indices].tolist(), strict=True))[::-1]
+
+
+register_rule(
+    Rule(
+        "lcmd",
+        select_lcmd,
+        says="the farthest member of the heaviest cluster, again and again (LCMD)",
+        score_name="squared distance",
+        why="It was the farthest member of the heaviest cluster: {members} around {centre} held "
+        "{share} of the mass ({distance}).",
+        state_bytes=nearest_state_bytes,
+        keeps_columns=True,
+        has_clusters=True,
+    )
+)

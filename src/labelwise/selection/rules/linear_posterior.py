@@ -14,13 +14,11 @@ LLᵀ = ΦΦᵀ + λI (m × d). All of it is float64.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from labelwise.kernels.base import FeatureKernel
+from labelwise.kernels.linear import FeatureKernel
 from labelwise.selection.rules.base import (
     ROUNDING,
     TIE,
@@ -31,6 +29,8 @@ from labelwise.selection.rules.base import (
     threads_for,
 )
 
+# benchmarks/results/constants.md: a quarter and four times of each change times by 4 % at most;
+# what they bound is memory.
 _ACTIVE_BYTES = 2**22
 _ROWS_AT_ONCE = 512
 _LEAST_ACTIVE, _MOST_ACTIVE = 128, 2048
@@ -54,28 +54,11 @@ class LinearPrior:
     def __init__(self, train: FeatureKernel, regularisation: float) -> None:
         self.subtracts = len(train) < train.width
         if not self.subtracts:
-            gram = sum_grams(gram_of_rows(train.rows(piece)) for piece in train.pieces())
-            self.factor = _inverse_factor(gram, regularisation)
+            self.factor = _inverse_factor(_gram(train), regularisation)
             return
         phi = train.rows(slice(None)).to(torch.float64)
         lower = positive_factor(phi @ phi.T, regularisation)
         self.factor = torch.linalg.solve_triangular(lower, phi, upper=False)
-
-    @classmethod
-    def from_gram(cls, gram: Float[Tensor, "d d"], regularisation: float) -> LinearPrior:
-        """Return the prior of labelled structures of which ΦᵀΦ is known.
-
-        Args:
-            gram: ΦᵀΦ, (d, d) float64, as of ``sum_grams``; written to.
-            regularisation: λ, dimensionless, > 0.
-
-        Raises:
-            SelectionError: λ is too small against the features for float64.
-        """
-        prior = cls.__new__(cls)
-        prior.subtracts = False
-        prior.factor = _inverse_factor(gram, regularisation)
-        return prior
 
     def variance(self, phi: Float[Tensor, "r d"]) -> Float[Tensor, " r"]:
         """Return φᵀPφ of rows given in float64, (r,)."""
@@ -90,22 +73,13 @@ class LinearPrior:
         return phi - product if self.subtracts else product
 
 
-def gram_of_rows(rows: Float[Tensor, "r d"]) -> Float[Tensor, "d d"]:
-    """Return ΦᵀΦ of some rows, (d, d) float64: one term of ``sum_grams``."""
-    phi = rows.to(torch.float64)
-    return phi.T @ phi
-
-
-def sum_grams(grams: Iterable[Float[Tensor, "d d"]]) -> Float[Tensor, "d d"]:
-    """Return the sum of at least one Gram matrix, (d, d), in the order given.
-
-    The order decides the last bits: give the terms in the order of their pieces.
-    """
-    terms = iter(grams)
-    total = next(terms).clone()
-    for gram in terms:
-        total += gram
-    return total
+def _gram(rows: FeatureKernel) -> Float[Tensor, "d d"]:
+    """Return ΦᵀΦ, (d, d) float64, summed piece by piece in order: that decides the last bits."""
+    gram = torch.zeros(rows.width, rows.width, dtype=torch.float64, device=rows.device)
+    for piece in rows.pieces():
+        phi = rows.rows(piece).to(torch.float64)
+        gram += phi.T @ phi
+    return gram
 
 
 def _inverse_factor(gram: Float[Tensor, "d d"], regularisation: float) -> Float[Tensor, "d d"]:
@@ -152,7 +126,7 @@ class LazyVariances:
         self._applied = torch.zeros(n, dtype=torch.int64, device=pool.device)
         self._directions = self._bound.new_empty((n_select, d))
         self._n_picks = 0
-        self._n_active = min(n, max(_LEAST_ACTIVE, min(_MOST_ACTIVE, _ACTIVE_BYTES // (8 * d))))
+        self._n_active = _count_active(n, d)
         self._activate()
 
     def argmax(self) -> tuple[int, float]:
@@ -236,6 +210,22 @@ class LazyVariances:
         """Take ``fall`` from the bounds of structures; what is picked stays out of the running."""
         lowered = self._bound[rows] - fall
         self._bound[rows] = lowered.masked_fill_(self._taken[rows], -torch.inf)
+
+
+def _count_active(n: int, d: int) -> int:
+    """Return how many structures are kept up to date at every pick."""
+    return min(n, max(_LEAST_ACTIVE, min(_MOST_ACTIVE, _ACTIVE_BYTES // (8 * d))))
+
+
+def lazy_state_bytes(n: int, d: int, n_train: int, n_select: int) -> int:
+    """Return what ``LazyVariances`` and the prior hold beside the rows, bytes: see ``Rule``."""
+    return 64 * n + 8 * d * (n_select + _count_active(n, d)) + prior_bytes(d, n_train)
+
+
+def prior_bytes(d: int, n_train: int) -> int:
+    """Return what it takes to factorise the labelled rows, and to hold the factor, bytes."""
+    size = min(n_train, d)
+    return 8 * (2 * size * size + 2 * size * d) + 8 * n_train * d
 
 
 def linear_variances(

@@ -30,16 +30,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from labelwise.kernels.base import (
-    FeatureKernel,
-    Kernel,
-    block64,
-    checked_block,
-    chunks,
-    diagonal64,
-    rounding_of_products,
-    row_chunks,
-)
+from labelwise.kernels.base import Kernel, chunks
 from labelwise.selection.rules.anticipation import AnticipatedColumns, GuessPicks
 from labelwise.selection.rules.base import (
     ROUNDING,
@@ -48,12 +39,12 @@ from labelwise.selection.rules.base import (
     Ticker,
     check_chunk_size,
     check_n_select,
-    check_pair,
     threads_for,
 )
-from labelwise.selection.rules.nearest_labelled import assign_nearest
+from labelwise.selection.rules.nearest_labelled import CENTRES_PER_BLOCK, assign_nearest
 from labelwise.selection.rules.unlabelled import first_pick
 
+# benchmarks/results/constants.md: a quarter and four times of either change times by 4 % at most.
 _FULL_COLUMN_FRACTION = 0.2
 _MOST_SKIPS = 16
 
@@ -82,21 +73,16 @@ class NearestCentre:
         self._pool = pool
         self._train = train
         self._chunk_size = chunk_size
-        self.diagonal = diagonal64(pool)
-        self._train_diagonal = diagonal64(train)
+        self.diagonal = pool.diagonal64()
+        self._train_diagonal = train.diagonal64()
         self.n_centres = len(train)
         self.sq_dist, self.centre = assign_nearest(
             pool, self.diagonal, train, self._train_diagonal, chunk_size, ticker
         )
         self._picks: list[int] = []
         self.taken = torch.zeros(len(pool), dtype=torch.bool, device=self.diagonal.device)
-        self._on_disk = isinstance(pool, FeatureKernel) and not pool.in_memory
-        if isinstance(pool, FeatureKernel):
-            self._rounding = rounding_of_products(pool)
-            self._products_per_value = pool.width
-        else:
-            self._rounding = 8 * torch.finfo(pool.diagonal().dtype).eps
-            self._products_per_value = 1
+        self._on_disk = not pool.in_memory
+        self._rounding, self._products_per_value = pool.rounding, pool.products_per_value
         self._columns = AnticipatedColumns(pool)
         self._half_gap = 0.5 * (self.diagonal - self.sq_dist)
         self._norm = self.diagonal.sqrt()
@@ -155,10 +141,8 @@ class NearestCentre:
             self._skip_reach = 0 if self._on_disk else self._reach_is_wide
             return None
         self._reach_is_wide = 0
-        if isinstance(self._pool, FeatureKernel):
-            a_pick = 1.0 / self._columns.picks_served
-            return None if self._pool.share_to_read(reach) > a_pick else reach
-        return reach
+        a_pick = 1.0 / self._columns.picks_served
+        return None if self._pool.share_to_read(reach) > a_pick else reach
 
     def _lower_sq_dist_to_centres(self, pick: int) -> Float[Tensor, " c"]:
         """Bound d²(z, c) from below for every centre c, (n_centres,) float64."""
@@ -166,14 +150,14 @@ class NearestCentre:
         picks = torch.tensor(self._picks, dtype=torch.int64, device=self.centre.device)
         values = torch.cat(
             [
-                checked_block(self._pool, row, self._train, slice(None))[0],
-                checked_block(self._pool, row, self._pool, picks)[0],
+                self._pool.block(row, self._train, slice(None))[0],
+                self._pool.block(row, self._pool, picks)[0],
             ]
         )
         theirs = torch.cat([self._train_diagonal, self.diagonal[picks]])
         mine = self.diagonal[pick]
         slack = 2.0 * self._rounding * torch.sqrt(mine * theirs) + ROUNDING * (mine + theirs)
-        return mine + theirs - 2.0 * values - slack
+        return mine + theirs - 2.0 * self._pool.checked64(values) - slack
 
     def _filtered(
         self, pick: int, reach: Int[Tensor, " r"] | None, guess: GuessPicks
@@ -200,7 +184,7 @@ class NearestCentre:
     def _values(self, rows: Int[Tensor, " r"], z: Int[Tensor, 1]) -> Float[Tensor, " r"]:
         """Return k(x, z), (r,), in float64 if it must be read from disk."""
         if self._columns.exact:
-            return block64(self._pool, rows, self._pool, z)[:, 0]
+            return self._pool.block64(rows, self._pool, z)[:, 0]
         return self._pool.block(rows, self._pool, z)[:, 0]
 
     def _move(
@@ -213,7 +197,7 @@ class NearestCentre:
             own = self.diagonal[rows] + self.diagonal[pick]
             if products is None:
                 with threads_for(len(rows) * self._products_per_value):
-                    sq_dist = own - 2.0 * block64(self._pool, rows, self._pool, z)[:, 0]
+                    sq_dist = own - 2.0 * self._pool.block64(rows, self._pool, z)[:, 0]
             else:
                 sq_dist = own - 2.0 * products[part]
             sq_dist = sq_dist.masked_fill(sq_dist <= ROUNDING * own, 0.0)
@@ -222,6 +206,13 @@ class NearestCentre:
             self.sq_dist[moved] = sq_dist[moves]
             self.centre[moved] = self.n_centres
             self._half_gap[moved] = 0.5 * (self.diagonal[moved] - sq_dist[moves])
+
+
+def nearest_state_bytes(n: int, d: int, n_train: int, n_select: int) -> int:
+    """Return what the state holds beside the rows and whole columns, bytes: see ``Rule``."""
+    centres = min(n_train, CENTRES_PER_BLOCK)
+    picked = 8 * (n_train + n_select) + 4 * d * n_select
+    return 120 * n + 12 * d * centres + picked
 
 
 @runtime_checkable
@@ -267,8 +258,8 @@ def select_by_distance(
     """
     check_n_select(n_select, len(pool))
     check_chunk_size(chunk_size)
-    check_pair(pool, train)
-    ticker = Ticker(progress, len(row_chunks(pool, chunk_size)) + n_select)
+    pool.check_partner(train)
+    ticker = Ticker(progress, len(pool.chunks(chunk_size)) + n_select)
     state = NearestCentre(pool, train, chunk_size, ticker)
     return pick_by_distance(state, n_select, rule, ticker)
 

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from labelwise.kernels.base import Kernel, block64, chunks, diagonal64
+from labelwise.kernels.base import Kernel, chunks
 from labelwise.selection.rules.base import (
     ROUNDING,
     Ticker,
@@ -48,7 +48,7 @@ class CholeskyVariances:
     ) -> None:
         self._pool = pool
         self._regularisation = regularisation
-        self._variance = diagonal64(pool)
+        self._variance = pool.diagonal64()
         largest = float(self._variance.max())
         check_resolution(regularisation, largest)
         self._margin = ROUNDING * largest
@@ -71,7 +71,7 @@ class CholeskyVariances:
         """Condition on ``pick``, whose variance is given."""
         z = torch.tensor([pick], device=self._variance.device)
         known = self._factor[:, : self._n_columns]
-        column = block64(self._pool, slice(None), self._pool, z)[:, 0] - known @ known[pick]
+        column = self._pool.block64(slice(None), self._pool, z)[:, 0] - known @ known[pick]
         column /= (variance + self._regularisation) ** 0.5
         self._factor[:, self._n_columns] = column
         self._n_columns += 1
@@ -87,14 +87,14 @@ def train_factor(train: Kernel, regularisation: float) -> Float[Tensor, "m m"]:
         SelectionError: λ is too small for float64, or the kernel is not positive
             semi-definite.
     """
-    return positive_factor(block64(train, slice(None), train, slice(None)), regularisation)
+    return positive_factor(train.block64(slice(None), train, slice(None)), regularisation)
 
 
 def whitened(
     pool: Kernel, rows: slice, train: Kernel, lower: Float[Tensor, "m m"]
 ) -> Float[Tensor, "r m"]:
     """Return k(x, T) L⁻ᵀ for the structures ``rows``, (r, m) float64."""
-    values = block64(pool, rows, train, slice(None))
+    values = pool.block64(rows, train, slice(None))
     white: Tensor = torch.linalg.solve_triangular(lower, values.T, upper=False)
     return white.T
 
@@ -103,7 +103,7 @@ def cholesky_variances(
     pool: Kernel, train: Kernel, regularisation: float, chunk_size: int, ticker: Ticker
 ) -> Float[Tensor, " n"]:
     """Return the posterior variances of a pool given the labelled structures, (n,)."""
-    variance = diagonal64(pool)
+    variance = pool.diagonal64()
     lower = train_factor(train, regularisation)
     for rows in chunks(len(pool), chunk_size):
         variance[rows] -= whitened(pool, rows, train, lower).square().sum(dim=1)

@@ -14,20 +14,22 @@ import torch
 
 from labelwise.errors import SelectionError
 from labelwise.features.row_source import RowSource
-from labelwise.kernels.base import DEFAULT_CHUNK_SIZE, FeatureKernel
+from labelwise.kernels.base import DEFAULT_CHUNK_SIZE
+from labelwise.kernels.linear import FeatureKernel
 from labelwise.kernels.stored import GATHER_BYTES, ROW_MEMO_BYTES, StoredKernel
 from labelwise.runtime.memory import format_bytes, give_freed_memory_back, resident_bytes
+from labelwise.selection.rules.linear_posterior import prior_bytes
+from labelwise.selection.rules.registry import get_rule
 
 #: What the libraries take for products, and what the allocator does not give back.
 RESERVE_BYTES = 96 * 2**20
+# What these count is held against the peak of whole runs: tests/selection/rules/test_planning.py,
+# and benchmarks/results/scale.md at 200,000 × 1,920 and 1,000,000 × 512.
 _PIECES_HELD = 3
 _GATHERS_HELD = 4
 _LEAST_CHUNK = 128
 _WIDE_ROWS = 4
-_CENTRES_PER_BLOCK = 1024
 _LEAST_COLUMNS, _MOST_COLUMNS = 4, 128
-_STATE_PER_STRUCTURE = {"lcmd": 120, "k-center": 120, "pv": 64, "top": 64, "random": 24}
-_STATE_OF_OTHER_RULES = 160
 _SCORES_PER_STRUCTURE = 64
 
 
@@ -48,28 +50,6 @@ class SelectionMemory:
     column_bytes: int
     chunk_size: int
     peak_bytes: int
-
-
-def state_bytes(rule: str, n: int, d: int, n_train: int, n_select: int) -> int:
-    """Return what a rule holds beside the rows, without whole columns, bytes.
-
-    Args:
-        rule: Name of the rule.
-        n: Structures to choose from.
-        d: Length of a row.
-        n_train: Labelled structures.
-        n_select: Picks.
-    """
-    size = n * _STATE_PER_STRUCTURE.get(rule, _STATE_OF_OTHER_RULES)
-    if rule == "pv":
-        active = min(n, max(128, min(2048, 2**22 // (8 * d))))
-        return size + 8 * d * (n_select + active) + _prior_bytes(d, n_train)
-    if rule == "top":
-        return size + _prior_bytes(d, n_train)
-    if rule in ("lcmd", "k-center"):
-        centres = min(n_train, _CENTRES_PER_BLOCK)
-        return size + 8 * (n_train + n_select) + 12 * d * centres + 4 * d * n_select
-    return size
 
 
 def plan_selection(
@@ -103,7 +83,7 @@ def plan_selection(
     held = RESERVE_BYTES + (resident_bytes() if resident is None else resident)
     n_rule = n if shortlist is None else min(shortlist, n)
     fixed = held + _fixed_bytes(n, d, n_train, n_select, rule, shortlist, piece_bytes)
-    least_columns = 8 * n_rule * _LEAST_COLUMNS if rule in ("lcmd", "k-center") else 0
+    least_columns = 8 * n_rule * _LEAST_COLUMNS if get_rule(rule).keeps_columns else 0
     least = fixed + least_columns + _chunk_bytes(_LEAST_CHUNK, d, n_train)
     if budget_bytes < least:
         raise SelectionError(
@@ -169,17 +149,11 @@ def _fixed_bytes(
     """Return what is held whatever the memory: rows that pass by, state, labelled rows."""
     n_rule = n if shortlist is None else min(shortlist, n)
     reading = _PIECES_HELD * piece_bytes + _GATHERS_HELD * GATHER_BYTES + ROW_MEMO_BYTES + 16 * n
-    state = state_bytes(rule, n_rule, d, n_train, n_select)
+    state = get_rule(rule).state_bytes(n_rule, d, n_train, n_select)
     if shortlist is not None:
-        scoring = n * _SCORES_PER_STRUCTURE + _prior_bytes(d, n_train)
+        scoring = n * _SCORES_PER_STRUCTURE + prior_bytes(d, n_train)
         state = max(4 * n_rule * d + state, scoring)
     return reading + state + 4 * n_train * d
-
-
-def _prior_bytes(d: int, n_train: int) -> int:
-    """Return what it takes to factorise the labelled rows, and to hold the factor."""
-    size = min(n_train, d)
-    return 8 * (2 * size * size + 2 * size * d) + 8 * n_train * d
 
 
 def _chunk_bytes(chunk_size: int, d: int, n_train: int) -> int:

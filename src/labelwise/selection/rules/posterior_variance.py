@@ -5,7 +5,8 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
-from labelwise.kernels.base import DEFAULT_CHUNK_SIZE, FeatureKernel, Kernel, diagonal64, row_chunks
+from labelwise.kernels.base import DEFAULT_CHUNK_SIZE, Kernel
+from labelwise.kernels.linear import FeatureKernel
 from labelwise.selection.rules.base import (
     DEFAULT_REGULARISATION,
     ProgressCallback,
@@ -13,11 +14,16 @@ from labelwise.selection.rules.base import (
     Ticker,
     check_chunk_size,
     check_n_select,
-    check_pair,
     check_regularisation,
 )
-from labelwise.selection.rules.linear_posterior import LazyVariances, LinearPrior, linear_variances
+from labelwise.selection.rules.linear_posterior import (
+    LazyVariances,
+    LinearPrior,
+    lazy_state_bytes,
+    linear_variances,
+)
 from labelwise.selection.rules.pivoted_cholesky import CholeskyVariances, cholesky_variances
+from labelwise.selection.rules.registry import Rule, register_rule
 from labelwise.selection.rules.unlabelled import first_pick
 
 
@@ -61,7 +67,7 @@ def select_posterior_variance(
     """
     check_n_select(n_select, len(pool))
     check_variance_arguments(pool, train, regularisation, chunk_size)
-    ticker = Ticker(progress, len(row_chunks(pool, chunk_size)) + n_select)
+    ticker = Ticker(progress, len(pool.chunks(chunk_size)) + n_select)
     state: LazyVariances | CholeskyVariances
     if isinstance(pool, FeatureKernel):
         prior = LinearPrior(pool.checked_partner(train), regularisation)
@@ -72,7 +78,7 @@ def select_posterior_variance(
     scores: list[float] = []
     for _ in range(n_select):
         if len(train) == 0 and not picks:
-            diagonal = diagonal64(pool)
+            diagonal = pool.diagonal64()
             pick = first_pick(pool, diagonal, chunk_size)
             variance = float(diagonal[pick])
         else:
@@ -113,7 +119,7 @@ def posterior_variance(
     Source: Rasmussen and Williams 2006, equation 2.26.
     """
     check_variance_arguments(pool, train, regularisation, chunk_size)
-    ticker = Ticker(progress, len(row_chunks(pool, chunk_size)))
+    ticker = Ticker(progress, len(pool.chunks(chunk_size)))
     if isinstance(pool, FeatureKernel):
         prior = LinearPrior(pool.checked_partner(train), regularisation)
         return linear_variances(pool, prior, chunk_size, ticker)
@@ -131,4 +137,16 @@ def check_variance_arguments(
     """
     check_regularisation(regularisation)
     check_chunk_size(chunk_size)
-    check_pair(pool, train)
+    pool.check_partner(train)
+
+
+register_rule(
+    Rule(
+        "pv",
+        select_posterior_variance,
+        says="the largest posterior variance given all earlier picks",
+        score_name="variance when chosen",
+        why="Its posterior variance, {score:.3g}, was the largest {of_what}, given {given}.",
+        state_bytes=lazy_state_bytes,
+    )
+)

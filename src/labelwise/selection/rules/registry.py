@@ -1,167 +1,118 @@
-"""The rules by name, and the one function that runs any of them."""
+"""The rules by name, and what the program knows of each.
+
+Every rule is registered in its own file. Nothing else lists rules: the command line, plans of
+memory and pages ask for the record.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import TypeAlias
+from inspect import signature
+from typing import Any, Literal, TypeAlias
 
-import torch
+from labelwise.errors import ArgumentError, check_name
+from labelwise.kernels.base import Kernel
+from labelwise.runtime.plugins import load_plugins
+from labelwise.selection.rules.base import DEFAULT_REGULARISATION, Selection
 
-from labelwise.errors import ArgumentError, SelectionError, check_name
-from labelwise.kernels.base import DEFAULT_CHUNK_SIZE, Kernel, device_of, take
-from labelwise.selection.rules.base import (
-    DEFAULT_REGULARISATION,
-    ProgressCallback,
-    Selection,
-    check_n_select,
-)
-from labelwise.selection.rules.k_center import select_k_center
-from labelwise.selection.rules.lcmd import select_lcmd
-from labelwise.selection.rules.posterior_variance import select_posterior_variance
-from labelwise.selection.rules.random import select_random
-from labelwise.selection.rules.shortlist import shortlist_by_variance
-from labelwise.selection.rules.top import select_top_variance
+#: ``select(pool, train, n_select, *, ...) -> Selection``
+SelectFunction: TypeAlias = Callable[..., Selection]
+#: Bytes by (n structures, d features, labelled structures, picks).
+StateBytes: TypeAlias = Callable[[int, int, int, int], int]
+
+
+def _unknown_state(n: int, d: int, n_train: int, n_select: int) -> int:  # noqa: ARG001
+    """Return 160 bytes a structure: 20 float64 numbers, more than any rule here holds."""
+    return 160 * n
 
 
 @dataclass(frozen=True)
-class RuleSettings:
-    """What a rule may need beside the two kernels and the size of the batch.
+class Rule:
+    """A selection rule and all that is known about it.
 
     Attributes:
-        regularisation: λ, the noise variance in units of the kernel, > 0.
-        seed: Seed of whatever is random, >= 0.
-        chunk_size: Pool structures a block, >= 1; must not affect the picks.
-        progress: Called as ``progress(done, total)`` in units of work.
+        name: What users call it.
+        select: ``select(pool, train, n_select, ...)`` on the kernels of the pool and of the
+            labelled structures. It is given those of ``regularisation``, ``seed``,
+            ``chunk_size`` and ``progress`` that it has as keywords.
+        says: What it chooses, to be read after "By"; empty for its name.
+        score_name: What the score of a pick is, in a word or three; None if it means nothing.
+        why: Why a pick was chosen, a sentence with any of the fields ``{score}``,
+            ``{of_what}``, ``{given}``, ``{n_picks}`` and, with ``has_clusters``,
+            ``{distance}``, ``{centre}``, ``{members}`` and ``{share}``.
+        state_bytes: What it holds beside the rows and whole columns, bytes, by n structures,
+            d features, labelled structures and picks.
+        keeps_columns: Whether it asks for whole columns again and again, so that keeping some
+            spares passes over rows on disk.
+        has_clusters: Whether each pick comes out of the cluster of its nearest centre.
+        is_random: Whether it is a draw that looks at no structure.
+        takes: ``kernel``, or ``row-sets`` for a rule with a code path of its own (``joint-pv``).
+        regularisation: Its λ where none is given, in units of the kernel.
+        normalise: Its normalisation of rows where none is given, ``cosine`` or ``none``.
+
+    Example:
+        >>> import numpy as np
+        >>> from labelwise import Rule, Selection, register_rule
+        >>> def select_first(pool, train, n_select):
+        ...     return Selection(np.arange(n_select), np.zeros(n_select))
+        >>> register_rule(Rule("first", select_first, says="the order of the files"))
     """
 
+    name: str
+    select: SelectFunction
+    says: str = ""
+    score_name: str | None = "score"
+    why: str = ""
+    state_bytes: StateBytes = _unknown_state
+    keeps_columns: bool = False
+    has_clusters: bool = False
+    is_random: bool = False
+    takes: Literal["kernel", "row-sets"] = "kernel"
     regularisation: float = DEFAULT_REGULARISATION
-    seed: int = 0
-    chunk_size: int = DEFAULT_CHUNK_SIZE
-    progress: ProgressCallback | None = None
+    normalise: Literal["cosine", "none"] = "cosine"
+
+    def run(self, pool: Kernel, train: Kernel, n_select: int, **settings: Any) -> Selection:
+        """Call ``select`` with those of the settings that it has as keywords."""
+        known = signature(self.select).parameters
+        used = {name: value for name, value in settings.items() if name in known}
+        return self.select(pool, train, n_select, **used)
 
 
-Rule: TypeAlias = Callable[[Kernel, Kernel, int, RuleSettings], Selection]
+_RULES: dict[str, Rule] = {}
 
 
-def _pv(pool: Kernel, train: Kernel, n_select: int, settings: RuleSettings) -> Selection:
-    return select_posterior_variance(
-        pool,
-        train,
-        n_select,
-        regularisation=settings.regularisation,
-        chunk_size=settings.chunk_size,
-        progress=settings.progress,
-    )
-
-
-def _lcmd(pool: Kernel, train: Kernel, n_select: int, settings: RuleSettings) -> Selection:
-    return select_lcmd(
-        pool, train, n_select, chunk_size=settings.chunk_size, progress=settings.progress
-    )
-
-
-def _k_center(pool: Kernel, train: Kernel, n_select: int, settings: RuleSettings) -> Selection:
-    return select_k_center(
-        pool, train, n_select, chunk_size=settings.chunk_size, progress=settings.progress
-    )
-
-
-def _top(pool: Kernel, train: Kernel, n_select: int, settings: RuleSettings) -> Selection:
-    return select_top_variance(
-        pool,
-        train,
-        n_select,
-        regularisation=settings.regularisation,
-        chunk_size=settings.chunk_size,
-        progress=settings.progress,
-    )
-
-
-def _random(pool: Kernel, _train: Kernel, n_select: int, settings: RuleSettings) -> Selection:
-    return select_random(len(pool), n_select, seed=settings.seed)
-
-
-_RULES: dict[str, Rule] = {
-    "pv": _pv,
-    "lcmd": _lcmd,
-    "k-center": _k_center,
-    "top": _top,
-    "random": _random,
-}
-RULES: Mapping[str, Rule] = MappingProxyType(_RULES)
-
-
-def register_rule(name: str, rule: Rule) -> None:
-    """Offer a rule under a name, to ``select_batch`` and the command line.
+def register_rule(rule: Rule) -> None:
+    """Offer a rule under its name, to ``select``, campaigns and the command line.
 
     Args:
-        name: A name that is not taken.
-        rule: ``rule(pool, train, n_select, settings) -> Selection``.
+        rule: The record; ``labelwise.testing.selectors.check_selector`` tells whether its
+            function obeys the laws.
 
     Raises:
         ArgumentError: The name is taken.
     """
-    if name in _RULES:
-        raise ArgumentError(f"the rule {name!r} exists already: choose another name")
-    _RULES[name] = rule
+    if rule.name in _RULES:
+        raise ArgumentError(f"the rule {rule.name!r} exists already: choose another name")
+    _RULES[rule.name] = rule
 
 
-def select_batch(
-    rule: str,
-    pool_kernel: Kernel,
-    train_kernel: Kernel,
-    n_select: int,
-    *,
-    regularisation: float = DEFAULT_REGULARISATION,
-    seed: int = 0,
-    shortlist: int | None = None,
-    chunk_size: int = DEFAULT_CHUNK_SIZE,
-    progress: ProgressCallback | None = None,
-) -> Selection:
-    """Pick a batch from a pool by the rule of a given name.
+def list_rules(takes: str | None = None) -> list[str]:
+    """Return the names of all rules, sorted, those of plugins too.
 
     Args:
-        rule: ``pv``, ``lcmd``, ``k-center``, ``top``, ``random`` or a registered name.
-        pool_kernel: The pool's kernel, (n_pool,) structures, dimensionless.
-        train_kernel: The labelled structures under the same representation, (n_train,),
-            may be empty.
-        n_select: Structures to pick, 1 <= n_select <= n_pool (<= shortlist).
-        regularisation: λ of ``pv``, ``top`` and the shortlist, in units of the kernel.
-        seed: Seed of ``random``.
-        shortlist: Keep only so many structures of largest posterior variance, then apply
-            the rule to them; None for the whole pool.
-        chunk_size: Pool structures a block; no effect on the picks.
-        progress: Called as ``progress(done, total)`` in units of work; with a shortlist
-            it runs to the end twice.
+        takes: Only rules that take this, ``kernel`` or ``row-sets``.
+    """
+    load_plugins()
+    return sorted(name for name, rule in _RULES.items() if takes in (None, rule.takes))
 
-    Returns:
-        pool_idx (n_select,) int64 in order of choice, positions in the whole pool; score
-        (n_select,), whose meaning is the rule's.
+
+def get_rule(name: str) -> Rule:
+    """Return the rule of a name.
 
     Raises:
-        ArgumentError: An unknown rule (the message lists those known), or kernels that
-            do not belong together.
-        SelectionError: An argument out of range, or a non-finite kernel value.
+        ArgumentError: There is none; the message lists those known.
     """
-    check_name("rule", rule, _RULES)
-    check_n_select(n_select, len(pool_kernel))
-    settings = RuleSettings(regularisation, seed, chunk_size, progress)
-    if shortlist is None:
-        return _RULES[rule](pool_kernel, train_kernel, n_select, settings)
-    if shortlist < n_select:
-        raise SelectionError(
-            f"shortlist={shortlist} is below n_select={n_select}: allowed are {n_select} or more"
-        )
-    kept = shortlist_by_variance(
-        pool_kernel,
-        train_kernel,
-        shortlist,
-        regularisation=regularisation,
-        chunk_size=chunk_size,
-        progress=progress,
-    )
-    part = take(pool_kernel, torch.from_numpy(kept).to(device_of(pool_kernel)))
-    within = _RULES[rule](part, train_kernel, n_select, settings)
-    return Selection(kept[within.pool_idx], within.score)
+    if name not in _RULES:
+        check_name("rule", name, list_rules())
+    return _RULES[name]

@@ -15,7 +15,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from labelwise.errors import SelectionError
-from labelwise.kernels.base import DEFAULT_CHUNK_SIZE, FeatureKernel, Kernel
+from labelwise.kernels.base import DEFAULT_CHUNK_SIZE, Kernel
+from labelwise.kernels.linear import FeatureKernel
 from labelwise.selection.rules.base import DEFAULT_REGULARISATION, TIE, ProgressCallback, Ticker
 from labelwise.selection.rules.linear_posterior import LinearPrior
 from labelwise.selection.rules.posterior_variance import (

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from labelwise.errors import SelectionError
-from labelwise.kernels.base import DEFAULT_CHUNK_SIZE, Kernel, diagonal64
+from labelwise.kernels.base import DEFAULT_CHUNK_SIZE, Kernel
 from labelwise.selection.rules.base import (
     DEFAULT_REGULARISATION,
     TIE,
@@ -16,7 +16,9 @@ from labelwise.selection.rules.base import (
     Selection,
     check_n_select,
 )
+from labelwise.selection.rules.linear_posterior import prior_bytes
 from labelwise.selection.rules.posterior_variance import posterior_variance
+from labelwise.selection.rules.registry import Rule, register_rule
 from labelwise.selection.rules.unlabelled import prior_order
 
 
@@ -99,7 +101,7 @@ def variance_order(
     Variances that differ by less than 1e-12 of the largest k(x, x) count as equal and
     stay in pool order: the last bits of a product depend on the shape of its block.
     """
-    diagonal = diagonal64(pool)
+    diagonal = pool.diagonal64()
     if len(train) == 0:
         return prior_order(pool, diagonal, chunk_size)
     return fall_in_order(variance, float(diagonal.max()))
@@ -114,3 +116,16 @@ def fall_in_order(variance: Float[Tensor, " k"], largest_diagonal: float) -> Int
     """
     quantum = TIE * max(largest_diagonal, torch.finfo(torch.float64).tiny / TIE)
     return torch.argsort(torch.round(variance / quantum), descending=True, stable=True)
+
+
+register_rule(
+    Rule(
+        "top",
+        select_top_variance,
+        says="the largest posterior variances given the labelled structures alone",
+        score_name="variance when chosen",
+        why="Its posterior variance given the labelled structures, {score:.3g}, is one of the "
+        "{n_picks} largest {of_what}.",
+        state_bytes=lambda n, d, n_train, _: 64 * n + prior_bytes(d, n_train),
+    )
+)

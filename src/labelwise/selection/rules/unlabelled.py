@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from labelwise.kernels.base import FeatureKernel, Kernel, mean_similarity
+from labelwise.kernels.base import Kernel
 from labelwise.selection.rules.base import TIE, first_max
 
 TIE_FLOAT32 = 1e-6
@@ -36,7 +36,7 @@ def first_pick(pool: Kernel, diagonal: Float[Tensor, " n"], chunk_size: int) -> 
     tied = _largest(pool, diagonal)
     if int(tied.sum()) == 1:
         return int(torch.argmax(tied.to(torch.uint8)))
-    typical = mean_similarity(pool, chunk_size)
+    typical = pool.mean_similarity(chunk_size)
     return first_max(typical.masked_fill(~tied, -torch.inf))
 
 
@@ -46,9 +46,7 @@ def prior_order(pool: Kernel, diagonal: Float[Tensor, " n"], chunk_size: int) ->
     First those of largest k(x, x), the most typical ahead; then the others by k(x, x).
     What is equal within rounding stays in pool order.
     """
-    return order_prior(
-        diagonal, _largest(pool, diagonal), lambda: mean_similarity(pool, chunk_size)
-    )
+    return order_prior(diagonal, _largest(pool, diagonal), lambda: pool.mean_similarity(chunk_size))
 
 
 def order_prior(
@@ -75,5 +73,5 @@ def order_prior(
 
 def _largest(pool: Kernel, diagonal: Float[Tensor, " n"]) -> Bool[Tensor, " n"]:
     """Mark the structures whose k(x, x) is the largest within rounding, (n,) bool."""
-    float32 = isinstance(pool, FeatureKernel) and pool.dtype == torch.float32
+    float32 = pool.dtype == torch.float32
     return diagonal >= (1.0 - (TIE_FLOAT32 if float32 else TIE)) * diagonal.max()

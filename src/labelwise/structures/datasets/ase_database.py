@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sqlite3
 import struct
@@ -23,6 +22,7 @@ from ase.db.row import AtomsRow
 from ase.db.sqlite import SQLite3Database
 
 from labelwise.errors import ArgumentError, LabelwiseError, WriteError
+from labelwise.runtime.files import whole_file
 from labelwise.structures.datasets.base import (
     DataFile,
     DataSetError,
@@ -433,25 +433,20 @@ def write_database(path: Path, structures: Iterable[LabelledStructure]) -> int:
     """
     if path.suffix.lower() != ".db":
         raise ArgumentError(f"{path} is an ASE database to write; its suffix must be .db")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     n_written = 0
     left_out = LeftOut("an ASE database")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with SQLite3Database(str(temporary), use_lock_file=False) as database:
+        with (
+            whole_file(path) as temporary,
+            SQLite3Database(str(temporary), use_lock_file=False) as database,
+        ):
             database.metadata = {}
             for structure in structures:
                 database.write(_with_results(structure), data=keys_to_write(structure, left_out))
                 n_written += 1
-        temporary.replace(path)
-    except LabelwiseError:
-        raise
-    except (OSError, sqlite3.Error, AssertionError, AttributeError) as error:
+    except (sqlite3.Error, AssertionError, AttributeError) as error:
         # ASE raises the last two for info that its encoder does not know.
         raise WriteError(f"cannot write {path} at structure {n_written} ({error})") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
     left_out.warn(path)
     return n_written
 

@@ -228,8 +228,6 @@ class Format:
         open: Opens a path.
         write: Writes structures to a new file and returns how many; None for formats that are
             read only.
-        groups_families: Whether files keep the structures of a family together, under its name,
-            and so have no order of their own.
     """
 
     name: str
@@ -244,7 +242,6 @@ class Format:
     open: Callable[[Path], DataFile]
     write: Writer | None = None
     suffixes: tuple[str, ...] = field(default=())
-    groups_families: bool = False
 
 
 def make_structure(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +16,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from labelwise.errors import ArgumentError, WriteError, check_name
-from labelwise.runtime.files import write_text
+from labelwise.runtime.files import hash_file, write_text
 from labelwise.runtime.timing import ProgressCallback, ignore_progress
 from labelwise.structures.datasets.base import DataSetError, LabelledStructure, count
 from labelwise.structures.datasets.builds import BUILDS, Build, Roles
@@ -23,6 +24,8 @@ from labelwise.structures.datasets.energies import correct_to_adsorption
 from labelwise.structures.datasets.spool import Spool, Spooled
 from labelwise.structures.datasets.survey import DataSet, Survey, open_data_set, survey
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
+
+_log = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
 _OWN_FILES = {MANIFEST, *(f"{role}.extxyz" for role in ("pool", "train", "valid", "test"))}
@@ -57,7 +60,6 @@ def build_pools(
     energies: Energies = "stored",
     format_name: str | None = None,
     replace: bool = False,
-    say: Callable[[str], None] = lambda _: None,
     progress: ProgressCallback = ignore_progress,
 ) -> list[BuiltPool]:
     """Make the pools of a recipe.
@@ -73,7 +75,6 @@ def build_pools(
         energies: ``adsorption`` subtracts the reference energies that OC20's files give.
         format_name: Take all files for this format; None looks at each.
         replace: Replace files that are there and differ.
-        say: Told what is being done.
         progress: Told how far it is.
 
     Returns:
@@ -87,14 +88,14 @@ def build_pools(
     build = _check(name, seed, size)
     data = open_data_set(paths, format_name)
     before = _stamp(data.paths)
-    say("looking at what there is")
+    _log.info("looking at what there is")
     found = survey(data, build.query, seed=seed)
     if not len(found):
         raise ArgumentError(
             f"{name}: none of {found.n_seen} structures is what it takes "
             f"({json.dumps(build.query.describe())})"
         )
-    say(f"{found.n_seen} structures, {len(found)} of them fit")
+    _log.info("%d structures, %d of them fit", found.n_seen, len(found))
     drawing = build.draw(found, size)
     reading, back = np.unique(drawing.positions, return_inverse=True)
     with Spool(folder) as spool:
@@ -190,7 +191,7 @@ def _write(
     for role, members in roles.sets.items():
         spool.write(partial / f"{role}.extxyz", numbers[members].tolist())
     files = [f"{role}.extxyz" for role in roles.sets]
-    manifest["files"] = {name: _hash(partial / name) for name in files}
+    manifest["files"] = {name: hash_file(partial / name) for name in files}
     text = json.dumps(manifest, indent=1, ensure_ascii=False)
     write_text(partial / MANIFEST, f"{text}\n")
     _remove(folder)
@@ -275,20 +276,12 @@ def hash_source(path: Path) -> str:
     """Return the SHA-256 of a file, or of the names and hashes of a folder's files.
 
     Raises:
-        DataSetError: A file cannot be read.
+        ReadError: A file cannot be read.
     """
     if path.is_file():
-        return _hash(path)
+        return hash_file(path)
     digest = hashlib.sha256()
     for each in sorted(path.rglob("*")):
         if each.is_file():
-            digest.update(f"{each.relative_to(path).as_posix()}\0{_hash(each)}\n".encode())
+            digest.update(f"{each.relative_to(path).as_posix()}\0{hash_file(each)}\n".encode())
     return digest.hexdigest()
-
-
-def _hash(path: Path) -> str:
-    try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise DataSetError(f"cannot read {path}: {error.strerror or error}") from error

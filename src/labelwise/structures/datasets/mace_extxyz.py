@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +10,8 @@ import numpy as np
 from ase import Atoms
 from ase.constraints import FixCartesian, FixConstraint
 
-from labelwise.errors import LabelError, WriteError
+from labelwise.errors import LabelError
+from labelwise.runtime.files import whole_file
 from labelwise.structures.compression import strip_compression
 from labelwise.structures.datasets.base import (
     DataFile,
@@ -149,25 +148,12 @@ def write_labelled(path: Path, structures: Iterable[LabelledStructure]) -> int:
     Warns:
         LabelwiseWarning: Info that extended XYZ cannot hold was left out.
     """
-    temporary = path.with_name(f".{path.name}.part")
     n_written = 0
     left_out = LeftOut("extended XYZ")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("w", encoding="utf-8") as stream:
-            for structure in structures:
-                stream.write(format_frame(structure, left_out))
-                n_written += 1
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    except OSError as error:
-        if isinstance(error, DataSetError):
-            raise
-        raise WriteError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink()
+    with whole_file(path) as temporary, temporary.open("w", encoding="utf-8") as stream:
+        for structure in structures:
+            stream.write(format_frame(structure, left_out))
+            n_written += 1
     left_out.warn(path)
     return n_written
 

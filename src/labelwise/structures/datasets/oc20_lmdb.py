@@ -1,7 +1,6 @@
 """OC20 S2EF as LMDB shards of pickled torch-geometric objects.
 
-Read with lmdb and NumPy alone. Shards cannot be written without torch-geometric, whose own classes
-the pickles must hold; ``oc20-shards`` can be written.
+Read with lmdb and NumPy alone.
 """
 
 from __future__ import annotations

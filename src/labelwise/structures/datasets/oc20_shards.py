@@ -29,7 +29,6 @@ from labelwise.structures.datasets.base import (
 from labelwise.structures.datasets.energies import REFERENCE_KEY
 from labelwise.structures.datasets.oc20_folders import Shard, divide_wanted, find_shards, iter_files
 from labelwise.structures.datasets.oc20_lmdb import CITATION, LEVEL_OF_THEORY, LICENCE, TITLE, URL
-from labelwise.structures.datasets.oc20_writing import write_shards
 
 _SHARD = re.compile(r"(\d+)\.extxyz(?:\.xz)?")
 _RECORD = re.compile(rb"random(\d{1,18}),frame(\d{1,18})(?:,([^,\s]+))?\s*")
@@ -370,6 +369,5 @@ FORMAT = Format(
     "decompressed; a folder of shards or a folder of splits",
     recognise=_recognise,
     open=Oc20Shards,
-    write=write_shards,
     suffixes=(".extxyz.xz", ".txt.xz"),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 from ase.units import Bohr, Hartree
 
-from labelwise.errors import WriteError
-from labelwise.structures.datasets.base import DataSetError, Entry, Format, LabelledStructure
+from labelwise.structures.datasets.base import DataSetError, Entry, Format
 from labelwise.structures.datasets.hdf5 import (
     Block,
     Frames,
@@ -23,27 +22,18 @@ from labelwise.structures.datasets.hdf5 import (
     reading_errors,
     recognise_hdf5,
 )
-from labelwise.structures.datasets.hdf5_writing import (
-    Column,
-    FrameWriter,
-    check_group_name,
-    create_file,
-    iter_families,
-    writing_errors,
-)
-from labelwise.structures.labels import get_labels
 
 _POSITIONS = "conformations"
 _FORMATION = "formation_energy"
 _ENERGY = "dft_total_energy"
 _GRADIENT = "dft_total_gradient"
-_COLUMNS = {
-    _POSITIONS: Column("f4", "bohr"),
-    _FORMATION: Column("f8", "hartree"),
-    _ENERGY: Column("f8", "hartree"),
-    _GRADIENT: Column("f4", "hartree/bohr"),
+_UNITS = {
+    _POSITIONS: "bohr",
+    _FORMATION: "hartree",
+    _ENERGY: "hartree",
+    _GRADIENT: "hartree/bohr",
 }
-_NAMES = {*_COLUMNS, "subset", "smiles", "atomic_numbers"}
+_NAMES = {*_UNITS, "subset", "smiles", "atomic_numbers"}
 #: An atom in brackets: isotope, symbol, chirality, hydrogens, charge, number in the map.
 _BRACKET_ATOM = re.compile(
     r"(?:\d+)?(?:[A-Z][a-z]?|[a-z][a-z]?|\*)(?:@{1,2}(?:[A-Z]{2}\d+)?)?(?:H\d*)?"
@@ -124,38 +114,6 @@ def recognise(path: Path) -> bool:
     return recognise_hdf5(path, ".hdf5", _is_laid_out)
 
 
-def write(path: Path, structures: Iterable[LabelledStructure]) -> int:
-    """Write structures in the layout of SPICE.
-
-    Positions and gradients are float32 there, so that they are rounded to 24 bits; what was read
-    from such a file is written back as it was. Energies are float64 and right to the last bit or
-    the one before it. A group is read back in the order of names. ``smiles`` and
-    ``formation_energy`` (eV) come from info; tags, fixed atoms, splits and further info keys are
-    left out.
-
-    Args:
-        path: Where to write; there whole or not at all.
-        structures: Singlet molecules; a family together, which names the group. Only one family
-            is in memory, and of that 2 MB.
-
-    Returns:
-        Structures written.
-
-    Raises:
-        WriteError: What the layout has no place for: no family, a family that comes again, has
-            differing atoms, SMILES or subsets, or a slash in its name, a formation energy for
-            only some of a family, a cell, another charge than the SMILES has, or a spin; or the
-            file cannot be written.
-        LabelError: A structure has no energy or forces, or they are not finite.
-        MissingDependencyError: h5py is not installed.
-    """
-    n_written = 0
-    with create_file(path) as file:
-        for family, first, members in iter_families(path, structures):
-            n_written += _write_group(path, file, family, first, members)
-    return n_written
-
-
 @lru_cache(maxsize=1024)
 def sum_charges(smiles: str) -> int | None:
     """Return the charge of a molecule from its SMILES; None where a bracket is not understood.
@@ -195,7 +153,7 @@ def _get(group: Any, name: str, where: str, *shape: int) -> Any:
     with reading_errors(where):
         units = dataset.attrs.get("units")
     units = units.decode() if isinstance(units, bytes) else units
-    expected = _COLUMNS[name].units
+    expected = _UNITS[name]
     if units != expected:
         raise DataSetError(
             f"{where}: {name!r} has units {units!r}; SPICE has {expected!r}, and says so in the "
@@ -217,70 +175,6 @@ def _read_text(group: Any, name: str, where: str) -> str | None:
         return values[0].decode() if isinstance(values[0], bytes) else values[0]
 
 
-def _write_group(
-    path: Path,
-    file: Any,
-    family: str,
-    first: LabelledStructure,
-    members: Iterator[LabelledStructure],
-) -> int:
-    where = f"{path}: family {family!r}"
-    check_group_name(family, where)
-    shared = _shared_facts(first)
-    with writing_errors(where):
-        group = file.create_group(family)
-        _write_shared(group, first)
-    columns = {key: each for key, each in _COLUMNS.items() if key != _FORMATION or shared[2]}
-    writer = FrameWriter(group, columns, where)
-    n_written = 0
-    for member in members:
-        _check_member(path, member, shared)
-        labels = get_labels(member.atoms, member.entry.name)
-        values = {
-            _POSITIONS: member.atoms.positions / Bohr,
-            _FORMATION: member.atoms.info.get(_FORMATION, 0.0) / Hartree,
-            _ENERGY: labels.energy / Hartree,
-            _GRADIENT: -labels.forces / (Hartree / Bohr),
-        }
-        writer.append(*(values[key] for key in columns))
-        n_written += 1
-    writer.finish()
-    return n_written
-
-
-def _shared_facts(member: LabelledStructure) -> tuple[str | None, str | None, bool]:
-    """Return what all structures of a group have in common: SMILES, subset, formation energy."""
-    info = member.atoms.info
-    return info.get("smiles"), member.entry.subset, _FORMATION in info
-
-
-def _write_shared(group: Any, first: LabelledStructure) -> None:
-    import h5py
-
-    for name, text in (("subset", first.entry.subset), ("smiles", first.atoms.info.get("smiles"))):
-        if text is not None:
-            group.create_dataset(name, data=[text], dtype=h5py.string_dtype())
-    group.create_dataset("atomic_numbers", data=first.atoms.numbers, dtype=np.int16)
-
-
-def _check_member(
-    path: Path, member: LabelledStructure, shared: tuple[str | None, str | None, bool]
-) -> None:
-    entry = member.entry
-    name = f"cannot write {path}: structure {entry.name!r}"
-    if _shared_facts(member) != shared:
-        raise WriteError(
-            f"{name} differs from the first of its family in its SMILES, its subset, or in "
-            "whether it has a formation energy; SPICE keeps one of each for a family"
-        )
-    held = 0 if shared[0] is None else sum_charges(shared[0])
-    if entry.charge not in (None, held) or entry.spin not in (None, 1):
-        raise WriteError(
-            f"{name} has charge {entry.charge} and multiplicity {entry.spin}; SPICE holds "
-            f"singlets, whose charge is that of the SMILES (here {held})"
-        )
-
-
 FORMAT = Format(
     name="spice",
     title="SPICE",
@@ -299,7 +193,5 @@ FORMAT = Format(
     ),
     recognise=recognise,
     open=SpiceFile,
-    write=write,
     suffixes=(".hdf5",),
-    groups_families=True,
 )

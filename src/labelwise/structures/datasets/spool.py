@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from labelwise.errors import WriteError
+from labelwise.runtime.files import whole_file
 from labelwise.structures.datasets.base import LabelledStructure
 from labelwise.structures.datasets.frame_text import format_frame
 from labelwise.structures.electronic_state import encode_state
@@ -117,15 +118,8 @@ class Spool:
         Raises:
             WriteError: It cannot be written.
         """
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("wb") as stream:
-                for frame in self._iter_frames(numbers):
-                    stream.write(frame)
-                stream.flush()
-                os.fsync(stream.fileno())
-        except OSError as error:
-            raise WriteError(f"cannot write {path}: {error.strerror or error}") from error
+        with whole_file(path) as temporary, temporary.open("wb") as stream:
+            stream.writelines(self._iter_frames(numbers))
 
     def _iter_frames(self, numbers: Sequence[int]) -> Iterator[bytes]:
         self._file.flush()

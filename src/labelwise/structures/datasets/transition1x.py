@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -14,8 +13,7 @@ import numpy as np
 from ase.data import chemical_symbols
 from ase.formula import Formula
 
-from labelwise.errors import WriteError
-from labelwise.structures.datasets.base import DataSetError, Entry, Format, LabelledStructure
+from labelwise.structures.datasets.base import DataSetError, Entry, Format
 from labelwise.structures.datasets.hdf5 import (
     Block,
     Frames,
@@ -25,23 +23,11 @@ from labelwise.structures.datasets.hdf5 import (
     reading_errors,
     recognise_hdf5,
 )
-from labelwise.structures.datasets.hdf5_writing import (
-    Column,
-    FrameWriter,
-    check_group_name,
-    create_file,
-    iter_families,
-    writing_errors,
-)
-from labelwise.structures.labels import get_labels
 
 _ENERGY = "wB97x_6-31G(d).energy"
 _FORCES = "wB97x_6-31G(d).forces"
 _POSITIONS = "positions"
-_COLUMNS = {_ENERGY: Column("f8"), _FORCES: Column("f8"), _POSITIONS: Column("f8")}
 _SPLITS = ("train", "val", "test")
-#: A first path of ten images, and of each later one those between its ends.
-_FIRST_PATH, _LATER_PATH = 10, 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +104,8 @@ class Transition1xFile(GroupedFile):
 
     def _read(self, block: Block, frames: slice) -> Frames:
         energies, forces, positions = (
-            np.asarray(block.datasets[key][frames], dtype=np.float64) for key in _COLUMNS
+            np.asarray(block.datasets[key][frames], dtype=np.float64)
+            for key in (_ENERGY, _FORCES, _POSITIONS)
         )
         return Frames(energies, positions, forces, {})
 
@@ -133,41 +120,6 @@ def recognise(path: Path) -> bool:
         MissingDependencyError: It is HDF5, and h5py is not installed.
     """
     return recognise_hdf5(path, ".h5", lambda file: "data" in file)
-
-
-def write(path: Path, structures: Iterable[LabelledStructure]) -> int:
-    """Write structures in the layout of Transition1x, in float64 and without loss.
-
-    Images are numbered from 0 in the order in which they come. The groups ``reactant``,
-    ``transition_state`` and ``product`` are made for reactions that come whole: images 0 to
-    n - 1, a path of ten and then eight of each later path. Tags, fixed atoms and further info
-    keys are left out.
-
-    Args:
-        path: Where to write; there whole or not at all.
-        structures: Neutral singlet molecules; a family together, named ``<reaction>`` or
-            ``<formula>/<reaction>``. Only one family is in memory, and of that 2 MB.
-
-    Returns:
-        Structures written.
-
-    Raises:
-        WriteError: What the layout has no place for: no family, a family that comes again or
-            has differing atoms, images that do not ascend, a cell, a charge or spin, a split
-            other than train, val and test or that differs within a formula; or the file cannot
-            be written.
-        LabelError: A structure has no energy or forces, or they are not finite.
-        MissingDependencyError: h5py is not installed.
-    """
-    n_written = 0
-    splits: dict[str, str | None] = {}
-    with create_file(path) as file:
-        with writing_errors(str(path)):
-            data = file.create_group("data")
-        for _, first, images in iter_families(path, structures):
-            n_written += _write_reaction(path, data, first, images, splits)
-        _link_splits(path, file, splits)
-    return n_written
 
 
 def _list_reactions(file: Any, where: str) -> list[tuple[str, str]]:
@@ -226,100 +178,6 @@ def _check_formula(formula: str, numbers: np.ndarray, where: str) -> None:
         )
 
 
-def _write_reaction(
-    path: Path,
-    data: Any,
-    first: LabelledStructure,
-    images: Iterator[LabelledStructure],
-    splits: dict[str, str | None],
-) -> int:
-    where = f"{path}: reaction {first.entry.family!r}"
-    formula = first.atoms.get_chemical_formula()
-    group = _create_reaction(data, formula, first, where)
-    writer = FrameWriter(group, _COLUMNS, where)
-    orders: list[int | None] = []
-    for image in images:
-        _check_image(path, image, orders)
-        _note_split(path, formula, image.entry, splits)
-        labels = get_labels(image.atoms, image.entry.name)
-        writer.append(labels.energy, labels.forces, image.atoms.positions)
-        orders.append(image.entry.order)
-    writer.finish()
-    n_later = len(orders) - _FIRST_PATH
-    if n_later >= 0 and n_later % _LATER_PATH == 0 and orders == list(range(len(orders))):
-        with writing_errors(where):
-            _write_ends(group, formula)
-    return len(orders)
-
-
-def _create_reaction(data: Any, formula: str, first: LabelledStructure, where: str) -> Any:
-    name = str(first.entry.family).removeprefix(f"{formula}/")
-    check_group_name(name, where)
-    with writing_errors(where):
-        of_formula = data.require_group(formula)
-        if name in of_formula:
-            raise WriteError(f"cannot write {where}: {formula}/{name} comes a second time")
-        group = of_formula.create_group(name)
-        group["atomic_numbers"] = first.atoms.numbers.astype(np.int64)
-    return group
-
-
-def _check_image(path: Path, image: LabelledStructure, orders: list[int | None]) -> None:
-    entry = image.entry
-    name = f"cannot write {path}: structure {entry.name!r}"
-    if entry.charge not in (None, 0) or entry.spin not in (None, 1):
-        raise WriteError(
-            f"{name} has charge {entry.charge} and multiplicity {entry.spin}; Transition1x has "
-            "no place for either and holds neutral singlets"
-        )
-    former = orders[-1] if orders else None
-    if former is not None and entry.order is not None and entry.order <= former:
-        raise WriteError(f"{name} is image {entry.order} and comes after image {former}")
-
-
-def _note_split(path: Path, formula: str, entry: Entry, splits: dict[str, str | None]) -> None:
-    if entry.split not in (None, *_SPLITS):
-        raise WriteError(
-            f"cannot write {path}: structure {entry.name!r} is in split {entry.split!r}; "
-            f"Transition1x knows {', '.join(_SPLITS)}"
-        )
-    if splits.setdefault(formula, entry.split) != entry.split:
-        raise WriteError(
-            f"cannot write {path}: structure {entry.name!r} is in split {entry.split}, others of "
-            f"{formula} in {splits[formula]}; Transition1x splits whole formulas"
-        )
-
-
-def _link_splits(path: Path, file: Any, splits: dict[str, str | None]) -> None:
-    import h5py
-
-    with writing_errors(str(path)):
-        for split in _SPLITS:
-            group = file.create_group(split)
-            for formula in (each for each, its_split in splits.items() if its_split == split):
-                group[formula] = h5py.SoftLink(f"/data/{formula}")
-
-
-def _write_ends(group: Any, formula: str) -> None:
-    """Repeat the ends of the first path and the highest image of the last."""
-    energies = group[_ENERGY][()]
-    n_last = _FIRST_PATH if len(energies) == _FIRST_PATH else _LATER_PATH
-    highest = len(energies) - n_last + int(np.argmax(energies[-n_last:]))
-    ends = {"reactant": 0, "transition_state": highest, "product": _FIRST_PATH - 1}
-    for name, image in ends.items():
-        end = group.create_group(name)
-        end["atomic_numbers"] = group["atomic_numbers"][()]
-        for key in _COLUMNS:
-            end[key] = group[key][image : image + 1]
-        end["hash"] = _hash_positions(end[_POSITIONS][0], formula)
-
-
-def _hash_positions(positions: np.ndarray, formula: str) -> int:
-    """Return the number that equal ends of different reactions share."""
-    text = f"{positions}{formula}".encode()
-    return int(hashlib.sha1(text, usedforsecurity=False).hexdigest(), 16) % 10**8
-
-
 FORMAT = Format(
     name="transition1x",
     title="Transition1x",
@@ -338,7 +196,5 @@ FORMAT = Format(
     ),
     recognise=recognise,
     open=Transition1xFile,
-    write=write,
     suffixes=(".h5",),
-    groups_families=True,
 )

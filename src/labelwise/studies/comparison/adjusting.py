@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from labelwise.errors import ArgumentError
 from labelwise.finetuning.recipe import Recipe
-from labelwise.studies.comparison.budget_plan import has_slice, thin_spec
 from labelwise.studies.comparison.study import StudyConfig, check_study
 
+#: What follows the @ of a file or pattern.
+_SLICE = re.compile(r"-?\d*(:-?\d*){0,2}")
 _USUAL_UPDATES = 1000
 _FEWEST_VALIDATIONS = 5
 
@@ -70,8 +72,9 @@ def adjust_study(
 
 
 def _thin(spec: str, stride: int, pool: str) -> str:
-    if has_slice(spec):
+    _, at, ending = spec.rpartition("@")
+    if at and _SLICE.fullmatch(ending):
         raise ArgumentError(
             f"the pool {pool} is sliced already ({spec}): change the slice in the study itself"
         )
-    return thin_spec(spec, stride)
+    return f"{spec}@::{stride}"

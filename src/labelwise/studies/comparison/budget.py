@@ -16,14 +16,11 @@ from labelwise.campaign.inputs import find_model
 from labelwise.errors import ArgumentError, ReadError
 from labelwise.finetuning.evaluation import evaluate
 from labelwise.finetuning.loop import EpochRecord
-from labelwise.finetuning.networks import PreparedSet, training_network
 from labelwise.finetuning.recipe import Recipe, resolve_schedule
-from labelwise.finetuning.trainable import interaction_view, require_trainable
 from labelwise.finetuning.training import finetune
 from labelwise.potentials import Potential, load_potential
-from labelwise.potentials.batching import build_graphs
 from labelwise.selection.acquire import acquire
-from labelwise.structures import DuplicateIndex, Frame, Source, iter_unscreened
+from labelwise.structures import Frame, Source
 from labelwise.structures.reading import expand_specs, frames_of, read_sources
 from labelwise.studies.comparison.budget_plan import (
     PoolSize,
@@ -131,7 +128,6 @@ def measure_probe(
     frames = _spread(study, base, n_structures)
     config = study.model
     with _single_thread():
-        begin = time.process_time()
         potential = load_potential(
             find_model(base, config.path),
             device=config.device,
@@ -139,15 +135,11 @@ def measure_probe(
             head=config.head,
             trust=config.trust,
         )
-        start_s = time.process_time() - begin
         clock = time.process_time if potential.device.type == "cpu" else time.perf_counter
         return Probe(
             update_s=_measure_updates(study, cells, sizes, potential, frames, clock),
             select_s=_measure_selections(cells, potential, frames, clock),
-            validate_s=_measure_validation(potential, frames, clock),
             predict_s=_measure_prediction(study, potential, frames, clock),
-            read_s=_measure_reading(study, base, frames),
-            start_s=start_s,
         )
 
 
@@ -229,32 +221,6 @@ def _measure_prediction(
     begin = clock()
     evaluate(potential, structures, energy_key=energy_key, forces_key=forces_key)
     return (clock() - begin) / len(frames)
-
-
-def _measure_validation(
-    potential: Potential, frames: list[Frame], clock: Callable[[], float]
-) -> float:
-    network = training_network(interaction_view(require_trainable(potential)))
-    graphs = list(build_graphs(potential.graph_builder, [frame.atoms for frame in frames]))
-    prepared = PreparedSet(network, graphs)
-    prepared.predict()
-    begin = clock()
-    prepared.predict()
-    return (clock() - begin) / len(frames)
-
-
-def _measure_reading(study: StudyConfig, base: Path, frames: list[Frame]) -> float:
-    """Return seconds to read a structure and to see whether it was used already."""
-    first = next(iter(study.pools.values()))
-    begin = time.process_time()
-    index = DuplicateIndex()
-    n_read = 0
-    for frame in iter_unscreened([str(base / spec) for spec in first.pool]):
-        index.find(frame.atoms)
-        n_read += 1
-        if n_read >= 4 * len(frames):
-            break
-    return (time.process_time() - begin) / n_read
 
 
 def _spread(study: StudyConfig, base: Path, n_wanted: int) -> list[Frame]:

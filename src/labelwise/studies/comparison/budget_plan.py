@@ -6,25 +6,23 @@ The planning is arithmetic on given numbers; ``budget`` measures them.
 from __future__ import annotations
 
 import heapq
-import re
 from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 from labelwise.campaign.config import CampaignConfig, HeldOut, SelectionSection
 from labelwise.campaign.training import member_files
 from labelwise.errors import ArgumentError
-from labelwise.finetuning.recipe import Recipe, resolve_schedule
-from labelwise.selection.names import JOINT_RULE
+from labelwise.finetuning.recipe import resolve_schedule
+from labelwise.selection.rules import JOINT_RULE
+from labelwise.studies.comparison.adjusting import adjust_study
 from labelwise.studies.comparison.presets import count_structures
-from labelwise.studies.comparison.study import Cell, StudyConfig, check_study, list_cells
+from labelwise.studies.comparison.study import Cell, StudyConfig, list_cells
 
 #: As far as a study is scaled; beyond, differences between methods drown.
-MIN_UPDATES, MIN_VALIDATIONS, MIN_ROUNDS, MIN_SEEDS = 200, 5, 6, 1
-#: A thinned pool has at least so many structures, and so many for each label of the last round.
-MIN_POOL, MIN_POOL_PER_LABEL = 300, 10
+MIN_UPDATES, MIN_ROUNDS, MIN_SEEDS = 200, 6, 1
 #: Predicted times are multiplied by this: processes that run at once slow each other down.
 SAFETY = 1.15
 _UPDATE_STEP = 50
@@ -38,17 +36,11 @@ class Probe:
         update_s: Batch size to seconds of one update, s.
         select_s: Key of a selection (``selection_key``) to seconds a candidate, s.
         predict_s: Energies and forces of one structure, s.
-        validate_s: The same within a fine-tuning, where graphs are at hand, s.
-        read_s: Reading and comparing one structure, s.
-        start_s: Beginning a campaign, s.
     """
 
     update_s: Mapping[int, float]
     select_s: Mapping[str, float]
     predict_s: float
-    validate_s: float
-    read_s: float
-    start_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -74,13 +66,6 @@ class Forecast:
     seconds: float
     cell_s: Mapping[tuple[str, str, int], float]
     n_updates: int
-
-    def by_method(self) -> dict[str, float]:
-        """Return the seconds of each method's campaigns together, s."""
-        total: dict[str, float] = {}
-        for (_, method, _), seconds in self.cell_s.items():
-            total[method] = total.get(method, 0.0) + seconds
-        return total
 
 
 def format_duration(seconds: float) -> str:
@@ -133,8 +118,8 @@ def forecast(
 ) -> Forecast:
     """Predict what a study takes.
 
-    A campaign reads its pool, fine-tunes in each round (several models for a committee),
-    validates on the way, measures, and represents pool and labelled structures in each round
+    A campaign fine-tunes in each round (several models for a committee), validates on the way,
+    measures, and represents pool and labelled structures in each round
     after round 0. Campaigns go to the processes one after another, in the study's order.
 
     Args:
@@ -176,14 +161,12 @@ def plan_budget(
     """Make a study smaller until it is predicted to fit.
 
     In this order, each only as far as needed and to its limit before the next is touched:
-    updates a round (to 200, and validations on
-    the way in proportion, to 5); pools, of which every k-th structure stays (to 300 structures and
-    10 for each label of the last round); rounds (to 6); seeds (to 2, then 1). When a later one
-    has made it fit, the earlier ones are given back what is left.
+    updates a round (to 200, see ``adjust_study``), rounds (to 6), seeds (to 1). When a later one
+    has made it fit, the updates are given back what is left.
 
     Args:
         study: The study.
-        sizes: Of each pool, before it is thinned.
+        sizes: Of each pool.
         probe: What single steps take.
         seconds: The budget, wall time, > 0.
         n_processes: Processes that run at once, >= 1.
@@ -197,157 +180,53 @@ def plan_budget(
     """
     if not seconds > 0:
         raise ArgumentError(f"the budget is {seconds} s; allowed is more than 0")
-    plan = _Plan(study, sizes, probe, n_processes)
-    before = plan.forecast([0, 0, 0, 0])
-    chosen = plan.fit(seconds)
-    after = plan.forecast(chosen)
-    changes = [*study.changes, *plan.describe(chosen, before)]
-    changes.append(_verdict(before.seconds, after.seconds, seconds, n_processes))
-    content = plan.apply(chosen).model_dump()
-    return check_study({**content, "changes": changes})
+
+    def predict(step: _Step) -> float:
+        return forecast(_scale(study, step), sizes, probe, n_processes=n_processes).seconds
+
+    def first_fit(steps: Sequence[_Step]) -> _Step:
+        place = bisect_left(steps, True, key=lambda step: predict(step) <= seconds)
+        return steps[min(place, len(steps) - 1)]
+
+    whole = _Step(None, study.rounds, len(study.seeds))
+    most = forecast(study, sizes, probe, n_processes=n_processes).n_updates
+    top = (most - 1) // _UPDATE_STEP * _UPDATE_STEP
+    updates = [None, *range(top, MIN_UPDATES - 1, -_UPDATE_STEP)]
+    rounds = range(study.rounds, min(study.rounds, MIN_ROUNDS) - 1, -1)
+    seeds = range(len(study.seeds), MIN_SEEDS - 1, -1)
+    chosen = first_fit(
+        [
+            *(whole._replace(updates=each) for each in updates),
+            *(_Step(updates[-1], each, seeds[0]) for each in rounds[1:]),
+            *(_Step(updates[-1], rounds[-1], each) for each in seeds[1:]),
+        ]
+    )
+    if predict(chosen) <= seconds:
+        chosen = first_fit([chosen._replace(updates=each) for each in updates])
+    verdict = _verdict(predict(whole), predict(chosen), seconds, n_processes)
+    scaled = _scale(study, chosen)
+    return scaled.model_copy(update={"changes": [*scaled.changes, verdict]})
 
 
-class _Plan:
-    """The four quantities that are scaled, each a list of values from the full one down."""
+class _Step(NamedTuple):
+    """How far a study is scaled; updates None for its own."""
 
-    def __init__(
-        self,
-        study: StudyConfig,
-        sizes: Mapping[str, PoolSize],
-        probe: Probe,
-        n_processes: int,
-    ) -> None:
-        self._study, self._sizes = study, sizes
-        self._probe, self._n_processes = probe, n_processes
-        self._labels = _labels_by_pool(study, sizes)
-        most = forecast(study, sizes, probe, n_processes=n_processes).n_updates
-        self._most, self._n_validations = most, _validations(study)
-        top = (most - 1) // _UPDATE_STEP * _UPDATE_STEP
-        own = study.finetune.get("max_updates")
-        self.updates = [own, *range(top, MIN_UPDATES - 1, -_UPDATE_STEP)]
-        fewest = min(study.rounds, MIN_ROUNDS)
-        widest = max(self._stride(name, 10**9, fewest) for name in study.pools)
-        self.strides = list(range(1, widest + 1))
-        self.rounds = list(range(study.rounds, fewest - 1, -1))
-        self.seeds = list(range(len(study.seeds), MIN_SEEDS - 1, -1))
-        self._known: dict[tuple[int, ...], Forecast] = {}
-
-    def fit(self, seconds: float) -> list[int]:
-        """Return which value of each quantity is taken."""
-        chosen = [0, 0, 0, 0]
-        counts = [len(self.updates), len(self.strides), len(self.rounds), len(self.seeds)]
-        if self.forecast(chosen).seconds <= seconds:
-            return chosen
-        for number, count in enumerate(counts):
-            chosen[number] = self._first_fit(chosen, number, count, seconds)
-            if self.forecast(chosen).seconds <= seconds:
-                for earlier in range(number - 1, -1, -1):
-                    chosen[earlier] = self._first_fit(chosen, earlier, counts[earlier], seconds)
-                break
-        return chosen
-
-    def forecast(self, chosen: Sequence[int]) -> Forecast:
-        """Predict what a choice takes."""
-        key = tuple(chosen)
-        if key not in self._known:
-            study = self.apply(chosen, thin=False)
-            strides = self._strides(chosen)
-            sizes = {
-                name: PoolSize(-(-size.pool // strides[name]), size.train, size.valid, size.test)
-                for name, size in self._sizes.items()
-            }
-            found = forecast(study, sizes, self._probe, n_processes=self._n_processes)
-            self._known[key] = found
-        return self._known[key]
-
-    def apply(self, chosen: Sequence[int], *, thin: bool = True) -> StudyConfig:
-        """Return the study with a choice; without ``thin`` its pools stay as they are."""
-        finetune = dict(self._study.finetune)
-        if chosen[0]:
-            finetune["max_updates"] = self.updates[chosen[0]]
-            finetune["max_validations"] = self._validations(chosen)
-        pools = dict(self._study.pools)
-        if thin:
-            for name, stride in self._strides(chosen).items():
-                specs = [thin_spec(spec, stride) for spec in pools[name].pool]
-                pools[name] = pools[name].model_copy(update={"pool": specs})
-        return self._study.model_copy(
-            update={
-                "finetune": finetune,
-                "pools": pools,
-                "rounds": self.rounds[chosen[2]],
-                "seeds": self._study.seeds[: self.seeds[chosen[3]]],
-            }
-        )
-
-    def describe(self, chosen: Sequence[int], before: Forecast) -> list[str]:
-        """Say in words what a choice changes."""
-        lines = []
-        if chosen[0]:
-            lines.append(
-                f"updates a round: at most {before.n_updates:,} → {self.updates[chosen[0]]:,}, "
-                f"validated {self._n_validations} → {self._validations(chosen)} times"
-            )
-        for name, stride in self._strides(chosen).items():
-            if stride > 1:
-                n = self._sizes[name].pool
-                lines.append(
-                    f"pool {name}: {n:,} structures → {-(-n // stride):,}, one in {stride}"
-                )
-        if chosen[2]:
-            lines.append(f"rounds: {self.rounds[0]} → {self.rounds[chosen[2]]}")
-        if chosen[3]:
-            kept = self._study.seeds[: self.seeds[chosen[3]]]
-            lines.append(f"seeds: {self.seeds[0]} → {len(kept)} ({', '.join(map(str, kept))})")
-        return lines
-
-    def _validations(self, chosen: Sequence[int]) -> int:
-        """Return the validations of a round: fewer in proportion to the updates."""
-        part = (self.updates[chosen[0]] or self._most) / self._most
-        fewest = min(MIN_VALIDATIONS, self._n_validations)
-        return max(fewest, round(part * self._n_validations))
-
-    def _first_fit(self, chosen: list[int], number: int, count: int, seconds: float) -> int:
-        """Return the first value of one quantity that fits, or the last one."""
-
-        def fits(value: int) -> bool:
-            trial = [*chosen[:number], value, *chosen[number + 1 :]]
-            return self.forecast(trial).seconds <= seconds
-
-        return min(bisect_left(range(count), True, key=fits), count - 1)
-
-    def _strides(self, chosen: Sequence[int]) -> dict[str, int]:
-        wanted, rounds = self.strides[chosen[1]], self.rounds[chosen[2]]
-        return {name: self._stride(name, wanted, rounds) for name in self._study.pools}
-
-    def _stride(self, name: str, wanted: int, rounds: int) -> int:
-        """Return how far a pool may be thinned, at most as far as wanted."""
-        if any(has_slice(spec) for spec in self._study.pools[name].pool):
-            return 1
-        floor = max(MIN_POOL, MIN_POOL_PER_LABEL * self._labels[name](rounds))
-        return max(1, min(wanted, self._sizes[name].pool // floor))
+    updates: int | None
+    rounds: int
+    seeds: int
 
 
-def _validations(study: StudyConfig) -> int:
-    return int(study.finetune.get("max_validations", Recipe().max_validations))
-
-
-def _labels_by_pool(
-    study: StudyConfig, sizes: Mapping[str, PoolSize]
-) -> dict[str, Callable[[int], int]]:
-    """Return for each pool the labels after so many rounds, of the method that takes most."""
-    found: dict[str, Callable[[int], int]] = {}
-    for name, size in sizes.items():
-        cells = [cell for cell in list_cells(study, Path(), Path()) if cell.key.pool == name]
-        pairs = {
-            (cell.config.selection.initial_size, cell.config.selection.batch_size) for cell in cells
-        }
-
-        def count(rounds: int, pairs: Any = pairs, n_train: int = size.train) -> int:
-            return max(int(n_train + initial + rounds * batch) for initial, batch in pairs)
-
-        found[name] = count
-    return found
+def _scale(study: StudyConfig, step: _Step) -> StudyConfig:
+    """Return a study as scaled, which it says."""
+    scaled = adjust_study(study, n_updates=step.updates)
+    changes, seeds = list(scaled.changes), study.seeds[: step.seeds]
+    if step.rounds != study.rounds:
+        changes.append(f"rounds: {study.rounds} → {step.rounds}")
+    if seeds != study.seeds:
+        kept = ", ".join(map(str, seeds))
+        changes.append(f"seeds: {len(study.seeds)} → {len(seeds)} ({kept})")
+    changed = {"rounds": step.rounds, "seeds": seeds, "changes": changes}
+    return scaled.model_copy(update=changed)
 
 
 def _cell_seconds(cell: Cell, size: PoolSize, probe: Probe) -> float:
@@ -355,12 +234,11 @@ def _cell_seconds(cell: Cell, size: PoolSize, probe: Probe) -> float:
     n_files = len(member_files(config))
     n_models = max(1, n_files + (config.selection.diversity != "shuffle") * (n_files > 0))
     key = selection_key(config.selection)
-    total = probe.start_s + size.pool * probe.read_s
+    total = 0.0
     for number in range(rounds):
         n_labels = _labels_after(config, size, number)
         total += n_models * _finetune_seconds(config, n_labels, size.valid, probe)
         total += (size.valid + size.test) * probe.predict_s
-        total += size.pool * probe.read_s
         if number == 0:
             continue
         if key == "committee":
@@ -376,7 +254,7 @@ def _finetune_seconds(config: CampaignConfig, n_labels: int, n_valid: int, probe
     schedule = resolve_schedule(recipe, n_labels)
     n_validations = 1 + min(recipe.max_validations, schedule.n_epochs)
     update = _interpolate(probe.update_s, schedule.batch_size)
-    validating = n_validations * n_valid * probe.validate_s
+    validating = n_validations * n_valid * probe.predict_s
     return float(schedule.n_updates * update + validating)
 
 
@@ -408,24 +286,13 @@ def _count_held(section: HeldOut, n_train: int, base: Path) -> int:
     return count_structures(section.files, base)
 
 
-def has_slice(spec: str) -> bool:
-    """Return whether a file or pattern ends in ``@slice``."""
-    _, at, ending = spec.rpartition("@")
-    return bool(at) and re.fullmatch(r"-?\d*(:-?\d*){0,2}", ending) is not None
-
-
-def thin_spec(spec: str, stride: int) -> str:
-    """Return a file or pattern of which every so many-th structure is taken."""
-    return spec if stride == 1 else f"{spec}@::{stride}"
-
-
 def _verdict(before: float, after: float, budget: float, n_processes: int) -> str:
     where = "1 process" if n_processes == 1 else f"{n_processes} processes"
     allowed = f"{format_duration(after)} on {where}, {format_duration(budget)} allowed"
     if after > budget:
         return (
             f"predicted time: {allowed}: it does not fit, and nothing is made smaller than this; "
-            "leave out methods or pools, or allow more time"
+            "leave out methods or pools, thin pools (--thin), or allow more time"
         )
     if before == after:
         return f"predicted time: {allowed}; nothing was scaled"

@@ -11,11 +11,12 @@ from typing import Any
 import yaml
 
 from labelwise.campaign.config import CampaignConfig, read_config
-from labelwise.campaign.durable import read_json, read_log, write_file, write_json
+from labelwise.campaign.durable import read_json, read_log, write_json
 from labelwise.campaign.selecting import RANK_CORRELATION
 from labelwise.campaign.state import PICKS, ROUNDS, SPLITS
 from labelwise.campaign.undetermined import is_undetermined, read_messages
 from labelwise.campaign.yaml_reading import CONFIG_FILE
+from labelwise.runtime.files import write_bytes
 from labelwise.studies.comparison.results import MEASURED, CellResult, RoundCost
 from labelwise.studies.comparison.study import Cell, StudyError
 
@@ -54,7 +55,7 @@ def prepare_cell(cell: Cell, *, force: bool = False) -> None:
             return
     cell.directory.mkdir(parents=True, exist_ok=True)
     text = yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
-    write_file(path, text.encode())
+    write_bytes(path, text.encode(), durable=True)
 
 
 def mark_finished(directory: Path, reason: str) -> None:

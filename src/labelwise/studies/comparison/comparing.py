@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from labelwise.campaign.bench import say_nothing
 from labelwise.campaign.durable import read_json, write_json
 from labelwise.campaign.inputs import find_model, locate
 from labelwise.errors import StructureError
 from labelwise.potentials import Potential, load_potential
 from labelwise.runtime.provenance import describe_machine
 from labelwise.runtime.timing import ProgressCallback, ignore_progress
-from labelwise.selection.names import JOINT_RULE
+from labelwise.selection.rules import JOINT_RULE
 from labelwise.structures import Screen, iter_unscreened
 from labelwise.studies.comparison.cells import read_results
 from labelwise.studies.comparison.costs import JOINT_ROWS, measure_costs
@@ -25,6 +25,8 @@ from labelwise.studies.comparison.report import write_report
 from labelwise.studies.comparison.results import CellKey, CellResult, MethodCost
 from labelwise.studies.comparison.running import StudyRun, run_cells
 from labelwise.studies.comparison.study import Cell, StudyConfig, list_cells
+
+_log = logging.getLogger(__name__)
 
 COSTS = "costs.json"
 _N_SAMPLE = 32
@@ -40,7 +42,6 @@ def run_study(
     n_threads: int = 1,
     force: bool = False,
     progress: ProgressCallback = ignore_progress,
-    say: Callable[[str], None] = say_nothing,
 ) -> StudyRun:
     """Run the campaigns of a study that are not finished; see ``run_cells``.
 
@@ -52,7 +53,6 @@ def run_study(
         n_threads: Threads of each.
         force: Begin campaigns anew that were begun with other settings.
         progress: Called with ``rounds``, done, total.
-        say: Called with a line for each campaign that ends.
 
     Raises:
         StudyError: See ``run_cells``.
@@ -65,7 +65,6 @@ def run_study(
         n_threads=n_threads,
         force=force,
         progress=progress,
-        say=say,
     )
 
 
@@ -76,7 +75,6 @@ def report_study(
     *,
     notes: tuple[str, ...] = (),
     measures: bool = True,
-    say: Callable[[str], None] = say_nothing,
 ) -> list[Path]:
     """Write tables and curves of what a study has measured so far.
 
@@ -87,7 +85,6 @@ def report_study(
         notes: Paragraphs for the page.
         measures: Whether costs of methods are measured where they are not known, for which the
             model is loaded; without it they are left out.
-        say: Called with a line when costs of methods have to be measured first.
 
     Returns:
         The files, the page first.
@@ -99,7 +96,7 @@ def report_study(
     cells = list_cells(study, folder, base)
     results = read_results(cells)
     measured = {result.key for result in results}
-    costs = _find_costs([cell for cell in cells if cell.key in measured], folder, measures, say)
+    costs = _find_costs([cell for cell in cells if cell.key in measured], folder, measures)
     changes = tuple(f"Changed: {change}." for change in study.changes)
     return write_report(
         folder,
@@ -151,9 +148,7 @@ def _name_rounds(rounds: Sequence[tuple[CellKey, int]]) -> str:
     return f"{len(rounds)} round{'s' if len(rounds) > 1 else ''} ({', '.join(named)}{more})"
 
 
-def _find_costs(
-    cells: list[Cell], folder: Path, measures: bool, say: Callable[[str], None]
-) -> list[MethodCost]:
+def _find_costs(cells: list[Cell], folder: Path, measures: bool) -> list[MethodCost]:
     """Return the costs of methods, measured once on their first pool and kept in a file."""
     path = folder / COSTS
     known: dict[str, Any] = read_json(path) if path.exists() else {}
@@ -161,9 +156,10 @@ def _find_costs(
     settings = {name: _settings(cell) for name, cell in first.items()}
     missing = [name for name in first if known.get(name, {}).get("settings") != settings[name]]
     if missing and not measures:
-        say(f"the costs of {', '.join(missing)} are not known: --tables-only measures nothing")
+        names = ", ".join(missing)
+        _log.info("the costs of %s are not known: --tables-only measures nothing", names)
     elif missing:
-        say("measuring what each method costs")
+        _log.info("measuring what each method costs")
         sample = _Sample()
         for name in missing:
             cost = _measure(first[name], sample)

@@ -17,8 +17,7 @@ from labelwise.campaign.yaml_reading import CONFIG_FILE
 from labelwise.errors import ReadError
 from labelwise.features.representations import RepresentationOptions
 from labelwise.potentials import Potential, load_potential
-from labelwise.selection.names import JOINT_RULE
-from labelwise.selection.settings import list_rules
+from labelwise.selection.rules import JOINT_RULE, list_rules
 from labelwise.structures import Frame, Screen
 from labelwise.structures.reading import RawFrame, expand_specs, iter_raw_frames
 from labelwise.studies.comparison.page.record import StudyRecord

@@ -24,9 +24,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from labelwise.campaign.durable import hash_file
 from labelwise.campaign.seeds import derive_seed
 from labelwise.errors import ArgumentError, check_name
+from labelwise.runtime.files import hash_file
 from labelwise.structures.reading import expand_specs
 from labelwise.studies.comparison.pools import (
     DATA,

@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 
 from labelwise.campaign.config import HeldOut
-from labelwise.campaign.durable import hash_file
 from labelwise.errors import ArgumentError, LabelError, StructureError
-from labelwise.runtime.files import write_bytes
+from labelwise.runtime.files import hash_file, write_bytes
 from labelwise.structures import DuplicateIndex, get_labels
 from labelwise.structures.compression import strip_compression
 from labelwise.structures.datasets.building import build_pools

@@ -7,20 +7,20 @@ model once and keeps structures and features; it is replaced when it dies.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from types import FrameType
 
-from labelwise.campaign.bench import say_nothing
 from labelwise.campaign.loop import run_campaign
 from labelwise.campaign.workshop import Workshop
 from labelwise.errors import ArgumentError, LabelwiseError, collect_warnings
@@ -33,6 +33,8 @@ from labelwise.studies.comparison.cells import (
 )
 from labelwise.studies.comparison.results import CellKey
 from labelwise.studies.comparison.study import Cell
+
+_log = logging.getLogger(__name__)
 
 SHARED = "shared"
 #: A campaign whose process died is tried so often in all.
@@ -85,12 +87,11 @@ def run_cells(
     n_threads: int = 1,
     force: bool = False,
     progress: ProgressCallback = ignore_progress,
-    say: Callable[[str], None] = say_nothing,
 ) -> StudyRun:
     """Bring every campaign of a study to its end.
 
     Finished ones are not touched, others go on where they stopped. A campaign that fails does
-    not keep others from running.
+    not keep others from running. Each that ends is told to the logger ``labelwise``, level INFO.
 
     Args:
         cells: The campaigns.
@@ -99,7 +100,6 @@ def run_cells(
         n_threads: Threads of each.
         force: Begin campaigns anew that were begun with other settings.
         progress: Called with ``rounds``, how many are done and how many there are.
-        say: Called with a line for each campaign that ends.
 
     Raises:
         ArgumentError: n_processes or n_threads < 1.
@@ -125,7 +125,7 @@ def run_cells(
             for worker in tuple(crew):
                 if worker.cell is not None:
                     counts[worker.cell.key] = count_rounds(worker.cell)
-                _take_report(worker, crew, ledger, say)
+                _take_report(worker, crew, ledger)
             progress("rounds", sum(counts.values()), sum(cell.n_rounds for cell in cells))
     finally:
         _dismiss(crew)
@@ -173,9 +173,7 @@ def _signs(worker: _Worker) -> tuple[Connection, int]:
     return worker.pipe, worker.process.sentinel
 
 
-def _take_report(
-    worker: _Worker, crew: list[_Worker], ledger: _Ledger, say: Callable[[str], None]
-) -> None:
+def _take_report(worker: _Worker, crew: list[_Worker], ledger: _Ledger) -> None:
     """Take in what a worker has to say, or that it died."""
     cell = worker.cell
     try:
@@ -188,33 +186,33 @@ def _take_report(
         crew.remove(worker)
         worker.process.join(_END_S)
         if cell is not None:
-            _try_again(cell, worker.process.exitcode, ledger, say)
+            _try_again(cell, worker.process.exitcode, ledger)
         return
     worker.cell = None
     if cell is None:
         return
     for text in texts:
-        say(f"{_describe(cell.key)}: {text}")
+        _log.info("%s: %s", _describe(cell.key), text)
     seconds = time.perf_counter() - worker.began
     if is_well:
-        say(f"{_describe(cell.key)}: {words}, {seconds:.0f} s")
+        _log.info("%s: %s, %.0f s", _describe(cell.key), words, seconds)
     else:
         ledger.failures[cell.key] = words
-        say(f"{_describe(cell.key)} failed: {words}")
+        _log.info("%s failed: %s", _describe(cell.key), words)
 
 
-def _try_again(
-    cell: Cell, exitcode: int | None, ledger: _Ledger, say: Callable[[str], None]
-) -> None:
+def _try_again(cell: Cell, exitcode: int | None, ledger: _Ledger) -> None:
     if ledger.attempts[cell.key] < MAX_ATTEMPTS:
-        say(f"{_describe(cell.key)}: its process died (exit code {exitcode}); going on with it")
+        _log.info(
+            "%s: its process died (exit code %s); going on with it", _describe(cell.key), exitcode
+        )
         ledger.waiting.append(cell)
         return
     ledger.failures[cell.key] = (
         f"its process died {MAX_ATTEMPTS} times (exit code {exitcode}), perhaps for want of "
         "memory: run again with fewer --processes"
     )
-    say(f"{_describe(cell.key)} failed: {ledger.failures[cell.key]}")
+    _log.info("%s failed: %s", _describe(cell.key), ledger.failures[cell.key])
 
 
 def _describe(key: CellKey) -> str:
@@ -225,7 +223,7 @@ def _hire(folder: Path, n_threads: int) -> _Worker:
     context = get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(
-        target=_work, args=(theirs, str(folder.absolute()), n_threads, os.getpid()), daemon=True
+        target=_work, args=(theirs, str(folder.absolute()), n_threads), daemon=True
     )
     process.start()
     theirs.close()
@@ -245,11 +243,11 @@ def _dismiss(crew: Sequence[_Worker]) -> None:
             worker.process.join()
 
 
-def _work(pipe: Connection, folder: str, n_threads: int, parent: int) -> None:
+def _work(pipe: Connection, folder: str, n_threads: int) -> None:
     """Run campaigns until there are no more: the body of a worker process."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _stop)
-    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     import torch
 
     torch.set_num_threads(n_threads)
@@ -281,8 +279,8 @@ def _stop(_number: int, _frame: FrameType | None) -> None:
     raise SystemExit(1)
 
 
-def _end_with(parent: int) -> None:
+def _end_with_parent() -> None:
     """End this process when its parent is gone: nobody would read what it reports."""
-    while os.getppid() == parent:
-        time.sleep(_POLL_S)
-    os._exit(1)
+    if (parent := parent_process()) is not None:
+        parent.join()
+        os._exit(1)

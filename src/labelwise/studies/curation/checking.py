@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float64, Int64
 
 from labelwise.errors import LabelError
-from labelwise.kernels.base import Kernel, device_of, take
+from labelwise.kernels.base import Kernel
 from labelwise.potentials import Potential
 from labelwise.potentials.batching import predict_structures
 from labelwise.structures import Labels, get_labels
@@ -128,7 +128,7 @@ def check_data(
     unique = np.flatnonzero(~data.is_repeat)
     found: list[Finding] = []
     if kernel is not None:
-        part = take(kernel, torch.from_numpy(unique).to(device_of(kernel)))
+        part = kernel.take(torch.from_numpy(unique).to(kernel.device))
         found += _find_near(part, unique, settings.near)
         found += _find_lonely(part, unique, settings)
     keys = choose_keys(data.structures, settings.energy_key, settings.forces_key)

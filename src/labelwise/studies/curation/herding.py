@@ -23,15 +23,8 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from labelwise.kernels.base import (
-    DEFAULT_CHUNK_SIZE,
-    Kernel,
-    LinearKernel,
-    block64,
-    chunks,
-    diagonal64,
-    mean_similarity,
-)
+from labelwise.kernels.base import DEFAULT_CHUNK_SIZE, Kernel, chunks
+from labelwise.kernels.linear import LinearKernel
 from labelwise.selection.rules.base import (
     ProgressCallback,
     Selection,
@@ -76,7 +69,7 @@ def select_herding(
     check_chunk_size(chunk_size)
     ticker = Ticker(progress, n_select)
     mean = moment_similarity(kernel, chunk_size)
-    own = moment_kernel(diagonal64(kernel))
+    own = moment_kernel(kernel.diagonal64())
     whole = float(mean.mean())
     drawn = torch.zeros_like(mean)
     open_mean = mean.masked_fill(barred.to(mean.device), -torch.inf)
@@ -108,7 +101,7 @@ def moment_similarity(kernel: Kernel, chunk_size: int = DEFAULT_CHUNK_SIZE) -> F
     O(n d²) where there are features with d <= n. Otherwise every pair is evaluated once,
     block by block: O(n²) time, O(n · chunk_size) memory.
     """
-    return 2.0 * mean_similarity(kernel, chunk_size) + mean_square_similarity(kernel, chunk_size)
+    return 2.0 * kernel.mean_similarity(chunk_size) + mean_square_similarity(kernel, chunk_size)
 
 
 def mean_square_similarity(
@@ -124,7 +117,7 @@ def mean_square_similarity(
     small = max(1, min(chunk_size, 2**22 // max(n, 1)))
     return torch.cat(
         [
-            block64(kernel, part, kernel, slice(None)).square().mean(dim=1)
+            kernel.block64(part, kernel, slice(None)).square().mean(dim=1)
             for part in chunks(n, small)
         ]
     )
@@ -145,4 +138,4 @@ def second_moment(
 def _column(kernel: Kernel, pick: int, chunk_size: int) -> Float[Tensor, " n"]:
     z = slice(pick, pick + 1)
     parts = chunks(len(kernel), chunk_size)
-    return torch.cat([block64(kernel, part, kernel, z)[:, 0] for part in parts])
+    return torch.cat([kernel.block64(part, kernel, z)[:, 0] for part in parts])

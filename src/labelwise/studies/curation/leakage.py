@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Float64, Int64
 
-from labelwise.kernels.base import Kernel, device_of, take
+from labelwise.kernels.base import Kernel
 from labelwise.selection.rules import find_nearest
 from labelwise.studies.curation.splitting import PARTS, TEST, TRAIN, VALID, Split
 
@@ -85,8 +85,8 @@ def _distances(
 ) -> tuple[float, ...] | None:
     if kernel is None:
         return None
-    others = torch.from_numpy(np.flatnonzero(part == seen)).to(device_of(kernel))
-    _, distance = find_nearest(kernel, take(kernel, others), np.flatnonzero(part == held_out))
+    others = torch.from_numpy(np.flatnonzero(part == seen)).to(kernel.device)
+    _, distance = find_nearest(kernel, kernel.take(others), np.flatnonzero(part == held_out))
     return _to_quantiles(distance)
 
 

@@ -15,7 +15,7 @@ from jaxtyping import Float, Float64, Int, Int64
 from torch import Tensor
 
 from labelwise.errors import ArgumentError
-from labelwise.kernels.base import Kernel, block64, chunks, diagonal64
+from labelwise.kernels.base import Kernel, chunks
 from labelwise.selection.rules.base import ROUNDING
 
 _BLOCK = 1024
@@ -165,7 +165,7 @@ def _nearest_foreign(
     kernel: Kernel, label: Int[Tensor, " n"], block_size: int
 ) -> tuple[Float[Tensor, " n"], Int[Tensor, " n"]]:
     """Return d² to the nearest structure of another label, and its position; inf and -1."""
-    diagonal = diagonal64(kernel).cpu()
+    diagonal = kernel.diagonal64().cpu()
     best = torch.full_like(diagonal, torch.inf)
     nearest = torch.full_like(label, -1)
     for rows in chunks(len(kernel), block_size):
@@ -185,7 +185,7 @@ def _sq_dist(
 ) -> Float[Tensor, "r c"]:
     """Return d² of a block, with values below rounding as zero."""
     own = diagonal[rows, None] + diagonal[None, cols]
-    sq_dist = own - 2.0 * block64(kernel, rows, kernel, cols).cpu()
+    sq_dist = own - 2.0 * kernel.block64(rows, kernel, cols).cpu()
     if rows == cols:
         sq_dist = torch.minimum(sq_dist, sq_dist.T.clone())
     return sq_dist.masked_fill_(sq_dist <= ROUNDING * own, 0.0)

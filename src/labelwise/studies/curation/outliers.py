@@ -11,14 +11,8 @@ from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
 from labelwise.errors import ArgumentError
-from labelwise.kernels.base import (
-    DEFAULT_CHUNK_SIZE,
-    Kernel,
-    LinearKernel,
-    block64,
-    chunks,
-    diagonal64,
-)
+from labelwise.kernels.base import DEFAULT_CHUNK_SIZE, Kernel, chunks
+from labelwise.kernels.linear import LinearKernel
 from labelwise.selection.rules.base import (
     DEFAULT_REGULARISATION,
     ROUNDING,
@@ -126,7 +120,7 @@ def _complement_from_moment(
 
 def _complement_from_gram(rows: LinearKernel, regularisation: float) -> Float[Tensor, " n"]:
     """Return 1 − s = λ [(ΦΦᵀ + λI)⁻¹]_xx, (n,), where n < d."""
-    lower = positive_factor(block64(rows, slice(None), rows, slice(None)), regularisation)
+    lower = positive_factor(rows.block64(slice(None), rows, slice(None)), regularisation)
     diagonal: Tensor = torch.cholesky_inverse(lower).diagonal()
     return regularisation * diagonal
 
@@ -137,14 +131,14 @@ def _pivoted_factor(
     """Return F with FFᵀ ≈ K, (n, r), and what is left of the diagonal, (n,), both float64."""
     if max_rank < 1:
         raise ArgumentError(f"max_rank is {max_rank}; it must be at least 1")
-    left = diagonal64(kernel)
+    left = kernel.diagonal64()
     floor = ROUNDING * float(left.max())
     factor = left.new_zeros((len(kernel), min(max_rank, len(kernel))))
     n_columns = 0
     while n_columns < factor.shape[1] and float(left.max()) > floor:
         pivot = first_max(left)
         z = slice(pivot, pivot + 1)
-        values = [block64(kernel, p, kernel, z)[:, 0] for p in chunks(len(kernel), chunk_size)]
+        values = [kernel.block64(p, kernel, z)[:, 0] for p in chunks(len(kernel), chunk_size)]
         known = factor[:, :n_columns]
         column = (torch.cat(values) - known @ known[pivot]) / left[pivot].sqrt()
         factor[:, n_columns] = column

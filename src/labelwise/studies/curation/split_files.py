@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 import tempfile
@@ -12,8 +11,8 @@ from typing import Any
 
 from ase import Atoms
 
-from labelwise.errors import ReadError, WriteError
-from labelwise.runtime.files import write_text
+from labelwise.errors import WriteError
+from labelwise.runtime.files import hash_file, write_text
 from labelwise.structures import write_structures
 from labelwise.studies.curation.splitting import PARTS
 
@@ -102,19 +101,6 @@ def check_free(folder: Path) -> None:
             f"{folder / MANIFEST} exists and is not the manifest of a split; "
             "choose another --out, or replace it with --force"
         )
-
-
-def hash_file(path: Path) -> str:
-    """Return the SHA-256 of a file's content, 64 hexadecimal digits.
-
-    Raises:
-        ReadError: The file cannot be read.
-    """
-    try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError as error:
-        raise ReadError(f"cannot read {path}: {error.strerror or error}") from error
 
 
 def _read_manifest(folder: Path) -> dict[str, str]:

@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Int64
 
 from labelwise.errors import ArgumentError
-from labelwise.kernels.base import Kernel, device_of, take
+from labelwise.kernels.base import Kernel
 from labelwise.selection.rules.base import DEFAULT_REGULARISATION
 from labelwise.studies.curation.neighbours import SpanningTree, merge_labels, renumber
 from labelwise.studies.curation.settings import HERDING
@@ -202,7 +202,7 @@ def split_to_cover(
     part = np.zeros(len(unit), dtype=np.int64)
     for name in (TEST, VALID):
         free = np.flatnonzero(part == TRAIN)
-        open_kernel = take(kernel, torch.from_numpy(free).to(device_of(kernel)))
+        open_kernel = kernel.take(torch.from_numpy(free).to(kernel.device))
         is_copy = first_equal[free] != free
         n_pick = min(wanted[name], int((~is_copy).sum()))
         if n_pick == 0:

@@ -13,15 +13,7 @@ from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
 from labelwise.errors import check_name
-from labelwise.kernels.base import (
-    DEFAULT_CHUNK_SIZE,
-    Kernel,
-    block64,
-    chunks,
-    device_of,
-    mean_similarity,
-    take,
-)
+from labelwise.kernels.base import DEFAULT_CHUNK_SIZE, Kernel, chunks
 from labelwise.selection.rules import ProgressCallback, Selection, find_nearest, select_batch
 from labelwise.selection.rules.base import DEFAULT_REGULARISATION, check_n_select
 from labelwise.studies.curation.herding import moment_kernel, moment_similarity, select_herding
@@ -152,7 +144,7 @@ class CoverageMeter:
     def __init__(self, kernel: Kernel, groups: Sequence[str] | None = None) -> None:
         self._kernel = kernel
         self._groups = None if groups is None else np.asarray(groups, dtype=object)
-        self._mean = mean_similarity(kernel)
+        self._mean = kernel.mean_similarity()
         self._moment_mean = moment_similarity(kernel)
 
     def measure(self, subset: Representatives) -> Coverage:
@@ -193,7 +185,7 @@ class CoverageMeter:
         plain = weighted = moment = 0.0
         for rows in chunks(len(idx), DEFAULT_CHUNK_SIZE):
             for cols in chunks(len(idx), DEFAULT_CHUNK_SIZE):
-                values = block64(part, rows, part, cols).cpu()
+                values = part.block64(rows, part, cols).cpu()
                 plain += float(values.sum())
                 weighted += float(weight[rows] @ values @ weight[cols])
                 moment += float(moment_kernel(values).sum())
@@ -208,7 +200,7 @@ class CoverageMeter:
 
 
 def _take(kernel: Kernel, idx: Int64[np.ndarray, " k"]) -> Kernel:
-    return take(kernel, torch.from_numpy(idx).to(device_of(kernel)))
+    return kernel.take(torch.from_numpy(idx).to(kernel.device))
 
 
 def _root(square: float) -> float:

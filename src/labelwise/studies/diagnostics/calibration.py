@@ -19,7 +19,7 @@ from jaxtyping import Float64, Int64
 from labelwise.errors import ArgumentError
 from labelwise.features.representations import make_representation
 from labelwise.finetuning.metrics import root_mean_square
-from labelwise.kernels.base import Kernel, take
+from labelwise.kernels.base import Kernel
 from labelwise.kernels.building import build_kernels
 from labelwise.potentials import Potential
 from labelwise.runtime.timing import ProgressCallback, ignore_progress
@@ -257,7 +257,7 @@ class _Run:
         )
         sequence = np.concatenate([initial, picked])
         order = torch.from_numpy(sequence)
-        gp = NestedResidualGP(take(kernels.labelled, order), regularisation=settings.regularisation)
+        gp = NestedResidualGP(kernels.labelled.take(order), regularisation=settings.regularisation)
         valid, test = gp.at(kernels.valid), gp.at(kernels.test)
         prefixes = [
             self._fit(sequence[:size], len(initial), valid, test, residuals) for size in sizes
@@ -348,8 +348,8 @@ def _acquire(
         return np.zeros(0, dtype=np.int64)
     candidates = np.setdiff1d(np.arange(n_pool, dtype=np.int64), initial)
     selection = select_posterior_variance(
-        take(labelled, torch.from_numpy(candidates)),
-        take(labelled, torch.from_numpy(initial)),
+        labelled.take(torch.from_numpy(candidates)),
+        labelled.take(torch.from_numpy(initial)),
         n_select,
         regularisation=regularisation,
     )

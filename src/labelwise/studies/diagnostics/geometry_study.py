@@ -17,7 +17,6 @@ from labelwise.features.representations import (
     StructureRepresentation,
     make_representation,
 )
-from labelwise.kernels.base import block64
 from labelwise.kernels.building import build_kernels
 from labelwise.potentials.base import Potential
 from labelwise.runtime.timing import ProgressCallback, ignore_progress
@@ -248,7 +247,7 @@ def study_geometry(
             batch_atoms=batch_atoms,
             progress=lambda n_done: progress(stage, n_done, len(chosen)),
         )
-        K = block64(built, slice(None), built, slice(None)).cpu().numpy()
+        K = built.block64(slice(None), built, slice(None)).cpu().numpy()
         made.append(_Made(kernel, model, K, time.perf_counter() - began))
 
     for name, potential in potentials:

@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import Float64
 
 from labelwise.errors import ArgumentError
-from labelwise.kernels.base import Kernel, block64, diagonal64
-from labelwise.selection.rules.base import DEFAULT_REGULARISATION, check_pair, check_regularisation
+from labelwise.kernels.base import Kernel
+from labelwise.selection.rules.base import DEFAULT_REGULARISATION, check_regularisation
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class NestedResidualGP:
         check_regularisation(regularisation)
         if len(labelled) == 0:
             raise ArgumentError("labelled is empty; a Gaussian process needs structures")
-        K = block64(labelled, slice(None), labelled, slice(None)).cpu().numpy()
+        K = labelled.block64(slice(None), labelled, slice(None)).cpu().numpy()
         try:
             self._L = np.linalg.cholesky(K + regularisation * np.eye(len(K)))
         except np.linalg.LinAlgError as error:
@@ -96,10 +96,10 @@ class NestedResidualGP:
         """
         from scipy.linalg import solve_triangular
 
-        check_pair(structures, self._labelled)
-        cross = block64(self._labelled, slice(None), structures, slice(None)).cpu().numpy()
+        structures.check_partner(self._labelled)
+        cross = self._labelled.block64(slice(None), structures, slice(None)).cpu().numpy()
         V = solve_triangular(self._L, cross, lower=True)
-        return HeldOut(self._L, V, diagonal64(structures).cpu().numpy())
+        return HeldOut(self._L, V, structures.diagonal64().cpu().numpy())
 
 
 class HeldOut:

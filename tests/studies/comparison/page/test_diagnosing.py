@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from labelwise.errors import LabelwiseWarning
-from labelwise.kernels.base import block64
 from labelwise.kernels.building import build_kernels
 from labelwise.pages.document import Chart, Choice, HeatMap, Table
 from labelwise.potentials import load_potential
@@ -65,7 +64,7 @@ def test_heat_maps_are_kernels_of_the_named_structures(
     assert [atoms.get_chemical_formula() for atoms in named] == formulas
     potential = load_potential(record.folder / "data" / "small.model", device="cpu", trust=True)
     (kernel,) = build_kernels([named], potential, "activation")
-    wanted = block64(kernel, slice(None), kernel, slice(None)).cpu().numpy()
+    wanted = kernel.block64(slice(None), kernel, slice(None)).cpu().numpy()
     np.testing.assert_allclose(heat_map.values, wanted, atol=2e-6)
     families = found["activation, families"]
     codes = np.array([families.rows.index(formula) for formula in formulas])

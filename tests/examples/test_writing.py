@@ -11,16 +11,16 @@ import pytest
 from ase import Atoms
 from ase.calculators.emt import EMT
 
-from labelwise.errors import ArgumentError, WriteError
-from labelwise.structures import DuplicateIndex, iter_frames
-from labelwise.structures.slab_example import write_slab_example
-from labelwise.structures.slab_example.systems import (
+from examples.slabs import write_slab_example
+from examples.slabs.systems import (
     ADSORBATES,
     CATALYSTS,
     UNSEEN_ADSORBATES,
     UNSEEN_CATALYSTS,
 )
-from labelwise.structures.slab_example.writing import TEST_SPLITS
+from examples.slabs.writing import TEST_SPLITS
+from labelwise.errors import ArgumentError, WriteError
+from labelwise.structures import DuplicateIndex, iter_frames
 
 N_POOL = 60
 

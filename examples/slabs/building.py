@@ -8,7 +8,7 @@ from ase import Atoms
 from ase.constraints import FixAtoms
 from ase.data import atomic_numbers, covalent_radii
 
-from labelwise.structures.slab_example.systems import Size, SlabSystem
+from examples.slabs.systems import Size, SlabSystem
 
 SUBSURFACE, SURFACE, ADSORBATE = 0, 1, 2
 #: Empty space above and below the slab, Å; periodic images of a slab are twice as far apart.

@@ -14,12 +14,8 @@ from typing import Any, TextIO
 import ase
 import numpy as np
 
-from labelwise.errors import ArgumentError, WriteError
-from labelwise.runtime.files import write_text
-from labelwise.structures.datasets.base import Entry, LabelledStructure, make_structure
-from labelwise.structures.datasets.frame_text import format_frame
-from labelwise.structures.slab_example.building import build_system
-from labelwise.structures.slab_example.systems import (
+from examples.slabs.building import build_system
+from examples.slabs.systems import (
     ADSORBATES,
     CATALYSTS,
     UNSEEN_ADSORBATES,
@@ -27,7 +23,11 @@ from labelwise.structures.slab_example.systems import (
     SlabSystem,
     draw_system,
 )
-from labelwise.structures.slab_example.trajectories import iter_trajectory
+from examples.slabs.trajectories import iter_trajectory
+from labelwise.errors import ArgumentError, WriteError
+from labelwise.runtime.files import write_text
+from labelwise.structures.datasets.base import Entry, LabelledStructure, make_structure
+from labelwise.structures.datasets.frame_text import format_frame
 
 #: The splits of the test file, named as OC20 names them.
 TEST_SPLITS = ("val_id", "val_ood_ads", "val_ood_cat", "val_ood_both")

@@ -7,9 +7,9 @@ import pytest
 from ase import Atoms
 from ase.calculators.emt import EMT
 
-from labelwise.structures.slab_example.building import build_system
-from labelwise.structures.slab_example.systems import SlabSystem
-from labelwise.structures.slab_example.trajectories import (
+from examples.slabs.building import build_system
+from examples.slabs.systems import SlabSystem
+from examples.slabs.trajectories import (
     LARGEST_FORCE,
     LabelledFrame,
     iter_trajectory,

@@ -9,8 +9,8 @@ import pytest
 from ase.data import covalent_radii
 from ase.geometry import get_distances
 
-from labelwise.structures.slab_example.building import ADSORBATE, SUBSURFACE, SURFACE, build_system
-from labelwise.structures.slab_example.systems import (
+from examples.slabs.building import ADSORBATE, SUBSURFACE, SURFACE, build_system
+from examples.slabs.systems import (
     ADSORBATES,
     CATALYSTS,
     FACETS,

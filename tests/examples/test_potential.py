@@ -8,11 +8,11 @@ import pytest
 from ase.data import atomic_numbers
 
 import labelwise
+from examples.slabs import write_slab_example
 from labelwise import load_potential
 from labelwise.finetuning.evaluation import Evaluation, evaluate
 from labelwise.potentials import Potential
 from labelwise.structures import iter_frames
-from labelwise.structures.slab_example import write_slab_example
 
 ASSET = Path(labelwise.__file__).parent / "potentials" / "mace" / "models" / "slab_potential.pt"
 SYMBOLS = ("H", "C", "N", "O", "Al", "Ni", "Cu", "Pd", "Ag", "Pt", "Au")

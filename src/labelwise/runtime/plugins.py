@@ -1,0 +1,43 @@
+"""Modules of users and of other packages that register rules, representations and labellers.
+
+A module is loaded when a name is asked for that is not known yet, or when names are listed:
+
+* every entry point of the group ``labelwise.plugins`` of an installed package;
+* every module named in the environment variable ``LABELWISE_PLUGINS``, separated by commas,
+  which worker processes inherit.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+from importlib.metadata import entry_points
+
+from labelwise.errors import ArgumentError
+
+GROUP = "labelwise.plugins"
+VARIABLE = "LABELWISE_PLUGINS"
+
+_loaded: set[str] = set()
+
+
+def load_plugins() -> None:
+    """Import the modules of plugins, each once a process.
+
+    Raises:
+        ArgumentError: One of them cannot be imported.
+    """
+    names = [point.module for point in entry_points(group=GROUP)]
+    names += [name.strip() for name in os.environ.get(VARIABLE, "").split(",") if name.strip()]
+    for name in names:
+        if name in _loaded:
+            continue
+        _loaded.add(name)  # first: it may ask for names itself
+        try:
+            import_module(name)
+        except ImportError as error:
+            _loaded.discard(name)
+            raise ArgumentError(
+                f"the plugin {name!r} cannot be imported ({error}): install it, put its folder on "
+                f"PYTHONPATH, or take it out of {VARIABLE}"
+            ) from error
