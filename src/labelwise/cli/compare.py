@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -59,25 +59,17 @@ def run_compare(args: CompareCommand) -> None:
     if args.study is not None:
         place = _find_study(args.study, args.out)
         place = _take_part(place, args.methods, args.seeds, args.rounds)
-        place = _trust(place) if args.trust_model else place
+        place = _trust(place) if args.model.trust else place
     else:
-        section = {
-            "path": args.model,
-            "device": args.device,
-            "dtype": None if args.dtype is None else args.dtype.value,
-            "head": args.head,
-            "trust": args.trust_model,
-        }
         arguments = {
             "data": args.data or [],
-            "model": section,
+            "model": asdict(args.model),
             "methods": _names(args.methods),
             "seeds": _integers(args.seeds, "--seeds"),
             "rounds": args.rounds,
             "family_key": args.family_key,
             "order_key": args.order_key,
-            "energy_key": args.energy_key,
-            "forces_key": args.forces_key,
+            **asdict(args.labels),
             "shift": _names(args.shift) or [],
             "strength": _numbers(args.strength, "--strength"),
             "size": args.size,

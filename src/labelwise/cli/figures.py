@@ -13,12 +13,12 @@ def run_figures(args: FiguresCommand) -> None:
     """Run ``labelwise figures``."""
     settings = args.settings
     asked = ReportOptions(
-        map_method=args.map_method.value,
+        map_method=args.map_method,
         colour_by=args.colour_by,
-        model=args.model,
-        device=args.device,
+        model=args.model.path,
+        device=args.model.device,
         seed=args.seed,
-        trust_model=args.trust_model,
+        trust_model=args.model.trust,
     )
     with console.show_progress(enabled=not args.quiet) as progress:
         document = gather(args.target, asked, progress=progress)

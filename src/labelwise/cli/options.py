@@ -2,48 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from enum import StrEnum
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import MISSING, dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import typer
 
-from labelwise.errors import UnknownNameError, check_name
-from labelwise.features.options import REDUCTION_NAMES
-
-DEFAULT_PROBES = "8"
-
-
-class Precision(StrEnum):
-    """Floating-point type of the model."""
-
-    float32 = "float32"
-    float64 = "float64"
-
-
-class Parameters(StrEnum):
-    """Parameter blocks that a tangent kernel can be taken over."""
-
-    embedding = "embedding"
-    readout = "readout"
-    products = "products"
-    all = "all"
-
-
-class Normalisation(StrEnum):
-    """What feature rows are divided by."""
-
-    cosine = "cosine"
-    none = "none"
-
-
-class StorageType(StrEnum):
-    """How a feature store keeps numbers."""
-
-    float32 = "float32"
-    float16 = "float16"
-    bfloat16 = "bfloat16"
+from labelwise.errors import check_name
 
 
 def words_of(name: str, allowed: Iterable[str]) -> Callable[[str | None], str | None]:
@@ -64,33 +30,29 @@ def words_of(name: str, allowed: Iterable[str]) -> Callable[[str | None], str | 
     return check
 
 
+@dataclass(frozen=True)
+class Take:
+    """Which settings of a group a command takes as options.
+
+    Attributes:
+        only: These fields; none for all.
+        without: All but these.
+        defaults: Other defaults than the group's; ``MISSING`` for what has to be given.
+    """
+
+    only: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+
+
+#: Of a model that has to be given.
+MODEL_REQUIRED = Take(defaults={"path": MISSING})
 MODEL = "Model"
 CHOICE = "Choice"
 MACHINE = "Machine"
 OUTPUT = "Output"
 SCALE = "Large pools"
 
-Model = Annotated[
-    str | None,
-    typer.Option(
-        "--model",
-        metavar="MODEL",
-        help="A mace-torch .model file, a name from 'labelwise models', or 'demo'.",
-        rich_help_panel=MODEL,
-    ),
-]
-Head = Annotated[
-    str | None,
-    typer.Option("--head", help="Head of a model that has several.", rich_help_panel=MODEL),
-]
-Trust = Annotated[
-    bool,
-    typer.Option(
-        "--trust-model",
-        help="Load a .model file, which runs code from it; it is refused otherwise.",
-        rich_help_panel=MODEL,
-    ),
-]
 Pool = Annotated[
     list[str],
     typer.Option(
@@ -104,71 +66,6 @@ Train = Annotated[
     list[str] | None,
     typer.Option(
         "--train", metavar="FILE...", help="Structures that are labelled already, likewise."
-    ),
-]
-Representation = Annotated[
-    str,
-    typer.Option(
-        "--representation",
-        "-r",
-        help="ntk-e, ntk-f, ntk-ef, activation; ntk-random, activation-random: the same network "
-        "untrained; soap, morgan: no model; or random.",
-        rich_help_panel=CHOICE,
-    ),
-]
-ParameterBlock = Annotated[
-    Parameters,
-    typer.Option(
-        "--parameters",
-        metavar="BLOCK",
-        help="Parameters behind the tangent kernels: embedding, readout, products or all.",
-        rich_help_panel=CHOICE,
-    ),
-]
-SketchDim = Annotated[
-    int | None,
-    typer.Option(
-        "--sketch-dim",
-        min=1,
-        help="Length to which the gradients of readout, products or all are sketched.",
-        rich_help_panel=CHOICE,
-    ),
-]
-Reduction = Annotated[
-    str,
-    typer.Option(
-        "--reduction",
-        callback=words_of("reduction", REDUCTION_NAMES),
-        help="How ntk-f and ntk-ef make one row of a structure's force tangents: rms, "
-        "element-rms, force-norm, fields or moments.",
-        rich_help_panel=CHOICE,
-    ),
-]
-Probes = Annotated[
-    str,
-    typer.Option(
-        "--probes",
-        metavar="N|exact",
-        help="Random probes in place of all 3N force tangents of a structure, for ntk-f, ntk-ef "
-        "and joint-pv.",
-        rich_help_panel=CHOICE,
-    ),
-]
-EnergyWeight = Annotated[
-    float,
-    typer.Option(
-        "--energy-weight",
-        help="Part of the energy in the kernel of ntk-ef and in joint-pv, 0 to 1.",
-        rich_help_panel=CHOICE,
-    ),
-]
-Normalise = Annotated[
-    Normalisation | None,
-    typer.Option(
-        "--normalise",
-        help="Divide each structure's features by their own norm (cosine), or all by one "
-        "number (none), so that their length counts; by default none for joint-pv, else cosine.",
-        rich_help_panel=CHOICE,
     ),
 ]
 Seed = Annotated[
@@ -188,21 +85,6 @@ OnDevice = Annotated[
         "--device",
         metavar="auto|cpu|cuda|mps",
         help="Where to compute; cuda:1 for the second GPU.",
-        rich_help_panel=MACHINE,
-    ),
-]
-InPrecision = Annotated[
-    Precision | None,
-    typer.Option(
-        "--dtype", help="Precision of the model; by default its own.", rich_help_panel=MACHINE
-    ),
-]
-MaxAtoms = Annotated[
-    int | None,
-    typer.Option(
-        "--max-atoms",
-        min=1,
-        help="Set structures of more atoms aside; by default those that do not fit into memory.",
         rich_help_panel=MACHINE,
     ),
 ]
@@ -236,7 +118,7 @@ Memory = Annotated[
     ),
 ]
 StoreDtype = Annotated[
-    StorageType,
+    Literal["float32", "float16", "bfloat16"],
     typer.Option(
         "--store-dtype",
         help="How --store keeps numbers; half precision takes half the disk.",
@@ -291,16 +173,3 @@ Force = Annotated[
         rich_help_panel=OUTPUT,
     ),
 ]
-
-
-def parse_probes(text: str) -> int | None:
-    """Return the number of probes, or None for ``exact``.
-
-    Raises:
-        UnknownNameError: Neither ``exact`` nor an integer of at least 1.
-    """
-    if text == "exact":
-        return None
-    if not (text.isascii() and text.isdigit() and int(text) >= 1):
-        raise UnknownNameError(f"--probes is {text!r}; give an integer of at least 1, or 'exact'")
-    return int(text)

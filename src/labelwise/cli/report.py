@@ -18,13 +18,13 @@ _PAGE = "report.html"
 def run_report(args: ReportCommand) -> None:
     """Run ``labelwise report``."""
     asked = ReportOptions(
-        map_method=args.map_method.value,
+        map_method=args.map_method,
         colour_by=args.colour_by,
         max_megabytes=args.max_megabytes,
-        model=args.model,
-        device=args.device,
+        model=args.model.path,
+        device=args.model.device,
         seed=args.seed,
-        trust_model=args.trust_model,
+        trust_model=args.model.trust,
     )
     page = _name_page(args.target) if args.out is None else args.out
     _check_page(page, args.target, force=args.force)

@@ -10,7 +10,8 @@ import typer
 
 from labelwise.cli import options
 from labelwise.finetuning.recipe import EnergyErrors
-from labelwise.structures.label_keys import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
+from labelwise.potentials.spec import ModelSpec
+from labelwise.structures.label_keys import LabelKeys
 from labelwise.studies.comparison.protocols import PRESETS, SHIFTS
 
 _PRESET, _PART, _SCALE, _ERRORS = "Preset", "Part of a study", "Scale", "Errors"
@@ -50,12 +51,7 @@ class CompareCommand:
             rich_help_panel=_PRESET,
         ),
     ] = None
-    model: Annotated[
-        str,
-        typer.Option(
-            "--model", metavar="MODEL", help="As for 'labelwise select'.", rich_help_panel=_PRESET
-        ),
-    ] = "demo"
+    model: Annotated[ModelSpec, options.Take(defaults={"path": "demo"})]
     family_key: Annotated[
         str,
         typer.Option("--family-key", help="Info key of the reaction.", rich_help_panel=_PRESET),
@@ -201,20 +197,7 @@ class CompareCommand:
             "--dry-run", help="Say what would be run, and stop.", rich_help_panel=options.OUTPUT
         ),
     ] = False
-    energy_key: Annotated[
-        str,
-        typer.Option("--energy-key", help="Info key of the energies, eV.", rich_help_panel=_PRESET),
-    ] = DEFAULT_ENERGY_KEY
-    forces_key: Annotated[
-        str,
-        typer.Option(
-            "--forces-key", help="Array key of the forces, eV/Å.", rich_help_panel=_PRESET
-        ),
-    ] = DEFAULT_FORCES_KEY
-    head: options.Head = None
-    trust_model: options.Trust = False
-    device: options.OnDevice = "auto"
-    dtype: options.InPrecision = None
+    labels: LabelKeys
     quiet: options.Quiet = False
     as_json: options.AsJson = False
     force: Annotated[

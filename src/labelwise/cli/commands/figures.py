@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 
 from labelwise.cli import options
-from labelwise.cli.commands.report import ColourBy, Map, MapMethod, Seed, Target, require_target
+from labelwise.cli.commands.report import ColourBy, Map, Seed, Target, require_target
 from labelwise.pages.figures.settings import COLUMN, FORMATS, PAGE, FigureSettings
+from labelwise.potentials.spec import ModelSpec
 
 _LOOK = "Look"
 
@@ -52,11 +53,9 @@ class FiguresCommand:
         bool,
         typer.Option("--titles", help="Headings above the figures.", rich_help_panel=_LOOK),
     ] = False
-    map_method: Map = MapMethod.pca
+    map_method: Map = "pca"
     colour_by: ColourBy = None
-    model: options.Model = None
-    trust_model: options.Trust = False
-    device: options.OnDevice = "auto"
+    model: Annotated[ModelSpec, options.Take(only=("path", "device", "trust"))]
     seed: Seed = 0
     quiet: options.Quiet = False
 

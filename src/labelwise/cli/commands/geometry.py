@@ -9,6 +9,8 @@ from typing import Annotated
 import typer
 
 from labelwise.cli import options
+from labelwise.features.options import RepresentationOptions
+from labelwise.potentials.spec import ModelSpec
 from labelwise.studies.diagnostics.settings import DEFAULT_MAX_STRUCTURES
 
 DEFAULT_KERNELS = "activation,ntk-e,activation-random,ntk-random,soap,morgan"
@@ -44,8 +46,7 @@ class GeometryCommand:
             rich_help_panel=options.MODEL,
         ),
     ] = None
-    head: options.Head = None
-    trust_model: options.Trust = False
+    loading: Annotated[ModelSpec, options.Take(without=("path",))]
     campaign: Annotated[
         Path | None,
         typer.Option(
@@ -82,11 +83,9 @@ class GeometryCommand:
             rich_help_panel=options.CHOICE,
         ),
     ] = DEFAULT_MAX_STRUCTURES
-    parameters: options.ParameterBlock = options.Parameters.embedding
-    sketch_dim: options.SketchDim = None
-    seed: options.Seed = 0
-    device: options.OnDevice = "auto"
-    dtype: options.InPrecision = None
+    representation: Annotated[
+        RepresentationOptions, options.Take(only=("parameters", "sketch_dim", "seed"))
+    ]
     batch_atoms: options.BatchAtoms = None
     quiet: options.Quiet = False
     as_json: options.AsJson = False

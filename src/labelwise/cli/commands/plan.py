@@ -9,6 +9,8 @@ from typing import Annotated
 import typer
 
 from labelwise.cli import options
+from labelwise.potentials.spec import ModelSpec
+from labelwise.selection.options import SelectionOptions
 
 _RUN, _COST = "The run", "Cost and limits"
 
@@ -37,33 +39,8 @@ class PlanCommand:
     n_select: Annotated[
         int, typer.Option("-n", "--n-select", min=1, help="Structures to choose.")
     ] = 1250
-    model: options.Model = None
-    head: options.Head = None
-    trust_model: options.Trust = False
-    representation: options.Representation = "ntk-e"
-    parameters: options.ParameterBlock = options.Parameters.embedding
-    sketch_dim: options.SketchDim = None
-    reduction: options.Reduction = "fields"
-    probes: options.Probes = options.DEFAULT_PROBES
-    energy_weight: options.EnergyWeight = 0.5
-    normalise: options.Normalise = None
-    rule: Annotated[
-        str,
-        typer.Option(
-            "--rule", help="pv, lcmd, k-center, top or random.", rich_help_panel=options.CHOICE
-        ),
-    ] = "lcmd"
-    shortlist: Annotated[
-        int | None,
-        typer.Option(
-            "--shortlist",
-            min=1,
-            metavar="K",
-            help="First keep the K structures of highest posterior variance.",
-            rich_help_panel=options.CHOICE,
-        ),
-    ] = None
-    seed: options.Seed = 0
+    model: ModelSpec
+    selection: Annotated[SelectionOptions, options.Take(without=("regularisation",))]
     structures: Annotated[
         int | None,
         typer.Option(
@@ -83,7 +60,7 @@ class PlanCommand:
             rich_help_panel=_RUN,
         ),
     ] = Path()
-    store_dtype: options.StoreDtype = options.StorageType.float32
+    store_dtype: options.StoreDtype = "float32"
     memory: Annotated[
         str | None,
         typer.Option(
@@ -137,9 +114,5 @@ class PlanCommand:
         float,
         typer.Option("--seconds", help="How long to try.", rich_help_panel=options.MACHINE),
     ] = 10.0
-    device: options.OnDevice = "auto"
-    dtype: options.InPrecision = None
-    batch_atoms: options.BatchAtoms = None
-    max_atoms: options.MaxAtoms = None
     quiet: options.Quiet = False
     as_json: options.AsJson = False

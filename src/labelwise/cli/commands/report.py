@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from labelwise.cli import options
 from labelwise.errors import ReadError
-
-
-class MapMethod(StrEnum):
-    """How kernels become a plane."""
-
-    pca = "pca"
-    umap = "umap"
-
+from labelwise.potentials.spec import ModelSpec
 
 # What 'labelwise figures' takes, too.
 Target = Annotated[
@@ -30,7 +22,7 @@ Target = Annotated[
     ),
 ]
 Map = Annotated[
-    MapMethod,
+    Literal["pca", "umap"],
     typer.Option("--map", help="How the map of the pool is made; umap needs umap-learn."),
 ]
 ColourBy = Annotated[
@@ -69,11 +61,9 @@ class ReportCommand:
             "folder.",
         ),
     ] = None
-    map_method: Map = MapMethod.pca
+    map_method: Map = "pca"
     colour_by: ColourBy = None
-    model: options.Model = None
-    trust_model: options.Trust = False
-    device: options.OnDevice = "auto"
+    model: Annotated[ModelSpec, options.Take(only=("path", "device", "trust"))]
     seed: Seed = 0
     max_megabytes: Annotated[
         float,

@@ -9,6 +9,8 @@ from typing import Annotated
 import typer
 
 from labelwise.cli import options
+from labelwise.potentials.spec import ModelSpec
+from labelwise.selection.options import SelectionOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,42 +27,8 @@ class SelectCommand:
         typer.Option("--out", "-o", help="Where the batch goes, as extended XYZ."),
     ] = Path("batch.extxyz")
     train: options.Train = None
-    model: options.Model = None
-    head: options.Head = None
-    trust_model: options.Trust = False
-    representation: options.Representation = "ntk-e"
-    parameters: options.ParameterBlock = options.Parameters.embedding
-    sketch_dim: options.SketchDim = None
-    reduction: options.Reduction = "fields"
-    probes: options.Probes = options.DEFAULT_PROBES
-    energy_weight: options.EnergyWeight = 0.5
-    normalise: options.Normalise = None
-    rule: Annotated[
-        str,
-        typer.Option(
-            "--rule",
-            help="pv, lcmd, k-center, top, joint-pv or random.",
-            rich_help_panel=options.CHOICE,
-        ),
-    ] = "lcmd"
-    shortlist: Annotated[
-        int | None,
-        typer.Option(
-            "--shortlist",
-            min=1,
-            metavar="K",
-            help="First keep the K structures of highest posterior variance.",
-            rich_help_panel=options.CHOICE,
-        ),
-    ] = None
-    regularisation: Annotated[
-        float | None,
-        typer.Option(
-            "--regularisation",
-            help="λ of the posterior variance; by default 0.3 for joint-pv, else 1e-3.",
-            rich_help_panel=options.CHOICE,
-        ),
-    ] = None
+    model: ModelSpec
+    selection: SelectionOptions
     force_std: Annotated[
         bool,
         typer.Option(
@@ -70,7 +38,6 @@ class SelectCommand:
             rich_help_panel=options.OUTPUT,
         ),
     ] = False
-    seed: options.Seed = 0
     strict: Annotated[
         bool,
         typer.Option(
@@ -87,13 +54,9 @@ class SelectCommand:
         str | None,
         typer.Option("--forces-key", help="Require this forces label in --train."),
     ] = None
-    device: options.OnDevice = "auto"
-    dtype: options.InPrecision = None
-    batch_atoms: options.BatchAtoms = None
-    max_atoms: options.MaxAtoms = None
     store: options.Store = None
     memory: options.Memory = None
-    store_dtype: options.StoreDtype = options.StorageType.float32
+    store_dtype: options.StoreDtype = "float32"
     workers: options.Workers = 0
     ray: options.Ray = None
     ray_workers: options.RayWorkers = None

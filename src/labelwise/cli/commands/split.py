@@ -9,6 +9,8 @@ from typing import Annotated
 import typer
 
 from labelwise.cli import options
+from labelwise.features.options import KernelOptions
+from labelwise.potentials.spec import ModelSpec
 from labelwise.studies.curation.settings import HERDING
 
 RANDOM, KERNEL, COVER = "random", "kernel", "cover"
@@ -69,17 +71,8 @@ class SplitCommand:
             rich_help_panel=options.OUTPUT,
         ),
     ] = None
-    model: options.Model = None
-    head: options.Head = None
-    trust_model: options.Trust = False
-    representation: options.Representation = "ntk-e"
-    parameters: options.ParameterBlock = options.Parameters.embedding
-    sketch_dim: options.SketchDim = None
-    reduction: options.Reduction = "fields"
-    probes: options.Probes = options.DEFAULT_PROBES
-    energy_weight: options.EnergyWeight = 0.5
-    normalise: options.Normalise = None
-    seed: options.Seed = 0
+    model: ModelSpec
+    kernel: KernelOptions
     strict: Annotated[
         bool,
         typer.Option(
@@ -88,9 +81,6 @@ class SplitCommand:
             rich_help_panel=options.CHOICE,
         ),
     ] = False
-    device: options.OnDevice = "auto"
-    dtype: options.InPrecision = None
-    batch_atoms: options.BatchAtoms = None
     quiet: options.Quiet = False
     as_json: options.AsJson = False
     force: options.Force = False

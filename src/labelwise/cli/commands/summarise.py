@@ -9,6 +9,8 @@ from typing import Annotated
 import typer
 
 from labelwise.cli import options
+from labelwise.features.options import KernelOptions
+from labelwise.potentials.spec import ModelSpec
 from labelwise.selection.options import DEFAULT_REGULARISATION
 from labelwise.studies.curation.settings import HERDING
 
@@ -25,16 +27,8 @@ class SummariseCommand:
     out: Annotated[Path, typer.Option("--out", "-o", help="Where they go, as extended XYZ.")] = (
         Path("summary.extxyz")
     )
-    model: options.Model = None
-    head: options.Head = None
-    trust_model: options.Trust = False
-    representation: options.Representation = "ntk-e"
-    parameters: options.ParameterBlock = options.Parameters.embedding
-    sketch_dim: options.SketchDim = None
-    reduction: options.Reduction = "fields"
-    probes: options.Probes = options.DEFAULT_PROBES
-    energy_weight: options.EnergyWeight = 0.5
-    normalise: options.Normalise = None
+    model: ModelSpec
+    kernel: KernelOptions
     rule: Annotated[
         str,
         typer.Option(
@@ -48,7 +42,6 @@ class SummariseCommand:
         float,
         typer.Option("--regularisation", help="λ of pv.", rich_help_panel=options.CHOICE),
     ] = DEFAULT_REGULARISATION
-    seed: options.Seed = 0
     strict: Annotated[
         bool,
         typer.Option(
@@ -75,9 +68,6 @@ class SummariseCommand:
             rich_help_panel=options.OUTPUT,
         ),
     ] = None
-    device: options.OnDevice = "auto"
-    dtype: options.InPrecision = None
-    batch_atoms: options.BatchAtoms = None
     summary: Annotated[
         Path | None,
         typer.Option(
