@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import MISSING, fields
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 
@@ -46,12 +46,6 @@ def test_defaults_are_what_may_be_given(group: Any) -> None:
 def test_a_groups_own_settings_come_first() -> None:
     assert [*list_settings(SelectionOptions)][:2] == ["rule", "shortlist"]
     assert set(list_settings(RepresentationOptions)) < set(list_settings(SelectionOptions))
-
-
-def test_words_become_the_type() -> None:
-    settings = list_settings(SelectionOptions)
-    assert get_args(settings["parameters"][0]) == ("embedding", "readout", "products", "all")
-    assert type(None) in get_args(settings["normalise"][0])
 
 
 def test_reductions_are_those_that_there_are() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from importlib import import_module
 from inspect import Parameter, Signature
@@ -14,7 +14,7 @@ from typer.main import get_command, get_group
 from labelwise.cli.commands import COMMANDS, GROUPS
 from labelwise.cli.help import Application, Command, Group
 from labelwise.cli.options import Take
-from labelwise.errors import ArgumentError, UnknownNameError
+from labelwise.errors import ArgumentError, UnknownNameError, check_name
 from labelwise.runtime.settings import Setting, list_settings
 from labelwise.structures.specs import expand_specs
 
@@ -194,11 +194,26 @@ def _option(name: str, kind: Any, setting: Setting, default: Any) -> Parameter:
         *(setting.flags or (_flag(name, setting),)),
         help=setting.help,
         min=setting.ge if int in (kind, *get_args(kind)) else None,
-        metavar=setting.metavar,
+        metavar=setting.metavar or "|".join(setting.choices) or None,
         show_default=shown,
+        callback=_check_word(name, setting.choices) if setting.choices else None,
+        autocompletion=_complete(setting.choices) if setting.choices else None,
         rich_help_panel=setting.panel,
     )
     return _parameter(name, Annotated[kind, option], default)
+
+
+def _check_word(name: str, choices: tuple[str, ...]) -> Callable[[str | None], str | None]:
+    def check(value: str | None) -> str | None:
+        if value is not None:
+            check_name(name, value, choices)
+        return value
+
+    return check
+
+
+def _complete(choices: tuple[str, ...]) -> Callable[[str], list[str]]:
+    return lambda incomplete: [word for word in choices if word.startswith(incomplete)]
 
 
 def _flag(name: str, setting: Setting) -> str:

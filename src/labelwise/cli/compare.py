@@ -32,6 +32,7 @@ from labelwise.studies.comparison.study import (
     check_study,
     dump_study,
     list_cells,
+    override_study,
     read_study,
 )
 
@@ -56,16 +57,26 @@ def run_compare(args: CompareCommand) -> None:
         )
     is_talkative = not (args.quiet or args.as_json)
     say = console.say if is_talkative else _say_nothing
+    seeds = _integers(args.seeds, "--seeds")
+    flags = {
+        "split_key": args.split_key,
+        "fixed_forces": "exclude" if args.exclude_fixed else None,
+        "energy_errors": args.energy_errors,
+    }
+    changes: dict[str, Any] = {key: value for key, value in flags.items() if value is not None}
     if args.study is not None:
         place = _find_study(args.study, args.out)
-        place = _take_part(place, args.methods, args.seeds, args.rounds)
-        place = _trust(place) if args.model.trust else place
+        place = _take_part(place, args.methods)
+        changes |= {"seeds": seeds} if seeds is not None else {}
+        changes |= {"rounds": args.rounds} if args.rounds is not None else {}
+        changes |= {"model.trust": True} if args.model.trust else {}
+        place = replace(place, study=override_study(place.study, {**changes, **args.changes}))
     else:
         arguments = {
             "data": args.data or [],
             "model": asdict(args.model),
             "methods": _names(args.methods),
-            "seeds": _integers(args.seeds, "--seeds"),
+            "seeds": seeds,
             "rounds": args.rounds,
             "family_key": args.family_key,
             "order_key": args.order_key,
@@ -74,15 +85,10 @@ def run_compare(args: CompareCommand) -> None:
             "strength": _numbers(args.strength, "--strength"),
             "size": args.size,
         }
-        place = _make_preset(str(args.preset), arguments, args.out, force=args.force)
+        changes |= args.changes
+        place = _make_preset(str(args.preset), arguments, changes, args.out, force=args.force)
     adjusted = adjust_study(
-        place.study,
-        n_updates=args.updates,
-        stride=args.thin,
-        compiled=args.compiled,
-        split_key=args.split_key,
-        fixed_forces="exclude" if args.exclude_fixed else None,
-        energy_errors=args.energy_errors,
+        place.study, n_updates=args.updates, stride=args.thin, compiled=args.compiled
     )
     place = replace(place, study=adjusted)
     n_processes = args.processes if args.processes is not None else _count_devices(place.study)
@@ -130,45 +136,40 @@ def run_compare(args: CompareCommand) -> None:
         raise CampaignError(f"{len(failures)} of {len(cells)} campaigns failed:\n{listed}")
 
 
-def _trust(place: _Place) -> _Place:
-    """Return a study whose model may run code when it is loaded."""
-    model = place.study.model.model_copy(update={"trust": True})
-    return replace(place, study=place.study.model_copy(update={"model": model}))
-
-
 def _find_study(study: Path, out: Path | None) -> _Place:
     path = study / STUDY_FILE if study.is_dir() else study
     found = read_study(path)
     return _Place(found, path.parent if out is None else out, path.parent)
 
 
-def _take_part(place: _Place, methods: str | None, seeds: str | None, rounds: int | None) -> _Place:
-    """Return a study of some of the methods and seeds, and of other rounds."""
-    study = place.study
-    content = study.model_dump(mode="json")
-    names = _names(methods)
-    if names is not None:
-        missing = [name for name in names if name not in study.methods]
-        if missing:
-            raise ArgumentError(
-                f"--methods: {', '.join(missing)} not in the study; it has "
-                f"{', '.join(study.methods)}"
-            )
-        content["methods"] = {name: study.methods[name] for name in names}
-        if study.reference not in names:
-            raise ArgumentError(f"--methods must have the reference, {study.reference}")
-    if seeds is not None:
-        content["seeds"] = _integers(seeds, "--seeds")
-    if rounds is not None:
-        content["rounds"] = rounds
-    return _Place(check_study(content), place.folder, place.base)
+def _take_part(place: _Place, methods: str | None) -> _Place:
+    """Return a study of some of its methods."""
+    study, names = place.study, _names(methods)
+    if names is None:
+        return place
+    missing = [name for name in names if name not in study.methods]
+    if missing:
+        raise ArgumentError(
+            f"--methods: {', '.join(missing)} not in the study; it has {', '.join(study.methods)}"
+        )
+    if study.reference not in names:
+        raise ArgumentError(f"--methods must have the reference, {study.reference}")
+    chosen = {name: study.methods[name] for name in names}
+    return replace(place, study=override_study(study, {"methods": chosen}))
 
 
-def _make_preset(name: str, arguments: dict[str, Any], out: Path | None, *, force: bool) -> _Place:
+def _make_preset(
+    name: str,
+    arguments: dict[str, Any],
+    changes: dict[str, Any],
+    out: Path | None,
+    *,
+    force: bool,
+) -> _Place:
     """Make a preset's study, or take the one that the same arguments made before."""
     folder = Path(f"compare-{name}") if out is None else out
     path = folder / STUDY_FILE
-    made = make_preset(name, folder, **arguments)
+    made = override_study(make_preset(name, folder, **arguments), changes)
     if path.exists():
         known = read_study(path)
         if known != made and not force:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from inspect import get_annotations
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from annotated_types import Ge, GroupedMetadata, Gt, Le
 
@@ -55,10 +55,7 @@ class Setting(GroupedMetadata):
 
 
 def list_settings(group: type) -> dict[str, tuple[Any, Setting]]:
-    """Return type and declaration of each setting of a group, by field, its own ones first.
-
-    Where words are given, the type is theirs: a ``Literal``, or that and None.
-    """
+    """Return type and declaration of each setting of a group, by field, its own ones first."""
     hints = get_type_hints(group, include_extras=True)
     names = [name for kind in group.__mro__ for name in get_annotations(kind)]
     found = {}
@@ -66,12 +63,5 @@ def list_settings(group: type) -> dict[str, tuple[Any, Setting]]:
         kind, *extras = get_args(hints[name]) if get_origin(hints[name]) is Annotated else (None,)
         for setting in extras:
             if isinstance(setting, Setting):
-                found[name] = (_narrow(kind, setting.choices), setting)
+                found[name] = (kind, setting)
     return found
-
-
-def _narrow(kind: Any, choices: tuple[str, ...]) -> Any:
-    if not choices:
-        return kind
-    words = Literal[choices]  # type: ignore[valid-type]
-    return words | None if type(None) in get_args(kind) else words

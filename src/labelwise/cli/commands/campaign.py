@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from labelwise.campaign.yaml_reading import read_campaign_settings, read_overrides
 from labelwise.cli import options
+
+
+def check_campaign(directory: Path, changes: Iterable[str] = ()) -> None:
+    """Raise ``LabelwiseError`` if a directory has no readable settings, or changes are no such."""
+    read_campaign_settings(directory)
+    read_overrides(changes)
+
 
 Directory = Annotated[Path, typer.Argument(help="The campaign's directory.")]
 
@@ -22,6 +31,11 @@ class CampaignInitCommand:
         bool, typer.Option("--template", help="Write a commented campaign.yaml.")
     ] = False
 
+    def check(self) -> None:
+        """Raise ``LabelwiseError`` if what is to be checked cannot be read."""
+        if not self.template:
+            check_campaign(self.directory)
+
 
 @dataclass(frozen=True, kw_only=True)
 class CampaignRunCommand:
@@ -32,6 +46,15 @@ class CampaignRunCommand:
     """
 
     directory: Directory
+    changes: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[KEY=VALUE]...",
+            show_default=False,
+            help="Settings in place of those in campaign.yaml, such as finetune.max_updates=200; "
+            "they are kept in overrides.yaml for the runs to come.",
+        ),
+    ] = None
     rounds: Annotated[
         int | None,
         typer.Option("--rounds", min=0, help="Rounds after round 0; else stop.rounds."),
@@ -55,6 +78,10 @@ class CampaignRunCommand:
     ] = False
     quiet: options.Quiet = False
 
+    def check(self) -> None:
+        """Raise ``LabelwiseError`` if settings cannot be read."""
+        check_campaign(self.directory, self.changes or ())
+
 
 @dataclass(frozen=True, kw_only=True)
 class CampaignStatusCommand:
@@ -62,6 +89,10 @@ class CampaignStatusCommand:
 
     directory: Directory
     as_json: options.AsJson = False
+
+    def check(self) -> None:
+        """Raise ``ConfigError`` if settings cannot be read."""
+        check_campaign(self.directory)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,3 +110,7 @@ class CampaignExportCommand:
         Path | None,
         typer.Option("--out", "-o", help="Folder; by default 'export' in the campaign."),
     ] = None
+
+    def check(self) -> None:
+        """Raise ``ConfigError`` if settings cannot be read."""
+        check_campaign(self.directory)

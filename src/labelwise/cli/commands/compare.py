@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, get_args
+from typing import Annotated, Any, get_args
 
 import typer
 
+from labelwise.campaign.yaml_reading import read_overrides
 from labelwise.cli import options
 from labelwise.finetuning.recipe import EnergyErrors
 from labelwise.potentials.spec import ModelSpec
 from labelwise.structures.label_keys import LabelKeys
 from labelwise.studies.comparison.protocols import PRESETS, SHIFTS
+from labelwise.studies.comparison.study_file import read_study_settings
 
 _PRESET, _PART, _SCALE, _ERRORS = "Preset", "Part of a study", "Scale", "Errors"
 
@@ -26,10 +28,13 @@ class CompareCommand:
     report.html, a page that shows it all.
     """
 
-    study: Annotated[
-        Path | None,
+    words: Annotated[
+        list[str] | None,
         typer.Argument(
-            metavar="STUDY", help="study.yaml, or a folder that has one.", show_default=False
+            metavar="[STUDY] [KEY=VALUE]...",
+            help="study.yaml, or a folder that has one; and settings in place of those in it, such "
+            "as finetune.max_updates=200 or seeds=[0,1].",
+            show_default=False,
         ),
     ] = None
     preset: Annotated[
@@ -208,3 +213,25 @@ class CompareCommand:
             rich_help_panel=options.OUTPUT,
         ),
     ] = False
+
+    @property
+    def study(self) -> Path | None:
+        """The study; None for a preset."""
+        first = self.words[0] if self.words else "="
+        return Path(first) if "=" not in first or Path(first).exists() else None
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """Settings in place of the study's, by dotted key.
+
+        Raises:
+            ArgumentError: A word is no setting.
+        """
+        words = [] if self.words is None else self.words
+        return read_overrides(words if self.study is None else words[1:])
+
+    def check(self) -> None:
+        """Raise ``LabelwiseError`` if settings cannot be read."""
+        _ = self.changes
+        if self.study is not None and self.preset is None:
+            read_study_settings(self.study)
