@@ -136,13 +136,16 @@ def _check_files(given: Mapping[str, Any]) -> None:
 def _expand(declaration: type) -> Iterator[Parameter]:
     """Give the parameters of a command: its own, and those of the groups of settings in it."""
     hints = get_type_hints(declaration, include_extras=True)
+    own = list_settings(declaration)
     for field in fields(declaration):
         group = _group_of(hints[field.name])
-        if group is None:
+        if group is not None:
+            for name, (kind, setting) in group.settings.items():
+                yield _option(name, kind, setting, group.defaults[name])
+        elif field.name in own:
+            yield _option(field.name, *own[field.name], field.default)
+        else:
             yield _parameter(field.name, hints[field.name], field.default)
-            continue
-        for name, (kind, setting) in group.settings.items():
-            yield _option(name, kind, setting, group.defaults[name])
 
 
 def _gather(declaration: type, given: Mapping[str, Any]) -> Any:

@@ -7,9 +7,8 @@ from dataclasses import MISSING, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import typer
-
 from labelwise.errors import check_name
+from labelwise.runtime.settings import Setting
 
 
 def words_of(name: str, allowed: Iterable[str]) -> Callable[[str | None], str | None]:
@@ -55,121 +54,103 @@ SCALE = "Large pools"
 
 Pool = Annotated[
     list[str],
-    typer.Option(
-        "--pool",
-        metavar="FILE...",
-        help="Unlabelled structures: files, globs, file@start:stop:step; what ASE reads, "
+    Setting(
+        "Unlabelled structures: files, globs, file@start:stop:step; what ASE reads, "
         "also .gz, .bz2, .xz, .zst.",
+        metavar="FILE...",
     ),
 ]
 Train = Annotated[
     list[str] | None,
-    typer.Option(
-        "--train", metavar="FILE...", help="Structures that are labelled already, likewise."
-    ),
+    Setting("Structures that are labelled already, likewise.", metavar="FILE..."),
 ]
 Seed = Annotated[
     int,
-    typer.Option(
-        "--seed",
-        min=0,
-        help="Seeds sketches, probes, random weights and the random rule.",
-        rich_help_panel=CHOICE,
+    Setting(
+        "Seeds sketches, probes, random weights and the random rule.",
+        ge=0,
+        panel=CHOICE,
     ),
 ]
-EnergyKey = Annotated[str, typer.Option("--energy-key", help="Info key of the energies, eV.")]
-ForcesKey = Annotated[str, typer.Option("--forces-key", help="Array key of the forces, eV/Å.")]
+EnergyKey = Annotated[str, Setting("Info key of the energies, eV.")]
+ForcesKey = Annotated[str, Setting("Array key of the forces, eV/Å.", flags=("--forces-key",))]
 OnDevice = Annotated[
     str,
-    typer.Option(
-        "--device",
+    Setting(
+        "Where to compute; cuda:1 for the second GPU.",
         metavar="auto|cpu|cuda|mps",
-        help="Where to compute; cuda:1 for the second GPU.",
-        rich_help_panel=MACHINE,
+        panel=MACHINE,
     ),
 ]
 BatchAtoms = Annotated[
     int | None,
-    typer.Option(
-        "--batch-atoms",
-        min=1,
-        help="Atoms evaluated at once; halved when memory runs out.",
-        rich_help_panel=MACHINE,
+    Setting(
+        "Atoms evaluated at once; halved when memory runs out.",
+        ge=1,
+        panel=MACHINE,
     ),
 ]
 Store = Annotated[
     Path | None,
-    typer.Option(
-        "--store",
-        metavar="DIR",
-        help="Keep features in this folder: a pool may be larger than memory, a killed run goes "
+    Setting(
+        "Keep features in this folder: a pool may be larger than memory, a killed run goes "
         "on, and what is there is not computed again.",
-        rich_help_panel=SCALE,
+        metavar="DIR",
+        panel=SCALE,
     ),
 ]
 Memory = Annotated[
     str | None,
-    typer.Option(
-        "--memory",
-        metavar="SIZE",
-        help="What the process may occupy while it chooses, such as 4GB; by default half of "
+    Setting(
+        "What the process may occupy while it chooses, such as 4GB; by default half of "
         "what it may use. Needs --store.",
-        rich_help_panel=SCALE,
+        metavar="SIZE",
+        panel=SCALE,
     ),
 ]
 StoreDtype = Annotated[
     Literal["float32", "float16", "bfloat16"],
-    typer.Option(
-        "--store-dtype",
-        help="How --store keeps numbers; half precision takes half the disk.",
-        rich_help_panel=SCALE,
+    Setting(
+        "How --store keeps numbers; half precision takes half the disk.",
+        panel=SCALE,
     ),
 ]
 Workers = Annotated[
     int,
-    typer.Option(
-        "--workers",
-        min=0,
-        help="Processes that read structures and build neighbour lists ahead of the model. "
+    Setting(
+        "Processes that read structures and build neighbour lists ahead of the model. "
         "Needs --store.",
-        rich_help_panel=SCALE,
+        ge=0,
+        panel=SCALE,
     ),
 ]
 Ray = Annotated[
     str | None,
-    typer.Option(
-        "--ray",
-        metavar="[ADDRESS]",
-        help="Compute features and score the pool on Ray: on this machine without an address, "
+    Setting(
+        "Compute features and score the pool on Ray: on this machine without an address, "
         "else on the cluster at it ('auto' for the one that this node belongs to). Needs --store, "
         "in a folder that all workers see.",
-        rich_help_panel=SCALE,
+        metavar="[ADDRESS]",
+        panel=SCALE,
     ),
 ]
 RayWorkers = Annotated[
     int | None,
-    typer.Option(
-        "--ray-workers",
-        min=1,
-        help="Workers on Ray; by default one for each core, or each GPU with --device cuda.",
-        rich_help_panel=SCALE,
+    Setting(
+        "Workers on Ray; by default one for each core, or each GPU with --device cuda.",
+        ge=1,
+        panel=SCALE,
     ),
 ]
 Quiet = Annotated[
     bool,
-    typer.Option("--quiet", "-q", help="Print errors only.", rich_help_panel=OUTPUT),
+    Setting("Print errors only.", flags=("--quiet", "-q"), panel=OUTPUT),
 ]
 AsJson = Annotated[
     bool,
-    typer.Option(
-        "--json", help="Print the summary as JSON on standard output.", rich_help_panel=OUTPUT
-    ),
+    Setting("Print the summary as JSON on standard output.", flags=("--json",), panel=OUTPUT),
 ]
 Force = Annotated[
     bool,
-    typer.Option(
-        "--force",
-        help="Replace an output file that Labelwise did not write.",
-        rich_help_panel=OUTPUT,
-    ),
+    Setting("Replace an output file that Labelwise did not write.", panel=OUTPUT),
 ]

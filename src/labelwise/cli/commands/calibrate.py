@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from labelwise.cli import options
 from labelwise.features.options import RepresentationOptions
 from labelwise.potentials.spec import ModelSpec
+from labelwise.runtime.settings import Setting
 from labelwise.studies.diagnostics.settings import CalibrationSettings
 
 
@@ -26,31 +25,26 @@ class CalibrateCommand:
 
     pool: Annotated[
         list[str],
-        typer.Option("--pool", metavar="FILE...", help="Structures with energies, to learn from."),
+        Setting("Structures with energies, to learn from.", metavar="FILE..."),
     ]
     valid: Annotated[
         list[str],
-        typer.Option(
-            "--valid", metavar="FILE...", help="With energies; they choose how many labels."
-        ),
+        Setting("With energies; they choose how many labels.", metavar="FILE..."),
     ]
     test: Annotated[
         list[str],
-        typer.Option("--test", metavar="FILE...", help="With energies; what is reported."),
+        Setting("With energies; what is reported.", metavar="FILE..."),
     ]
     model: Annotated[ModelSpec, options.MODEL_REQUIRED]
     out: Annotated[
         Path,
-        typer.Option(
-            "--out", "-o", help="Folder; a calibration that was interrupted goes on there."
-        ),
+        Setting("Folder; a calibration that was interrupted goes on there.", flags=("--out", "-o")),
     ]
     train: Annotated[
         list[str] | None,
-        typer.Option(
-            "--train",
+        Setting(
+            "The initial set, with energies, not in the pool; by default drawn from it.",
             metavar="FILE...",
-            help="The initial set, with energies, not in the pool; by default drawn from it.",
         ),
     ] = None
     settings: CalibrationSettings
@@ -60,9 +54,5 @@ class CalibrateCommand:
     as_json: options.AsJson = False
     force: Annotated[
         bool,
-        typer.Option(
-            "--force",
-            help="Compute anew what --out has of other settings.",
-            rich_help_panel=options.OUTPUT,
-        ),
+        Setting("Compute anew what --out has of other settings.", panel=options.OUTPUT),
     ] = False

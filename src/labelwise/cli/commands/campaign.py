@@ -11,6 +11,7 @@ import typer
 
 from labelwise.campaign.yaml_reading import read_campaign_settings, read_overrides
 from labelwise.cli import options
+from labelwise.runtime.settings import Setting
 
 
 def check_campaign(directory: Path, changes: Iterable[str] = ()) -> None:
@@ -27,9 +28,7 @@ class CampaignInitCommand:
     """Begin a campaign: write its configuration, or check the one that is there."""
 
     directory: Directory
-    template: Annotated[
-        bool, typer.Option("--template", help="Write a commented campaign.yaml.")
-    ] = False
+    template: Annotated[bool, Setting("Write a commented campaign.yaml.")] = False
 
     def check(self) -> None:
         """Raise ``LabelwiseError`` if what is to be checked cannot be read."""
@@ -57,25 +56,21 @@ class CampaignRunCommand:
     ] = None
     rounds: Annotated[
         int | None,
-        typer.Option("--rounds", min=0, help="Rounds after round 0; else stop.rounds."),
+        Setting("Rounds after round 0; else stop.rounds.", ge=0),
     ] = None
     accept_changes: Annotated[
         bool,
-        typer.Option(
-            "--accept-changes", help="Go on although configuration, model or data changed."
-        ),
+        Setting("Go on although configuration, model or data changed."),
     ] = False
     retry_failed: Annotated[
         bool,
-        typer.Option("--retry-failed", help="Let structures that failed be chosen again."),
+        Setting("Let structures that failed be chosen again."),
     ] = False
     break_lock: Annotated[
         bool,
-        typer.Option("--break-lock", help="Take it from a process that has ended for sure."),
+        Setting("Take it from a process that has ended for sure."),
     ] = False
-    no_report: Annotated[
-        bool, typer.Option("--no-report", help="Do not write report.html after each round.")
-    ] = False
+    no_report: Annotated[bool, Setting("Do not write report.html after each round.")] = False
     quiet: options.Quiet = False
 
     def check(self) -> None:
@@ -100,15 +95,11 @@ class CampaignExportCommand:
     """Write a fine-tuned .model for mace-torch, LAMMPS or OpenMM, and its training set."""
 
     directory: Directory
-    best: Annotated[bool, typer.Option("--best", help="The round of lowest validation error.")] = (
-        False
-    )
-    n_round: Annotated[int | None, typer.Option("--round", min=0, help="This round instead.")] = (
-        None
-    )
+    best: Annotated[bool, Setting("The round of lowest validation error.")] = False
+    n_round: Annotated[int | None, Setting("This round instead.", flags=("--round",), ge=0)] = None
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="Folder; by default 'export' in the campaign."),
+        Setting("Folder; by default 'export' in the campaign.", flags=("--out", "-o")),
     ] = None
 
     def check(self) -> None:

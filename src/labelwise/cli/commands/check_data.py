@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from labelwise.cli import options
 from labelwise.features.options import KernelOptions
 from labelwise.potentials.spec import ModelSpec
+from labelwise.runtime.settings import Setting
 from labelwise.studies.curation.settings import CheckSettings
 
 
@@ -26,14 +25,14 @@ class CheckDataCommand:
     pool: options.Pool
     out: Annotated[
         Path | None,
-        typer.Option("--out", "-o", help="Write all structures but exact duplicates here."),
+        Setting("Write all structures but exact duplicates here.", flags=("--out", "-o")),
     ] = None
     settings: CheckSettings
     model: ModelSpec
     kernel: KernelOptions
     summary: Annotated[
         Path | None,
-        typer.Option("--summary", help="Where a JSON record goes.", rich_help_panel=options.OUTPUT),
+        Setting("Where a JSON record goes.", panel=options.OUTPUT),
     ] = None
     quiet: options.Quiet = False
     as_json: options.AsJson = False

@@ -12,6 +12,7 @@ from labelwise.campaign.yaml_reading import read_overrides
 from labelwise.cli import options
 from labelwise.finetuning.recipe import EnergyErrors
 from labelwise.potentials.spec import ModelSpec
+from labelwise.runtime.settings import Setting
 from labelwise.structures.label_keys import LabelKeys
 from labelwise.studies.comparison.protocols import PRESETS, SHIFTS
 from labelwise.studies.comparison.study_file import read_study_settings
@@ -39,33 +40,28 @@ class CompareCommand:
     ] = None
     preset: Annotated[
         str | None,
-        typer.Option(
-            "--preset",
-            help=f"A protocol of the papers in place of STUDY: {', '.join(PRESETS)}.",
-            rich_help_panel=_PRESET,
+        Setting(
+            f"A protocol of the papers in place of STUDY: {', '.join(PRESETS)}.", panel=_PRESET
         ),
     ] = None
     data: Annotated[
         list[str] | None,
-        typer.Option(
-            "--data",
-            metavar="PATH...",
-            help="Labelled structures of a preset: files, or folders of pool, valid and "
+        Setting(
+            "Labelled structures of a preset: files, or folders of pool, valid and "
             "test.extxyz; by default the embedded reactions. Or published files, see 'labelwise "
             "data list'.",
-            rich_help_panel=_PRESET,
+            metavar="PATH...",
+            panel=_PRESET,
         ),
     ] = None
     model: Annotated[ModelSpec, options.Take(defaults={"path": "demo"})]
     family_key: Annotated[
         str,
-        typer.Option("--family-key", help="Info key of the reaction.", rich_help_panel=_PRESET),
+        Setting("Info key of the reaction.", panel=_PRESET),
     ] = "reaction"
     order_key: Annotated[
         str,
-        typer.Option(
-            "--order-key", help="Info key of the place along the path.", rich_help_panel=_PRESET
-        ),
+        Setting("Info key of the place along the path.", panel=_PRESET),
     ] = "frame"
     shift: Annotated[
         str,
@@ -78,44 +74,35 @@ class CompareCommand:
     ] = "family,path,energy"
     strength: Annotated[
         str,
-        typer.Option(
-            "--strength",
-            help="How strongly pool-bias shifts them; several with commas between.",
-            rich_help_panel=_PRESET,
-        ),
+        Setting("How strongly pool-bias shifts them; several with commas between.", panel=_PRESET),
     ] = "3"
     size: Annotated[
         int | None,
-        typer.Option(
-            "--size",
-            min=10,
-            help="Structures of a published data set in place of the protocol's number.",
-            rich_help_panel=_PRESET,
+        Setting(
+            "Structures of a published data set in place of the protocol's number.",
+            ge=10,
+            panel=_PRESET,
         ),
     ] = None
     methods: Annotated[
         str | None,
-        typer.Option("--methods", help="These only: a,b,c.", rich_help_panel=_PART),
+        Setting("These only: a,b,c.", panel=_PART),
     ] = None
     seeds: Annotated[
         str | None,
-        typer.Option("--seeds", help="These only: 0,1.", rich_help_panel=_PART),
+        Setting("These only: 0,1.", panel=_PART),
     ] = None
     rounds: Annotated[
         int | None,
-        typer.Option("--rounds", min=1, help="Rounds after round 0.", rich_help_panel=_PART),
+        Setting("Rounds after round 0.", ge=1, panel=_PART),
     ] = None
     updates: Annotated[
         int | None,
-        typer.Option(
-            "--updates", min=1, help="Most updates of a fine-tuning.", rich_help_panel=_SCALE
-        ),
+        Setting("Most updates of a fine-tuning.", ge=1, panel=_SCALE),
     ] = None
     thin: Annotated[
         int,
-        typer.Option(
-            "--thin", min=1, help="Of each pool every K-th structure.", rich_help_panel=_SCALE
-        ),
+        Setting("Of each pool every K-th structure.", ge=1, panel=_SCALE),
     ] = 1
     compiled: Annotated[
         bool | None,
@@ -127,19 +114,13 @@ class CompareCommand:
     ] = None
     split_key: Annotated[
         str | None,
-        typer.Option(
-            "--split-key",
-            help="Info key of a test structure's split; tables of each split as well.",
-            rich_help_panel=_ERRORS,
+        Setting(
+            "Info key of a test structure's split; tables of each split as well.", panel=_ERRORS
         ),
     ] = None
     exclude_fixed: Annotated[
         bool,
-        typer.Option(
-            "--exclude-fixed",
-            help="Leave the forces of fixed atoms out of errors.",
-            rich_help_panel=_ERRORS,
-        ),
+        Setting("Leave the forces of fixed atoms out of errors.", panel=_ERRORS),
     ] = False
     energy_errors: Annotated[
         str | None,
@@ -152,66 +133,51 @@ class CompareCommand:
     ] = None
     budget: Annotated[
         str | None,
-        typer.Option(
-            "--budget",
+        Setting(
+            "Scale the study to this machine and wall time: 45m, 2h, 1h30m.",
             metavar="TIME",
-            help="Scale the study to this machine and wall time: 45m, 2h, 1h30m.",
-            rich_help_panel=_SCALE,
+            panel=_SCALE,
         ),
     ] = None
     out: Annotated[
         Path | None,
-        typer.Option(
-            "--out",
-            "-o",
-            help="Folder of campaigns and results; by default the study's own.",
-            rich_help_panel=options.OUTPUT,
+        Setting(
+            "Folder of campaigns and results; by default the study's own.",
+            flags=("--out", "-o"),
+            panel=options.OUTPUT,
         ),
     ] = None
     processes: Annotated[
         int | None,
-        typer.Option(
-            "--processes",
-            "-j",
-            min=1,
-            help="Campaigns at once; by default one a core, and one on a GPU.",
-            rich_help_panel=options.MACHINE,
+        Setting(
+            "Campaigns at once; by default one a core, and one on a GPU.",
+            flags=("--processes", "-j"),
+            ge=1,
+            panel=options.MACHINE,
         ),
     ] = None
     threads: Annotated[
         int,
-        typer.Option("--threads", min=1, help="Threads of each.", rich_help_panel=options.MACHINE),
+        Setting("Threads of each.", ge=1, panel=options.MACHINE),
     ] = 1
     tables_only: Annotated[
         bool,
-        typer.Option(
-            "--tables-only",
-            help="Run nothing; write tables and curves of what is there.",
-            rich_help_panel=options.OUTPUT,
-        ),
+        Setting("Run nothing; write tables and curves of what is there.", panel=options.OUTPUT),
     ] = False
     no_report: Annotated[
         bool,
-        typer.Option(
-            "--no-report", help="Do not write report.html.", rich_help_panel=options.OUTPUT
-        ),
+        Setting("Do not write report.html.", panel=options.OUTPUT),
     ] = False
     dry_run: Annotated[
         bool,
-        typer.Option(
-            "--dry-run", help="Say what would be run, and stop.", rich_help_panel=options.OUTPUT
-        ),
+        Setting("Say what would be run, and stop.", panel=options.OUTPUT),
     ] = False
     labels: LabelKeys
     quiet: options.Quiet = False
     as_json: options.AsJson = False
     force: Annotated[
         bool,
-        typer.Option(
-            "--force",
-            help="Begin campaigns anew that were begun with other settings.",
-            rich_help_panel=options.OUTPUT,
-        ),
+        Setting("Begin campaigns anew that were begun with other settings.", panel=options.OUTPUT),
     ] = False
 
     @property

@@ -6,12 +6,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from labelwise.cli import options
 from labelwise.cli.commands.report import ColourBy, Map, Seed, Target, require_target
 from labelwise.pages.figures.settings import COLUMN, FORMATS, PAGE, FigureSettings
 from labelwise.potentials.spec import ModelSpec
+from labelwise.runtime.settings import Setting
 
 _LOOK = "Look"
 
@@ -27,31 +26,28 @@ class FiguresCommand:
     target: Target
     out: Annotated[
         Path,
-        typer.Option("--out", "-o", help="Folder of the figures.", rich_help_panel=options.OUTPUT),
+        Setting("Folder of the figures.", flags=("--out", "-o"), panel=options.OUTPUT),
     ]
     formats: Annotated[
         str,
-        typer.Option(
-            "--format",
-            help=f"Of {', '.join(FORMATS)}; several with commas between.",
-            rich_help_panel=_LOOK,
+        Setting(
+            f"Of {', '.join(FORMATS)}; several with commas between.",
+            flags=("--format",),
+            panel=_LOOK,
         ),
     ] = "png,svg"
     width: Annotated[
         float,
-        typer.Option(
-            "--width",
+        Setting(
+            f"Width: {COLUMN:g} for a column of a journal, {PAGE:g} for both.",
             metavar="MM",
-            help=f"Width: {COLUMN:g} for a column of a journal, {PAGE:g} for both.",
-            rich_help_panel=_LOOK,
+            panel=_LOOK,
         ),
     ] = COLUMN
-    grey: Annotated[
-        bool, typer.Option("--grey", help="Greys in place of colours.", rich_help_panel=_LOOK)
-    ] = False
+    grey: Annotated[bool, Setting("Greys in place of colours.", panel=_LOOK)] = False
     titles: Annotated[
         bool,
-        typer.Option("--titles", help="Headings above the figures.", rich_help_panel=_LOOK),
+        Setting("Headings above the figures.", panel=_LOOK),
     ] = False
     map_method: Map = "pca"
     colour_by: ColourBy = None

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from labelwise.cli import options
 from labelwise.finetuning.recipe import Recipe
 from labelwise.potentials.spec import ModelSpec
+from labelwise.runtime.settings import Setting
 from labelwise.structures.label_keys import LabelKeys
 
 
@@ -23,42 +22,38 @@ class FinetuneCommand:
 
     train: Annotated[
         list[str],
-        typer.Option("--train", metavar="FILE...", help="Labelled structures to fit to."),
+        Setting("Labelled structures to fit to.", metavar="FILE..."),
     ]
     model: Annotated[ModelSpec, options.MODEL_REQUIRED]
     valid: Annotated[
         list[str] | None,
-        typer.Option("--valid", metavar="FILE...", help="They choose the best epoch."),
+        Setting("They choose the best epoch.", metavar="FILE..."),
     ] = None
     test: Annotated[
         list[str] | None,
-        typer.Option("--test", metavar="FILE...", help="Measured at the end, not looked at."),
+        Setting("Measured at the end, not looked at.", metavar="FILE..."),
     ] = None
     out: Annotated[
-        Path, typer.Option("--out", "-o", help=".model for mace-torch, or .pt, weights only.")
+        Path, Setting(".model for mace-torch, or .pt, weights only.", flags=("--out", "-o"))
     ] = Path("finetuned.model")
     recipe: Recipe
     exclude_fixed: Annotated[
         bool,
-        typer.Option(
-            "--exclude-fixed", help="Errors without the forces of fixed atoms (move_mask)."
-        ),
+        Setting("Errors without the forces of fixed atoms (move_mask)."),
     ] = False
     exclude_fixed_from_loss: Annotated[
         bool,
-        typer.Option("--exclude-fixed-from-loss", help="The loss without those forces, too."),
+        Setting("The loss without those forces, too."),
     ] = False
     split_key: Annotated[
         str | None,
-        typer.Option(
-            "--split-key",
-            metavar="KEY",
-            help="Info key of each test structure's split: errors of each split as well.",
+        Setting(
+            "Info key of each test structure's split: errors of each split as well.", metavar="KEY"
         ),
     ] = None
     isolated_atoms: Annotated[
         str | None,
-        typer.Option("--isolated-atoms", metavar="FILE", help="One labelled atom a frame."),
+        Setting("One labelled atom a frame.", metavar="FILE"),
     ] = None
     labels: LabelKeys
     seed: options.Seed = 0

@@ -11,6 +11,7 @@ import typer
 from labelwise.cli import options
 from labelwise.errors import ReadError
 from labelwise.potentials.spec import ModelSpec
+from labelwise.runtime.settings import Setting
 
 # What 'labelwise figures' takes, too.
 Target = Annotated[
@@ -23,13 +24,13 @@ Target = Annotated[
 ]
 Map = Annotated[
     Literal["pca", "umap"],
-    typer.Option("--map", help="How the map of the pool is made; umap needs umap-learn."),
+    Setting("How the map of the pool is made; umap needs umap-learn.", flags=("--map",)),
 ]
 ColourBy = Annotated[
     str | None,
-    typer.Option("--colour-by", metavar="KEY", help="Colour maps by this column at first."),
+    Setting("Colour maps by this column at first.", flags=("--colour-by",), metavar="KEY"),
 ]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Seeds samples and UMAP.")]
+Seed = Annotated[int, Setting("Seeds samples and UMAP.", flags=("--seed",), ge=0)]
 
 #: What has a page.
 TARGETS = (
@@ -54,11 +55,9 @@ class ReportCommand:
     target: Target
     out: Annotated[
         Path | None,
-        typer.Option(
-            "--out",
-            "-o",
-            help="Where the page goes; by default beside the summary, or report.html in the "
-            "folder.",
+        Setting(
+            "Where the page goes; by default beside the summary, or report.html in the folder.",
+            flags=("--out", "-o"),
         ),
     ] = None
     map_method: Map = "pca"
@@ -67,9 +66,9 @@ class ReportCommand:
     seed: Seed = 0
     max_megabytes: Annotated[
         float,
-        typer.Option("--max-megabytes", help="How large the page may become, MB."),
+        Setting("How large the page may become, MB."),
     ] = 9.0
-    open_page: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False
+    open_page: Annotated[bool, Setting("Open the page in the browser.", flags=("--open",))] = False
     force: options.Force = False
     quiet: options.Quiet = False
 

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from labelwise.cli import options
 from labelwise.potentials.spec import ModelSpec
+from labelwise.runtime.settings import Setting
 from labelwise.selection.options import SelectionOptions
 
 
@@ -26,11 +25,10 @@ class RepresentCommand:
     pool: options.Pool
     out: Annotated[
         Path | None,
-        typer.Option(
-            "--out",
-            "-o",
-            help="Where the features go, as NumPy .npz; by default features.npz, unless there is "
+        Setting(
+            "Where the features go, as NumPy .npz; by default features.npz, unless there is "
             "a --store.",
+            flags=("--out", "-o"),
         ),
     ] = None
     model: ModelSpec

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from labelwise.cli import options
 from labelwise.potentials.spec import ModelSpec
+from labelwise.runtime.settings import Setting
 from labelwise.selection.options import SelectionOptions
 
 
@@ -21,38 +20,33 @@ class SelectCommand:
     """
 
     pool: options.Pool
-    n_select: Annotated[int, typer.Option("-n", "--n-select", min=1, help="Structures to choose.")]
+    n_select: Annotated[int, Setting("Structures to choose.", flags=("-n", "--n-select"), ge=1)]
     out: Annotated[
         Path,
-        typer.Option("--out", "-o", help="Where the batch goes, as extended XYZ."),
+        Setting("Where the batch goes, as extended XYZ.", flags=("--out", "-o")),
     ] = Path("batch.extxyz")
     train: options.Train = None
     model: ModelSpec
     selection: SelectionOptions
     force_std: Annotated[
         bool,
-        typer.Option(
-            "--force-std",
-            help="Also write the predicted standard deviation of the force errors of each chosen "
+        Setting(
+            "Also write the predicted standard deviation of the force errors of each chosen "
             "structure and its atoms, eV/Å; needs forces in --train.",
-            rich_help_panel=options.OUTPUT,
+            panel=options.OUTPUT,
         ),
     ] = False
     strict: Annotated[
         bool,
-        typer.Option(
-            "--strict",
-            help="Fail when a structure would be set aside.",
-            rich_help_panel=options.CHOICE,
-        ),
+        Setting("Fail when a structure would be set aside.", panel=options.CHOICE),
     ] = False
     energy_key: Annotated[
         str | None,
-        typer.Option("--energy-key", help="Require this energy label in --train."),
+        Setting("Require this energy label in --train."),
     ] = None
     forces_key: Annotated[
         str | None,
-        typer.Option("--forces-key", help="Require this forces label in --train."),
+        Setting("Require this forces label in --train."),
     ] = None
     store: options.Store = None
     memory: options.Memory = None
@@ -62,29 +56,23 @@ class SelectCommand:
     ray_workers: options.RayWorkers = None
     summary: Annotated[
         Path | None,
-        typer.Option(
-            "--summary",
-            help="Where the JSON summary goes; by default beside the batch.",
-            rich_help_panel=options.OUTPUT,
-        ),
+        Setting("Where the JSON summary goes; by default beside the batch.", panel=options.OUTPUT),
     ] = None
     group_by: Annotated[
         str | None,
-        typer.Option(
-            "--group-by",
+        Setting(
+            "Count chosen and offered structures by this info key.",
             metavar="KEY",
-            help="Count chosen and offered structures by this info key.",
-            rich_help_panel=options.OUTPUT,
+            panel=options.OUTPUT,
         ),
     ] = None
     report: Annotated[
         str | None,
-        typer.Option(
-            "--report",
-            metavar="[PATH]",
-            help="Also write a page that shows what was chosen and why; without a path beside the "
+        Setting(
+            "Also write a page that shows what was chosen and why; without a path beside the "
             "batch.",
-            rich_help_panel=options.OUTPUT,
+            metavar="[PATH]",
+            panel=options.OUTPUT,
         ),
     ] = None
     quiet: options.Quiet = False

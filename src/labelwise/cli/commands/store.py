@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from labelwise.cli import options
+from labelwise.runtime.settings import Setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,14 +21,13 @@ class StoreCommand:
     ]
     verify: Annotated[
         bool,
-        typer.Option("--verify", help="Read everything and compare checksums; nothing is changed."),
+        Setting("Read everything and compare checksums; nothing is changed."),
     ] = False
     repair: Annotated[
         bool,
-        typer.Option(
-            "--repair",
-            help="Verify, and set damaged chunks aside: the next 'select --store' computes their "
-            "structures again.",
+        Setting(
+            "Verify, and set damaged chunks aside: the next 'select --store' computes their "
+            "structures again."
         ),
     ] = False
     as_json: options.AsJson = False

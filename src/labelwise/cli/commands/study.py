@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from labelwise.cli import options
 from labelwise.potentials.spec import ModelSpec
+from labelwise.runtime.settings import Setting
 from labelwise.studies.weights.settings import BATCHES, WeightStudySettings
 
 
@@ -24,48 +23,32 @@ class StudyWeightCommand:
 
     pool: Annotated[
         list[str],
-        typer.Option("--pool", metavar="FILE...", help="Structures with energies and forces."),
+        Setting("Structures with energies and forces.", metavar="FILE..."),
     ]
     model: Annotated[ModelSpec, options.MODEL_REQUIRED]
     out: Annotated[
         Path,
-        typer.Option("--out", "-o", help="Folder; a study that was interrupted goes on there."),
+        Setting("Folder; a study that was interrupted goes on there.", flags=("--out", "-o")),
     ]
     train: Annotated[
         list[str] | None,
-        typer.Option(
-            "--train",
-            metavar="FILE...",
-            help="Labelled structures, not in the pool; by default drawn from it.",
+        Setting(
+            "Labelled structures, not in the pool; by default drawn from it.", metavar="FILE..."
         ),
     ] = None
     settings: WeightStudySettings
     test: Annotated[
         list[str] | None,
-        typer.Option(
-            "--test",
-            metavar="FILE...",
-            help="What fine-tunings are measured on.",
-            rich_help_panel=BATCHES,
-        ),
+        Setting("What fine-tunings are measured on.", metavar="FILE...", panel=BATCHES),
     ] = None
     valid: Annotated[
         list[str] | None,
-        typer.Option(
-            "--valid",
-            metavar="FILE...",
-            help="What chooses their best epoch.",
-            rich_help_panel=BATCHES,
-        ),
+        Setting("What chooses their best epoch.", metavar="FILE...", panel=BATCHES),
     ] = None
     batch_atoms: options.BatchAtoms = None
     quiet: options.Quiet = False
     as_json: options.AsJson = False
     force: Annotated[
         bool,
-        typer.Option(
-            "--force",
-            help="Compute anew what --out has of other settings.",
-            rich_help_panel=options.OUTPUT,
-        ),
+        Setting("Compute anew what --out has of other settings.", panel=options.OUTPUT),
     ] = False
