@@ -151,18 +151,20 @@ def _expand(declaration: type) -> Iterator[Parameter]:
 def _gather(declaration: type, given: Mapping[str, Any]) -> Any:
     """Return the command with its groups of settings, from the values of its parameters."""
     hints = get_type_hints(declaration, include_extras=True)
-    values = {}
-    for field in fields(declaration):
-        group = _group_of(hints[field.name])
+    own = list_settings(declaration)
+    values = dict(given)
+    for name, (kind, setting) in own.items():
+        values[name] = _read(_flag(name, setting), given[name], kind, setting)
+    groups = {field.name: _group_of(hints[field.name]) for field in fields(declaration)}
+    for place, group in groups.items():
         if group is None:
-            values[field.name] = given[field.name]
             continue
         chosen = {
             name: _read(_flag(name, setting), given[name], kind, setting)
             for name, (kind, setting) in group.settings.items()
         }
-        values[field.name] = group.kind(**chosen)
-    return declaration(**values)
+        values[place] = group.kind(**chosen)
+    return declaration(**{name: values[name] for name in groups})
 
 
 def _group_of(hint: Any) -> _Group | None:
@@ -188,28 +190,41 @@ def _parameter(name: str, annotation: Any, default: Any) -> Parameter:
 def _option(name: str, kind: Any, setting: Setting, default: Any) -> Parameter:
     """Return the parameter of a setting."""
     shown: bool | str = True
+    check = _check_words(name, kind, setting.choices) if setting.choices else None
     if setting.none is not None:
         kind, default = str, setting.none if default is None else str(default)
-    elif get_origin(kind) is tuple:
-        words = [f"{each:g}" if isinstance(each, float) else each for each in default]
-        kind, default, shown = str, ",".join(words), ", ".join(words)
+    elif _kind_of_many(kind) is not None:
+        words = [f"{each:g}" if isinstance(each, float) else str(each) for each in default or ()]
+        kind, default = str | None, None if default is None else ",".join(words)
+        shown = ", ".join(words) if len(words) > 1 else True
     option = typer.Option(
         *(setting.flags or (_flag(name, setting),)),
         help=setting.help,
         min=setting.ge if int in (kind, *get_args(kind)) else None,
         metavar=setting.metavar or "|".join(setting.choices) or None,
         show_default=shown,
-        callback=_check_word(name, setting.choices) if setting.choices else None,
+        callback=check,
         autocompletion=_complete(setting.choices) if setting.choices else None,
         rich_help_panel=setting.panel,
     )
     return _parameter(name, Annotated[kind, option], default)
 
 
-def _check_word(name: str, choices: tuple[str, ...]) -> Callable[[str | None], str | None]:
+def _kind_of_many(kind: Any) -> Any:
+    """Return the type of each of several values with commas between; None for one value."""
+    for each in (kind, *get_args(kind)):
+        if get_origin(each) is tuple:
+            return get_args(each)[0]
+    return None
+
+
+def _check_words(
+    name: str, kind: Any, choices: tuple[str, ...]
+) -> Callable[[str | None], str | None]:
     def check(value: str | None) -> str | None:
         if value is not None:
-            check_name(name, value, choices)
+            for word in [value] if _kind_of_many(kind) is None else value.split(","):
+                check_name(name, word.strip(), choices)
         return value
 
     return check
@@ -229,12 +244,16 @@ def _read(flag: str, value: Any, kind: Any, setting: Setting) -> Any:
     Raises:
         ArgumentError: It is none that is allowed.
     """
-    if get_origin(kind) is tuple:
+    one = _kind_of_many(kind)
+    if one is not None and value is not None:
         words = [word.strip() for word in value.split(",") if word.strip()]
         try:
-            return tuple(get_args(kind)[0](word) for word in words)
+            return tuple(one(word) for word in words)
         except ValueError as error:
-            raise ArgumentError(f"{flag} is {value!r}; give numbers with commas between") from error
+            what = "integers" if one is int else "numbers"
+            raise ArgumentError(
+                f"{flag} is {value!r}; give {what} with commas between: 0,1"
+            ) from error
     if setting.none is None:
         return value
     if value == setting.none:

@@ -57,7 +57,6 @@ def run_compare(args: CompareCommand) -> None:
         )
     is_talkative = not (args.quiet or args.as_json)
     say = console.say if is_talkative else _say_nothing
-    seeds = _integers(args.seeds, "--seeds")
     flags = {
         "split_key": args.split_key,
         "fixed_forces": "exclude" if args.exclude_fixed else None,
@@ -67,7 +66,7 @@ def run_compare(args: CompareCommand) -> None:
     if args.study is not None:
         place = _find_study(args.study, args.out)
         place = _take_part(place, args.methods)
-        changes |= {"seeds": seeds} if seeds is not None else {}
+        changes |= {"seeds": list(args.seeds)} if args.seeds is not None else {}
         changes |= {"rounds": args.rounds} if args.rounds is not None else {}
         changes |= {"model.trust": True} if args.model.trust else {}
         place = replace(place, study=override_study(place.study, {**changes, **args.changes}))
@@ -75,14 +74,14 @@ def run_compare(args: CompareCommand) -> None:
         arguments = {
             "data": args.data or [],
             "model": asdict(args.model),
-            "methods": _names(args.methods),
-            "seeds": seeds,
+            "methods": args.methods,
+            "seeds": args.seeds,
             "rounds": args.rounds,
             "family_key": args.family_key,
             "order_key": args.order_key,
             **asdict(args.labels),
-            "shift": _names(args.shift) or [],
-            "strength": _numbers(args.strength, "--strength"),
+            "shift": args.shift,
+            "strength": args.strength,
             "size": args.size,
         }
         changes |= args.changes
@@ -142,9 +141,9 @@ def _find_study(study: Path, out: Path | None) -> _Place:
     return _Place(found, path.parent if out is None else out, path.parent)
 
 
-def _take_part(place: _Place, methods: str | None) -> _Place:
+def _take_part(place: _Place, names: tuple[str, ...] | None) -> _Place:
     """Return a study of some of its methods."""
-    study, names = place.study, _names(methods)
+    study = place.study
     if names is None:
         return place
     missing = [name for name in names if name not in study.methods]
@@ -202,28 +201,6 @@ def _scale(place: _Place, budget: str, n_processes: int, *, force: bool, quiet: 
     scaled = check_study(content)
     write_text(path, dump_study(scaled))
     return _Place(scaled, place.folder, place.base)
-
-
-def _names(words: str | None) -> list[str] | None:
-    if words is None:
-        return None
-    return [word.strip() for word in words.split(",") if word.strip()]
-
-
-def _integers(words: str | None, option: str) -> list[int] | None:
-    names = _names(words)
-    if names is None:
-        return None
-    if not names or not all(name.isascii() and name.isdigit() for name in names):
-        raise ArgumentError(f"{option} is {words!r}; give integers with commas between: 0,1")
-    return [int(name) for name in names]
-
-
-def _numbers(words: str, option: str) -> list[float]:
-    try:
-        return [float(word) for word in words.split(",")]
-    except ValueError as error:
-        raise ArgumentError(f"{option} is {words!r}; give numbers such as 1,3") from error
 
 
 def _count_devices(study: StudyConfig) -> int:

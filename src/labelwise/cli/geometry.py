@@ -60,7 +60,7 @@ from labelwise.studies.diagnostics.geometry_study import (
 
 def run_geometry(args: GeometryCommand) -> None:
     """Run ``labelwise geometry``."""
-    names = tuple(word.strip() for word in args.kernels.split(",") if word.strip())
+    names = args.kernels
     settings = args.representation
     check_kernels(names, settings)
     if args.out.exists() and not args.out.is_dir():
@@ -72,7 +72,9 @@ def run_geometry(args: GeometryCommand) -> None:
     )
     wants_model = any(needs_model(name, settings) for name in names)
     if wants_model and not models.specs:
-        raise ArgumentError(f"--kernels {args.kernels} needs a model; give --model or --campaign")
+        raise ArgumentError(
+            f"--kernels {','.join(names)} needs a model; give --model or --campaign"
+        )
     potential = models.load(0) if wants_model else None
     frames = read_usable(args.pool, potential, option="--pool", enabled=is_talkative)
     sample, order_by = _sample(

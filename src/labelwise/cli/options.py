@@ -2,31 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from labelwise.errors import check_name
 from labelwise.runtime.settings import Setting
-
-
-def words_of(name: str, allowed: Iterable[str]) -> Callable[[str | None], str | None]:
-    """Return the check of an option whose value is a word, or words with commas between.
-
-    It is made before anything is read, and where the command has no use for the value, too.
-
-    Args:
-        name: What the words are, for messages.
-        allowed: Them.
-    """
-
-    def check(value: str | None) -> str | None:
-        for word in [] if value is None else value.split(","):
-            check_name(name, word.strip(), allowed)
-        return value
-
-    return check
 
 
 @dataclass(frozen=True)
@@ -61,34 +42,22 @@ Pool = Annotated[
     ),
 ]
 Train = Annotated[
-    list[str] | None,
-    Setting("Structures that are labelled already, likewise.", metavar="FILE..."),
+    list[str] | None, Setting("Structures that are labelled already, likewise.", metavar="FILE...")
 ]
 Seed = Annotated[
-    int,
-    Setting(
-        "Seeds sketches, probes, random weights and the random rule.",
-        ge=0,
-        panel=CHOICE,
-    ),
+    int, Setting("Seeds sketches, probes, random weights and the random rule.", ge=0, panel=CHOICE)
 ]
 EnergyKey = Annotated[str, Setting("Info key of the energies, eV.")]
 ForcesKey = Annotated[str, Setting("Array key of the forces, eV/Å.", flags=("--forces-key",))]
 OnDevice = Annotated[
     str,
     Setting(
-        "Where to compute; cuda:1 for the second GPU.",
-        metavar="auto|cpu|cuda|mps",
-        panel=MACHINE,
+        "Where to compute; cuda:1 for the second GPU.", metavar="auto|cpu|cuda|mps", panel=MACHINE
     ),
 ]
 BatchAtoms = Annotated[
     int | None,
-    Setting(
-        "Atoms evaluated at once; halved when memory runs out.",
-        ge=1,
-        panel=MACHINE,
-    ),
+    Setting("Atoms evaluated at once; halved when memory runs out.", ge=1, panel=MACHINE),
 ]
 Store = Annotated[
     Path | None,
@@ -110,10 +79,7 @@ Memory = Annotated[
 ]
 StoreDtype = Annotated[
     Literal["float32", "float16", "bfloat16"],
-    Setting(
-        "How --store keeps numbers; half precision takes half the disk.",
-        panel=SCALE,
-    ),
+    Setting("How --store keeps numbers; half precision takes half the disk.", panel=SCALE),
 ]
 Workers = Annotated[
     int,
@@ -142,15 +108,10 @@ RayWorkers = Annotated[
         panel=SCALE,
     ),
 ]
-Quiet = Annotated[
-    bool,
-    Setting("Print errors only.", flags=("--quiet", "-q"), panel=OUTPUT),
-]
+Quiet = Annotated[bool, Setting("Print errors only.", flags=("--quiet", "-q"), panel=OUTPUT)]
 AsJson = Annotated[
-    bool,
-    Setting("Print the summary as JSON on standard output.", flags=("--json",), panel=OUTPUT),
+    bool, Setting("Print the summary as JSON on standard output.", flags=("--json",), panel=OUTPUT)
 ]
 Force = Annotated[
-    bool,
-    Setting("Replace an output file that Labelwise did not write.", panel=OUTPUT),
+    bool, Setting("Replace an output file that Labelwise did not write.", panel=OUTPUT)
 ]

@@ -89,8 +89,7 @@ class Recipe:
     """
 
     schedule: Annotated[
-        str,
-        Setting("reaction-paths or fixed.", choices=get_args(ScheduleName), metavar="TEXT"),
+        str, Setting("reaction-paths or fixed.", choices=get_args(ScheduleName), metavar="TEXT")
     ] = "reaction-paths"
     batch_size: Annotated[
         int | None, Setting("Structures an update; by default the schedule's number.", ge=1)

@@ -24,17 +24,12 @@ class CalibrateCommand:
     """
 
     pool: Annotated[
-        list[str],
-        Setting("Structures with energies, to learn from.", metavar="FILE..."),
+        list[str], Setting("Structures with energies, to learn from.", metavar="FILE...")
     ]
     valid: Annotated[
-        list[str],
-        Setting("With energies; they choose how many labels.", metavar="FILE..."),
+        list[str], Setting("With energies; they choose how many labels.", metavar="FILE...")
     ]
-    test: Annotated[
-        list[str],
-        Setting("With energies; what is reported.", metavar="FILE..."),
-    ]
+    test: Annotated[list[str], Setting("With energies; what is reported.", metavar="FILE...")]
     model: Annotated[ModelSpec, options.MODEL_REQUIRED]
     out: Annotated[
         Path,
@@ -53,6 +48,5 @@ class CalibrateCommand:
     quiet: options.Quiet = False
     as_json: options.AsJson = False
     force: Annotated[
-        bool,
-        Setting("Compute anew what --out has of other settings.", panel=options.OUTPUT),
+        bool, Setting("Compute anew what --out has of other settings.", panel=options.OUTPUT)
     ] = False

@@ -54,22 +54,12 @@ class CampaignRunCommand:
             "they are kept in overrides.yaml for the runs to come.",
         ),
     ] = None
-    rounds: Annotated[
-        int | None,
-        Setting("Rounds after round 0; else stop.rounds.", ge=0),
-    ] = None
+    rounds: Annotated[int | None, Setting("Rounds after round 0; else stop.rounds.", ge=0)] = None
     accept_changes: Annotated[
-        bool,
-        Setting("Go on although configuration, model or data changed."),
+        bool, Setting("Go on although configuration, model or data changed.")
     ] = False
-    retry_failed: Annotated[
-        bool,
-        Setting("Let structures that failed be chosen again."),
-    ] = False
-    break_lock: Annotated[
-        bool,
-        Setting("Take it from a process that has ended for sure."),
-    ] = False
+    retry_failed: Annotated[bool, Setting("Let structures that failed be chosen again.")] = False
+    break_lock: Annotated[bool, Setting("Take it from a process that has ended for sure.")] = False
     no_report: Annotated[bool, Setting("Do not write report.html after each round.")] = False
     quiet: options.Quiet = False
 
@@ -98,8 +88,7 @@ class CampaignExportCommand:
     best: Annotated[bool, Setting("The round of lowest validation error.")] = False
     n_round: Annotated[int | None, Setting("This round instead.", flags=("--round",), ge=0)] = None
     out: Annotated[
-        Path | None,
-        Setting("Folder; by default 'export' in the campaign.", flags=("--out", "-o")),
+        Path | None, Setting("Folder; by default 'export' in the campaign.", flags=("--out", "-o"))
     ] = None
 
     def check(self) -> None:

@@ -30,10 +30,9 @@ class CheckDataCommand:
     settings: CheckSettings
     model: ModelSpec
     kernel: KernelOptions
-    summary: Annotated[
-        Path | None,
-        Setting("Where a JSON record goes.", panel=options.OUTPUT),
-    ] = None
+    summary: Annotated[Path | None, Setting("Where a JSON record goes.", panel=options.OUTPUT)] = (
+        None
+    )
     quiet: options.Quiet = False
     as_json: options.AsJson = False
     force: options.Force = False

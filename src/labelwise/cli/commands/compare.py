@@ -55,27 +55,23 @@ class CompareCommand:
         ),
     ] = None
     model: Annotated[ModelSpec, options.Take(defaults={"path": "demo"})]
-    family_key: Annotated[
-        str,
-        Setting("Info key of the reaction.", panel=_PRESET),
-    ] = "reaction"
-    order_key: Annotated[
-        str,
-        Setting("Info key of the place along the path.", panel=_PRESET),
-    ] = "frame"
+    family_key: Annotated[str, Setting("Info key of the reaction.", panel=_PRESET)] = "reaction"
+    order_key: Annotated[str, Setting("Info key of the place along the path.", panel=_PRESET)] = (
+        "frame"
+    )
     shift: Annotated[
-        str,
-        typer.Option(
-            "--shift",
-            callback=options.words_of("shift", SHIFTS),
-            help="By what pool-bias shifts its pools: family, path, energy.",
-            rich_help_panel=_PRESET,
+        tuple[str, ...],
+        Setting(
+            "By what pool-bias shifts its pools: family, path, energy.",
+            choices=SHIFTS,
+            metavar="TEXT",
+            panel=_PRESET,
         ),
-    ] = "family,path,energy"
+    ] = SHIFTS
     strength: Annotated[
-        str,
+        tuple[float, ...],
         Setting("How strongly pool-bias shifts them; several with commas between.", panel=_PRESET),
-    ] = "3"
+    ] = (3.0,)
     size: Annotated[
         int | None,
         Setting(
@@ -84,26 +80,13 @@ class CompareCommand:
             panel=_PRESET,
         ),
     ] = None
-    methods: Annotated[
-        str | None,
-        Setting("These only: a,b,c.", panel=_PART),
-    ] = None
-    seeds: Annotated[
-        str | None,
-        Setting("These only: 0,1.", panel=_PART),
-    ] = None
-    rounds: Annotated[
-        int | None,
-        Setting("Rounds after round 0.", ge=1, panel=_PART),
-    ] = None
+    methods: Annotated[tuple[str, ...] | None, Setting("These only: a,b,c.", panel=_PART)] = None
+    seeds: Annotated[tuple[int, ...] | None, Setting("These only: 0,1.", panel=_PART)] = None
+    rounds: Annotated[int | None, Setting("Rounds after round 0.", ge=1, panel=_PART)] = None
     updates: Annotated[
-        int | None,
-        Setting("Most updates of a fine-tuning.", ge=1, panel=_SCALE),
+        int | None, Setting("Most updates of a fine-tuning.", ge=1, panel=_SCALE)
     ] = None
-    thin: Annotated[
-        int,
-        Setting("Of each pool every K-th structure.", ge=1, panel=_SCALE),
-    ] = 1
+    thin: Annotated[int, Setting("Of each pool every K-th structure.", ge=1, panel=_SCALE)] = 1
     compiled: Annotated[
         bool | None,
         typer.Option(
@@ -119,16 +102,15 @@ class CompareCommand:
         ),
     ] = None
     exclude_fixed: Annotated[
-        bool,
-        Setting("Leave the forces of fixed atoms out of errors.", panel=_ERRORS),
+        bool, Setting("Leave the forces of fixed atoms out of errors.", panel=_ERRORS)
     ] = False
     energy_errors: Annotated[
         str | None,
-        typer.Option(
-            "--energy-errors",
-            callback=options.words_of("energy_errors", get_args(EnergyErrors)),
-            help="total, or per-atom for structures of different sizes.",
-            rich_help_panel=_ERRORS,
+        Setting(
+            "total, or per-atom for structures of different sizes.",
+            choices=get_args(EnergyErrors),
+            metavar="TEXT",
+            panel=_ERRORS,
         ),
     ] = None
     budget: Annotated[
@@ -156,22 +138,15 @@ class CompareCommand:
             panel=options.MACHINE,
         ),
     ] = None
-    threads: Annotated[
-        int,
-        Setting("Threads of each.", ge=1, panel=options.MACHINE),
-    ] = 1
+    threads: Annotated[int, Setting("Threads of each.", ge=1, panel=options.MACHINE)] = 1
     tables_only: Annotated[
         bool,
         Setting("Run nothing; write tables and curves of what is there.", panel=options.OUTPUT),
     ] = False
-    no_report: Annotated[
-        bool,
-        Setting("Do not write report.html.", panel=options.OUTPUT),
-    ] = False
-    dry_run: Annotated[
-        bool,
-        Setting("Say what would be run, and stop.", panel=options.OUTPUT),
-    ] = False
+    no_report: Annotated[bool, Setting("Do not write report.html.", panel=options.OUTPUT)] = False
+    dry_run: Annotated[bool, Setting("Say what would be run, and stop.", panel=options.OUTPUT)] = (
+        False
+    )
     labels: LabelKeys
     quiet: options.Quiet = False
     as_json: options.AsJson = False

@@ -32,10 +32,7 @@ class DataInspectCommand:
     """Say what a file holds: how much of what, ranges of labels, level of theory, licence."""
 
     path: Annotated[Path, typer.Argument(help="A file, or a folder of one data set.")]
-    read: Annotated[
-        int,
-        Setting("Structures to read and check, evenly spread.", ge=1),
-    ] = 10_000
+    read: Annotated[int, Setting("Structures to read and check, evenly spread.", ge=1)] = 10_000
     read_all: Annotated[bool, Setting("Read and check every one.", flags=("--all",))] = False
     format_name: FormatName = None
     quiet: options.Quiet = False
@@ -55,13 +52,11 @@ class DataBuildCommand:
         Path, Setting("Folder; each pool goes to a folder in it.", flags=("--out", "-o"))
     ]
     seed: Annotated[int, Setting("Decides what is drawn.", ge=0)] = 0
-    size: Annotated[
-        int | None,
-        Setting("Structures in place of the protocol's number.", ge=10),
-    ] = None
+    size: Annotated[int | None, Setting("Structures in place of the protocol's number.", ge=10)] = (
+        None
+    )
     adsorption: Annotated[
-        bool,
-        Setting("Energies against slab and gas, where the files give the reference (OC20)."),
+        bool, Setting("Energies against slab and gas, where the files give the reference (OC20).")
     ] = False
     format_name: FormatName = None
     force: Annotated[bool, Setting("Replace other pools there.")] = False
@@ -80,10 +75,7 @@ class DataExportCommand:
     split: Annotated[list[str] | None, Setting("Only this split; may be repeated.")] = None
     elements: Annotated[str | None, Setting("Only of these elements: H,C,N,O.")] = None
     charge: Annotated[list[int] | None, Setting("Only this charge; may be repeated.")] = None
-    spin: Annotated[
-        list[int] | None,
-        Setting("Only this multiplicity; may be repeated."),
-    ] = None
+    spin: Annotated[list[int] | None, Setting("Only this multiplicity; may be repeated.")] = None
     max_atoms: Annotated[int | None, Setting("Only up to so many atoms.", ge=1)] = None
     format_name: FormatName = None
     force: Annotated[bool, Setting("Replace what is there.")] = False

@@ -25,17 +25,16 @@ class FiguresCommand:
 
     target: Target
     out: Annotated[
-        Path,
-        Setting("Folder of the figures.", flags=("--out", "-o"), panel=options.OUTPUT),
+        Path, Setting("Folder of the figures.", flags=("--out", "-o"), panel=options.OUTPUT)
     ]
     formats: Annotated[
-        str,
+        tuple[str, ...],
         Setting(
             f"Of {', '.join(FORMATS)}; several with commas between.",
             flags=("--format",),
             panel=_LOOK,
         ),
-    ] = "png,svg"
+    ] = ("png", "svg")
     width: Annotated[
         float,
         Setting(
@@ -45,10 +44,7 @@ class FiguresCommand:
         ),
     ] = COLUMN
     grey: Annotated[bool, Setting("Greys in place of colours.", panel=_LOOK)] = False
-    titles: Annotated[
-        bool,
-        Setting("Headings above the figures.", panel=_LOOK),
-    ] = False
+    titles: Annotated[bool, Setting("Headings above the figures.", panel=_LOOK)] = False
     map_method: Map = "pca"
     colour_by: ColourBy = None
     model: Annotated[ModelSpec, options.Take(only=("path", "device", "trust"))]
@@ -59,7 +55,7 @@ class FiguresCommand:
     def settings(self) -> FigureSettings:
         """How the figures are to come out."""
         return FigureSettings(
-            formats=tuple(word.strip().lower() for word in self.formats.split(",") if word.strip()),
+            formats=tuple(word.lower() for word in self.formats),
             width=self.width,
             is_grey=self.grey,
             with_titles=self.titles,

@@ -20,41 +20,31 @@ class FinetuneCommand:
     Errors are in meV (energy), meV/atom and meV/Å.
     """
 
-    train: Annotated[
-        list[str],
-        Setting("Labelled structures to fit to.", metavar="FILE..."),
-    ]
+    train: Annotated[list[str], Setting("Labelled structures to fit to.", metavar="FILE...")]
     model: Annotated[ModelSpec, options.MODEL_REQUIRED]
     valid: Annotated[
-        list[str] | None,
-        Setting("They choose the best epoch.", metavar="FILE..."),
+        list[str] | None, Setting("They choose the best epoch.", metavar="FILE...")
     ] = None
     test: Annotated[
-        list[str] | None,
-        Setting("Measured at the end, not looked at.", metavar="FILE..."),
+        list[str] | None, Setting("Measured at the end, not looked at.", metavar="FILE...")
     ] = None
     out: Annotated[
         Path, Setting(".model for mace-torch, or .pt, weights only.", flags=("--out", "-o"))
     ] = Path("finetuned.model")
     recipe: Recipe
     exclude_fixed: Annotated[
-        bool,
-        Setting("Errors without the forces of fixed atoms (move_mask)."),
+        bool, Setting("Errors without the forces of fixed atoms (move_mask).")
     ] = False
-    exclude_fixed_from_loss: Annotated[
-        bool,
-        Setting("The loss without those forces, too."),
-    ] = False
+    exclude_fixed_from_loss: Annotated[bool, Setting("The loss without those forces, too.")] = False
     split_key: Annotated[
         str | None,
         Setting(
             "Info key of each test structure's split: errors of each split as well.", metavar="KEY"
         ),
     ] = None
-    isolated_atoms: Annotated[
-        str | None,
-        Setting("One labelled atom a frame.", metavar="FILE"),
-    ] = None
+    isolated_atoms: Annotated[str | None, Setting("One labelled atom a frame.", metavar="FILE")] = (
+        None
+    )
     labels: LabelKeys
     seed: options.Seed = 0
     quiet: options.Quiet = False

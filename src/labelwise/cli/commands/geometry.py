@@ -6,15 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from labelwise.cli import options
 from labelwise.features.options import RepresentationOptions
 from labelwise.potentials.spec import ModelSpec
 from labelwise.runtime.settings import Setting
 from labelwise.studies.diagnostics.settings import DEFAULT_MAX_STRUCTURES
 
-DEFAULT_KERNELS = "activation,ntk-e,activation-random,ntk-random,soap,morgan"
+DEFAULT_KERNELS = ("activation", "ntk-e", "activation-random", "ntk-random", "soap", "morgan")
 _CAMPAIGN = "Campaign"
 
 
@@ -25,15 +23,11 @@ class GeometryCommand:
     Writes geometry.md, geometry.csv, families.csv, geometry.json, and heat maps as PNG and SVG.
     """
 
-    pool: Annotated[
-        list[str],
-        Setting("Structures; labels are not needed.", metavar="FILE..."),
-    ]
+    pool: Annotated[list[str], Setting("Structures; labels are not needed.", metavar="FILE...")]
     group_by: Annotated[str, Setting("Info key of the families.", metavar="KEY")]
     out: Annotated[Path, Setting("Folder for tables and pictures.", flags=("--out", "-o"))]
     order_by: Annotated[
-        str | None,
-        Setting("Info key of the place along the path.", metavar="KEY"),
+        str | None, Setting("Info key of the place along the path.", metavar="KEY")
     ] = None
     model: Annotated[
         list[str] | None,
@@ -61,17 +55,10 @@ class GeometryCommand:
         ),
     ] = None
     kernels: Annotated[
-        str,
-        typer.Option(
-            "--kernels",
-            help="Representations, with commas between.",
-            show_default=DEFAULT_KERNELS.replace(",", ", "),
-            rich_help_panel=options.CHOICE,
-        ),
+        tuple[str, ...], Setting("Representations, with commas between.", panel=options.CHOICE)
     ] = DEFAULT_KERNELS
     max_structures: Annotated[
-        int,
-        Setting("Sample, even over families and along the order.", panel=options.CHOICE),
+        int, Setting("Sample, even over families and along the order.", panel=options.CHOICE)
     ] = DEFAULT_MAX_STRUCTURES
     representation: Annotated[
         RepresentationOptions, options.Take(only=("parameters", "sketch_dim", "seed"))

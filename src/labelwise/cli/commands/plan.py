@@ -85,17 +85,13 @@ class PlanCommand:
         ),
     ] = None
     price_per_hour: Annotated[
-        float | None,
-        Setting("Of the machine, or of one of the GPUs.", metavar="X", panel=_COST),
+        float | None, Setting("Of the machine, or of one of the GPUs.", metavar="X", panel=_COST)
     ] = None
     currency: Annotated[str, Setting("Of the price.", panel=_COST)] = "USD"
     hours: Annotated[
         float | None,
         Setting("Also say how large a pool can be done in so many hours.", panel=_COST),
     ] = None
-    seconds: Annotated[
-        float,
-        Setting("How long to try.", panel=options.MACHINE),
-    ] = 10.0
+    seconds: Annotated[float, Setting("How long to try.", panel=options.MACHINE)] = 10.0
     quiet: options.Quiet = False
     as_json: options.AsJson = False

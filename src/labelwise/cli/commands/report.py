@@ -64,10 +64,7 @@ class ReportCommand:
     colour_by: ColourBy = None
     model: Annotated[ModelSpec, options.Take(only=("path", "device", "trust"))]
     seed: Seed = 0
-    max_megabytes: Annotated[
-        float,
-        Setting("How large the page may become, MB."),
-    ] = 9.0
+    max_megabytes: Annotated[float, Setting("How large the page may become, MB.")] = 9.0
     open_page: Annotated[bool, Setting("Open the page in the browser.", flags=("--open",))] = False
     force: options.Force = False
     quiet: options.Quiet = False

@@ -33,15 +33,7 @@ class RepresentCommand:
     ] = None
     model: ModelSpec
     selection: Annotated[
-        SelectionOptions,
-        options.Take(
-            without=(
-                "normalise",
-                "rule",
-                "shortlist",
-                "regularisation",
-            )
-        ),
+        SelectionOptions, options.Take(without=("normalise", "rule", "shortlist", "regularisation"))
     ]
     store: options.Store = None
     store_dtype: options.StoreDtype = "float32"

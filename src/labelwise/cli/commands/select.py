@@ -22,8 +22,7 @@ class SelectCommand:
     pool: options.Pool
     n_select: Annotated[int, Setting("Structures to choose.", flags=("-n", "--n-select"), ge=1)]
     out: Annotated[
-        Path,
-        Setting("Where the batch goes, as extended XYZ.", flags=("--out", "-o")),
+        Path, Setting("Where the batch goes, as extended XYZ.", flags=("--out", "-o"))
     ] = Path("batch.extxyz")
     train: options.Train = None
     model: ModelSpec
@@ -37,17 +36,10 @@ class SelectCommand:
         ),
     ] = False
     strict: Annotated[
-        bool,
-        Setting("Fail when a structure would be set aside.", panel=options.CHOICE),
+        bool, Setting("Fail when a structure would be set aside.", panel=options.CHOICE)
     ] = False
-    energy_key: Annotated[
-        str | None,
-        Setting("Require this energy label in --train."),
-    ] = None
-    forces_key: Annotated[
-        str | None,
-        Setting("Require this forces label in --train."),
-    ] = None
+    energy_key: Annotated[str | None, Setting("Require this energy label in --train.")] = None
+    forces_key: Annotated[str | None, Setting("Require this forces label in --train.")] = None
     store: options.Store = None
     memory: options.Memory = None
     store_dtype: options.StoreDtype = "float32"

@@ -50,8 +50,7 @@ class SplitCommand:
         ),
     ] = None
     rule: Annotated[
-        str,
-        Setting("Of --by cover: herding, lcmd, k-center, pv or random.", panel=options.CHOICE),
+        str, Setting("Of --by cover: herding, lcmd, k-center, pv or random.", panel=options.CHOICE)
     ] = HERDING
     group_by: Annotated[
         str | None,
@@ -64,8 +63,7 @@ class SplitCommand:
     model: ModelSpec
     kernel: KernelOptions
     strict: Annotated[
-        bool,
-        Setting("Fail when a structure would be set aside.", panel=options.CHOICE),
+        bool, Setting("Fail when a structure would be set aside.", panel=options.CHOICE)
     ] = False
     quiet: options.Quiet = False
     as_json: options.AsJson = False

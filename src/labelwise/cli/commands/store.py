@@ -20,8 +20,7 @@ class StoreCommand:
         Path, typer.Argument(metavar="DIR", help="A folder that 'select --store' has made.")
     ]
     verify: Annotated[
-        bool,
-        Setting("Read everything and compare checksums; nothing is changed."),
+        bool, Setting("Read everything and compare checksums; nothing is changed.")
     ] = False
     repair: Annotated[
         bool,

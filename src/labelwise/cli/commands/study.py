@@ -21,14 +21,10 @@ class StudyWeightCommand:
     file for each finished block.
     """
 
-    pool: Annotated[
-        list[str],
-        Setting("Structures with energies and forces.", metavar="FILE..."),
-    ]
+    pool: Annotated[list[str], Setting("Structures with energies and forces.", metavar="FILE...")]
     model: Annotated[ModelSpec, options.MODEL_REQUIRED]
     out: Annotated[
-        Path,
-        Setting("Folder; a study that was interrupted goes on there.", flags=("--out", "-o")),
+        Path, Setting("Folder; a study that was interrupted goes on there.", flags=("--out", "-o"))
     ]
     train: Annotated[
         list[str] | None,
@@ -49,6 +45,5 @@ class StudyWeightCommand:
     quiet: options.Quiet = False
     as_json: options.AsJson = False
     force: Annotated[
-        bool,
-        Setting("Compute anew what --out has of other settings.", panel=options.OUTPUT),
+        bool, Setting("Compute anew what --out has of other settings.", panel=options.OUTPUT)
     ] = False

@@ -36,13 +36,11 @@ class SummariseCommand:
             panel=options.CHOICE,
         ),
     ] = HERDING
-    regularisation: Annotated[
-        float,
-        Setting("λ of pv.", panel=options.CHOICE),
-    ] = DEFAULT_REGULARISATION
+    regularisation: Annotated[float, Setting("λ of pv.", panel=options.CHOICE)] = (
+        DEFAULT_REGULARISATION
+    )
     strict: Annotated[
-        bool,
-        Setting("Fail when a structure would be set aside.", panel=options.CHOICE),
+        bool, Setting("Fail when a structure would be set aside.", panel=options.CHOICE)
     ] = False
     n_random: Annotated[
         int,

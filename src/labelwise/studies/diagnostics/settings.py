@@ -32,8 +32,7 @@ class CalibrationSettings:
     """
 
     kernels: Annotated[
-        tuple[str, ...],
-        Setting("Representations to compare, with commas between.", panel=CHOICE),
+        tuple[str, ...], Setting("Representations to compare, with commas between.", panel=CHOICE)
     ] = PAPER_KERNELS
     n_initial: Annotated[
         int, Setting("Structures drawn to begin with; not used with --train.", ge=2)
@@ -65,8 +64,7 @@ class CalibrationSettings:
     ] = "prefix"
     per_atom: Annotated[bool, Setting("Energies per atom, not total.", panel=CHOICE)] = False
     with_noise: Annotated[
-        bool,
-        Setting("Count λ as noise of the labels in the predicted variance.", panel=CHOICE),
+        bool, Setting("Count λ as noise of the labels in the predicted variance.", panel=CHOICE)
     ] = False
     n_bins: Annotated[int, Setting("Of the ENCE.", flags=("--bins",), ge=1, panel=CHOICE)] = (
         DEFAULT_N_BINS
