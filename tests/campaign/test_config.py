@@ -90,7 +90,7 @@ def test_the_other_labellers_of_the_template_are_valid(tmp_path: Path, kind: str
         (("selection", "n_probes"), 0, "selection.n_probes: .*greater than .* 1"),
         (("selection", "energy_weight"), 1.5, "selection.energy_weight: .*less than .* 1"),
         (("selection",), {"batch_size": 3, "representation": "ntk-f", "reduction": "mean"},
-         "selection: reduction is 'mean'; allowed are rms"),
+         "selection.reduction: Input should be 'rms', .* 'moments'"),
         (("selection", "batch_size"), 0, r"selection.batch_size: .*greater than .* 1.*got 0"),
         (("selection", "shortlist"), 1, "shortlist is 1, below the 3"),
         (("labeller", "kind"), "dft", "labeller"),

@@ -9,7 +9,8 @@ import yaml
 
 from labelwise.campaign.config import read_config
 from labelwise.campaign.errors import ConfigError
-from labelwise.campaign.yaml_reading import read_yaml
+from labelwise.campaign.yaml_reading import override, read_overrides, read_yaml
+from labelwise.errors import ArgumentError
 from labelwise.studies.comparison.study import StudyError, read_study
 
 NINE = "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}' if i else 'x'] * 9)}]\n" for i in range(10))
@@ -82,3 +83,26 @@ def test_a_list_of_mistakes_ends(tmp_path: Path) -> None:
     with pytest.raises(StudyError) as wrong:
         read_study(path)
     assert len(str(wrong.value).splitlines()) == 22
+
+
+def test_words_are_settings_as_in_the_file() -> None:
+    words = ["finetune.learning_rate=1e-3", "seeds=[0, 1]", "stop.plateau=", "model.path=a=b.pt"]
+    assert read_overrides(words) == {
+        "finetune.learning_rate": "1e-3",  # YAML takes it for a word; the setting is a number
+        "seeds": [0, 1],
+        "stop.plateau": None,
+        "model.path": "a=b.pt",
+    }
+    for word in ("finetune.lr", "=3", "a..b=1", "a b=1", "seeds=[1", "a={b: 1, b: 2}"):
+        with pytest.raises(ArgumentError, match=r"is not a setting|has no value"):
+            read_overrides([word])
+
+
+def test_settings_are_changed_in_a_copy() -> None:
+    content = {"stop": {"rounds": 3, "hours": 1.0}, "seed": 0}
+    changed = override(content, {"stop.rounds": 5, "measure.energy_errors": "total"})
+    assert changed["stop"] == {"rounds": 5, "hours": 1.0}
+    assert changed["measure"] == {"energy_errors": "total"}
+    assert content == {"stop": {"rounds": 3, "hours": 1.0}, "seed": 0}
+    with pytest.raises(ArgumentError, match="seed has a value of its own"):
+        override(content, {"seed.more": 1})

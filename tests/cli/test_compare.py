@@ -95,6 +95,11 @@ def test_a_part_of_a_study(data: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert "1 campaigns of 4 rounds" in printed
     assert "pools: one structure in 2" in printed
     assert not (tmp_path / "cells").exists()
+    words = ["seeds=[7]", "stop.rounds=3", "finetune.max_updates=5"]
+    assert main(["compare", str(tmp_path), *words, "--methods", "random", "--dry-run"]) == 0
+    assert "1 campaigns of 4 rounds" in capsys.readouterr().err
+    assert main(["compare", str(tmp_path), "finetune.max_update=5"]) == 1
+    assert "did you mean 'max_updates'" in capsys.readouterr().err
     assert main(["compare", str(tmp_path), "--methods", "random,ntk-lcmd"]) == 1
     assert "ntk-lcmd not in the study" in capsys.readouterr().err
 

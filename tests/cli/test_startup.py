@@ -16,7 +16,7 @@ from labelwise.cli.commands import COMMANDS, GROUPS
 
 HEAVY = (
     "ase", "h5py", "jaxtyping", "lmdb", "mace", "matplotlib", "numpy", "pandas", "ray", "rdkit",
-    "scipy", "torch", "yaml", "zarr",
+    "scipy", "torch", "zarr",
 )  # fmt: skip
 #: Mistakes that are told without computing anything, and the exit code.
 MISTAKES = {
@@ -32,6 +32,11 @@ MISTAKES = {
     "check-data --pool no-such-file.xyz --device gpu": 1,
     "report no-such-folder": 1,
     "figures no-such-folder --out figures": 1,
+    "campaign run no-such-folder": 1,
+    "campaign run . seed": 1,
+    "campaign status no-such-folder": 1,
+    "compare no-such-study.yaml": 1,
+    "compare broken.yaml": 1,
 }
 
 
@@ -62,6 +67,8 @@ def test_help_imports_nothing_heavy(tmp_path: Path) -> None:
 
 
 def test_mistakes_are_told_before_anything_heavy_is_imported(tmp_path: Path) -> None:
+    (tmp_path / "broken.yaml").write_text("methods: [a", encoding="utf-8")
+    (tmp_path / "campaign.yaml").write_text("seed: 1", encoding="utf-8")
     found = run_all(list(MISTAKES), tmp_path)
     for (line, code), each in zip(MISTAKES.items(), found, strict=True):
         assert each == {"code": code, "heavy": []}, line

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
-import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -24,10 +23,13 @@ from labelwise.campaign.labelling.registry import (
     parse_settings,
     settings_keys,
 )
-from labelwise.campaign.yaml_reading import CONFIG_FILE, read_yaml
+from labelwise.campaign.yaml_reading import CONFIG_FILE as CONFIG_FILE
+from labelwise.campaign.yaml_reading import read_campaign_settings
 from labelwise.errors import check_name, suggest
-from labelwise.features.representations.base import DEFAULT_PROBES
 from labelwise.finetuning.recipe import EnergyErrors, FixedForces, Recipe
+from labelwise.potentials.spec import ModelSpec
+from labelwise.runtime.settings import list_settings
+from labelwise.selection.options import SelectionOptions
 from labelwise.selection.rules import list_rules
 from labelwise.selection.settings import AcquisitionSettings
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
@@ -66,14 +68,27 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class ModelSection(_Section):
+def _section_of(group: type, *, without: tuple[str, ...] = ()) -> Any:
+    """Return a section whose keys are the settings of a dataclass, so that none is listed twice."""
+    declared = list_settings(group)
+    hints = get_type_hints(group)
+    usual = group()
+    keys: dict[str, Any] = {}
+    for field in [each for each in fields(group) if each.name not in without]:
+        kind, setting = declared.get(field.name, (hints[field.name], None))
+        if setting is not None:
+            if setting.choices:
+                words: Any = Literal.__getitem__(setting.choices)
+                kind = words | None if type(None) in get_args(kind) else words
+            kind = Annotated[kind, setting]
+        keys[field.name] = (kind, getattr(usual, field.name))
+    return create_model(group.__name__, __base__=_Section, **keys)
+
+
+class ModelSection(_section_of(ModelSpec)):  # type: ignore[misc]
     """The pretrained model: a file, or a name from ``labelwise models``."""
 
     path: str
-    device: str = "auto"
-    dtype: Literal["float32", "float64"] | None = None
-    head: str | None = None
-    trust: bool = False
 
 
 class HeldOut(_Section):
@@ -121,7 +136,7 @@ class DataSection(_Section):
     forces_key: str = DEFAULT_FORCES_KEY
 
 
-class SelectionSection(_Section):
+class SelectionSection(_section_of(SelectionOptions, without=("seed",))):  # type: ignore[misc]
     """How a batch is chosen; most keys are those of ``labelwise select``.
 
     Attributes:
@@ -134,19 +149,7 @@ class SelectionSection(_Section):
         members, diversity, aggregate: The committee of ``committee-e`` and ``committee-f``.
     """
 
-    rule: str = "lcmd"
-    representation: str = "ntk-e"
-    parameters: Literal["embedding", "readout", "products", "all"] = "embedding"
-    sketch_dim: int | None = Field(default=None, ge=1)
-    reduction: str = "fields"
-    n_probes: int | None = Field(default=DEFAULT_PROBES, ge=1)
-    energy_weight: float = Field(default=0.5, ge=0.0, le=1.0)
-    normalise: Literal["cosine", "none"] | None = None
-    shortlist: int | None = Field(default=None, ge=1)
-    regularisation: float | None = Field(default=None, gt=0.0)
     batch_size: int = Field(default=5, ge=1)
-    batch_atoms: int | None = Field(default=None, ge=1)
-    max_atoms: int | None = Field(default=None, ge=1)
     initial_size: int = Field(default=0, ge=0)
     initial_rule: str = "random"
     n_reserve: int = Field(default=5, ge=0)
@@ -176,29 +179,25 @@ class SelectionSection(_Section):
             rule: In place of the configured one. A committee's is ``top``.
         """
         chosen = self.rule if rule is None else rule
+        shared = {
+            each.name: getattr(self, each.name)
+            for each in fields(SelectionOptions)
+            if each.name not in ("rule", "shortlist", "seed")
+        }
         return AcquisitionSettings(
+            **shared,
             n_select=n_select,
-            representation=self.representation,
-            parameters=self.parameters,
-            sketch_dim=self.sketch_dim,
-            reduction=self.reduction,
-            n_probes=self.n_probes,
-            energy_weight=self.energy_weight,
-            normalise=self.normalise,
             rule="top" if chosen in COMMITTEE_RULES else chosen,
             shortlist=None if chosen == "random" else self.shortlist,
-            regularisation=self.regularisation,
             seed=seed,
-            batch_atoms=self.batch_atoms,
-            max_atoms=self.max_atoms,
         )
 
 
-class _FinetuneBase(_Section):
+class FinetuneSection(_section_of(Recipe)):  # type: ignore[misc]
     """How the model is fine-tuned in each round: the fields of ``Recipe``, by their names."""
 
     @model_validator(mode="after")
-    def _possible(self) -> _FinetuneBase:
+    def _possible(self) -> FinetuneSection:
         self.recipe()
         return self
 
@@ -209,16 +208,6 @@ class _FinetuneBase(_Section):
             ArgumentError: A number is out of range.
         """
         return Recipe(**{each.name: getattr(self, each.name) for each in fields(Recipe)})
-
-
-def _recipe_fields() -> dict[str, Any]:
-    """Return type and default of each field of ``Recipe``, so that none is listed twice."""
-    hints = get_type_hints(Recipe)
-    default = Recipe()
-    return {each.name: (hints[each.name], getattr(default, each.name)) for each in fields(Recipe)}
-
-
-FinetuneSection: Any = create_model("FinetuneSection", __base__=_FinetuneBase, **_recipe_fields())
 
 
 class MeasureSection(_Section):
@@ -331,47 +320,52 @@ def read_config(directory: Path) -> CampaignConfig:
         ConfigError: It is missing, not YAML, or has an unknown key or a wrong value; the
             message names every one.
     """
-    path = directory / CONFIG_FILE
-    try:
-        content = read_yaml(path)
-    except FileNotFoundError as error:
-        raise ConfigError(
-            f"{path} does not exist; make a campaign with: "
-            f"labelwise campaign init {directory} --template"
-        ) from error
-    except (OSError, yaml.YAMLError) as error:
-        raise ConfigError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path} holds no settings; see: labelwise campaign init --template")
+    content = read_campaign_settings(directory)
     try:
         return CampaignConfig.model_validate(content)
     except ValidationError as error:
-        count = error.error_count()
-        lines = "\n".join(f"  {_explain(item)}" for item in error.errors()[:MOST_MISTAKES])
-        lines += f"\n  and {count - MOST_MISTAKES:,} more" if count > MOST_MISTAKES else ""
-        mistakes = "1 mistake" if count == 1 else f"{count} mistakes"
-        raise ConfigError(f"{path} has {mistakes}:\n{lines}") from error
+        raise ConfigError(
+            describe_mistakes(error, CampaignConfig, str(directory / CONFIG_FILE))
+        ) from error
 
 
-def _explain(item: Any) -> str:
+def describe_mistakes(error: ValidationError, model: type[BaseModel], where: str) -> str:
+    """Return what is wrong with a campaign's or a study's settings, a line for each mistake.
+
+    Args:
+        error: What pydantic found.
+        model: What the settings were to be.
+        where: Where they came from.
+    """
+    count = error.error_count()
+    lines = "\n".join(f"  {_explain(item, model)}" for item in error.errors()[:MOST_MISTAKES])
+    lines += f"\n  and {count - MOST_MISTAKES:,} more" if count > MOST_MISTAKES else ""
+    mistakes = "1 mistake" if count == 1 else f"{count} mistakes"
+    return f"{where} has {mistakes}:\n{lines}"
+
+
+def _explain(item: Any, model: type[BaseModel]) -> str:
     """Turn one of pydantic's findings into a line."""
     path = [str(part) for part in item["loc"]]
-    where = ".".join(path) or "campaign.yaml"
+    where = ".".join(path) or "settings"
     if item["type"] == "extra_forbidden":
-        allowed = _keys_at(path[:-1])
+        allowed = _keys_at(path[:-1], model)
         return f"{where}: unknown key{suggest(path[-1], allowed)}"
     got = "" if item["type"] in ("missing", "value_error") else f" (got {item['input']!r:.60})"
     return f"{where}: {item['msg'].removeprefix('Value error, ')}{got}"
 
 
-def _keys_at(path: list[str]) -> set[str]:
+def _keys_at(path: list[str], model: Any) -> set[str]:
     """Return the keys of a section, for suggestions."""
-    model: Any = CampaignConfig
     for part in path:
         if part == "labeller":
             return settings_keys()
-        model = model.model_fields[part].annotation if hasattr(model, "model_fields") else None
-    return {*model.model_fields} if hasattr(model, "model_fields") else set()
+        if get_origin(model) is dict:  # pools, by name
+            model = get_args(model)[1]
+        else:
+            field = getattr(model, "model_fields", {}).get(part)
+            model = None if field is None else field.annotation
+    return {*getattr(model, "model_fields", ())}
 
 
 def _flatten(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from labelwise.campaign.bench import Bench, timed, used_structures
 from labelwise.campaign.collecting import check_calculator, run_label
 from labelwise.campaign.config import read_config
 from labelwise.campaign.datasets import choose_split, read_given_sets, take_inventory
-from labelwise.campaign.durable import append_line, read_json, read_log, repair_log, write_json
-from labelwise.campaign.errors import ChangedInputsError
+from labelwise.campaign.durable import (
+    append_line,
+    read_json,
+    read_log,
+    repair_log,
+    write_json,
+)
+from labelwise.campaign.errors import CampaignError, ChangedInputsError, ConfigError
 from labelwise.campaign.inputs import describe_inputs, digest_inputs, list_differences
 from labelwise.campaign.labelling.base import LabellingError, LabelsPending
 from labelwise.campaign.lock import campaign_lock
@@ -39,7 +47,8 @@ from labelwise.campaign.survey import survey_campaign
 from labelwise.campaign.training import run_finetune, run_measure
 from labelwise.campaign.undetermined import explain_undetermined, is_undetermined
 from labelwise.campaign.workshop import Workshop
-from labelwise.runtime.files import hash_file
+from labelwise.campaign.yaml_reading import OVERRIDES, read_settings
+from labelwise.runtime.files import hash_file, write_bytes
 from labelwise.runtime.provenance import package_versions
 from labelwise.runtime.timing import ProgressCallback, ignore_progress
 
@@ -223,6 +232,41 @@ def make_bench(
         bench.inventory = {"inputs": digest, **found, "n_used": len(used)}
         write_json(path, bench.inventory)
     return bench
+
+
+def override_campaign(
+    directory: Path, changes: Mapping[str, Any], options: RunOptions | None = None
+) -> None:
+    """Keep settings in place of those of ``campaign.yaml``, in ``overrides.yaml`` beside it.
+
+    Args:
+        directory: The campaign.
+        changes: Settings by dotted key.
+        options: What the run may do for which they are given.
+
+    Raises:
+        ConfigError: The campaign's settings would be wrong; they stay as they were.
+        ChangedInputsError: It was begun with other settings; they stay as they were.
+        LockedError: Another process has the campaign.
+        WriteError: The file cannot be written.
+    """
+    options = options if options is not None else RunOptions()
+    path = directory / OVERRIDES
+    with campaign_lock(directory, break_lock=options.break_lock):
+        former = path.read_bytes() if path.exists() else None
+        known = {} if former is None else read_settings(path, error=ConfigError, hint="remove it")
+        content = yaml.safe_dump({**known, **changes}, sort_keys=False, allow_unicode=True)
+        write_bytes(path, content.encode(), durable=True)
+        try:
+            state = read_state(directory)
+            if state.has_begun and not options.accept_changes:
+                _check_inputs(state, accept=False)
+        except CampaignError:
+            if former is None:
+                path.unlink()
+            else:
+                write_bytes(path, former, durable=True)
+            raise
 
 
 def _check_inputs(state: CampaignState, *, accept: bool) -> None:

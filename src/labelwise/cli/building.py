@@ -2,21 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, Field, fields
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import MISSING, dataclass, fields, is_dataclass
 from importlib import import_module
 from inspect import Parameter, Signature
-from typing import Any, get_type_hints
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 import typer
 from typer.main import get_command, get_group
 
 from labelwise.cli.commands import COMMANDS, GROUPS
 from labelwise.cli.help import Application, Command, Group
+from labelwise.cli.options import Take
+from labelwise.errors import ArgumentError, UnknownNameError, check_name
+from labelwise.runtime.settings import Setting, list_settings
 from labelwise.structures.specs import expand_specs
 
 #: Fields that name files of structures.
 _STRUCTURES = ("files", "pool", "train", "valid", "test")
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Settings that a command takes as options.
+
+    Attributes:
+        kind: Their dataclass.
+        settings: Type and declaration of each, by field.
+        defaults: Of each; ``MISSING`` for those that have to be given.
+    """
+
+    kind: Any
+    settings: dict[str, tuple[Any, Setting]]
+    defaults: Mapping[str, Any]
 
 
 class LazyCommands(Mapping[str, Any]):
@@ -92,14 +110,13 @@ def make_command(words: str) -> Any:
     declaration = getattr(import_module(f"labelwise.cli.commands.{module}"), f"{name}Command")
 
     def call(**given: Any) -> Any:
-        args = declaration(**given)
-        _check_inputs(args)
+        _check_files(given)
+        args = _gather(declaration, given)
+        if hasattr(args, "check"):
+            args.check()
         return getattr(import_module(f"labelwise.cli.{module}"), f"run_{snake}")(args)
 
-    hints = get_type_hints(declaration, include_extras=True)
-    call.__signature__ = Signature(  # type: ignore[attr-defined]
-        [_parameter(field, hints[field.name]) for field in fields(declaration)]
-    )
+    call.__signature__ = Signature(list(_expand(declaration)))  # type: ignore[attr-defined]
     call.__doc__ = declaration.__doc__
     alone = typer.Typer(
         add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich"
@@ -108,16 +125,142 @@ def make_command(words: str) -> Any:
     return get_command(alone)
 
 
-def _check_inputs(args: Any) -> None:
+def _check_files(given: Mapping[str, Any]) -> None:
     """Tell a missing file before anything heavy is imported."""
     for name in _STRUCTURES:
-        specs = getattr(args, name, None)
+        specs = given.get(name)
         if specs and isinstance(specs, list):
             expand_specs(specs)
-    if hasattr(args, "check"):
-        args.check()
 
 
-def _parameter(field: Field[Any], annotation: Any) -> Parameter:
-    default = Parameter.empty if field.default is MISSING else field.default
-    return Parameter(field.name, Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+def _expand(declaration: type) -> Iterator[Parameter]:
+    """Give the parameters of a command: its own, and those of the groups of settings in it."""
+    hints = get_type_hints(declaration, include_extras=True)
+    own = list_settings(declaration)
+    for field in fields(declaration):
+        group = _group_of(hints[field.name])
+        if group is not None:
+            for name, (kind, setting) in group.settings.items():
+                yield _option(name, kind, setting, group.defaults[name])
+        elif field.name in own:
+            yield _option(field.name, *own[field.name], field.default)
+        else:
+            yield _parameter(field.name, hints[field.name], field.default)
+
+
+def _gather(declaration: type, given: Mapping[str, Any]) -> Any:
+    """Return the command with its groups of settings, from the values of its parameters."""
+    hints = get_type_hints(declaration, include_extras=True)
+    own = list_settings(declaration)
+    values = dict(given)
+    for name, (kind, setting) in own.items():
+        values[name] = _read(_flag(name, setting), given[name], kind, setting)
+    groups = {field.name: _group_of(hints[field.name]) for field in fields(declaration)}
+    for place, group in groups.items():
+        if group is None:
+            continue
+        chosen = {
+            name: _read(_flag(name, setting), given[name], kind, setting)
+            for name, (kind, setting) in group.settings.items()
+        }
+        values[place] = group.kind(**chosen)
+    return declaration(**{name: values[name] for name in groups})
+
+
+def _group_of(hint: Any) -> _Group | None:
+    """Return the group of settings that a field of a command is; None for an option."""
+    kind, *extras = get_args(hint) if get_origin(hint) is Annotated else (hint,)
+    if not (isinstance(kind, type) and is_dataclass(kind)):
+        return None
+    take = next((each for each in extras if isinstance(each, Take)), Take())
+    settings = {
+        name: found
+        for name, found in list_settings(kind).items()
+        if name not in take.without and (not take.only or name in take.only)
+    }
+    defaults = {field.name: field.default for field in fields(kind)}
+    return _Group(kind, settings, {**defaults, **take.defaults})
+
+
+def _parameter(name: str, annotation: Any, default: Any) -> Parameter:
+    shown = Parameter.empty if default is MISSING else default
+    return Parameter(name, Parameter.KEYWORD_ONLY, default=shown, annotation=annotation)
+
+
+def _option(name: str, kind: Any, setting: Setting, default: Any) -> Parameter:
+    """Return the parameter of a setting."""
+    shown: bool | str = True
+    check = _check_words(name, kind, setting.choices) if setting.choices else None
+    if setting.none is not None:
+        kind, default = str, setting.none if default is None else str(default)
+    elif _kind_of_many(kind) is not None:
+        words = [f"{each:g}" if isinstance(each, float) else str(each) for each in default or ()]
+        kind, default = str | None, None if default is None else ",".join(words)
+        shown = ", ".join(words) if len(words) > 1 else True
+    option = typer.Option(
+        *(setting.flags or (_flag(name, setting),)),
+        help=setting.help,
+        min=setting.ge if int in (kind, *get_args(kind)) else None,
+        metavar=setting.metavar or "|".join(setting.choices) or None,
+        show_default=shown,
+        callback=check,
+        autocompletion=_complete(setting.choices) if setting.choices else None,
+        rich_help_panel=setting.panel,
+    )
+    return _parameter(name, Annotated[kind, option], default)
+
+
+def _kind_of_many(kind: Any) -> Any:
+    """Return the type of each of several values with commas between; None for one value."""
+    for each in (kind, *get_args(kind)):
+        if get_origin(each) is tuple:
+            return get_args(each)[0]
+    return None
+
+
+def _check_words(
+    name: str, kind: Any, choices: tuple[str, ...]
+) -> Callable[[str | None], str | None]:
+    def check(value: str | None) -> str | None:
+        if value is not None:
+            for word in [value] if _kind_of_many(kind) is None else value.split(","):
+                check_name(name, word.strip(), choices)
+        return value
+
+    return check
+
+
+def _complete(choices: tuple[str, ...]) -> Callable[[str], list[str]]:
+    return lambda incomplete: [word for word in choices if word.startswith(incomplete)]
+
+
+def _flag(name: str, setting: Setting) -> str:
+    return setting.flags[0] if setting.flags else "--" + name.replace("_", "-")
+
+
+def _read(flag: str, value: Any, kind: Any, setting: Setting) -> Any:
+    """Return a value of the command line as the setting takes it: words, numbers, None.
+
+    Raises:
+        ArgumentError: It is none that is allowed.
+    """
+    one = _kind_of_many(kind)
+    if one is not None and value is not None:
+        words = [word.strip() for word in value.split(",") if word.strip()]
+        try:
+            return tuple(one(word) for word in words)
+        except ValueError as error:
+            what = "integers" if one is int else "numbers"
+            raise ArgumentError(
+                f"{flag} is {value!r}; give {what} with commas between: 0,1"
+            ) from error
+    if setting.none is None:
+        return value
+    if value == setting.none:
+        return None
+    least = 0 if setting.ge is None else int(setting.ge)
+    if not (value.isascii() and value.isdigit() and int(value) >= least):
+        raise UnknownNameError(
+            f"{flag} is {value!r}; give an integer of at least {least}, or {setting.none!r}"
+        )
+    return int(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,13 @@ import typer
 from rich import box
 from rich.table import Table
 
-from labelwise.cli import console, options
+from labelwise.cli import console
 from labelwise.cli.commands.calibrate import CalibrateCommand
 from labelwise.cli.data_sets import read_usable
 from labelwise.cli.tables import show_table
 from labelwise.errors import MissingDependencyError
-from labelwise.features.representations import RepresentationOptions
-from labelwise.potentials import Potential, load_potential
+from labelwise.potentials import Potential
+from labelwise.potentials.loading import require_model
 from labelwise.runtime.files import write_text
 from labelwise.runtime.provenance import package_versions, to_json
 from labelwise.selection.record import describe_potential
@@ -33,46 +34,18 @@ from labelwise.studies.diagnostics.calibration_report import (
     write_table,
 )
 from labelwise.studies.diagnostics.calibration_results import Calibration, CalibrationSets
-from labelwise.studies.diagnostics.settings import CalibrationSettings
 
 SUMMARY = "calibration.json"
 
 
 def run_calibrate(args: CalibrateCommand) -> None:
     """Run ``labelwise calibrate``."""
-    settings = CalibrationSettings(
-        kernels=tuple(word.strip() for word in args.kernels.split(",") if word.strip()),
-        n_initial=args.n_initial,
-        step=args.step,
-        max_labels=args.max_labels,
-        n_repeats=args.repeats,
-        regularisation=args.regularisation,
-        normalise=args.normalise.value,
-        references=args.references,
-        per_atom=args.per_atom,
-        with_noise=args.with_noise,
-        n_bins=args.n_bins,
-        seed=args.seed,
-        energy_key=args.energy_key,
-        options=RepresentationOptions(
-            parameters=args.parameters.value,
-            sketch_dim=args.sketch_dim,
-            seed=args.seed,
-            reduction=args.reduction,
-            n_probes=options.parse_probes(args.probes),
-            energy_weight=args.energy_weight,
-        ),
-    )
+    representation = replace(args.representation, seed=args.settings.seed)
+    settings = replace(args.settings, options=representation)
     files = {"pool": args.pool, "train": args.train or [], "valid": args.valid, "test": args.test}
     is_talkative = not (args.quiet or args.as_json)
     with console.show_status("loading the model", enabled=is_talkative):
-        potential = load_potential(
-            args.model,
-            device=args.device,
-            dtype=None if args.dtype is None else args.dtype.value,
-            head=args.head,
-            trust=args.trust_model,
-        )
+        potential = require_model(args.model)
     sets = _read(files, potential, enabled=not args.quiet)
     with console.show_progress(enabled=is_talkative) as progress:
         calibration = run_calibration(
@@ -84,7 +57,7 @@ def run_calibrate(args: CalibrateCommand) -> None:
             batch_atoms=args.batch_atoms,
             progress=progress,
         )
-    summary = _summarise(calibration, potential, {**files, "model": args.model})
+    summary = _summarise(calibration, potential, {**files, "model": args.model.path})
     _write(args.out, calibration, summary, quiet=args.quiet)
     if args.as_json:
         typer.echo(summary, nl=False)

@@ -15,13 +15,14 @@ from labelwise.campaign.config import MeasureSection, read_config
 from labelwise.campaign.curves import CURVES, write_curves
 from labelwise.campaign.errors import DamagedStateError
 from labelwise.campaign.labelling import LabellingError, LabelsPending
-from labelwise.campaign.loop import RunOptions, run_campaign
+from labelwise.campaign.loop import RunOptions, override_campaign, run_campaign
 from labelwise.campaign.page.pages import CampaignPages
 from labelwise.campaign.report import Status, export_round, find_best_round, get_status
 from labelwise.campaign.state import SPLITS, read_state
 from labelwise.campaign.stopping import get_curve
 from labelwise.campaign.template import write_template
 from labelwise.campaign.undetermined import is_undetermined
+from labelwise.campaign.yaml_reading import read_overrides
 from labelwise.cli import console
 from labelwise.cli.commands.campaign import (
     CampaignExportCommand,
@@ -63,6 +64,9 @@ def run_campaign_run(args: CampaignRunCommand) -> None:
     )
     say = (lambda _message: None) if args.quiet else console.say
     pages = CampaignPages(args.directory, enabled=not args.no_report, warn=console.warn)
+    if args.changes:
+        changes = read_overrides(args.changes)
+        override_campaign(args.directory, changes, chosen)
     try:
         with (
             terminated_as_interrupted(),

@@ -22,7 +22,6 @@ from labelwise.runtime.provenance import to_json
 from labelwise.structures import write_structures
 from labelwise.studies.curation.checking import DataReport, Finding, check_data
 from labelwise.studies.curation.data_set import DataSet
-from labelwise.studies.curation.settings import CheckSettings
 
 _N_SHOWN = 8
 _KINDS = (
@@ -36,16 +35,9 @@ _WITH_MODEL = ("reversed-forces", "force-scale")
 
 def run_check_data(args: CheckDataCommand) -> None:
     """Run ``labelwise check-data``."""
-    settings = CheckSettings(
-        args.near,
-        args.threshold,
-        args.regularisation,
-        args.energy_key,
-        args.forces_key,
-        args.group_by,
-    )
+    settings = args.settings
     settings.check()
-    choice = data_sets.choose_kernel(args)
+    data_sets.is_possible(args)  # tells a wrong name
     data_sets.check_targets(
         [path for path in (args.out, args.summary) if path is not None], args.pool
     )
@@ -54,22 +46,22 @@ def run_check_data(args: CheckDataCommand) -> None:
             raise WriteError(f"{path} exists; choose another place, or replace it with --force")
     talkative = not (args.quiet or args.as_json)
     data, kernel, potential = data_sets.load(
-        args, choice, strict=False, talkative=talkative, needs_all=args.out is not None
+        args, strict=False, talkative=talkative, needs_all=args.out is not None
     )
     with console.show_status("checking", enabled=talkative):
         report = check_data(
-            data, kernel, settings, potential=potential, batch_atoms=args.batch_atoms
+            data, kernel, settings, potential=potential, batch_atoms=args.kernel.batch_atoms
         )
     record = {
         "format_version": 1,
         "inputs": {
             "pool": args.pool,
-            "model": args.model,
+            "model": args.model.path,
             "out": None if args.out is None else str(args.out),
         },
         "settings": asdict(settings),
-        **data_sets.describe(data, choice, potential, with_kernel=kernel is not None),
-        **_describe(data, report, args.group_by),
+        **data_sets.describe(data, args, potential, with_kernel=kernel is not None),
+        **_describe(data, report, settings.group_by),
     }
     if args.out is not None:
         write_structures(args.out, _without_repeats(data))

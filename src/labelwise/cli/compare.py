@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from labelwise.studies.comparison.study import (
     check_study,
     dump_study,
     list_cells,
+    override_study,
     read_study,
 )
 
@@ -58,41 +59,37 @@ def run_compare(args: CompareCommand) -> None:
         )
     is_talkative = not (args.quiet or args.as_json)
     say = console.say if is_talkative else _say_nothing
+    flags = {
+        "split_key": args.split_key,
+        "fixed_forces": "exclude" if args.exclude_fixed else None,
+        "energy_errors": args.energy_errors,
+    }
+    changes: dict[str, Any] = {key: value for key, value in flags.items() if value is not None}
     if args.study is not None:
         place = _find_study(args.study, args.out)
-        place = _take_part(place, args.methods, args.seeds, args.rounds)
-        place = _trust(place) if args.trust_model else place
+        place = _take_part(place, args.methods)
+        changes |= {"seeds": list(args.seeds)} if args.seeds is not None else {}
+        changes |= {"rounds": args.rounds} if args.rounds is not None else {}
+        changes |= {"model.trust": True} if args.model.trust else {}
+        place = replace(place, study=override_study(place.study, {**changes, **args.changes}))
     else:
-        section = {
-            "path": args.model,
-            "device": args.device,
-            "dtype": None if args.dtype is None else args.dtype.value,
-            "head": args.head,
-            "trust": args.trust_model,
-        }
         arguments = {
             "data": args.data or [],
-            "model": section,
-            "methods": _names(args.methods),
-            "seeds": _integers(args.seeds, "--seeds"),
+            "model": asdict(args.model),
+            "methods": args.methods,
+            "seeds": args.seeds,
             "rounds": args.rounds,
             "family_key": args.family_key,
             "order_key": args.order_key,
-            "energy_key": args.energy_key,
-            "forces_key": args.forces_key,
-            "shift": _names(args.shift) or [],
-            "strength": _numbers(args.strength, "--strength"),
+            **asdict(args.labels),
+            "shift": args.shift,
+            "strength": args.strength,
             "size": args.size,
         }
-        place = _make_preset(str(args.preset), arguments, args.out, force=args.force)
+        changes |= args.changes
+        place = _make_preset(str(args.preset), arguments, changes, args.out, force=args.force)
     adjusted = adjust_study(
-        place.study,
-        n_updates=args.updates,
-        stride=args.thin,
-        compiled=args.compiled,
-        split_key=args.split_key,
-        fixed_forces="exclude" if args.exclude_fixed else None,
-        energy_errors=args.energy_errors,
+        place.study, n_updates=args.updates, stride=args.thin, compiled=args.compiled
     )
     place = replace(place, study=adjusted)
     n_processes = args.processes if args.processes is not None else _count_devices(place.study)
@@ -140,45 +137,40 @@ def run_compare(args: CompareCommand) -> None:
         raise CampaignError(f"{len(failures)} of {len(cells)} campaigns failed:\n{listed}")
 
 
-def _trust(place: _Place) -> _Place:
-    """Return a study whose model may run code when it is loaded."""
-    model = place.study.model.model_copy(update={"trust": True})
-    return replace(place, study=place.study.model_copy(update={"model": model}))
-
-
 def _find_study(study: Path, out: Path | None) -> _Place:
     path = study / STUDY_FILE if study.is_dir() else study
     found = read_study(path)
     return _Place(found, path.parent if out is None else out, path.parent)
 
 
-def _take_part(place: _Place, methods: str | None, seeds: str | None, rounds: int | None) -> _Place:
-    """Return a study of some of the methods and seeds, and of other rounds."""
+def _take_part(place: _Place, names: tuple[str, ...] | None) -> _Place:
+    """Return a study of some of its methods."""
     study = place.study
-    content = study.model_dump(mode="json")
-    names = _names(methods)
-    if names is not None:
-        missing = [name for name in names if name not in study.methods]
-        if missing:
-            raise ArgumentError(
-                f"--methods: {', '.join(missing)} not in the study; it has "
-                f"{', '.join(study.methods)}"
-            )
-        content["methods"] = {name: study.methods[name] for name in names}
-        if study.reference not in names:
-            raise ArgumentError(f"--methods must have the reference, {study.reference}")
-    if seeds is not None:
-        content["seeds"] = _integers(seeds, "--seeds")
-    if rounds is not None:
-        content["rounds"] = rounds
-    return _Place(check_study(content), place.folder, place.base)
+    if names is None:
+        return place
+    missing = [name for name in names if name not in study.methods]
+    if missing:
+        raise ArgumentError(
+            f"--methods: {', '.join(missing)} not in the study; it has {', '.join(study.methods)}"
+        )
+    if study.reference not in names:
+        raise ArgumentError(f"--methods must have the reference, {study.reference}")
+    chosen = {name: study.methods[name] for name in names}
+    return replace(place, study=override_study(study, {"methods": chosen}))
 
 
-def _make_preset(name: str, arguments: dict[str, Any], out: Path | None, *, force: bool) -> _Place:
+def _make_preset(
+    name: str,
+    arguments: dict[str, Any],
+    changes: dict[str, Any],
+    out: Path | None,
+    *,
+    force: bool,
+) -> _Place:
     """Make a preset's study, or take the one that the same arguments made before."""
     folder = Path(f"compare-{name}") if out is None else out
     path = folder / STUDY_FILE
-    made = make_preset(name, folder, **arguments)
+    made = override_study(make_preset(name, folder, **arguments), changes)
     if path.exists():
         known = read_study(path)
         if known != made and not force:
@@ -211,28 +203,6 @@ def _scale(place: _Place, budget: str, n_processes: int, *, force: bool, quiet: 
     scaled = check_study(content)
     write_text(path, dump_study(scaled))
     return _Place(scaled, place.folder, place.base)
-
-
-def _names(words: str | None) -> list[str] | None:
-    if words is None:
-        return None
-    return [word.strip() for word in words.split(",") if word.strip()]
-
-
-def _integers(words: str | None, option: str) -> list[int] | None:
-    names = _names(words)
-    if names is None:
-        return None
-    if not names or not all(name.isascii() and name.isdigit() for name in names):
-        raise ArgumentError(f"{option} is {words!r}; give integers with commas between: 0,1")
-    return [int(name) for name in names]
-
-
-def _numbers(words: str, option: str) -> list[float]:
-    try:
-        return [float(word) for word in words.split(",")]
-    except ValueError as error:
-        raise ArgumentError(f"{option} is {words!r}; give numbers such as 1,3") from error
 
 
 def _count_devices(study: StudyConfig) -> int:

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from labelwise.cli import console, options
+from labelwise.cli import console
 from labelwise.cli.commands.check_data import CheckDataCommand
 from labelwise.cli.commands.split import SplitCommand
 from labelwise.cli.commands.summarise import SummariseCommand
 from labelwise.errors import ArgumentError, WriteError
 from labelwise.features.representations import (
     ModelRepresentation,
-    RepresentationOptions,
     make_representation,
     make_size_limit,
 )
 from labelwise.kernels.base import Kernel
-from labelwise.potentials import Potential, load_potential
+from labelwise.potentials import Potential
+from labelwise.potentials.loading import load_model
 from labelwise.runtime.provenance import package_versions
 from labelwise.selection.record import describe_potential
 from labelwise.structures import Frame, Screen, Screened, iter_frames, iter_unscreened
@@ -31,61 +31,32 @@ from labelwise.studies.curation.data_set import DataSet, load_data_set, make_ker
 DataSetCommand = CheckDataCommand | SplitCommand | SummariseCommand
 
 
-@dataclass(frozen=True)
-class KernelChoice:
-    """The kernel that the flags ask for.
-
-    Attributes:
-        representation: A registered name.
-        options: Its options.
-        normalise: ``cosine`` or ``none``.
-        model: Path or name of the model; None for none.
-        batch_atoms: Atoms evaluated at once; None for the model's default.
-    """
-
-    representation: str
-    options: RepresentationOptions
-    normalise: str
-    model: str | None
-    batch_atoms: int | None
-
-    @property
-    def is_possible(self) -> bool:
-        """Whether there is a model, or none is needed."""
-        chosen = make_representation(self.representation, self.options)
-        return self.model is not None or not isinstance(chosen, ModelRepresentation)
-
-    def require(self) -> None:
-        """Raise ``ArgumentError`` unless there is a model or none is needed."""
-        if not self.is_possible:
-            raise ArgumentError(
-                f"representation {self.representation!r} needs a model: give --model PATH, a "
-                "name from 'labelwise models', or --model demo"
-            )
+def needs_model(representation: str) -> ArgumentError:
+    """Return the error that a representation needs a model, and none was given."""
+    return ArgumentError(
+        f"representation {representation!r} needs a model: give --model PATH, a name from "
+        "'labelwise models', or --model demo"
+    )
 
 
-def choose_kernel(args: DataSetCommand) -> KernelChoice:
-    """Collect the flags of a kernel, and check them.
+def is_possible(args: DataSetCommand) -> bool:
+    """Return whether there is a model for the kernel, or it needs none.
 
     Raises:
         ArgumentError: An unknown name, or an option out of range.
     """
-    chosen = RepresentationOptions(
-        parameters=args.parameters.value,
-        sketch_dim=args.sketch_dim,
-        seed=args.seed,
-        reduction=args.reduction,
-        n_probes=options.parse_probes(args.probes),
-        energy_weight=args.energy_weight,
-    )
-    make_representation(args.representation, chosen)
-    scale = "cosine" if args.normalise is None else args.normalise.value
-    return KernelChoice(args.representation, chosen, scale, args.model, args.batch_atoms)
+    chosen = make_representation(args.kernel.representation, args.kernel.options)
+    return args.model.path is not None or not isinstance(chosen, ModelRepresentation)
+
+
+def require_kernel(args: DataSetCommand) -> None:
+    """Raise ``ArgumentError`` unless the kernel can be made."""
+    if not is_possible(args):
+        raise needs_model(args.kernel.representation)
 
 
 def load(
     args: DataSetCommand,
-    choice: KernelChoice,
     *,
     strict: bool,
     talkative: bool,
@@ -101,22 +72,18 @@ def load(
     """
     expand_specs(args.pool)  # a missing file is told before a model is loaded
     potential = None
-    with_kernel = needs_kernel and choice.is_possible
-    if with_kernel and choice.model is not None:
+    with_kernel = needs_kernel and is_possible(args)
+    if with_kernel and args.model.path is not None:
         with console.show_status("loading the model", enabled=talkative):
-            potential = load_potential(
-                choice.model,
-                device=args.device,
-                dtype=None if args.dtype is None else args.dtype.value,
-                head=args.head,
-                trust=args.trust_model,
-            )
+            potential = load_model(args.model)
     total = count_quickly(args.pool) if talkative else None
     totals = {} if total is None else {"read pool": total}
     with console.show_progress(enabled=talkative, totals=totals) as progress:
         frames = iter_frames(args.pool) if needs_all else iter_unscreened(args.pool)
         representation = (
-            make_representation(choice.representation, choice.options) if with_kernel else None
+            make_representation(args.kernel.representation, args.kernel.options)
+            if with_kernel
+            else None
         )
         limit = make_size_limit(potential, representation)
         data = load_data_set(frames, potential, size_limit=limit, strict=strict, progress=progress)
@@ -125,10 +92,10 @@ def load(
         data, kernel = make_kernel(
             data,
             potential,
-            choice.representation,
-            options=choice.options,
-            normalise=choice.normalise,
-            batch_atoms=choice.batch_atoms,
+            args.kernel.representation,
+            options=args.kernel.options,
+            normalise=args.kernel.resolved_normalise,
+            batch_atoms=args.kernel.batch_atoms,
             strict=strict,
             progress=progress,
         )
@@ -168,13 +135,14 @@ def read_usable(
 
 
 def describe(
-    data: DataSet, choice: KernelChoice, potential: Potential | None, *, with_kernel: bool
+    data: DataSet, args: DataSetCommand, potential: Potential | None, *, with_kernel: bool
 ) -> dict[str, Any]:
     """Return what a record tells of a data set and its kernel, as plain data."""
     kernel = None
     if with_kernel:
-        kernel = {"representation": choice.representation, "normalise": choice.normalise}
-        kernel |= asdict(choice.options)
+        scale = args.kernel.resolved_normalise
+        kernel = {"representation": args.kernel.representation, "normalise": scale}
+        kernel |= asdict(args.kernel.options)
     return {
         "kernel": kernel,
         "model": None if potential is None else describe_potential(potential),

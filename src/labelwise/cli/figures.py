@@ -14,7 +14,7 @@ def run_figures(args: FiguresCommand) -> None:
     settings = args.settings
     warn_of_old_options(args.model, args.device, is_trusted=args.trust_model)
     asked = ReportOptions(
-        map_method=args.map_method.value,
+        map_method=args.map_method,
         colour_by=args.colour_by,
         seed=args.seed,
     )

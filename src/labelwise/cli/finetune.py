@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,8 @@ from labelwise.finetuning.export import save_potential
 from labelwise.finetuning.loop import EpochRecord
 from labelwise.finetuning.recipe import Recipe, resolve_schedule
 from labelwise.finetuning.training import FineTuned, finetune
-from labelwise.potentials import Potential, load_potential
+from labelwise.potentials import Potential
+from labelwise.potentials.loading import require_model
 from labelwise.runtime.files import write_text
 from labelwise.runtime.provenance import package_versions, to_json
 from labelwise.selection.record import describe_potential
@@ -33,31 +34,16 @@ def run_finetune(args: FinetuneCommand) -> None:
         raise WriteError(f"{args.out} exists; choose another --out, or replace it with --force")
     if args.out.suffix not in {".model", ".pt"}:
         raise ArgumentError(f"--out must end in .model or .pt, got {args.out}")
-    recipe = Recipe(
-        schedule=args.schedule,
-        epochs=args.epochs,
-        max_updates=args.max_updates,
-        batch_size=args.batch_size,
-        learning_rate=args.learning_rate,
-        start=args.start,
-        reference_energies=args.reference_energies,
-        compiled=args.compiled,
-        loss_fixed_forces="exclude" if args.exclude_fixed_from_loss else "count",
-    )
+    loss = "exclude" if args.exclude_fixed_from_loss else "count"
+    recipe = replace(args.recipe, loss_fixed_forces=loss)
     fixed_forces = "exclude" if args.exclude_fixed else "count"
     tested = list(iter_frames(args.test)) if args.test else []
     splits = None if args.split_key is None else _splits(tested, args.split_key)
     frames = list(iter_frames(args.train))
     held_out = list(iter_frames(args.valid)) if args.valid else []
-    energy_key, forces_key = _choose_keys(frames, args.energy_key, args.forces_key)
+    energy_key, forces_key = _choose_keys(frames, args.labels.energy_key, args.labels.forces_key)
     require_one_head([get_head(each.atoms) for each in (*frames, *held_out, *tested)], "labelled")
-    potential = load_potential(
-        args.model,
-        device=args.device,
-        dtype=None if args.dtype is None else args.dtype.value,
-        head=args.head,
-        trust=args.trust_model,
-    )
+    potential = require_model(args.model)
     plan = resolve_schedule(recipe, len(frames))
     with console.show_progress(enabled=not (args.quiet or args.as_json)) as progress:
         fitted = finetune(

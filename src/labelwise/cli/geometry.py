@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,9 @@ from labelwise.cli.commands.geometry import GeometryCommand
 from labelwise.cli.data_sets import read_usable
 from labelwise.cli.tables import show_table
 from labelwise.errors import ArgumentError, MissingDependencyError, ReadError, WriteError
-from labelwise.features.representations import RepresentationOptions
-from labelwise.potentials import Potential, load_potential
+from labelwise.potentials import Potential
+from labelwise.potentials.loading import require_model
+from labelwise.potentials.spec import ModelSpec
 from labelwise.runtime.files import write_text
 from labelwise.runtime.provenance import package_versions, to_json
 from labelwise.selection.record import describe_potential
@@ -59,26 +60,21 @@ from labelwise.studies.diagnostics.settings import GEOMETRY_DATA
 
 def run_geometry(args: GeometryCommand) -> None:
     """Run ``labelwise geometry``."""
-    names = tuple(word.strip() for word in args.kernels.split(",") if word.strip())
-    settings = RepresentationOptions(
-        parameters=args.parameters.value, sketch_dim=args.sketch_dim, seed=args.seed
-    )
+    names = args.kernels
+    settings = args.representation
     check_kernels(names, settings)
     if args.out.exists() and not args.out.is_dir():
         raise WriteError(f"--out is {args.out}, which is a file; name a folder")
     is_talkative = not (args.quiet or args.as_json)
-    asked = Loading(
-        args.device,
-        None if args.dtype is None else args.dtype.value,
-        args.head,
-        trust=args.trust_model,
-    )
     models = _Models(
-        _find_models(args.model or [], args.campaign, args.rounds, asked), enabled=is_talkative
+        _find_models(args.model or [], args.campaign, args.rounds, args.loading),
+        enabled=is_talkative,
     )
     wants_model = any(needs_model(name, settings) for name in names)
     if wants_model and not models.specs:
-        raise ArgumentError(f"--kernels {args.kernels} needs a model; give --model or --campaign")
+        raise ArgumentError(
+            f"--kernels {','.join(names)} needs a model; give --model or --campaign"
+        )
     potential = models.load(0) if wants_model else None
     frames = read_usable(args.pool, potential, option="--pool", enabled=is_talkative)
     sample, order_by = _sample(
@@ -100,12 +96,12 @@ def run_geometry(args: GeometryCommand) -> None:
     chosen = {
         "kernels": names,
         "max_structures": args.max_structures,
-        "parameters": args.parameters.value,
+        "parameters": settings.parameters,
     }
     summary = {
         "format_version": 1,
-        "inputs": {**inputs, "models": {item.name: item.path for item in models.specs}},
-        "settings": {**chosen, "sketch_dim": args.sketch_dim, "seed": args.seed},
+        "inputs": {**inputs, "models": {name: spec.path for name, spec in models.specs}},
+        "settings": {**chosen, "sketch_dim": settings.sketch_dim, "seed": settings.seed},
         "model_details": models.described,
         "versions": package_versions(),
         **to_data(study),
@@ -118,29 +114,10 @@ def run_geometry(args: GeometryCommand) -> None:
         _show(study, words, args.out)
 
 
-@dataclass(frozen=True)
-class Loading:
-    """How models are loaded; see ``load_potential``."""
-
-    device: str
-    dtype: str | None
-    head: str | None
-    trust: bool
-
-
-@dataclass(frozen=True)
-class _Spec:
-    """A model that was asked for."""
-
-    name: str
-    path: str
-    loading: Loading
-
-
 class _Models:
     """Models one after another, one in memory at a time."""
 
-    def __init__(self, specs: Sequence[_Spec], *, enabled: bool) -> None:
+    def __init__(self, specs: Sequence[tuple[str, ModelSpec]], *, enabled: bool) -> None:
         self.specs = specs
         self.described: dict[str, Any] = {}
         self._enabled = enabled
@@ -149,34 +126,33 @@ class _Models:
     def load(self, place: int) -> Potential:
         if self._kept is None or self._kept[0] != place:
             self._kept = None
-            spec, how = self.specs[place], self.specs[place].loading
-            with console.show_status(f"loading {spec.name}", enabled=self._enabled):
-                potential = load_potential(
-                    spec.path, device=how.device, dtype=how.dtype, head=how.head, trust=how.trust
-                )
-            self.described[spec.name] = describe_potential(potential)
+            name, spec = self.specs[place]
+            with console.show_status(f"loading {name}", enabled=self._enabled):
+                potential = require_model(spec)
+            self.described[name] = describe_potential(potential)
             self._kept = (place, potential)
         return self._kept[1]
 
     def __iter__(self) -> Iterator[tuple[str, Potential]]:
-        for place, spec in enumerate(self.specs):
-            yield spec.name, self.load(place)
+        for place, (name, _) in enumerate(self.specs):
+            yield name, self.load(place)
 
 
 def _find_models(
-    given: Sequence[str], campaign: Path | None, rounds: str | None, how: Loading
-) -> list[_Spec]:
+    given: Sequence[str], campaign: Path | None, rounds: str | None, how: ModelSpec
+) -> list[tuple[str, ModelSpec]]:
     """List the models in the order in which they are compared, each with its own name."""
-    specs = [_Spec(*_split_name(word), how) for word in given]
+    named = [_split_name(word) for word in given]
+    specs = [(name, replace(how, path=path)) for name, path in named]
     if campaign is not None:
         specs += _find_rounds(campaign, rounds, how, with_first=not specs)
     elif rounds is not None:
         raise ArgumentError("--rounds needs --campaign, whose rounds they are")
-    names = [spec.name for spec in specs]
+    names = [name for name, _ in specs]
     for name in names:
         if names.count(name) > 1:
             raise ArgumentError(
-                f"two models are called {name!r}; name them: --model first={specs[0].path}"
+                f"two models are called {name!r}; name them: --model first={specs[0][1].path}"
             )
     return specs
 
@@ -192,26 +168,27 @@ def _split_name(word: str) -> tuple[str, str]:
 
 
 def _find_rounds(
-    directory: Path, rounds: str | None, how: Loading, *, with_first: bool
-) -> list[_Spec]:
+    directory: Path, rounds: str | None, how: ModelSpec, *, with_first: bool
+) -> list[tuple[str, ModelSpec]]:
     state = read_state(directory)
     settings = state.config.model
-    loading = Loading(
-        how.device,
-        settings.dtype if how.dtype is None else how.dtype,
-        settings.head if how.head is None else how.head,
-        trust=how.trust,  # the folder may be somebody else's
+    # Whether the file is trusted is not the folder's to say, which may be somebody else's.
+    loading = replace(
+        how,
+        dtype=settings.dtype if how.dtype is None else how.dtype,
+        head=settings.head if how.head is None else how.head,
     )
     specs = []
     if with_first:
         verify_model(state)
-        specs.append(_Spec("pretrained", find_model(directory, settings.path), loading))
+        first = find_model(directory, settings.path)
+        specs.append(("pretrained", replace(loading, path=first)))
     for n_round in _parse_rounds(rounds, state):
         path = state.round_folder(n_round) / MODEL
         if not path.exists():
             raise ReadError(f"{path} is missing; choose other --rounds")
         verify_file(state, n_round, MODEL)
-        specs.append(_Spec(f"round {n_round}", str(path), loading))
+        specs.append((f"round {n_round}", replace(loading, path=str(path))))
     return specs
 
 

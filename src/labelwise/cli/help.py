@@ -38,7 +38,7 @@ EXAMPLES = {
     ),
     "compare": (
         "labelwise compare --preset reaction-natural --budget 2h --out runs",
-        "labelwise compare study.yaml --dry-run",
+        "labelwise compare study.yaml finetune.max_updates=200 --dry-run",
     ),
     "summarise": ("labelwise summarise --model demo --pool pool.extxyz -n 10",),
     "split": (
@@ -63,7 +63,7 @@ EXAMPLES = {
     "campaign init": ("labelwise campaign init my-campaign --template",),
     "campaign run": (
         "labelwise campaign run my-campaign",
-        "labelwise campaign run my-campaign --rounds 3 --retry-failed",
+        "labelwise campaign run my-campaign finetune.max_updates=200 stop.rounds=3",
     ),
     "campaign status": ("labelwise campaign status my-campaign",),
     "campaign export": ("labelwise campaign export my-campaign --best --out best",),

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 
 import typer
 from rich import box
 from rich.table import Table
 
-from labelwise.cli import console, options
+from labelwise.cli import console
 from labelwise.cli.commands.plan import PlanCommand
+from labelwise.cli.data_sets import needs_model
 from labelwise.cli.tables import format_seconds, show_table
 from labelwise.errors import ArgumentError
-from labelwise.potentials import Potential, load_potential
+from labelwise.potentials.loading import load_model
 from labelwise.runtime.memory import format_bytes, parse_bytes
 from labelwise.runtime.provenance import package_versions, to_json
 from labelwise.selection.planning import LargestStructure, Plan, RunSettings, make_plan
@@ -24,29 +26,12 @@ _BUSY = 1.5
 
 def run_plan(args: PlanCommand) -> None:
     """Run ``labelwise plan``."""
-    settings = AcquisitionSettings(
-        n_select=args.n_select,
-        representation=args.representation,
-        parameters=args.parameters.value,
-        sketch_dim=args.sketch_dim,
-        reduction=args.reduction,
-        n_probes=options.parse_probes(args.probes),
-        energy_weight=args.energy_weight,
-        normalise=None if args.normalise is None else args.normalise.value,
-        rule=args.rule,
-        shortlist=args.shortlist,
-        seed=args.seed,
-        batch_atoms=args.batch_atoms,
-        max_atoms=args.max_atoms,
-    )
+    settings = AcquisitionSettings(**asdict(args.selection), n_select=args.n_select)
     settings.check()
-    if args.model is None and settings.needs_potential:
-        raise ArgumentError(
-            f"representation {args.representation!r} needs a model: give --model PATH, a name from "
-            "'labelwise models', or --model demo"
-        )
+    if args.model.path is None and settings.needs_potential:
+        raise needs_model(settings.representation)
     run = RunSettings(
-        store_dtype=args.store_dtype.value,
+        store_dtype=args.store_dtype,
         memory_bytes=None if args.memory is None else parse_bytes(args.memory),
         n_gpus=args.gpus,
         structures_per_second=args.structures_per_second,
@@ -55,8 +40,10 @@ def run_plan(args: PlanCommand) -> None:
     )
     is_talkative = not (args.quiet or args.as_json)
     began = time.perf_counter()
-    with console.show_status("loading the model", enabled=is_talkative and args.model is not None):
-        potential = _load(args.model, args.device, args.dtype, args.head, args.trust_model)
+    with console.show_status(
+        "loading the model", enabled=is_talkative and args.model.path is not None
+    ):
+        potential = load_model(args.model)
     load_s = time.perf_counter() - began
     with console.show_status("trying", enabled=is_talkative):
         found = make_plan(
@@ -80,24 +67,6 @@ def run_plan(args: PlanCommand) -> None:
         typer.echo(to_json(record), nl=False)
     elif is_talkative:
         _show(found, args.currency)
-
-
-def _load(
-    model: str | None,
-    device: str,
-    dtype: options.Precision | None,
-    head: str | None,
-    trust_model: bool,
-) -> Potential | None:
-    if model is None:
-        return None
-    return load_potential(
-        model,
-        device=device,
-        dtype=None if dtype is None else dtype.value,
-        head=head,
-        trust=trust_model,
-    )
 
 
 def _pool_files(files: list[str] | None, pool: list[str] | None) -> list[str]:

@@ -19,7 +19,7 @@ def run_report(args: ReportCommand) -> None:
     """Run ``labelwise report``."""
     warn_of_old_options(args.model, args.device, is_trusted=args.trust_model)
     asked = ReportOptions(
-        map_method=args.map_method.value,
+        map_method=args.map_method,
         colour_by=args.colour_by,
         max_megabytes=args.max_megabytes,
         seed=args.seed,

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import typer
 
-from labelwise.cli import console, options
+from labelwise.cli import console
 from labelwise.cli.commands.represent import RepresentCommand
-from labelwise.cli.scale import ModelOptions, device_here, open_engine, read_store_settings
+from labelwise.cli.scale import device_here, open_engine, read_store_settings
 from labelwise.errors import ArgumentError, WriteError
 from labelwise.features.extraction import ExtractionCounts, Offered
 from labelwise.features.feature_file import write_features
 from labelwise.features.representations import (
     ModelRepresentation,
-    RepresentationOptions,
     feature_blocks,
     make_representation,
 )
 from labelwise.features.store import FeatureStore
+from labelwise.potentials.loading import load_model
 from labelwise.runtime.provenance import package_versions, to_json
 from labelwise.selection.record import describe_potential
 from labelwise.selection.settings import AcquisitionSettings
@@ -39,29 +40,17 @@ def run_represent(args: RepresentCommand) -> None:
         raise ArgumentError(f"--out must end in .npz, got {out}")
     if keeping is None and out.exists() and not args.force:
         raise WriteError(f"{out} exists; choose another --out, or replace it with --force")
-    representation_options = RepresentationOptions(
-        parameters=args.parameters.value,
-        sketch_dim=args.sketch_dim,
-        seed=args.seed,
-        reduction=args.reduction,
-        n_probes=options.parse_probes(args.probes),
-        energy_weight=args.energy_weight,
-    )
-    chosen = make_representation(args.representation, representation_options)
-    if args.model is None and isinstance(chosen, ModelRepresentation):
-        raise ArgumentError(f"representation {args.representation!r} needs a model: give --model")
-    chosen_model = ModelOptions(args.model, args.device, args.dtype, args.head, args.trust_model)
-    potential = chosen_model.load(device_here(args.device, args.ray))
-    if keeping is not None:
-        settings = AcquisitionSettings(
-            n_select=1,
-            representation=args.representation,
-            **asdict(representation_options),
-            batch_atoms=args.batch_atoms,
-            max_atoms=args.max_atoms,
+    selection = args.selection
+    chosen = make_representation(selection.representation, selection.options)
+    if args.model.path is None and isinstance(chosen, ModelRepresentation):
+        raise ArgumentError(
+            f"representation {selection.representation!r} needs a model: give --model"
         )
+    potential = load_model(args.model, device=device_here(args.model.device, args.ray))
+    if keeping is not None:
+        settings = AcquisitionSettings(**asdict(selection), n_select=1)
         with (
-            open_engine(args.ray, args.ray_workers, args.device) as engine,
+            open_engine(args.ray, args.ray_workers, args.model.device) as engine,
             console.show_progress(enabled=not (args.quiet or args.as_json)) as progress,
         ):
             features, offered, counts = fill_store(
@@ -70,15 +59,15 @@ def run_represent(args: RepresentCommand) -> None:
                 keeping,
                 potential=potential,
                 engine=engine,
-                load=chosen_model.load,
+                load=partial(load_model, args.model),
                 progress=progress,
                 say=console.warn,
             )
         _report_store(features, offered, counts, quiet=args.quiet, as_json=args.as_json)
         return
     metadata = {
-        "representation": args.representation,
-        **asdict(representation_options),
+        "representation": selection.representation,
+        **asdict(selection.options),
         "blocks": [asdict(block) for block in feature_blocks(chosen, potential)],
         "model": None if potential is None else describe_potential(potential),
         "versions": package_versions(),
@@ -92,8 +81,8 @@ def run_represent(args: RepresentCommand) -> None:
             potential,
             metadata=metadata,
             representation=chosen,
-            batch_atoms=args.batch_atoms,
-            max_atoms=args.max_atoms,
+            batch_atoms=selection.batch_atoms,
+            max_atoms=selection.max_atoms,
             remarks=remarks,
             progress=progress,
         )

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from labelwise.cli import console, options
+from labelwise.cli import console
 from labelwise.errors import ArgumentError
 from labelwise.features.extraction import ExtractionCounts
-from labelwise.potentials import Potential, load_potential
 from labelwise.runtime.engines import Engine, RayEngine
 from labelwise.runtime.memory import parse_bytes
 from labelwise.selection.stored import StoreSettings
@@ -21,7 +19,7 @@ from labelwise.selection.stored import StoreSettings
 def read_store_settings(
     store: Path | None,
     memory: str | None,
-    store_dtype: options.StorageType,
+    store_dtype: str,
     workers: int,
     ray: str | None,
 ) -> StoreSettings | None:
@@ -32,10 +30,10 @@ def read_store_settings(
     """
     if store is not None:
         limit = None if memory is None else parse_bytes(memory)
-        return StoreSettings(store, store_dtype.value, limit, workers)
+        return StoreSettings(store, store_dtype, limit, workers)
     needing = {
         "--memory": memory is not None,
-        "--store-dtype": store_dtype != options.StorageType.float32,
+        "--store-dtype": store_dtype != "float32",
         "--workers": workers > 0,
         "--ray": ray is not None,
     }
@@ -81,33 +79,6 @@ def device_here(device: str, ray: str | None) -> str:
     if ray is not None and device.startswith("cuda") and not torch.cuda.is_available():
         return "cpu"
     return device
-
-
-@dataclass(frozen=True)
-class ModelOptions:
-    """Which model, as the command line says it; loads it in this process or in a worker."""
-
-    model: str | None
-    device: str
-    dtype: options.Precision | None
-    head: str | None
-    trust: bool
-
-    def load(self, device: str | None = None) -> Potential | None:
-        """Load the model; None for no model.
-
-        Args:
-            device: In place of the one that was given.
-        """
-        if self.model is None:
-            return None
-        return load_potential(
-            self.model,
-            device=self.device if device is None else device,
-            dtype=None if self.dtype is None else self.dtype.value,
-            head=self.head,
-            trust=self.trust,
-        )
 
 
 def describe_extraction(counts: ExtractionCounts, store: Path) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,10 @@ from rich import box
 from rich.markup import escape
 from rich.table import Table
 
-from labelwise.cli import console, options
+from labelwise.cli import console
 from labelwise.cli.commands.select import SelectCommand
+from labelwise.cli.data_sets import needs_model
 from labelwise.cli.scale import (
-    ModelOptions,
     describe_extraction,
     device_here,
     open_engine,
@@ -27,6 +28,7 @@ from labelwise.errors import ArgumentError, ReadError, WriteError
 from labelwise.pages.options import ReportOptions
 from labelwise.pages.page import write_page
 from labelwise.potentials import Potential
+from labelwise.potentials.loading import load_model
 from labelwise.runtime.files import write_text
 from labelwise.runtime.provenance import to_json
 from labelwise.selection.acquire import acquire
@@ -50,20 +52,8 @@ _N_SHOWN = 10
 def run_select(args: SelectCommand) -> None:
     """Run ``labelwise select``."""
     settings = AcquisitionSettings(
+        **asdict(args.selection),
         n_select=args.n_select,
-        representation=args.representation,
-        parameters=args.parameters.value,
-        sketch_dim=args.sketch_dim,
-        reduction=args.reduction,
-        n_probes=options.parse_probes(args.probes),
-        energy_weight=args.energy_weight,
-        normalise=None if args.normalise is None else args.normalise.value,
-        rule=args.rule,
-        shortlist=args.shortlist,
-        regularisation=args.regularisation,
-        seed=args.seed,
-        batch_atoms=args.batch_atoms,
-        max_atoms=args.max_atoms,
         strict=args.strict,
         required_labels=_required_labels(
             args.energy_key, args.forces_key, force_std=args.force_std
@@ -72,15 +62,12 @@ def run_select(args: SelectCommand) -> None:
     )
     settings.check()
     keeping = read_store_settings(args.store, args.memory, args.store_dtype, args.workers, args.ray)
-    if args.force_std and (args.model is None or not args.train):
+    if args.force_std and (args.model.path is None or not args.train):
         raise ArgumentError(
             "--force-std compares the model with labelled forces: give --model and --train"
         )
-    if args.model is None and settings.needs_potential:
-        raise ArgumentError(
-            f"representation {args.representation!r} needs a model: give --model PATH, a name from "
-            "'labelwise models', or --model demo"
-        )
+    if args.model.path is None and settings.needs_potential:
+        raise needs_model(settings.representation)
     if not args.out.name or args.out.is_dir():
         raise WriteError(f"cannot write {args.out}: it is a directory")
     summary = args.out.with_suffix(".json") if args.summary is None else args.summary
@@ -88,17 +75,16 @@ def run_select(args: SelectCommand) -> None:
     _check_pool(args.pool)
     _check_outputs(args.out, summary, page, [*args.pool, *(args.train or [])], force=args.force)
     is_talkative = not (args.quiet or args.as_json)
-    with console.show_status("loading the model", enabled=is_talkative and args.model is not None):
-        chosen_model = ModelOptions(
-            args.model, args.device, args.dtype, args.head, args.trust_model
-        )
-        potential = chosen_model.load(device_here(args.device, args.ray))
+    with console.show_status(
+        "loading the model", enabled=is_talkative and args.model.path is not None
+    ):
+        potential = load_model(args.model, device=device_here(args.model.device, args.ray))
     totals = _count(args.pool, args.train) if is_talkative else {}
     # Of what is read below, not of what lies there when all is done.
     files = {
         "pool": describe_files(args.pool),
         "train": describe_files(args.train or []),
-        "model": describe_model(args.model),
+        "model": describe_model(args.model.path),
     }
     marks = mark_files(files)
     with console.show_progress(enabled=is_talkative, totals=totals) as progress:
@@ -112,7 +98,7 @@ def run_select(args: SelectCommand) -> None:
                 progress=progress,
             )
         else:
-            with open_engine(args.ray, args.ray_workers, args.device) as engine:
+            with open_engine(args.ray, args.ray_workers, args.model.device) as engine:
                 acquisition = acquire_stored(
                     args.pool,
                     args.train or [],
@@ -120,7 +106,7 @@ def run_select(args: SelectCommand) -> None:
                     keeping,
                     potential=potential,
                     engine=engine,
-                    load=chosen_model.load,
+                    load=partial(load_model, args.model),
                     measured=page is not None,
                     progress=progress,
                     say=console.warn,
@@ -139,13 +125,13 @@ def run_select(args: SelectCommand) -> None:
         inputs={
             "pool": args.pool,
             "train": args.train or [],
-            "model": args.model,
+            "model": args.model.path,
             "out": str(args.out),
             "folder": str(Path.cwd()),
             "energy_key": args.energy_key,
             "forces_key": args.forces_key,
             "store": None if args.store is None else str(args.store),
-            "store_dtype": args.store_dtype.value,
+            "store_dtype": args.store_dtype,
             "files": files,
         },
     )
@@ -153,7 +139,7 @@ def run_select(args: SelectCommand) -> None:
     if page is not None and acquisition.measures is not None:
         places = [pick.pool_index for pick in acquisition.picks]
         write_measures(summary.with_suffix(SUFFIX), acquisition.measures, places)
-    _write_page(page, summary, ReportOptions(seed=args.seed), is_talkative=is_talkative)
+    _write_page(page, summary, ReportOptions(seed=args.selection.seed), is_talkative=is_talkative)
     if args.as_json:
         typer.echo(to_json(record), nl=False)
     elif is_talkative:

@@ -51,15 +51,15 @@ _QUANTILES = ("least", "5 %", "median", "95 %", "largest")
 def run_split(args: SplitCommand) -> None:
     """Run ``labelwise split``."""
     wanted_sizes(10**6, args.valid, args.test)  # tells wrong fractions before anything is read
-    choice = data_sets.choose_kernel(args)
+    data_sets.is_possible(args)  # tells a wrong name
     if args.by in (KERNEL, COVER):
-        choice.require()
+        data_sets.require_kernel(args)
     check_rule(args.rule)
     if args.distance is not None and args.by != KERNEL:
         raise ArgumentError(f"--distance is for --by kernel, not for --by {args.by}")
     _check_folder(args.out, args.pool, force=args.force)
     talkative = not (args.quiet or args.as_json)
-    data, kernel, potential = data_sets.load(args, choice, strict=args.strict, talkative=talkative)
+    data, kernel, potential = data_sets.load(args, strict=args.strict, talkative=talkative)
     key = (
         args.group_by
         if args.group_by is not None or args.by in (RANDOM, KERNEL, COVER)
@@ -68,10 +68,10 @@ def run_split(args: SplitCommand) -> None:
     groups = None if key is None else data.groups(key)
     with console.show_status("splitting", enabled=talkative):
         made = _make(
-            data, kernel, args.by, args.valid, args.test, args.distance, args.rule, args.seed
+            data, kernel, args.by, args.valid, args.test, args.distance, args.rule, args.kernel.seed
         )
         leaks = measure_leakage(
-            made, data.first_equal, groups=groups, kernel=kernel, seed=args.seed
+            made, data.first_equal, groups=groups, kernel=kernel, seed=args.kernel.seed
         )
     record = {
         "inputs": [
@@ -86,11 +86,11 @@ def run_split(args: SplitCommand) -> None:
             "test": args.test,
             "distance": args.distance,
             "rule": args.rule if args.by == COVER else None,
-            "seed": args.seed,
+            "seed": args.kernel.seed,
             "group_by": key,
-            "model": args.model,
+            "model": args.model.path,
         },
-        **data_sets.describe(data, choice, potential, with_kernel=kernel is not None),
+        **data_sets.describe(data, args, potential, with_kernel=kernel is not None),
         "split": {
             "sizes": dict(zip(PARTS, made.sizes, strict=True)),
             "wanted": dict(zip(PARTS, made.wanted, strict=True)),
@@ -99,7 +99,7 @@ def run_split(args: SplitCommand) -> None:
             "largest_unit": int(np.bincount(made.unit).max()),
             "kept_distance": made.distance,
         },
-        "coverage": {} if kernel is None else _measure_coverage(made, kernel, args.seed),
+        "coverage": {} if kernel is None else _measure_coverage(made, kernel, args.kernel.seed),
         "leakage": [_describe_leak(leak) for leak in leaks],
         "indices": {
             name: data.indices[made.members(part)].tolist() for part, name in enumerate(PARTS)

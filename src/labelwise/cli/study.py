@@ -10,12 +10,13 @@ import typer
 from rich import box
 from rich.table import Table
 
-from labelwise.cli import console, options
+from labelwise.cli import console
 from labelwise.cli.commands.study import StudyWeightCommand
 from labelwise.cli.data_sets import read_usable
 from labelwise.cli.tables import show_table
-from labelwise.errors import ArgumentError, MissingDependencyError
-from labelwise.potentials import Potential, load_potential
+from labelwise.errors import MissingDependencyError
+from labelwise.potentials import Potential
+from labelwise.potentials.loading import require_model
 from labelwise.runtime.part_store import without_nan
 from labelwise.runtime.provenance import package_versions, to_json
 from labelwise.selection.record import describe_potential
@@ -32,36 +33,15 @@ from labelwise.studies.weights.report import (
     write_table,
 )
 from labelwise.studies.weights.results import WeightStudy
-from labelwise.studies.weights.settings import WeightStudySettings
 from labelwise.studies.weights.study import study_weights
 
 
 def run_study_weight(args: StudyWeightCommand) -> None:
     """Run ``labelwise study-weight``."""
-    settings = WeightStudySettings(
-        parameters=_names(args.parameters),
-        weights=_numbers(args.weights),
-        reductions=_names(args.reduction),
-        n_probes=options.parse_probes(args.probes),
-        n_train=args.n_train,
-        n_repeats=args.repeats,
-        regularisation=args.regularisation,
-        batch_size=args.batch_size,
-        max_updates=args.max_updates,
-        sketch_dim=args.sketch_dim,
-        seed=args.seed,
-        energy_key=args.energy_key,
-        forces_key=args.forces_key,
-    )
+    settings = args.settings
     is_talkative = not (args.quiet or args.as_json)
     with console.show_status("loading the model", enabled=is_talkative):
-        potential = load_potential(
-            args.model,
-            device=args.device,
-            dtype=None if args.dtype is None else args.dtype.value,
-            head=args.head,
-            trust=args.trust_model,
-        )
+        potential = require_model(args.model)
     files = {
         "pool": args.pool,
         "train": args.train or [],
@@ -96,24 +76,11 @@ def run_study_weight(args: StudyWeightCommand) -> None:
             "train": args.train,
             "valid": args.valid,
             "test": args.test,
-            "model": args.model,
+            "model": args.model.path,
         }
         typer.echo(to_json(_summarise(study, potential, inputs)), nl=False)
     elif is_talkative:
         _show(study, args.out)
-
-
-def _names(words: str) -> tuple[str, ...]:
-    return tuple(word.strip() for word in words.split(",") if word.strip())
-
-
-def _numbers(words: str) -> tuple[float, ...]:
-    try:
-        return tuple(float(word) for word in _names(words))
-    except ValueError as error:
-        raise ArgumentError(
-            f"--weights is {words!r}; give numbers from 0 to 1 with commas between: 0,0.5,1"
-        ) from error
 
 
 def _write(out: Path, study: WeightStudy, *, quiet: bool) -> None:

@@ -46,15 +46,15 @@ _FIGURES = {
 def run_summarise(args: SummariseCommand) -> None:
     """Run ``labelwise summarise``."""
     check_rule(args.rule)
-    choice = data_sets.choose_kernel(args)
-    choice.require()
+    data_sets.is_possible(args)  # tells a wrong name
+    data_sets.require_kernel(args)
     summary = args.out.with_suffix(".json") if args.summary is None else args.summary
     data_sets.check_targets([args.out, summary], args.pool)
     data_sets.check_own(args.out, f"{WEIGHT_KEY}=".encode(), "summarise", force=args.force)
     talkative = not (args.quiet or args.as_json)
-    data, kernel, potential = data_sets.load(args, choice, strict=args.strict, talkative=talkative)
+    data, kernel, potential = data_sets.load(args, strict=args.strict, talkative=talkative)
     if kernel is None:
-        raise AssertionError("choice.require() sees to a kernel")
+        raise AssertionError("data_sets.require_kernel(args) sees to a kernel")
     groups = None if args.group_by is None else data.groups(args.group_by)
     with console.show_status("choosing", enabled=talkative):
         selection = choose_representatives(
@@ -62,28 +62,28 @@ def run_summarise(args: SummariseCommand) -> None:
             args.n_select,
             rule=args.rule,
             exclude=data.is_repeat,
-            seed=args.seed,
+            seed=args.kernel.seed,
             regularisation=args.regularisation,
         )
         chosen = assign_to(kernel, selection)
         meter = CoverageMeter(kernel, groups)
         figures = meter.measure(chosen)
         # Seeds after the rule's own, or --rule random would be held against itself.
-        seeds = range(args.seed + 1, args.seed + 1 + args.n_random)
+        seeds = range(args.kernel.seed + 1, args.kernel.seed + 1 + args.n_random)
         baseline = meter.measure_random(args.n_select, seeds)
     write_structures(args.out, _annotate(data, chosen))
     record = {
         "format_version": 1,
-        "inputs": {"pool": args.pool, "model": args.model, "out": str(args.out)},
+        "inputs": {"pool": args.pool, "model": args.model.path, "out": str(args.out)},
         "settings": {
             "n_select": args.n_select,
             "rule": args.rule,
             "regularisation": args.regularisation,
-            "seed": args.seed,
+            "seed": args.kernel.seed,
             "random_seeds": list(seeds),
             "group_by": args.group_by,
         },
-        **data_sets.describe(data, choice, potential, with_kernel=True),
+        **data_sets.describe(data, args, potential, with_kernel=True),
         "figures": asdict(figures),
         "random": _average(baseline),
         "groups": _count_groups(groups, chosen),

@@ -1,8 +1,12 @@
-"""What can be asked of representations."""
+"""What can be asked of representations and of the kernels that are made of them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
+
+from labelwise.potentials.spec import MACHINE, PARAMETER_BLOCKS
+from labelwise.runtime.settings import Setting
 
 #: How the force tangents of a structure become one row.
 REDUCTION_NAMES = ("rms", "element-rms", "force-norm", "fields", "moments")
@@ -10,29 +14,109 @@ REDUCTION_NAMES = ("rms", "element-rms", "force-norm", "fields", "moments")
 NORMALISATIONS = ("cosine", "none")
 #: Random probes that stand for all 3N force tangents of a structure, unless said otherwise.
 DEFAULT_PROBES = 8
+CHOICE = "Choice"
 
 
 @dataclass(frozen=True)
 class RepresentationOptions:
-    """Settings that representations understand; each takes what concerns it.
+    """Settings that representations understand; each takes what concerns it."""
 
-    Attributes:
-        parameters: Block of weights that tangents are taken over: ``embedding``, ``readout``,
-            ``products`` or ``all``.
-        sketch_dim: Length of sketched rows; None keeps ``embedding`` rows as they are and
-            sketches the other blocks to 2,048.
-        seed: Seed of sketches, probes and random features, >= 0.
-        reduction: How the force tangents of a structure become one row: ``rms``,
-            ``element-rms``, ``force-norm``, ``fields`` or ``moments``.
-        n_probes: Random probes that stand for the rows of the force Jacobian, >= 1; None
-            takes all 3N rows, which is exact.
-        energy_weight: Part of the energy block in joint rows, 0 <= w <= 1; the force block
-            has the rest.
-    """
+    parameters: Annotated[
+        str,
+        Setting(
+            "Parameters behind the tangent kernels: embedding, readout, products or all.",
+            choices=PARAMETER_BLOCKS,
+            metavar="BLOCK",
+            panel=CHOICE,
+        ),
+    ] = "embedding"
+    sketch_dim: Annotated[
+        int | None,
+        Setting(
+            "Length to which the gradients of readout, products or all are sketched; by default "
+            "2,048. Those of embedding stay as they are without it.",
+            ge=1,
+            panel=CHOICE,
+        ),
+    ] = None
+    seed: Annotated[
+        int,
+        Setting("Seeds sketches, probes, random weights and the random rule.", ge=0, panel=CHOICE),
+    ] = 0
+    reduction: Annotated[
+        str,
+        Setting(
+            "How ntk-f and ntk-ef make one row of a structure's force tangents: rms, element-rms, "
+            "force-norm, fields or moments.",
+            choices=REDUCTION_NAMES,
+            metavar="TEXT",
+            panel=CHOICE,
+        ),
+    ] = "fields"
+    n_probes: Annotated[
+        int | None,
+        Setting(
+            "Random probes in place of all 3N force tangents of a structure, for ntk-f, ntk-ef "
+            "and joint-pv.",
+            flags=("--probes",),
+            ge=1,
+            none="exact",
+            metavar="N|exact",
+            panel=CHOICE,
+        ),
+    ] = DEFAULT_PROBES
+    energy_weight: Annotated[
+        float,
+        Setting(
+            "Part of the energy in the kernel of ntk-ef and in joint-pv, 0 to 1; the forces have "
+            "the rest.",
+            ge=0,
+            le=1,
+            panel=CHOICE,
+        ),
+    ] = 0.5
 
-    parameters: str = "embedding"
-    sketch_dim: int | None = None
-    seed: int = 0
-    reduction: str = "fields"
-    n_probes: int | None = DEFAULT_PROBES
-    energy_weight: float = 0.5
+
+@dataclass(frozen=True)
+class KernelOptions(RepresentationOptions):
+    """Which rows a kernel is made of, and their scale."""
+
+    representation: Annotated[
+        str,
+        Setting(
+            "ntk-e, ntk-f, ntk-ef, activation; ntk-random, activation-random: the same network "
+            "untrained; soap, morgan: no model; or random.",
+            flags=("--representation", "-r"),
+            panel=CHOICE,
+        ),
+    ] = "ntk-e"
+    normalise: Annotated[
+        str | None,
+        Setting(
+            "Divide each structure's features by their own norm (cosine), or all by one number "
+            "(none), so that their length counts; by default none for joint-pv, else cosine.",
+            choices=NORMALISATIONS,
+            panel=CHOICE,
+        ),
+    ] = None
+    batch_atoms: Annotated[
+        int | None,
+        Setting("Atoms evaluated at once; halved when memory runs out.", ge=1, panel=MACHINE),
+    ] = None
+
+    @property
+    def options(self) -> RepresentationOptions:
+        """What representations take of the settings."""
+        return RepresentationOptions(
+            parameters=self.parameters,
+            sketch_dim=self.sketch_dim,
+            seed=self.seed,
+            reduction=self.reduction,
+            n_probes=self.n_probes,
+            energy_weight=self.energy_weight,
+        )
+
+    @property
+    def resolved_normalise(self) -> str:
+        """The normalisation as given, or the default."""
+        return "cosine" if self.normalise is None else self.normalise

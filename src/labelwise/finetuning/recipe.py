@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import Annotated, Literal, get_args
 
 from labelwise.errors import ArgumentError, check_name
+from labelwise.runtime.settings import Setting
 
 ScheduleName = Literal["reaction-paths", "fixed"]
 Start = Literal["pretrained", "last", "scratch"]
@@ -41,10 +42,6 @@ class Recipe:
         schedule: ``reaction-paths``: batch size and learning rate (1, 1e-3) up to 20
             structures, (2, 5e-3) up to 100, (4, 5e-3) beyond, for max(10, ⌈1000 · batch / n⌉)
             epochs; ``fixed``: 50 epochs, batch 16, learning rate 0.01.
-        batch_size: Structures per update; None takes the schedule's.
-        learning_rate: Of AMSGrad; None takes the schedule's.
-        epochs: Passes over the training set; None takes the schedule's.
-        max_updates: Stop after so many updates, whatever the epochs; None for no limit.
         energy_weight: w_E, dimensionless.
         forces_weight: w_F, dimensionless.
         loss_fixed_forces: ``exclude`` leaves the forces of fixed atoms (``free_atoms`` says which
@@ -91,11 +88,22 @@ class Recipe:
     MLIPs*, appendix B.
     """
 
-    schedule: str = "reaction-paths"
-    batch_size: int | None = None
-    learning_rate: float | None = None
-    epochs: int | None = None
-    max_updates: int | None = None
+    schedule: Annotated[
+        str, Setting("reaction-paths or fixed.", choices=get_args(ScheduleName), metavar="TEXT")
+    ] = "reaction-paths"
+    batch_size: Annotated[
+        int | None, Setting("Structures an update; by default the schedule's number.", ge=1)
+    ] = None
+    learning_rate: Annotated[
+        float | None,
+        Setting("Learning rate at the start; by default the schedule's.", flags=("--lr",)),
+    ] = None
+    epochs: Annotated[
+        int | None, Setting("Passes over --train; by default the schedule's number.", ge=1)
+    ] = None
+    max_updates: Annotated[
+        int | None, Setting("Stop after so many, whatever the epochs.", ge=1)
+    ] = None
     energy_weight: float = 10.0
     forces_weight: float = 10.0
     loss_fixed_forces: str = "count"
@@ -104,14 +112,29 @@ class Recipe:
     ema_decay: float | None = 0.99
     clip_norm: float | None = 10.0
     annealing: str = "linear"
-    start: str = "pretrained"
+    start: Annotated[
+        str, Setting("pretrained or scratch.", choices=get_args(Start), metavar="TEXT")
+    ] = "pretrained"
     early_stop_patience: int | None = None
     max_validations: int = 20
-    reference_energies: str = "auto"
+    reference_energies: Annotated[
+        str,
+        Setting(
+            "auto, refit, labelled, isolated or checkpoint.",
+            choices=get_args(ReferenceEnergies),
+            metavar="TEXT",
+        ),
+    ] = "auto"
     given_energies: Mapping[int, float] = field(default_factory=dict)
     reference_regularisation: float = 1e-6
     max_backoffs: int = 5
-    compiled: bool = False
+    compiled: Annotated[
+        bool,
+        Setting(
+            "Compile updates for this machine, once; needs the CPU and a C++ compiler.",
+            flags=("--compile",),
+        ),
+    ] = False
 
     def __post_init__(self) -> None:
         """Check every setting.

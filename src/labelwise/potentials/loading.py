@@ -20,6 +20,7 @@ from labelwise.errors import (
     suggest,
 )
 from labelwise.potentials.base import Potential
+from labelwise.potentials.spec import ModelSpec
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 _DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -170,6 +171,40 @@ def load_potential(
             f"{potential.name} is a {type(potential).__name__}, which cuEquivariance cannot "
             "evaluate; only MACE potentials can use it: leave cueq out"
         )
+    return potential
+
+
+def load_model(spec: ModelSpec, *, device: str | None = None) -> Potential | None:
+    """Load the model that is asked for; None if none is.
+
+    Args:
+        spec: The model, and how it is loaded.
+        device: In place of the one that was asked for.
+
+    Raises:
+        LabelwiseError: As ``load_potential``.
+    """
+    if spec.path is None:
+        return None
+    return load_potential(
+        spec.path,
+        device=spec.device if device is None else device,
+        dtype=spec.dtype,
+        head=spec.head,
+        trust=spec.trust,
+    )
+
+
+def require_model(spec: ModelSpec) -> Potential:
+    """Load the model that is asked for.
+
+    Raises:
+        ArgumentError: None is.
+        LabelwiseError: As ``load_potential``.
+    """
+    potential = load_model(spec)
+    if potential is None:
+        raise ArgumentError("no model is given: name a file or a model, such as 'demo'")
     return potential
 
 

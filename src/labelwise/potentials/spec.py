@@ -2,8 +2,53 @@
 
 from __future__ import annotations
 
-from typing import Literal, get_args
+from dataclasses import dataclass
+from typing import Annotated, Literal, get_args
+
+from labelwise.runtime.settings import Setting
 
 #: Blocks of weights that gradients are taken over.
 ParameterBlock = Literal["embedding", "readout", "products", "all"]
 PARAMETER_BLOCKS: tuple[str, ...] = get_args(ParameterBlock)
+MACHINE = "Machine"
+_MODEL = "Model"
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A model, and how it is loaded; ``load_model`` does."""
+
+    path: Annotated[
+        str | None,
+        Setting(
+            "A mace-torch .model file, a name from 'labelwise models', or 'demo'.",
+            flags=("--model",),
+            metavar="MODEL",
+            panel=_MODEL,
+        ),
+    ] = None
+    device: Annotated[
+        str,
+        Setting(
+            "Where to compute; cuda:1 for the second GPU.",
+            metavar="auto|cpu|cuda|mps",
+            panel=MACHINE,
+        ),
+    ] = "auto"
+    dtype: Annotated[
+        str | None,
+        Setting(
+            "Precision of the model; by default its own.",
+            choices=("float32", "float64"),
+            panel=MACHINE,
+        ),
+    ] = None
+    head: Annotated[str | None, Setting("Head of a model that has several.", panel=_MODEL)] = None
+    trust: Annotated[
+        bool,
+        Setting(
+            "Load a .model file, which runs code from it; it is refused otherwise.",
+            flags=("--trust-model",),
+            panel=_MODEL,
+        ),
+    ] = False

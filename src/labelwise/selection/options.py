@@ -3,12 +3,51 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import Annotated
 
 from labelwise.errors import SelectionError
+from labelwise.features.options import CHOICE, KernelOptions
+from labelwise.potentials.spec import MACHINE
+from labelwise.runtime.settings import Setting
 
 DEFAULT_REGULARISATION = 1e-3
 #: λ, in units of the mean prior variance of a structure; see benchmarks/results/force_errors.md.
 DEFAULT_JOINT_REGULARISATION = 0.3
+
+
+@dataclass(frozen=True)
+class SelectionOptions(KernelOptions):
+    """How structures are chosen, whatever their number."""
+
+    rule: Annotated[str, Setting("pv, lcmd, k-center, top, joint-pv or random.", panel=CHOICE)] = (
+        "lcmd"
+    )
+    shortlist: Annotated[
+        int | None,
+        Setting(
+            "First keep the K structures of highest posterior variance.",
+            ge=1,
+            metavar="K",
+            panel=CHOICE,
+        ),
+    ] = None
+    regularisation: Annotated[
+        float | None,
+        Setting(
+            "λ of the posterior variance; by default 0.3 for joint-pv, else 1e-3.",
+            gt=0,
+            panel=CHOICE,
+        ),
+    ] = None
+    max_atoms: Annotated[
+        int | None,
+        Setting(
+            "Set structures of more atoms aside; by default those that do not fit into memory.",
+            ge=1,
+            panel=MACHINE,
+        ),
+    ] = None
 
 
 def check_regularisation(regularisation: float) -> None:

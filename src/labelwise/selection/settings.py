@@ -10,69 +10,32 @@ from labelwise.errors import ArgumentError
 from labelwise.features.representations import (
     ModelRepresentation,
     Representation,
-    RepresentationOptions,
     make_representation,
     make_size_limit,
 )
-from labelwise.features.representations.base import DEFAULT_PROBES
 from labelwise.features.representations.joint_rows import JointRows
 from labelwise.features.representations.reductions import check_reduction
 from labelwise.kernels.building import check_kernel
 from labelwise.potentials.base import Potential, check_parameter_block
 from labelwise.potentials.size_limit import SizeLimit
+from labelwise.selection.options import SelectionOptions
 from labelwise.selection.rules import JOINT_RULE, get_rule
 
 _JOINT_REPRESENTATIONS = ("ntk-e", "ntk-ef")
 
 
-@dataclass(frozen=True)
-class AcquisitionSettings:
-    """How a batch is chosen.
+@dataclass(frozen=True, kw_only=True)
+class AcquisitionSettings(SelectionOptions):
+    """How a batch is chosen: ``SelectionOptions``, and how many.
 
     Attributes:
         n_select: Structures to choose.
-        representation: A registered representation: ``ntk-e``, ``ntk-f``, ``ntk-ef``,
-            ``activation``, ``ntk-random``, ``activation-random``, ``soap``, ``morgan``,
-            ``random``.
-        parameters: Parameter block of a tangent kernel: ``embedding``, ``readout``,
-            ``products`` or ``all``.
-        sketch_dim: Dimension of the random sketch of the larger blocks; None for the
-            representation's default.
-        reduction: How ``ntk-f`` and ``ntk-ef`` make one row of a structure's force tangents.
-        n_probes: Random probes in place of all 3N force tangents; None for all.
-        energy_weight: Part of the energy in the kernel of ``ntk-ef`` and in the prior
-            variance of ``joint-pv``, 0 to 1.
-        normalise: ``cosine`` divides each structure's features by their own norm, ``none`` by
-            one number, so that their length counts; None for the rule's default.
-        rule: A registered rule: ``pv``, ``lcmd``, ``k-center``, ``top``, ``random``; or
-            ``joint-pv``, which takes the rows of energies and forces (``JointRows``) in place
-            of a representation.
-        shortlist: Keep only the K structures of highest posterior variance before the
-            rule is applied; None for the whole pool.
-        regularisation: λ of the posterior variance, dimensionless; None for the rule's
-            default.
-        seed: Seeds sketches, probes, random weights and the random rule.
-        batch_atoms: Atoms evaluated at once; None for the potential's default.
-        max_atoms: Structures of more atoms are set aside; None for as many as memory allows.
         strict: Raise when a structure has to be set aside.
         required_labels: Info or array keys that every labelled structure must have.
         group_by: Info key by which chosen and offered structures are counted.
     """
 
     n_select: int
-    representation: str = "ntk-e"
-    parameters: str = "embedding"
-    sketch_dim: int | None = None
-    reduction: str = "fields"
-    n_probes: int | None = DEFAULT_PROBES
-    energy_weight: float = 0.5
-    normalise: str | None = None
-    rule: str = "lcmd"
-    shortlist: int | None = None
-    regularisation: float | None = None
-    seed: int = 0
-    batch_atoms: int | None = None
-    max_atoms: int | None = None
     strict: bool = False
     required_labels: tuple[str, ...] = ()
     group_by: str | None = None
@@ -133,18 +96,6 @@ class AcquisitionSettings:
     def resolved_normalise(self) -> str:
         """The normalisation as given, or the rule's default."""
         return get_rule(self.rule).normalise if self.normalise is None else self.normalise
-
-    @property
-    def options(self) -> RepresentationOptions:
-        """What representations take of the settings."""
-        return RepresentationOptions(
-            parameters=self.parameters,
-            sketch_dim=self.sketch_dim,
-            seed=self.seed,
-            reduction=self.reduction,
-            n_probes=self.n_probes,
-            energy_weight=self.energy_weight,
-        )
 
     def make_size_limit(
         self, potential: Potential | None, memory_bytes: int | None = None

@@ -1,6 +1,19 @@
-"""Where labels stand in a structure."""
+"""Where the labels of a structure stand."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Annotated
+
+from labelwise.runtime.settings import Setting
+
 DEFAULT_ENERGY_KEY = "REF_energy"
 DEFAULT_FORCES_KEY = "REF_forces"
+
+
+@dataclass(frozen=True)
+class LabelKeys:
+    """Where the labels of a structure stand."""
+
+    energy_key: Annotated[str, Setting("Info key of the energies, eV.")] = DEFAULT_ENERGY_KEY
+    forces_key: Annotated[str, Setting("Array key of the forces, eV/Å.")] = DEFAULT_FORCES_KEY

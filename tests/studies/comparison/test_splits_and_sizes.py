@@ -16,7 +16,6 @@ import pytest
 from labelwise.errors import ArgumentError
 from labelwise.finetuning.metrics import ErrorTable
 from labelwise.studies.comparison import tables
-from labelwise.studies.comparison.adjusting import adjust_study
 from labelwise.studies.comparison.curves import draw_pictures
 from labelwise.studies.comparison.report import write_report
 from labelwise.studies.comparison.results import MEASURED, CellResult, name_error, unit_of
@@ -26,6 +25,7 @@ from labelwise.studies.comparison.study import (
     check_study,
     dump_study,
     list_cells,
+    override_study,
 )
 from tests.studies.comparison.building import make_cell, make_study
 from tests.studies.comparison.test_report import cells_of, read_page, section
@@ -182,11 +182,13 @@ def test_a_study_passes_its_settings_to_every_campaign(tmp_path: Path) -> None:
 
 def test_errors_of_a_study_changed_by_hand() -> None:
     study = check_study(content(fixed_forces="exclude"))
-    changed = adjust_study(study, split_key="split", energy_errors="per-atom")
+    changed = override_study(
+        study, {"data.test.split_key": "split", "measure.energy_errors": "per-atom"}
+    )
     assert (changed.split_key, changed.energy_errors) == ("split", "per-atom")
     assert changed.fixed_forces == "exclude"
     assert changed.changes == []
-    assert adjust_study(study, fixed_forces="count").fixed_forces == "count"
-    assert adjust_study(study) == study
+    assert override_study(study, {"fixed_forces": "count"}).fixed_forces == "count"
+    assert override_study(study, {}) == study
     with pytest.raises(StudyError, match="fixed_forces"):
-        adjust_study(study, fixed_forces="zero")
+        override_study(study, {"fixed_forces": "zero"})

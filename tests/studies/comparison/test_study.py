@@ -14,6 +14,7 @@ from labelwise.studies.comparison.study import (
     check_study,
     dump_study,
     list_cells,
+    override_study,
     read_study,
 )
 
@@ -118,3 +119,39 @@ def test_every_named_method_makes_a_campaign() -> None:
     assert get_method("tanimoto-pv")["selection"]["representation"] == "morgan"
     with pytest.raises(ArgumentError, match="unknown"):
         get_method("qqqq")
+
+
+def test_a_study_takes_the_keys_of_a_campaign() -> None:
+    flat = {
+        "energy_key": "E",
+        "forces_key": "F",
+        "split_key": "set",
+        "fixed_forces": "exclude",
+        "energy_errors": "per-atom",
+    }
+    nested = {
+        "data": {"energy_key": "E", "forces_key": "F", "test": {"split_key": "set"}},
+        "measure": {"fixed_forces": "exclude", "energy_errors": "per-atom"},
+        "stop": {"rounds": 3},
+    }
+    both = content(**flat)
+    without = content()
+    del without["rounds"]
+    assert check_study({**without, **nested}) == check_study(both)
+    with pytest.raises(StudyError, match=r"stop.rounds and rounds are the same"):
+        check_study(content(stop={"rounds": 4}))
+    with pytest.raises(StudyError, match="stop: unknown key"):
+        check_study({**without, "stop": {"labels": 4}})
+
+
+def test_settings_of_a_study_can_be_overridden() -> None:
+    study = check_study(content())
+    changes = {"stop.rounds": 5, "seeds": [3], "finetune.max_updates": 9, "model.device": "cpu"}
+    changed = override_study(study, changes)
+    assert (changed.rounds, changed.seeds, changed.model.device) == (5, [3], "cpu")
+    assert all(
+        cell.config.finetune.max_updates == 9 for cell in list_cells(changed, Path(), Path())
+    )
+    assert override_study(study, {}) == study
+    with pytest.raises(StudyError, match="seed: unknown key; did you mean 'seeds'"):
+        override_study(study, {"seed": 3})

@@ -55,10 +55,7 @@ COMMANDS = {
         "Say what 'select' will need: time, memory, disk, cost, and the largest pool that fits.",
     ),
     "store": ("store", "Show what a feature store holds; fails if --verify finds damage."),
-    "report": (
-        "report",
-        "Write one self-contained page that shows what was chosen and why.",
-    ),
+    "report": ("report", "Write one self-contained page that shows what was chosen and why."),
     "figures": (
         "figures",
         "Draw what the page of a selection, a campaign or a comparison shows, fit for a paper.",
@@ -68,10 +65,7 @@ COMMANDS = {
         "Begin a campaign: write its configuration, or check the one that is there.",
     ),
     "campaign run": ("campaign", "Go on with a campaign from wherever it stopped."),
-    "campaign status": (
-        "campaign",
-        "Show rounds, labels, errors, what is waiting, time and cost.",
-    ),
+    "campaign status": ("campaign", "Show rounds, labels, errors, what is waiting, time and cost."),
     "campaign export": (
         "campaign",
         "Write a fine-tuned .model for mace-torch, LAMMPS or OpenMM, and its training set.",

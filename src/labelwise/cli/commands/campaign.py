@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from labelwise.campaign.yaml_reading import read_campaign_settings, read_overrides
 from labelwise.cli import options
+from labelwise.runtime.settings import Setting
+
+
+def check_campaign(directory: Path, changes: Iterable[str] = ()) -> None:
+    """Raise ``LabelwiseError`` if a directory has no readable settings, or changes are no such."""
+    read_campaign_settings(directory)
+    read_overrides(changes)
+
 
 Directory = Annotated[Path, typer.Argument(help="The campaign's directory.")]
 
@@ -18,9 +28,12 @@ class CampaignInitCommand:
     """Begin a campaign: write its configuration, or check the one that is there."""
 
     directory: Directory
-    template: Annotated[
-        bool, typer.Option("--template", help="Write a commented campaign.yaml.")
-    ] = False
+    template: Annotated[bool, Setting("Write a commented campaign.yaml.")] = False
+
+    def check(self) -> None:
+        """Raise ``LabelwiseError`` if what is to be checked cannot be read."""
+        if not self.template:
+            check_campaign(self.directory)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,28 +45,27 @@ class CampaignRunCommand:
     """
 
     directory: Directory
-    rounds: Annotated[
-        int | None,
-        typer.Option("--rounds", min=0, help="Rounds after round 0; else stop.rounds."),
-    ] = None
-    accept_changes: Annotated[
-        bool,
-        typer.Option(
-            "--accept-changes", help="Go on although configuration, model or data changed."
+    changes: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[KEY=VALUE]...",
+            show_default=False,
+            help="Settings in place of those in campaign.yaml, such as finetune.max_updates=200; "
+            "they are kept in overrides.yaml for the runs to come.",
         ),
+    ] = None
+    rounds: Annotated[int | None, Setting("Rounds after round 0; else stop.rounds.", ge=0)] = None
+    accept_changes: Annotated[
+        bool, Setting("Go on although configuration, model or data changed.")
     ] = False
-    retry_failed: Annotated[
-        bool,
-        typer.Option("--retry-failed", help="Let structures that failed be chosen again."),
-    ] = False
-    break_lock: Annotated[
-        bool,
-        typer.Option("--break-lock", help="Take it from a process that has ended for sure."),
-    ] = False
-    no_report: Annotated[
-        bool, typer.Option("--no-report", help="Do not write report.html after each round.")
-    ] = False
+    retry_failed: Annotated[bool, Setting("Let structures that failed be chosen again.")] = False
+    break_lock: Annotated[bool, Setting("Take it from a process that has ended for sure.")] = False
+    no_report: Annotated[bool, Setting("Do not write report.html after each round.")] = False
     quiet: options.Quiet = False
+
+    def check(self) -> None:
+        """Raise ``LabelwiseError`` if settings cannot be read."""
+        check_campaign(self.directory, self.changes or ())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,19 +75,22 @@ class CampaignStatusCommand:
     directory: Directory
     as_json: options.AsJson = False
 
+    def check(self) -> None:
+        """Raise ``ConfigError`` if settings cannot be read."""
+        check_campaign(self.directory)
+
 
 @dataclass(frozen=True, kw_only=True)
 class CampaignExportCommand:
     """Write a fine-tuned .model for mace-torch, LAMMPS or OpenMM, and its training set."""
 
     directory: Directory
-    best: Annotated[bool, typer.Option("--best", help="The round of lowest validation error.")] = (
-        False
-    )
-    n_round: Annotated[int | None, typer.Option("--round", min=0, help="This round instead.")] = (
-        None
-    )
+    best: Annotated[bool, Setting("The round of lowest validation error.")] = False
+    n_round: Annotated[int | None, Setting("This round instead.", flags=("--round",), ge=0)] = None
     out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", help="Folder; by default 'export' in the campaign."),
+        Path | None, Setting("Folder; by default 'export' in the campaign.", flags=("--out", "-o"))
     ] = None
+
+    def check(self) -> None:
+        """Raise ``ConfigError`` if settings cannot be read."""
+        check_campaign(self.directory)

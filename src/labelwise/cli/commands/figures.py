@@ -6,13 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from labelwise.cli import options
 from labelwise.cli.commands.report import (
     ColourBy,
     Map,
-    MapMethod,
     OldDevice,
     OldModel,
     OldTrust,
@@ -21,6 +18,7 @@ from labelwise.cli.commands.report import (
     require_target,
 )
 from labelwise.pages.figures.settings import COLUMN, FORMATS, PAGE, FigureSettings
+from labelwise.runtime.settings import Setting
 
 _LOOK = "Look"
 
@@ -35,34 +33,27 @@ class FiguresCommand:
 
     target: Target
     out: Annotated[
-        Path,
-        typer.Option("--out", "-o", help="Folder of the figures.", rich_help_panel=options.OUTPUT),
+        Path, Setting("Folder of the figures.", flags=("--out", "-o"), panel=options.OUTPUT)
     ]
     formats: Annotated[
-        str,
-        typer.Option(
-            "--format",
-            help=f"Of {', '.join(FORMATS)}; several with commas between.",
-            rich_help_panel=_LOOK,
+        tuple[str, ...],
+        Setting(
+            f"Of {', '.join(FORMATS)}; several with commas between.",
+            flags=("--format",),
+            panel=_LOOK,
         ),
-    ] = "png,svg"
+    ] = ("png", "svg")
     width: Annotated[
         float,
-        typer.Option(
-            "--width",
+        Setting(
+            f"Width: {COLUMN:g} for a column of a journal, {PAGE:g} for both.",
             metavar="MM",
-            help=f"Width: {COLUMN:g} for a column of a journal, {PAGE:g} for both.",
-            rich_help_panel=_LOOK,
+            panel=_LOOK,
         ),
     ] = COLUMN
-    grey: Annotated[
-        bool, typer.Option("--grey", help="Greys in place of colours.", rich_help_panel=_LOOK)
-    ] = False
-    titles: Annotated[
-        bool,
-        typer.Option("--titles", help="Headings above the figures.", rich_help_panel=_LOOK),
-    ] = False
-    map_method: Map = MapMethod.pca
+    grey: Annotated[bool, Setting("Greys in place of colours.", panel=_LOOK)] = False
+    titles: Annotated[bool, Setting("Headings above the figures.", panel=_LOOK)] = False
+    map_method: Map = "pca"
     colour_by: ColourBy = None
     model: OldModel = None
     trust_model: OldTrust = False
@@ -74,7 +65,7 @@ class FiguresCommand:
     def settings(self) -> FigureSettings:
         """How the figures are to come out."""
         return FigureSettings(
-            formats=tuple(word.strip().lower() for word in self.formats.split(",") if word.strip()),
+            formats=tuple(word.lower() for word in self.formats),
             width=self.width,
             is_grey=self.grey,
             with_titles=self.titles,

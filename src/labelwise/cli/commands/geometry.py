@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from labelwise.cli import options
+from labelwise.features.options import RepresentationOptions
+from labelwise.potentials.spec import ModelSpec
+from labelwise.runtime.settings import Setting
 from labelwise.studies.diagnostics.settings import DEFAULT_MAX_STRUCTURES
 
-DEFAULT_KERNELS = "activation,ntk-e,activation-random,ntk-random,soap,morgan"
+DEFAULT_KERNELS = ("activation", "ntk-e", "activation-random", "ntk-random", "soap", "morgan")
 _CAMPAIGN = "Campaign"
 
 
@@ -22,71 +23,46 @@ class GeometryCommand:
     Writes geometry.md, geometry.csv, families.csv, geometry.json, and heat maps as PNG and SVG.
     """
 
-    pool: Annotated[
-        list[str],
-        typer.Option("--pool", metavar="FILE...", help="Structures; labels are not needed."),
-    ]
-    group_by: Annotated[
-        str, typer.Option("--group-by", metavar="KEY", help="Info key of the families.")
-    ]
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for tables and pictures.")]
+    pool: Annotated[list[str], Setting("Structures; labels are not needed.", metavar="FILE...")]
+    group_by: Annotated[str, Setting("Info key of the families.", metavar="KEY")]
+    out: Annotated[Path, Setting("Folder for tables and pictures.", flags=("--out", "-o"))]
     order_by: Annotated[
-        str | None,
-        typer.Option("--order-by", metavar="KEY", help="Info key of the place along the path."),
+        str | None, Setting("Info key of the place along the path.", metavar="KEY")
     ] = None
     model: Annotated[
         list[str] | None,
-        typer.Option(
-            "--model",
-            metavar="[NAME=]MODEL",
-            help="As for 'labelwise select'; several times for several. The others are compared "
+        Setting(
+            "As for 'labelwise select'; several times for several. The others are compared "
             "with the first.",
-            rich_help_panel=options.MODEL,
+            metavar="[NAME=]MODEL",
+            panel=options.MODEL,
         ),
     ] = None
-    head: options.Head = None
-    trust_model: options.Trust = False
+    loading: Annotated[ModelSpec, options.Take(without=("path",))]
     campaign: Annotated[
         Path | None,
-        typer.Option(
-            "--campaign",
-            metavar="DIR",
-            help="Also take the models of a campaign: before it, unless there is a --model, and "
+        Setting(
+            "Also take the models of a campaign: before it, unless there is a --model, and "
             "after its --rounds.",
-            rich_help_panel=_CAMPAIGN,
+            metavar="DIR",
+            panel=_CAMPAIGN,
         ),
     ] = None
     rounds: Annotated[
         str | None,
-        typer.Option(
-            "--rounds",
-            metavar="N,N...",
-            help="Rounds of the campaign; by default 1 and the last.",
-            rich_help_panel=_CAMPAIGN,
+        Setting(
+            "Rounds of the campaign; by default 1 and the last.", metavar="N,N...", panel=_CAMPAIGN
         ),
     ] = None
     kernels: Annotated[
-        str,
-        typer.Option(
-            "--kernels",
-            help="Representations, with commas between.",
-            show_default=DEFAULT_KERNELS.replace(",", ", "),
-            rich_help_panel=options.CHOICE,
-        ),
+        tuple[str, ...], Setting("Representations, with commas between.", panel=options.CHOICE)
     ] = DEFAULT_KERNELS
     max_structures: Annotated[
-        int,
-        typer.Option(
-            "--max-structures",
-            help="Sample, even over families and along the order.",
-            rich_help_panel=options.CHOICE,
-        ),
+        int, Setting("Sample, even over families and along the order.", panel=options.CHOICE)
     ] = DEFAULT_MAX_STRUCTURES
-    parameters: options.ParameterBlock = options.Parameters.embedding
-    sketch_dim: options.SketchDim = None
-    seed: options.Seed = 0
-    device: options.OnDevice = "auto"
-    dtype: options.InPrecision = None
+    representation: Annotated[
+        RepresentationOptions, options.Take(only=("parameters", "sketch_dim", "seed"))
+    ]
     batch_atoms: options.BatchAtoms = None
     quiet: options.Quiet = False
     as_json: options.AsJson = False

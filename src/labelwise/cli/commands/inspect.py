@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from labelwise.cli import options
+from labelwise.runtime.settings import Setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,4 +32,4 @@ class DemoCommand:
     """Write the embedded reaction pool, to try the other commands on."""
 
     folder: Annotated[Path, typer.Argument(help="Where the files go.")] = Path("demo")
-    force: Annotated[bool, typer.Option("--force", help="Replace files that are there.")] = False
+    force: Annotated[bool, Setting("Replace files that are there.")] = False

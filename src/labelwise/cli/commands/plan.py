@@ -9,6 +9,9 @@ from typing import Annotated
 import typer
 
 from labelwise.cli import options
+from labelwise.potentials.spec import ModelSpec
+from labelwise.runtime.settings import Setting
+from labelwise.selection.options import SelectionOptions
 
 _RUN, _COST = "The run", "Cost and limits"
 
@@ -27,119 +30,68 @@ class PlanCommand:
     ] = None
     pool: Annotated[
         list[str] | None,
-        typer.Option(
-            "--pool",
+        Setting(
+            "Unlabelled structures, as for 'select'; also without '--pool' before them.",
             metavar="FILE...",
-            help="Unlabelled structures, as for 'select'; also without '--pool' before them.",
         ),
     ] = None
     train: options.Train = None
-    n_select: Annotated[
-        int, typer.Option("-n", "--n-select", min=1, help="Structures to choose.")
-    ] = 1250
-    model: options.Model = None
-    head: options.Head = None
-    trust_model: options.Trust = False
-    representation: options.Representation = "ntk-e"
-    parameters: options.ParameterBlock = options.Parameters.embedding
-    sketch_dim: options.SketchDim = None
-    reduction: options.Reduction = "fields"
-    probes: options.Probes = options.DEFAULT_PROBES
-    energy_weight: options.EnergyWeight = 0.5
-    normalise: options.Normalise = None
-    rule: Annotated[
-        str,
-        typer.Option(
-            "--rule", help="pv, lcmd, k-center, top or random.", rich_help_panel=options.CHOICE
-        ),
-    ] = "lcmd"
-    shortlist: Annotated[
-        int | None,
-        typer.Option(
-            "--shortlist",
-            min=1,
-            metavar="K",
-            help="First keep the K structures of highest posterior variance.",
-            rich_help_panel=options.CHOICE,
-        ),
-    ] = None
-    seed: options.Seed = 0
+    n_select: Annotated[int, Setting("Structures to choose.", flags=("-n", "--n-select"), ge=1)] = (
+        1250
+    )
+    model: ModelSpec
+    selection: Annotated[SelectionOptions, options.Take(without=("regularisation",))]
     structures: Annotated[
         int | None,
-        typer.Option(
-            "--structures",
-            min=1,
+        Setting(
+            "Plan for a pool of N structures like those given; by default as many as they are.",
+            ge=1,
             metavar="N",
-            help="Plan for a pool of N structures like those given; by default as many as they "
-            "are.",
-            rich_help_panel=_RUN,
+            panel=_RUN,
         ),
     ] = None
     store: Annotated[
         Path,
-        typer.Option(
-            "--store",
-            help="Where the feature store will be.",
-            rich_help_panel=_RUN,
+        Setting(
+            "Where the feature store will be.",
+            panel=_RUN,
         ),
     ] = Path()
-    store_dtype: options.StoreDtype = options.StorageType.float32
+    store_dtype: options.StoreDtype = "float32"
     memory: Annotated[
         str | None,
-        typer.Option(
-            "--memory",
+        Setting(
+            "Bound on the memory of the process, as 4GB; by default half of what it may use.",
             metavar="SIZE",
-            help="Bound on the memory of the process, as 4GB; by default half of what it may use.",
-            rich_help_panel=_RUN,
+            panel=_RUN,
         ),
     ] = None
     gpus: Annotated[
         int | None,
-        typer.Option(
-            "--gpus",
-            min=1,
+        Setting(
+            "Represent on N GPUs like the one here, or like that of --structures-per-second.",
+            ge=1,
             metavar="N",
-            help="Represent on N GPUs like the one here, or like that of --structures-per-second.",
-            rich_help_panel=_RUN,
+            panel=_RUN,
         ),
     ] = None
     structures_per_second: Annotated[
         float | None,
-        typer.Option(
-            "--structures-per-second",
-            metavar="R",
-            help="Structures that one machine or GPU represents in a second, as 'plan --json' "
+        Setting(
+            "Structures that one machine or GPU represents in a second, as 'plan --json' "
             "measured it there.",
-            rich_help_panel=_RUN,
+            metavar="R",
+            panel=_RUN,
         ),
     ] = None
     price_per_hour: Annotated[
-        float | None,
-        typer.Option(
-            "--price-per-hour",
-            metavar="X",
-            help="Of the machine, or of one of the GPUs.",
-            rich_help_panel=_COST,
-        ),
+        float | None, Setting("Of the machine, or of one of the GPUs.", metavar="X", panel=_COST)
     ] = None
-    currency: Annotated[
-        str, typer.Option("--currency", help="Of the price.", rich_help_panel=_COST)
-    ] = "USD"
+    currency: Annotated[str, Setting("Of the price.", panel=_COST)] = "USD"
     hours: Annotated[
         float | None,
-        typer.Option(
-            "--hours",
-            help="Also say how large a pool can be done in so many hours.",
-            rich_help_panel=_COST,
-        ),
+        Setting("Also say how large a pool can be done in so many hours.", panel=_COST),
     ] = None
-    seconds: Annotated[
-        float,
-        typer.Option("--seconds", help="How long to try.", rich_help_panel=options.MACHINE),
-    ] = 10.0
-    device: options.OnDevice = "auto"
-    dtype: options.InPrecision = None
-    batch_atoms: options.BatchAtoms = None
-    max_atoms: options.MaxAtoms = None
+    seconds: Annotated[float, Setting("How long to try.", panel=options.MACHINE)] = 10.0
     quiet: options.Quiet = False
     as_json: options.AsJson = False

@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
 from labelwise.cli import options
 from labelwise.errors import ReadError
-
-
-class MapMethod(StrEnum):
-    """How kernels become a plane."""
-
-    pca = "pca"
-    umap = "umap"
-
+from labelwise.runtime.settings import Setting
 
 # What 'labelwise figures' takes, too.
 Target = Annotated[
@@ -30,14 +22,14 @@ Target = Annotated[
     ),
 ]
 Map = Annotated[
-    MapMethod,
-    typer.Option("--map", help="How the map of the pool is made; umap needs umap-learn."),
+    Literal["pca", "umap"],
+    Setting("How the map of the pool is made; umap needs umap-learn.", flags=("--map",)),
 ]
 ColourBy = Annotated[
     str | None,
-    typer.Option("--colour-by", metavar="KEY", help="Colour maps by this column at first."),
+    Setting("Colour maps by this column at first.", flags=("--colour-by",), metavar="KEY"),
 ]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="Seeds samples and UMAP.")]
+Seed = Annotated[int, Setting("Seeds samples and UMAP.", flags=("--seed",), ge=0)]
 
 # Of the first versions, whose pages were computed when they were made; without effect.
 OldModel = Annotated[str | None, typer.Option("--model", hidden=True)]
@@ -67,24 +59,19 @@ class ReportCommand:
     target: Target
     out: Annotated[
         Path | None,
-        typer.Option(
-            "--out",
-            "-o",
-            help="Where the page goes; by default beside the summary, or report.html in the "
-            "folder.",
+        Setting(
+            "Where the page goes; by default beside the summary, or report.html in the folder.",
+            flags=("--out", "-o"),
         ),
     ] = None
-    map_method: Map = MapMethod.pca
+    map_method: Map = "pca"
     colour_by: ColourBy = None
     model: OldModel = None
     trust_model: OldTrust = False
     device: OldDevice = None
     seed: Seed = 0
-    max_megabytes: Annotated[
-        float,
-        typer.Option("--max-megabytes", help="How large the page may become, MB."),
-    ] = 9.0
-    open_page: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False
+    max_megabytes: Annotated[float, Setting("How large the page may become, MB.")] = 9.0
+    open_page: Annotated[bool, Setting("Open the page in the browser.", flags=("--open",))] = False
     force: options.Force = False
     quiet: options.Quiet = False
 

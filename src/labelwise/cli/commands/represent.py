@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from labelwise.cli import options
+from labelwise.potentials.spec import ModelSpec
+from labelwise.runtime.settings import Setting
+from labelwise.selection.options import SelectionOptions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,29 +25,18 @@ class RepresentCommand:
     pool: options.Pool
     out: Annotated[
         Path | None,
-        typer.Option(
-            "--out",
-            "-o",
-            help="Where the features go, as NumPy .npz; by default features.npz, unless there is "
+        Setting(
+            "Where the features go, as NumPy .npz; by default features.npz, unless there is "
             "a --store.",
+            flags=("--out", "-o"),
         ),
     ] = None
-    model: options.Model = None
-    head: options.Head = None
-    trust_model: options.Trust = False
-    representation: options.Representation = "ntk-e"
-    parameters: options.ParameterBlock = options.Parameters.embedding
-    sketch_dim: options.SketchDim = None
-    reduction: options.Reduction = "fields"
-    probes: options.Probes = options.DEFAULT_PROBES
-    energy_weight: options.EnergyWeight = 0.5
-    seed: options.Seed = 0
-    device: options.OnDevice = "auto"
-    dtype: options.InPrecision = None
-    batch_atoms: options.BatchAtoms = None
-    max_atoms: options.MaxAtoms = None
+    model: ModelSpec
+    selection: Annotated[
+        SelectionOptions, options.Take(without=("normalise", "rule", "shortlist", "regularisation"))
+    ]
     store: options.Store = None
-    store_dtype: options.StoreDtype = options.StorageType.float32
+    store_dtype: options.StoreDtype = "float32"
     workers: options.Workers = 0
     ray: options.Ray = None
     ray_workers: options.RayWorkers = None

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from labelwise.cli import options
+from labelwise.features.options import KernelOptions
+from labelwise.potentials.spec import ModelSpec
+from labelwise.runtime.settings import Setting
 from labelwise.studies.curation.settings import HERDING
 
 RANDOM, KERNEL, COVER = "random", "kernel", "cover"
@@ -26,71 +27,44 @@ class SplitCommand:
     pool: options.Pool
     out: Annotated[
         Path,
-        typer.Option("--out", "-o", help="Folder for train, valid and test.extxyz and split.json."),
+        Setting("Folder for train, valid and test.extxyz and split.json.", flags=("--out", "-o")),
     ]
-    valid: Annotated[
-        float, typer.Option("--valid", help="Fraction for validation; 0 for none.")
-    ] = 0.1
-    test: Annotated[float, typer.Option("--test", help="Fraction for testing; 0 for none.")] = 0.1
+    valid: Annotated[float, Setting("Fraction for validation; 0 for none.")] = 0.1
+    test: Annotated[float, Setting("Fraction for testing; 0 for none.")] = 0.1
     by: Annotated[
         str,
-        typer.Option(
-            "--by",
-            metavar="random|kernel|cover|KEY",
-            help="random: copies stay together. KEY, an info key: so do its groups, and groups "
+        Setting(
+            "random: copies stay together. KEY, an info key: so do its groups, and groups "
             "that share a structure. kernel: sets keep a distance under the kernel. cover: "
             "test and validation sets that stand for the whole.",
-            rich_help_panel=options.CHOICE,
+            metavar="random|kernel|cover|KEY",
+            panel=options.CHOICE,
         ),
     ] = RANDOM
     distance: Annotated[
         float | None,
-        typer.Option(
-            "--distance",
-            help="Kernel distance to keep with --by kernel; by default the largest that "
+        Setting(
+            "Kernel distance to keep with --by kernel; by default the largest that "
             "leaves the sizes near those asked for.",
-            rich_help_panel=options.CHOICE,
+            panel=options.CHOICE,
         ),
     ] = None
     rule: Annotated[
-        str,
-        typer.Option(
-            "--rule",
-            help="Of --by cover: herding, lcmd, k-center, pv or random.",
-            rich_help_panel=options.CHOICE,
-        ),
+        str, Setting("Of --by cover: herding, lcmd, k-center, pv or random.", panel=options.CHOICE)
     ] = HERDING
     group_by: Annotated[
         str | None,
-        typer.Option(
-            "--group-by",
+        Setting(
+            "Report groups, by this info key, that are in two sets; with --by KEY its own.",
             metavar="KEY",
-            help="Report groups, by this info key, that are in two sets; with --by KEY its own.",
-            rich_help_panel=options.OUTPUT,
+            panel=options.OUTPUT,
         ),
     ] = None
-    model: options.Model = None
-    head: options.Head = None
-    trust_model: options.Trust = False
-    representation: options.Representation = "ntk-e"
-    parameters: options.ParameterBlock = options.Parameters.embedding
-    sketch_dim: options.SketchDim = None
-    reduction: options.Reduction = "fields"
-    probes: options.Probes = options.DEFAULT_PROBES
-    energy_weight: options.EnergyWeight = 0.5
-    normalise: options.Normalise = None
-    seed: options.Seed = 0
+    model: ModelSpec
+    kernel: KernelOptions
     strict: Annotated[
-        bool,
-        typer.Option(
-            "--strict",
-            help="Fail when a structure would be set aside.",
-            rich_help_panel=options.CHOICE,
-        ),
+        bool, Setting("Fail when a structure would be set aside.", panel=options.CHOICE)
     ] = False
-    device: options.OnDevice = "auto"
-    dtype: options.InPrecision = None
-    batch_atoms: options.BatchAtoms = None
     quiet: options.Quiet = False
     as_json: options.AsJson = False
     force: options.Force = False

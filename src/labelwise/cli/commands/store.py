@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from labelwise.cli import options
+from labelwise.runtime.settings import Setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,15 +20,13 @@ class StoreCommand:
         Path, typer.Argument(metavar="DIR", help="A folder that 'select --store' has made.")
     ]
     verify: Annotated[
-        bool,
-        typer.Option("--verify", help="Read everything and compare checksums; nothing is changed."),
+        bool, Setting("Read everything and compare checksums; nothing is changed.")
     ] = False
     repair: Annotated[
         bool,
-        typer.Option(
-            "--repair",
-            help="Verify, and set damaged chunks aside: the next 'select --store' computes their "
-            "structures again.",
+        Setting(
+            "Verify, and set damaged chunks aside: the next 'select --store' computes their "
+            "structures again."
         ),
     ] = False
     as_json: options.AsJson = False

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from labelwise.cli import options
+from labelwise.features.options import KernelOptions
+from labelwise.potentials.spec import ModelSpec
+from labelwise.runtime.settings import Setting
 from labelwise.selection.options import DEFAULT_REGULARISATION
 from labelwise.studies.curation.settings import HERDING
 
@@ -21,69 +22,44 @@ class SummariseCommand:
     """
 
     pool: options.Pool
-    n_select: Annotated[int, typer.Option("-n", "--n-select", min=1, help="Structures to keep.")]
-    out: Annotated[Path, typer.Option("--out", "-o", help="Where they go, as extended XYZ.")] = (
-        Path("summary.extxyz")
+    n_select: Annotated[int, Setting("Structures to keep.", flags=("-n", "--n-select"), ge=1)]
+    out: Annotated[Path, Setting("Where they go, as extended XYZ.", flags=("--out", "-o"))] = Path(
+        "summary.extxyz"
     )
-    model: options.Model = None
-    head: options.Head = None
-    trust_model: options.Trust = False
-    representation: options.Representation = "ntk-e"
-    parameters: options.ParameterBlock = options.Parameters.embedding
-    sketch_dim: options.SketchDim = None
-    reduction: options.Reduction = "fields"
-    probes: options.Probes = options.DEFAULT_PROBES
-    energy_weight: options.EnergyWeight = 0.5
-    normalise: options.Normalise = None
+    model: ModelSpec
+    kernel: KernelOptions
     rule: Annotated[
         str,
-        typer.Option(
-            "--rule",
-            help="herding (moments of the whole set), lcmd (with weights), k-center (covering "
+        Setting(
+            "herding (moments of the whole set), lcmd (with weights), k-center (covering "
             "radius), pv or random.",
-            rich_help_panel=options.CHOICE,
+            panel=options.CHOICE,
         ),
     ] = HERDING
-    regularisation: Annotated[
-        float,
-        typer.Option("--regularisation", help="λ of pv.", rich_help_panel=options.CHOICE),
-    ] = DEFAULT_REGULARISATION
-    seed: options.Seed = 0
+    regularisation: Annotated[float, Setting("λ of pv.", panel=options.CHOICE)] = (
+        DEFAULT_REGULARISATION
+    )
     strict: Annotated[
-        bool,
-        typer.Option(
-            "--strict",
-            help="Fail when a structure would be set aside.",
-            rich_help_panel=options.CHOICE,
-        ),
+        bool, Setting("Fail when a structure would be set aside.", panel=options.CHOICE)
     ] = False
     n_random: Annotated[
         int,
-        typer.Option(
-            "--n-random",
-            min=0,
-            help="Random subsets of equal size that the figures are held against.",
-            rich_help_panel=options.OUTPUT,
+        Setting(
+            "Random subsets of equal size that the figures are held against.",
+            ge=0,
+            panel=options.OUTPUT,
         ),
     ] = 5
     group_by: Annotated[
         str | None,
-        typer.Option(
-            "--group-by",
-            metavar="KEY",
-            help="Compare the parts of the groups by this info key.",
-            rich_help_panel=options.OUTPUT,
+        Setting(
+            "Compare the parts of the groups by this info key.", metavar="KEY", panel=options.OUTPUT
         ),
     ] = None
-    device: options.OnDevice = "auto"
-    dtype: options.InPrecision = None
-    batch_atoms: options.BatchAtoms = None
     summary: Annotated[
         Path | None,
-        typer.Option(
-            "--summary",
-            help="Where the JSON summary goes; by default beside the structures.",
-            rich_help_panel=options.OUTPUT,
+        Setting(
+            "Where the JSON summary goes; by default beside the structures.", panel=options.OUTPUT
         ),
     ] = None
     quiet: options.Quiet = False

@@ -1,4 +1,4 @@
-"""A study changed by hand: smaller, faster, or measured in another way."""
+"""A study changed by hand: smaller or faster."""
 
 from __future__ import annotations
 
@@ -21,11 +21,8 @@ def adjust_study(
     n_updates: int | None = None,
     stride: int = 1,
     compiled: bool | None = None,
-    split_key: str | None = None,
-    fixed_forces: str | None = None,
-    energy_errors: str | None = None,
 ) -> StudyConfig:
-    """Return a study with other costs, or other errors.
+    """Return a study with other costs.
 
     What changes its costs is written into it, under ``changes``.
 
@@ -35,9 +32,6 @@ def adjust_study(
             thousand updates, down to five. None leaves both as they are.
         stride: Keep every so many-th structure of each pool, >= 1.
         compiled: Compile updates; None leaves it as it is.
-        split_key: Info key of the splits of the test sets; None leaves it as it is.
-        fixed_forces: ``count`` or ``exclude``; None leaves it as it is.
-        energy_errors: ``total`` or ``per-atom``; None leaves it as it is.
 
     Raises:
         ArgumentError: A number out of range, an unknown word, or pools that are sliced already.
@@ -62,12 +56,6 @@ def adjust_study(
         changes.append(f"pools: one structure in {stride}")
     if compiled is not None:
         finetune["compiled"] = compiled
-    measured = {
-        "split_key": split_key,
-        "fixed_forces": fixed_forces,
-        "energy_errors": energy_errors,
-    }
-    content |= {key: value for key, value in measured.items() if value is not None}
     return check_study(content)
 
 

@@ -78,8 +78,8 @@ def format_duration(seconds: float) -> str:
 def selection_key(selection: SelectionSection) -> str:
     """Return one word for what a selection has to compute for each candidate."""
     if selection.rule in ("random", "committee-e", "committee-f"):
-        return selection.rule.partition("-")[0]
-    name = JOINT_RULE if selection.rule == JOINT_RULE else selection.representation
+        return str(selection.rule).partition("-")[0]
+    name: str = JOINT_RULE if selection.rule == JOINT_RULE else selection.representation
     options = {
         "parameters": selection.parameters,
         "reduction": selection.reduction,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,17 +14,20 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from labelwise.campaign.config import (
-    MOST_MISTAKES,
     CampaignConfig,
     HeldOut,
     ModelSection,
+    describe_mistakes,
 )
-from labelwise.campaign.yaml_reading import read_yaml
-from labelwise.errors import ArgumentError, LabelwiseError
+from labelwise.campaign.yaml_reading import override
+from labelwise.errors import LabelwiseError
 from labelwise.finetuning.recipe import EnergyErrors, FixedForces
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
 from labelwise.studies.comparison.methods import get_method
 from labelwise.studies.comparison.results import CellKey
+from labelwise.studies.comparison.study_file import STUDY_FILE as STUDY_FILE
+from labelwise.studies.comparison.study_file import StudyError as StudyError
+from labelwise.studies.comparison.study_file import read_study_settings
 
 CELLS = "cells"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
@@ -31,12 +35,19 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 _NOT_SELECTION = ("finetune",)
 
 
-class StudyError(ArgumentError):
-    """``study.yaml`` is missing, not YAML, or has wrong keys or values."""
-
-
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+#: Keys as in ``campaign.yaml``, which a study takes too, and the names that they have here.
+CAMPAIGN_KEYS = {
+    "data.energy_key": "energy_key",
+    "data.forces_key": "forces_key",
+    "data.test.split_key": "split_key",
+    "measure.fixed_forces": "fixed_forces",
+    "measure.energy_errors": "energy_errors",
+    "stop.rounds": "rounds",
+}
 
 
 class PoolSection(_Section):
@@ -89,6 +100,28 @@ class StudyConfig(_Section):
     rounds: int = Field(default=10, ge=1)
     origin: dict[str, Any] = {}
     changes: list[str] = []
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_campaign_keys(cls, content: Any) -> Any:
+        """Take the keys of a campaign for those of a study."""
+        if not isinstance(content, dict):
+            return content
+        content = copy.deepcopy(content)
+        for key, name in CAMPAIGN_KEYS.items():
+            *above, last = key.split(".")
+            sections = [content]
+            for part in above:
+                below = sections[-1].get(part)
+                sections.append(below if isinstance(below, dict) else {})
+            if last in sections[-1]:
+                if name in content:
+                    raise ValueError(f"{key} and {name} are the same: leave one of them out")
+                content[name] = sections[-1].pop(last)
+            for part, section in zip(reversed(above), reversed(sections[:-1]), strict=True):
+                if section.get(part) == {}:
+                    del section[part]
+        return content
 
     @model_validator(mode="before")
     @classmethod
@@ -155,17 +188,7 @@ def read_study(path: Path) -> StudyConfig:
         StudyError: It is missing, not YAML, or has an unknown key or a wrong value; the
             message names every one.
     """
-    try:
-        content = read_yaml(path)
-    except FileNotFoundError as error:
-        raise StudyError(
-            f"{path} does not exist; write one, or begin with: labelwise compare --preset "
-            "reaction-natural --out DIR"
-        ) from error
-    except (OSError, yaml.YAMLError) as error:
-        raise StudyError(f"{path} cannot be read: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict):
-        raise StudyError(f"{path} holds no settings")
+    content = read_study_settings(path)
     return check_study(content, where=str(path))
 
 
@@ -178,12 +201,28 @@ def check_study(content: dict[str, Any], *, where: str = "the study") -> StudyCo
     try:
         study = StudyConfig.model_validate(content)
     except ValidationError as error:
-        raise StudyError(_explain(error, where)) from error
+        raise StudyError(describe_mistakes(error, StudyConfig, where)) from error
     except LabelwiseError as error:
         raise StudyError(f"{where}: {error}") from error
     for cell in list_cells(study, Path(), Path()):  # a wrong method shows before any is run
         del cell
     return study
+
+
+def override_study(study: StudyConfig, changes: Mapping[str, Any]) -> StudyConfig:
+    """Return a study with some of its settings changed.
+
+    Args:
+        study: The study.
+        changes: By dotted key, those of a study or of a campaign.
+
+    Raises:
+        StudyError: An unknown key or a wrong value.
+    """
+    if not changes:
+        return study
+    own = {CAMPAIGN_KEYS.get(key, key): value for key, value in changes.items()}
+    return check_study(override(study.model_dump(mode="json"), own))
 
 
 def dump_study(study: StudyConfig) -> str:
@@ -235,7 +274,8 @@ def _configure(study: StudyConfig, key: CellKey, directory: Path, base: Path) ->
     try:
         return CampaignConfig.model_validate(content)
     except ValidationError as error:
-        raise StudyError(_explain(error, f"method {key.method!r}")) from error
+        where = f"method {key.method!r}"
+        raise StudyError(describe_mistakes(error, CampaignConfig, where)) from error
 
 
 def _move_paths(data: dict[str, Any], base: Path, directory: Path) -> dict[str, Any]:
@@ -262,14 +302,3 @@ def _from_name(name: str) -> dict[str, Any]:
     found = get_method(name)
     settings: dict[str, Any] = found["selection"]
     return {**settings, "finetune": found["finetune"]} if found["finetune"] else settings
-
-
-def _explain(error: ValidationError, where: str) -> str:
-    lines = []
-    for item in error.errors()[:MOST_MISTAKES]:
-        place = ".".join(str(part) for part in item["loc"] if part != "replay") or "study"
-        got = "" if item["type"] in ("missing", "value_error") else f" (got {item['input']!r:.60})"
-        lines.append(f"  {place}: {item['msg'].removeprefix('Value error, ')}{got}")
-    n_more = error.error_count() - len(lines)
-    lines += [f"  and {n_more:,} more"] if n_more else []
-    return f"{where} is wrong:\n" + "\n".join(lines)

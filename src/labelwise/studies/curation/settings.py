@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 from labelwise.errors import ArgumentError
+from labelwise.features.options import CHOICE
+from labelwise.runtime.settings import Setting
 from labelwise.selection.options import DEFAULT_REGULARISATION
-from labelwise.structures.label_keys import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
+from labelwise.structures.label_keys import LabelKeys
 
 HERDING = "herding"
 #: Rules that can summarise; ``top`` has no diversity and is left out.
@@ -20,24 +23,31 @@ DEFAULT_THRESHOLD = 5.0
 
 
 @dataclass(frozen=True)
-class CheckSettings:
-    """What counts as double and as an outlier.
+class CheckSettings(LabelKeys):
+    """What counts as double and as an outlier."""
 
-    Attributes:
-        near: Kernel distance of near duplicates, dimensionless, >= 0.
-        threshold: Robust standard deviations of outliers, > 0.
-        regularisation: λ of the posterior variance, in units of the kernel, > 0.
-        energy_key: Info key of the energies, eV.
-        forces_key: Array key of the forces, eV/Å.
-        group_by: Info key of groups, for instance reactions; None for none.
-    """
-
-    near: float = DEFAULT_NEAR
-    threshold: float = DEFAULT_THRESHOLD
-    regularisation: float = DEFAULT_REGULARISATION
-    energy_key: str = DEFAULT_ENERGY_KEY
-    forces_key: str = DEFAULT_FORCES_KEY
-    group_by: str | None = None
+    near: Annotated[
+        float,
+        Setting(
+            "Kernel distance below which two structures are near duplicates.", ge=0, panel=CHOICE
+        ),
+    ] = DEFAULT_NEAR
+    threshold: Annotated[
+        float,
+        Setting(
+            "Robust standard deviations beyond which something is an outlier.", gt=0, panel=CHOICE
+        ),
+    ] = DEFAULT_THRESHOLD
+    regularisation: Annotated[
+        float,
+        Setting(
+            "λ of the posterior variance of each structure given all others.", gt=0, panel=CHOICE
+        ),
+    ] = DEFAULT_REGULARISATION
+    group_by: Annotated[
+        str | None,
+        Setting("Name the groups, by this info key, that share a structure.", metavar="KEY"),
+    ] = None
 
     def check(self) -> None:
         """Raise ``ArgumentError`` if a number is out of range."""

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Annotated
 
 from labelwise.errors import ArgumentError, check_name
-from labelwise.features.options import NORMALISATIONS, RepresentationOptions
+from labelwise.features.options import CHOICE, NORMALISATIONS, RepresentationOptions
+from labelwise.runtime.settings import Setting
 from labelwise.selection.options import DEFAULT_REGULARISATION
+from labelwise.structures.label_keys import DEFAULT_ENERGY_KEY
 
 #: The kernels of table 2 of *Pretrained Model Representations as Acquisition Signals*.
 PAPER_KERNELS = ("activation", "activation-random", "ntk-e", "ntk-random", "soap", "morgan")
@@ -25,40 +28,52 @@ class CalibrationSettings:
     """What is calibrated, and how.
 
     Attributes:
-        kernels: Registered representations, each once.
-        n_initial: Labelled structures that are drawn from the pool to begin with, >= 2; not
-            used with a given labelled set.
-        step: Structures between one prefix and the next, >= 1.
-        max_labels: Size of the longest prefix; None for 200, or the whole pool if it is smaller.
-        n_repeats: Initial sets, >= 1.
-        regularisation: λ of the acquisition and of the Gaussian process, > 0.
-        normalise: ``cosine`` or ``none``, see ``build_kernels``.
-        references: Whose labels the atomic reference energies are fitted to: each ``prefix``,
-            the ``initial`` set, or nobody's (``checkpoint``).
-        per_atom: Energies per atom in place of total energies.
-        with_noise: Predictive variance γ(s² + λ) in place of γ s².
-        n_bins: Of the expected normalised calibration error, >= 1.
-        seed: Of the initial sets, >= 0.
-        energy_key: Info key of the total energy, eV.
         options: Of the representations.
 
     Raises:
         ArgumentError: A value out of range, or an unknown name.
     """
 
-    kernels: tuple[str, ...] = PAPER_KERNELS
-    n_initial: int = 10
-    step: int = 5
-    max_labels: int | None = None
-    n_repeats: int = 1
-    regularisation: float = DEFAULT_REGULARISATION
-    normalise: str = "cosine"
-    references: str = "prefix"
-    per_atom: bool = False
-    with_noise: bool = False
-    n_bins: int = DEFAULT_N_BINS
-    seed: int = 0
-    energy_key: str = "REF_energy"
+    kernels: Annotated[
+        tuple[str, ...], Setting("Representations to compare, with commas between.", panel=CHOICE)
+    ] = PAPER_KERNELS
+    n_initial: Annotated[
+        int, Setting("Structures drawn to begin with; not used with --train.", ge=2)
+    ] = 10
+    step: Annotated[int, Setting("Labels between two fits.", ge=1)] = 5
+    max_labels: Annotated[
+        int | None, Setting("Labels of the last fit; by default 200, or all.", ge=2)
+    ] = None
+    n_repeats: Annotated[int, Setting("Initial sets.", flags=("--repeats",), ge=1)] = 1
+    regularisation: Annotated[
+        float, Setting("λ of acquisition and Gaussian process.", gt=0, panel=CHOICE)
+    ] = DEFAULT_REGULARISATION
+    normalise: Annotated[
+        str,
+        Setting(
+            "Divide each structure's features by their own norm, or all by one number.",
+            choices=NORMALISATIONS,
+            panel=CHOICE,
+        ),
+    ] = "cosine"
+    references: Annotated[
+        str,
+        Setting(
+            "Fit atomic reference energies to the labels of each prefix or of the initial set, or "
+            "keep the checkpoint's, for labels of its own level of theory.",
+            choices=REFERENCES,
+            panel=CHOICE,
+        ),
+    ] = "prefix"
+    per_atom: Annotated[bool, Setting("Energies per atom, not total.", panel=CHOICE)] = False
+    with_noise: Annotated[
+        bool, Setting("Count λ as noise of the labels in the predicted variance.", panel=CHOICE)
+    ] = False
+    n_bins: Annotated[int, Setting("Of the ENCE.", flags=("--bins",), ge=1, panel=CHOICE)] = (
+        DEFAULT_N_BINS
+    )
+    seed: Annotated[int, Setting("Of everything that is drawn.", ge=0)] = 0
+    energy_key: Annotated[str, Setting("Info key of the energies, eV.")] = DEFAULT_ENERGY_KEY
     options: RepresentationOptions = field(default_factory=RepresentationOptions)
 
     def __post_init__(self) -> None:

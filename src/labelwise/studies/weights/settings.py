@@ -4,49 +4,71 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
 from labelwise.errors import ArgumentError, check_name
-from labelwise.features.options import REDUCTION_NAMES
+from labelwise.features.options import CHOICE, DEFAULT_PROBES, REDUCTION_NAMES
 from labelwise.potentials.spec import PARAMETER_BLOCKS
+from labelwise.runtime.settings import Setting
 from labelwise.selection.options import DEFAULT_JOINT_REGULARISATION, check_regularisation
 from labelwise.structures.label_keys import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
 
+BATCHES = "Batches"
 DEFAULT_WEIGHTS = (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0)
 
 
 @dataclass(frozen=True)
 class WeightStudySettings:
-    """Every setting of a study.
+    """Every setting of a study."""
 
-    Attributes:
-        parameters: Blocks of weights that gradients are taken over.
-        weights: The energy's weights w, 0 <= w <= 1: 0 is forces only, 1 energy only.
-        reductions: Of the force rows of ``ntk-ef``.
-        n_probes: Random probes that stand for the rows of the force Jacobian; None takes all.
-        n_train: Structures of the pool that count as labelled in each repeat.
-        n_repeats: Random labelled sets.
-        regularisation: λ of the joint posterior, > 0; that of ``ntk-ef`` is 1e-3.
-        batch_size: Structures of the batches that are fine-tuned on; 0 for no batches.
-        max_updates: Most updates of a fine-tuning; None takes the recipe's.
-        sketch_dim: Length of sketched rows; None takes the representation's.
-        seed: Of labelled sets, probes, sketches, the random batch and fine-tunings, >= 0.
-        energy_key: Info key of the total energy, eV.
-        forces_key: Array key of the forces, eV/Å.
-    """
-
-    parameters: tuple[str, ...] = PARAMETER_BLOCKS
-    weights: tuple[float, ...] = DEFAULT_WEIGHTS
-    reductions: tuple[str, ...] = ("fields",)
-    n_probes: int | None = 8
-    n_train: int = 15
-    n_repeats: int = 5
-    regularisation: float = DEFAULT_JOINT_REGULARISATION
-    batch_size: int = 0
-    max_updates: int | None = None
-    sketch_dim: int | None = None
-    seed: int = 0
-    energy_key: str = DEFAULT_ENERGY_KEY
-    forces_key: str = DEFAULT_FORCES_KEY
+    parameters: Annotated[
+        tuple[str, ...], Setting("Blocks of parameters to compare.", panel=CHOICE)
+    ] = PARAMETER_BLOCKS
+    weights: Annotated[
+        tuple[float, ...],
+        Setting("Weights of the energy: 0 forces only, 1 energy only.", panel=CHOICE),
+    ] = DEFAULT_WEIGHTS
+    reductions: Annotated[
+        tuple[str, ...],
+        Setting(
+            "Of the force rows of ntk-ef: rms, element-rms, force-norm, fields, moments.",
+            flags=("--reduction",),
+            panel=CHOICE,
+        ),
+    ] = ("fields",)
+    n_probes: Annotated[
+        int | None,
+        Setting(
+            "Random probes in place of all 3N force tangents of a structure.",
+            flags=("--probes",),
+            ge=1,
+            none="exact",
+            metavar="N|exact",
+            panel=CHOICE,
+        ),
+    ] = DEFAULT_PROBES
+    n_train: Annotated[int, Setting("Labelled structures drawn from the pool.", ge=1)] = 15
+    n_repeats: Annotated[int, Setting("Random labelled sets.", flags=("--repeats",), ge=1)] = 5
+    regularisation: Annotated[float, Setting("λ of the joint posterior.", gt=0, panel=CHOICE)] = (
+        DEFAULT_JOINT_REGULARISATION
+    )
+    batch_size: Annotated[
+        int,
+        Setting(
+            "Also fine-tune on the labelled structures and a batch of B.",
+            ge=0,
+            metavar="B",
+            panel=BATCHES,
+        ),
+    ] = 0
+    max_updates: Annotated[int | None, Setting("Of a fine-tuning.", ge=1, panel=BATCHES)] = None
+    sketch_dim: Annotated[
+        int | None,
+        Setting("Length of sketched rows; by default the representation's.", ge=1, panel=CHOICE),
+    ] = None
+    seed: Annotated[int, Setting("Of everything that is drawn.", ge=0)] = 0
+    energy_key: Annotated[str, Setting("Info key of the energies, eV.")] = DEFAULT_ENERGY_KEY
+    forces_key: Annotated[str, Setting("Array key of the forces, eV/Å.")] = DEFAULT_FORCES_KEY
 
     def __post_init__(self) -> None:
         """Check every setting.
