@@ -40,9 +40,9 @@ class Setting(GroupedMetadata):
 
     help: str
     flags: tuple[str, ...] = ()
-    ge: float | None = None
-    gt: float | None = None
-    le: float | None = None
+    ge: float | int | None = None
+    gt: float | int | None = None
+    le: float | int | None = None
     choices: tuple[str, ...] = ()
     none: str | None = None
     metavar: str | None = None
