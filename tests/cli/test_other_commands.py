@@ -5,20 +5,33 @@ import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from ase import Atoms
+from scipy.sparse import csr_array
 
 import labelwise
 from labelwise.cli import main
 from labelwise.cli.app import spread_many_valued
-from labelwise.features.feature_file import read_features, write_features
+from labelwise.features.feature_file import write_features
 from labelwise.features.representations import SparseRows
 from labelwise.features.representations.morgan import SINGLE_BONDS
 from labelwise.potentials import Batch, Potential
 from labelwise.structures import Frame, iter_frames, read_structures, write_structures
+
+
+def read_features(path: Path) -> SimpleNamespace:
+    """Return what ``represent --out`` wrote, arrays by name."""
+    with np.load(path, allow_pickle=False) as archive:
+        found = {name: archive[name] for name in archive.files}
+    if "sparse_values" in found:
+        parts = (found[f"sparse_{name}"] for name in ("values", "columns", "starts"))
+        rows = csr_array(tuple(parts), shape=tuple(found["sparse_shape"]))
+        found["features"] = SparseRows(rows)
+    return SimpleNamespace(**found | {"metadata": json.loads(str(found["metadata"]))})
 
 
 @pytest.fixture

@@ -8,14 +8,15 @@ from ase import Atoms
 from jaxtyping import Float32
 
 from labelwise.errors import ArgumentError, StructureError
-from labelwise.features.memo import FeatureMemo
+from labelwise.features.fill import find_rows
 from labelwise.features.representations import (
     RepresentationOptions,
     StructureRepresentation,
     make_representation,
     represent,
 )
-from labelwise.kernels.building import build_kernels, collect_rows
+from labelwise.features.store.memory import MemoryRows, RowCache
+from labelwise.kernels.building import build_kernels, open_kernels
 from labelwise.kernels.linear import LinearKernel
 from labelwise.potentials import Potential
 from tests.selection.rules.oracles import gram
@@ -60,10 +61,12 @@ def test_no_structures_at_all() -> None:
 def test_features_that_are_not_finite(water: Atoms) -> None:
     with pytest.raises(StructureError, match="structure 1 of set 1 has flawed features"):
         build_kernels([[water], [water, Atoms("H")]], None, Flawed())
-    rows = collect_rows(Flawed(), None, 1)
-    chunk = Flawed().compute([water, Atoms("H"), water])
-    assert rows.add(0, chunk).tolist() == [True, False, True]
-    assert len(rows.to_kernels()[0]) == 2
+    rows = MemoryRows(Flawed())
+    other = water.copy()
+    other.rattle(0.1)
+    places = find_rows([water, Atoms("H"), other], rows)
+    assert (places >= 0).tolist() == [True, False, True]
+    assert len(open_kernels(rows, [places[places >= 0]])[0]) == 2
 
 
 def test_an_unknown_normalisation() -> None:
@@ -73,13 +76,11 @@ def test_an_unknown_normalisation() -> None:
 
 @pytest.mark.parametrize("name", ["soap", "morgan"])
 def test_remembered_rows_make_the_same_kernels(name: str, rattled_molecules: list[Atoms]) -> None:
-    representation, memo = make_representation(name), FeatureMemo()
+    representation, memo = make_representation(name), RowCache()
     (expected,) = build_kernels([rattled_molecules], None, name)
     for structures in (rattled_molecules[:9], rattled_molecules, rattled_molecules):
-        rows = collect_rows(representation, None, 1)
-        for chunk in memo.iter_features(structures, None, representation, RepresentationOptions()):
-            rows.add(0, chunk)
-        (kernel,) = rows.to_kernels()
+        rows = memo.open(representation, RepresentationOptions())
+        (kernel,) = open_kernels(rows, [find_rows(structures, rows)])
         n = len(structures)
         np.testing.assert_allclose(
             gram(kernel, kernel), gram(expected, expected)[:n, :n], atol=1e-6

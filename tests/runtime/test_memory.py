@@ -161,7 +161,7 @@ def test_the_address_space_counts() -> None:
     """A selection without --memory and a plan keep to what the process may use."""
     code = (
         "import torch\n"
-        "from labelwise.selection.choosing_stored import _find_budget\n"
+        "from labelwise.selection.choosing import _find_budget\n"
         "from labelwise.runtime.memory import usable_memory_bytes\n"
         "print(usable_memory_bytes(), *_find_budget(None, torch.device('cpu')))"
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -33,6 +35,13 @@ class NotedTangent(EnergyTangent):
 
 def make_noted(options: RepresentationOptions) -> NotedTangent:
     return NotedTangent(options)
+
+
+def load_charged() -> Potential:
+    """Load a model that takes charges from -1 to 1."""
+    charged = copy.copy(load_potential("demo", device="cpu"))
+    charged.graph_builder = dataclasses.replace(charged.graph_builder, charge_range=(-1.0, 1.0))
+    return charged
 
 
 def load_noted(ledger: Path) -> Potential:

@@ -27,7 +27,7 @@ from labelwise.potentials import Batch, Potential
 from labelwise.selection.acquire import acquire
 from labelwise.selection.rules import JointPosterior, find_nearest, select_joint_posterior
 from labelwise.selection.settings import AcquisitionSettings
-from labelwise.selection.stored import StoreSettings, acquire_stored
+from labelwise.selection.storage import StoreSettings, open_store
 from labelwise.structures import Frame, Source, iter_frames, write_structures
 
 RULES = ["pv", "lcmd", "k-center", "top", "joint-pv", "random"]
@@ -458,12 +458,13 @@ def test_copies_of_labelled_structures_are_told(
             return lw.select(pool, n, train=train, potential=potential, rule=rule).picks
         lw.write_structures(tmp_path / "train.extxyz", train)
         lw.write_structures(tmp_path / "pool.extxyz", pool)
-        return acquire_stored(
+        settings = lw.AcquisitionSettings(n_select=n, rule=rule)
+        return acquire(
             [str(tmp_path / "pool.extxyz")],
             [str(tmp_path / "train.extxyz")],
-            lw.AcquisitionSettings(n_select=n, rule=rule),
-            StoreSettings(tmp_path / "store.zarr"),
+            settings,
             potential=potential,
+            rows=open_store(StoreSettings(tmp_path / "store.zarr"), settings, potential),
         ).picks
 
     few = choose(3)  # warnings are errors here

@@ -15,14 +15,15 @@ from pathlib import Path
 import pytest
 from ase import Atoms
 
-from labelwise.features.extraction import filling
+from labelwise.features import fill
 from labelwise.features.store import FeatureStore
 from labelwise.potentials import Potential
 from labelwise.runtime.engines import RayEngine
-from labelwise.selection import choosing_stored
+from labelwise.selection import choosing
+from labelwise.selection.acquire import acquire
 from labelwise.selection.results import Acquisition
 from labelwise.selection.settings import AcquisitionSettings
-from labelwise.selection.stored import StoreSettings, acquire_stored
+from labelwise.selection.storage import StoreSettings, open_store
 from labelwise.structures import write_structures
 from tests.selection.ray_extraction import NotedTangent, load_noted
 
@@ -50,9 +51,9 @@ def files(tmp_path: Path, rattled_molecules: list[Atoms]) -> tuple[str, str]:
 
 @pytest.fixture(autouse=True)
 def _small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(filling, "_MOST_FRAMES", LOT)
-    monkeypatch.setattr(filling, "_FEWEST_FRAMES", LOT)
-    monkeypatch.setattr(choosing_stored, "PIECE_BYTES", 4096)
+    monkeypatch.setattr(fill, "_MOST_FRAMES", LOT)
+    monkeypatch.setattr(fill, "_FEWEST_FRAMES", LOT)
+    monkeypatch.setattr(choosing, "PIECE_BYTES", 4096)
 
 
 class Killer:
@@ -80,12 +81,12 @@ def run(
 ) -> Acquisition:
     load = partial(load_noted, folder.with_suffix(".ledger"))
     potential: Potential = load()
-    return acquire_stored(
+    return acquire(
         [files[0]],
         [files[1]],
         SETTINGS,
-        StoreSettings(folder),
         potential=potential,
+        rows=open_store(StoreSettings(folder), SETTINGS, potential),
         engine=engine,
         load=load,
         **({} if progress is None else {"progress": progress}),  # type: ignore[arg-type]

@@ -17,12 +17,13 @@ import pytest
 from ase import Atoms
 
 from labelwise.errors import ArgumentError, ReadError, ScreeningError, SelectionError
+from labelwise.features.fill import Filler
 from labelwise.features.store import FeatureStore
 from labelwise.potentials import Potential
 from labelwise.selection.acquire import acquire
 from labelwise.selection.results import Acquisition
 from labelwise.selection.settings import AcquisitionSettings
-from labelwise.selection.stored import StoreSettings, acquire_stored, fill_store
+from labelwise.selection.storage import StoreSettings, open_store
 from labelwise.structures import iter_frames, iter_unscreened, write_structures
 
 SETTINGS = AcquisitionSettings(n_select=6, group_by="family")
@@ -50,8 +51,18 @@ def choose(
     def run(settings: AcquisitionSettings = SETTINGS, **changes: Any) -> Acquisition:
         given = {"pool": files[0], "train": files[1], "store": {}, **changes}
         store = StoreSettings(tmp_path / "store", **given.pop("store"))
-        pool, train = given.pop("pool"), given.pop("train")
-        return acquire_stored(pool, train, settings, store, potential=potential, **given)
+        said = {"say": given["say"]} if "say" in given else {}
+        rows = open_store(store, settings, potential, **said)
+        return acquire(
+            given.pop("pool"),
+            given.pop("train"),
+            settings,
+            potential=potential,
+            rows=rows,
+            memory_bytes=store.memory_bytes,
+            workers=store.workers,
+            **given,
+        )
 
     return run
 
@@ -240,13 +251,15 @@ KILLED = """
 import sys
 from pathlib import Path
 from labelwise.selection.settings import AcquisitionSettings
-from labelwise.selection.stored import StoreSettings, fill_store
-from labelwise.features.extraction import filling
+from labelwise.selection.storage import StoreSettings, open_store
+from labelwise.features import fill
 from labelwise.potentials import load_potential
 if __name__ == "__main__":
-    filling._FEWEST_FRAMES = filling._MOST_FRAMES = 4
-    fill_store(sys.argv[2:], AcquisitionSettings(1), StoreSettings(Path(sys.argv[1])),
-               potential=load_potential("demo", device="cpu"))
+    fill._FEWEST_FRAMES = fill._MOST_FRAMES = 4
+    settings, potential = AcquisitionSettings(1), load_potential("demo", device="cpu")
+    rows = open_store(StoreSettings(Path(sys.argv[1])), settings, potential)
+    with fill.Filler(settings.make_recipe(), rows, potential) as filler:
+        filler.fill_from_files(sys.argv[2:], "pool")
 """
 
 
@@ -266,14 +279,12 @@ def test_a_killed_extraction_goes_on(tmp_path: Path, files: tuple[list[str], lis
     assert n_before >= 4
     from labelwise.potentials import load_potential
 
-    features, offered, counts = fill_store(
-        files[0],
-        AcquisitionSettings(1),
-        StoreSettings(store),
-        potential=load_potential("demo", device="cpu"),
-    )
-    assert counts.n_computed == int(offered.usable().sum()) - n_before
-    assert (features.find(offered.keys[offered.usable()]) >= 0).all()
+    settings, potential = AcquisitionSettings(1), load_potential("demo", device="cpu")
+    features = open_store(StoreSettings(store), settings, potential)
+    with Filler(settings.make_recipe(), features, potential) as filler:
+        frames = filler.fill_from_files(files[0], "pool")
+    assert filler.counts.n_computed == int(frames.usable().sum()) - n_before
+    assert (features.find(frames.keys[frames.usable()]) >= 0).all()
     assert np.isfinite(features.read_chunk(0)).all()
 
 

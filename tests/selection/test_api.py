@@ -16,9 +16,8 @@ from ase import Atoms
 from rich.console import Console
 
 import labelwise as lw
-from labelwise.errors import ReadError
+from labelwise.errors import ArgumentError, ReadError
 from labelwise.potentials import Potential, loading
-from labelwise.runtime import timing
 from labelwise.selection import api
 from labelwise.structures import write_structures
 from labelwise.structures.given import frames_of
@@ -54,6 +53,26 @@ def test_structures_may_be_given_in_any_way(
         np.testing.assert_allclose(one.positions, other.positions, atol=1e-7)
     rows = lw.represent(WAYS[way](pool, files), potential, "activation")
     np.testing.assert_allclose(rows, lw.represent(pool, potential, "activation"), atol=1e-5)
+
+
+@pytest.mark.parametrize("way", ["a tuple", "text", "slices", "both"])
+def test_rows_may_be_kept_in_a_folder(
+    way: str, rattled_molecules: list[Atoms], files: Path, potential: Potential
+) -> None:
+    pool, train = WAYS[way](rattled_molecules[3:12], files), rattled_molecules[:3]
+    wanted = lw.select(pool, 4, train=train, potential=potential)
+    for n_computed in (3 + 9, 0):
+        found = lw.select(
+            pool, 4, train=train, potential=potential, store=files / "rows", memory="8GB"
+        )
+        assert found.pool_idx == wanted.pool_idx
+        assert [a.info["labelwise_source"] for a in found.structures] == [
+            a.info["labelwise_source"] for a in wanted.structures
+        ]
+        assert found.acquisition.extraction is not None
+        assert found.acquisition.extraction.n_computed == n_computed
+    with pytest.raises(ArgumentError, match="needs a folder"):
+        lw.select(pool, 4, potential=potential, memory="8GB")
 
 
 def test_one_structure_is_enough(water: Atoms, potential: Potential) -> None:
@@ -168,7 +187,7 @@ def test_bars_are_drawn_in_terminals(
 ) -> None:
     written = io.StringIO()
     console = Console(file=written, force_terminal=is_terminal, width=100)
-    monkeypatch.setattr(timing, "Console", lambda **_: console)
+    monkeypatch.setattr("rich.console.Console", lambda **_: console)
     lw.select(rattled_molecules, 2, potential=potential, progress=True)
     assert ("represent pool" in written.getvalue()) == is_terminal
     written.truncate(0)

@@ -20,7 +20,6 @@ from labelwise.potentials import Potential
 from labelwise.structures import (
     DuplicateIndex,
     Frame,
-    Screen,
     get_labels,
     hash_structure,
     iter_frames,
@@ -192,8 +191,7 @@ def take_inventory(
         StructureError: The model cannot take a labelled structure.
         ReadError: A file cannot be read.
     """
-    limit = config.selection.settings(1, seed=0).make_size_limit(potential)
-    screen = Screen(potential.graph_builder, size_limit=limit)
+    screen = config.selection.settings(1, seed=0).make_recipe().make_screen(potential)
     index = _check_disjoint(given)
     for role in ("train", "valid", "test"):
         for frame in getattr(given, role):

@@ -6,7 +6,7 @@ of different rounds can be compared.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 
 import numpy as np
@@ -22,9 +22,16 @@ from labelwise.campaign.labelling.encoding import decode_structure
 from labelwise.campaign.seeds import derive_seed
 from labelwise.campaign.state import CampaignState
 from labelwise.errors import LabelwiseError
-from labelwise.features.representations import ModelRepresentation, iter_features
+from labelwise.features.fill import find_rows
+from labelwise.features.representations import (
+    Chunk,
+    is_finite,
+    iter_features,
+    join_rows,
+)
+from labelwise.features.store.memory import MemoryRows, RowCache
 from labelwise.kernels.base import Kernel
-from labelwise.kernels.building import collect_rows
+from labelwise.kernels.building import open_kernels
 from labelwise.potentials import Potential
 from labelwise.selection.rules import JOINT_RULE
 from labelwise.selection.rules.posterior_variance import posterior_variance
@@ -229,16 +236,20 @@ def _represent(
 ) -> tuple[Kernel, Bool[np.ndarray, " n"]]:
     """Return the kernel of all structures with finite features, and which these are."""
     representation = settings.make_representation()
-    model = potential if isinstance(representation, ModelRepresentation) else None
-    rows = collect_rows(representation, model, 1, normalise=settings.resolved_normalise)
+    model = potential if representation.needs_model else None
+    rows = MemoryRows(representation, model)
     structures = [frame.atoms for frame in frames]
     if model is None:
-        parts = iter_features(structures, None, representation)
-        finite = [rows.add(0, part) for part in parts]
+        parts: Iterable[Chunk] = iter_features(structures, None, representation)
     else:
-        finite = [rows.add(0, _find_rows(structures, settings, model, bench, state, kept))]
-    is_finite = np.concatenate([np.zeros(0, dtype=bool), *finite])
-    return rows.to_kernels()[0], is_finite
+        parts = [_find_rows(structures, settings, model, bench, state, kept)]
+    finite = [np.zeros(0, dtype=bool)]
+    for part in parts:
+        finite.append(is_finite(part))
+        rows.extend(part[finite[-1]])
+    places = np.arange(len(rows))
+    (kernel,) = open_kernels(rows, [places], normalise=settings.resolved_normalise)
+    return kernel, np.concatenate(finite)
 
 
 def _find_rows(
@@ -251,9 +262,7 @@ def _find_rows(
 ) -> np.ndarray:
     """Return the rows of a model's representation, computing those that are not kept, (n, d)."""
     representation = settings.make_representation()
-    options = asdict(settings.options)
-    if isinstance(representation, ModelRepresentation):
-        options |= representation.relevant_options(settings.options)
+    options = asdict(settings.options) | representation.relevant_options(settings.options)
     made_of = digest("rows", settings.representation, options, potential.content_hash)
     names = [hash_structure(atoms) for atoms in structures]
     found = kept.load("rows", made_of)
@@ -282,19 +291,16 @@ def _compute_rows(
 ) -> np.ndarray:
     """Compute rows; the campaign has those of the pretrained model if it chooses by them."""
     representation = settings.make_representation()
-    batch_atoms = settings.batch_atoms
-    if state.config.selection.model == "pretrained":
-        parts = bench.workshop.features.iter_features(
-            structures, potential, representation, settings.options, batch_atoms=batch_atoms
-        )
-    else:
-        parts = iter_features(structures, potential, representation, batch_atoms=batch_atoms)
-
-    def show() -> Iterator[np.ndarray]:
-        n_done = 0
-        for part in parts:
-            n_done += len(part)
-            bench.progress("represent for the page", n_done, len(structures))
-            yield np.asarray(part, dtype=np.float32)
-
-    return np.concatenate(list(show()))
+    is_kept = state.config.selection.model == "pretrained"
+    cache = bench.workshop.features if is_kept else RowCache(0)
+    rows = cache.open(representation, settings.options, potential)
+    places = find_rows(
+        structures,
+        rows,
+        potential,
+        batch_atoms=settings.batch_atoms,
+        tell=lambda n_done: bench.progress("represent for the page", n_done, len(structures)),
+    )
+    found = np.full((len(structures), rows.width), np.nan, dtype=np.float32)
+    found[places >= 0] = join_rows([rows.take(places[places >= 0])])
+    return found

@@ -177,7 +177,7 @@ def _choose(
         train,
         selection.settings(n_select, seed=_seed(state, role, rule, n_list), rule=rule),
         potential=bench.pretrained(state) if pretrained else bench.current(state),
-        memo=bench.workshop.features,
+        rows=bench.workshop.features,
         progress=bench.progress,
     )
     remarks = {REMARKS: acquisition.remarks} if acquisition.remarks else {}

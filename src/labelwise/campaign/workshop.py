@@ -16,7 +16,7 @@ from typing import Any
 
 from labelwise.campaign.config import ModelSection
 from labelwise.campaign.durable import read_json, write_json
-from labelwise.features.memo import FeatureMemo
+from labelwise.features.store.memory import RowCache
 from labelwise.finetuning.export import save_potential
 from labelwise.finetuning.recipe import Recipe
 from labelwise.potentials import Potential, load_potential
@@ -43,7 +43,7 @@ class Workshop:
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = folder
-        self.features = FeatureMemo()
+        self.features = RowCache()
         self._models: dict[tuple[str, ...], Potential] = {}
         self._frames: dict[tuple[Any, ...], tuple[Frame, ...]] = {}
 

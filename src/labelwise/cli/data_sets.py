@@ -14,7 +14,6 @@ from labelwise.cli.commands.split import SplitCommand
 from labelwise.cli.commands.summarise import SummariseCommand
 from labelwise.errors import ArgumentError, WriteError
 from labelwise.features.representations import (
-    ModelRepresentation,
     make_representation,
     make_size_limit,
 )
@@ -46,7 +45,7 @@ def is_possible(args: DataSetCommand) -> bool:
         ArgumentError: An unknown name, or an option out of range.
     """
     chosen = make_representation(args.kernel.representation, args.kernel.options)
-    return args.model.path is not None or not isinstance(chosen, ModelRepresentation)
+    return args.model.path is not None or not chosen.needs_model
 
 
 def require_kernel(args: DataSetCommand) -> None:

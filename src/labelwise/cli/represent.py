@@ -13,10 +13,10 @@ from labelwise.cli import console
 from labelwise.cli.commands.represent import RepresentCommand
 from labelwise.cli.scale import device_here, open_engine, read_store_settings
 from labelwise.errors import ArgumentError, WriteError
-from labelwise.features.extraction import ExtractionCounts, Offered
 from labelwise.features.feature_file import write_features
+from labelwise.features.fill import ExtractionCounts, Filler
+from labelwise.features.frames import FrameTable
 from labelwise.features.representations import (
-    ModelRepresentation,
     feature_blocks,
     make_representation,
 )
@@ -25,7 +25,7 @@ from labelwise.potentials.loading import load_model
 from labelwise.runtime.provenance import package_versions, to_json
 from labelwise.selection.record import describe_potential
 from labelwise.selection.settings import AcquisitionSettings
-from labelwise.selection.stored import fill_store
+from labelwise.selection.storage import open_store
 from labelwise.structures import iter_unscreened
 from labelwise.structures.reading import expand_specs
 
@@ -42,7 +42,7 @@ def run_represent(args: RepresentCommand) -> None:
         raise WriteError(f"{out} exists; choose another --out, or replace it with --force")
     selection = args.selection
     chosen = make_representation(selection.representation, selection.options)
-    if args.model.path is None and isinstance(chosen, ModelRepresentation):
+    if args.model.path is None and chosen.needs_model:
         raise ArgumentError(
             f"representation {selection.representation!r} needs a model: give --model"
         )
@@ -53,17 +53,17 @@ def run_represent(args: RepresentCommand) -> None:
             open_engine(args.ray, args.ray_workers, args.model.device) as engine,
             console.show_progress(enabled=not (args.quiet or args.as_json)) as progress,
         ):
-            features, offered, counts = fill_store(
-                args.pool,
-                settings,
-                keeping,
-                potential=potential,
+            features = open_store(keeping, settings, potential, say=console.warn)
+            with Filler(
+                settings.make_recipe(keeping.memory_bytes, keeping.workers),
+                features,
+                potential,
                 engine=engine,
                 load=partial(load_model, args.model),
                 progress=progress,
-                say=console.warn,
-            )
-        _report_store(features, offered, counts, quiet=args.quiet, as_json=args.as_json)
+            ) as filler:
+                frames = filler.fill_from_files(args.pool, "pool")
+        _report_store(features, frames, filler.counts, quiet=args.quiet, as_json=args.as_json)
         return
     metadata = {
         "representation": selection.representation,
@@ -106,25 +106,26 @@ def run_represent(args: RepresentCommand) -> None:
 
 def _report_store(
     features: FeatureStore,
-    offered: Offered,
+    frames: FrameTable,
     counts: ExtractionCounts,
     *,
     quiet: bool,
     as_json: bool,
 ) -> None:
+    left_out = [
+        f"{item.source}: {item.reason} ({item.detail})" for item in frames.list_screened("pool")
+    ]
     if as_json:
-        reasons = {place: f"{why[0]} ({why[1]})" for place, why in offered.set_aside.items()}
-        left_out = [f"{offered.source(p)}: {reason}" for p, reason in reasons.items()]
         record = {
             **features.describe(),
-            "frames": len(offered),
+            "frames": len(frames),
             "rows_computed": counts.n_computed,
             "screened": left_out,
         }
         typer.echo(to_json(record), nl=False)
     elif not quiet:
-        for place, (reason, detail) in offered.set_aside.items():
-            console.say(f"left out {offered.source(place)}: {reason} ({detail})")
+        for item in left_out:
+            console.say(f"left out {item}")
         line = f"{len(features)} rows in {features.path}, {counts.n_computed} of them computed now"
         console.output.print(line, markup=False, soft_wrap=True)
 

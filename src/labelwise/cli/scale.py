@@ -10,10 +10,10 @@ import torch
 
 from labelwise.cli import console
 from labelwise.errors import ArgumentError
-from labelwise.features.extraction import ExtractionCounts
+from labelwise.features.fill import ExtractionCounts
 from labelwise.runtime.engines import Engine, RayEngine
 from labelwise.runtime.memory import parse_bytes
-from labelwise.selection.stored import StoreSettings
+from labelwise.selection.storage import StoreSettings
 
 
 def read_store_settings(

@@ -40,7 +40,7 @@ from labelwise.selection.page import gather_selection
 from labelwise.selection.record import describe_model, summarise_acquisition
 from labelwise.selection.results import Acquisition
 from labelwise.selection.settings import AcquisitionSettings
-from labelwise.selection.stored import acquire_stored
+from labelwise.selection.storage import open_store
 from labelwise.structures import Screen, Source, iter_unscreened, write_structures
 from labelwise.structures.labels import DEFAULT_FORCES_KEY
 from labelwise.structures.reading import count_quickly, expand_specs
@@ -87,30 +87,27 @@ def run_select(args: SelectCommand) -> None:
         "model": describe_model(args.model.path),
     }
     marks = mark_files(files)
-    with console.show_progress(enabled=is_talkative, totals=totals) as progress:
-        if keeping is None:
-            acquisition = acquire(
-                iter_unscreened(args.pool),
-                iter_unscreened(args.train) if args.train else (),
-                settings,
-                potential=potential,
-                measured=page is not None,
-                progress=progress,
-            )
-        else:
-            with open_engine(args.ray, args.ray_workers, args.model.device) as engine:
-                acquisition = acquire_stored(
-                    args.pool,
-                    args.train or [],
-                    settings,
-                    keeping,
-                    potential=potential,
-                    engine=engine,
-                    load=partial(load_model, args.model),
-                    measured=page is not None,
-                    progress=progress,
-                    say=console.warn,
-                )
+    rows = None
+    if keeping is not None:
+        rows = open_store(keeping, settings, potential, say=console.warn)
+    with (
+        console.show_progress(enabled=is_talkative, totals=totals) as progress,
+        open_engine(args.ray, args.ray_workers, args.model.device) as engine,
+    ):
+        acquisition = acquire(
+            args.pool,
+            args.train or [],
+            settings,
+            potential=potential,
+            rows=rows,
+            memory_bytes=None if keeping is None else keeping.memory_bytes,
+            workers=0 if keeping is None else keeping.workers,
+            engine=engine,
+            load=partial(load_model, args.model),
+            measured=page is not None,
+            progress=progress,
+            say=console.warn,
+        )
     annotated = acquisition.annotate(acquisition.read_again())
     write_structures(args.out, annotated)  # before what may still fail: no selection is lost
     if args.force_std and potential is not None and args.train is not None:

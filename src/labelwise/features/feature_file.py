@@ -16,62 +16,33 @@ import json
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
-from jaxtyping import Float32, Int64
+from jaxtyping import Int64
 from scipy.sparse import csr_array
 
 from labelwise.errors import ReadError, StructureError, WriteError
+from labelwise.features.fill import Filler, RowRecipe
+from labelwise.features.frames import FrameTable
 from labelwise.features.representations import (
     Chunk,
     Representation,
     RepresentationOptions,
     SparseRows,
-    StructureRepresentation,
-    is_finite,
-    iter_features,
-    iter_remarked,
-    join_sparse,
     make_representation,
-    make_size_limit,
 )
 from labelwise.features.representations.rows import MOST_DENSE_COLUMNS
+from labelwise.features.store.memory import MemoryRows
 from labelwise.potentials.base import Potential
 from labelwise.runtime.files import write_bytes, write_text
 from labelwise.runtime.timing import ProgressCallback, ignore_progress
-from labelwise.structures import Frame, Screen, Screened
-from labelwise.structures.screening import NON_FINITE, NON_FINITE_DETAIL
+from labelwise.structures import Frame, Screened
 
 DEFAULT_CHUNK = 1000
-
-
-@dataclass(frozen=True)
-class FeatureFile:
-    """Features as read from a file.
-
-    Attributes:
-        features: (n, d) float32, one row a structure, as the representation gives them; sparse
-            only if very many columns are in use.
-        index: (n,) int64, each structure's place among all that were read.
-        source_file: (n,) str, the file it came from.
-        source_frame: (n,) int64, its frame in that file.
-        metadata: Representation, model hash, versions and inputs.
-        columns: (d,) int64, of rows that were sparse: each column's number in their layout.
-        column_names: (d,) str, of rows that were sparse: each column's name.
-    """
-
-    features: Float32[np.ndarray, "n d"] | SparseRows
-    index: Int64[np.ndarray, " n"]
-    source_file: np.ndarray
-    source_frame: Int64[np.ndarray, " n"]
-    metadata: dict[str, Any]
-    columns: Int64[np.ndarray, " d"] | None = None
-    column_names: np.ndarray | None = None
+_FORMAT = 2
 
 
 def write_features(
@@ -91,7 +62,11 @@ def write_features(
     """Compute the features of a stream of structures into a file, resuming if possible.
 
     Structures that the model cannot take, or gives features that are not finite for, are
-    left out; duplicates stay.
+    left out; duplicates stay. The file holds ``features`` (n, d) float32 as the representation
+    gives them, ``index`` among all that were read, ``source_file``, ``source_frame``, and
+    ``metadata`` as JSON; of rows that were sparse ``columns`` and ``column_names`` (d,), and of
+    those that stay sparse ``sparse_values``, ``_columns``, ``_starts`` and ``_shape`` in place of
+    features.
 
     Args:
         path: The ``.npz`` file to write.
@@ -105,8 +80,7 @@ def write_features(
         batch_atoms: Atoms evaluated at once.
         max_atoms: Structures of more atoms are left out; None for as many as memory allows.
         chunk_size: Structures read between two saves.
-        remarks: Where the representation's remarks are counted; those on chunks of an earlier
-            run are not.
+        remarks: Where the representation's remarks are counted.
         progress: Called with stage, done, total.
 
     Returns:
@@ -122,62 +96,34 @@ def write_features(
         if isinstance(representation, str)
         else representation
     )
-    counts: Counter[str] = Counter() if remarks is None else remarks
     folder = path.with_name(f"{path.name}.part")
-    _open_folder(folder, {**metadata, "chunk_size": chunk_size})
-    screen = Screen(
-        None if potential is None else potential.graph_builder,
-        size_limit=make_size_limit(potential, chosen, max_atoms=max_atoms),
-    )
-    screened: list[Screened] = []
-    stream = iter(frames)
-    n_read = 0
-    for _ in range(_count_chunks(folder)):
-        n_read += len([_passes(frame, screen, screened) for frame in islice(stream, chunk_size)])
-        progress("resume", n_read, None)
-    while batch := list(islice(stream, chunk_size)):
-        kept = [frame for frame in batch if _passes(frame, screen, screened)]
-        structures = (frame.atoms for frame in kept)
-        rows = iter_features(
-            iter_remarked(structures, chosen, counts), potential, chosen, batch_atoms=batch_atoms
-        )
-        screened += _save_chunk(folder, kept, rows)
-        n_read += len(batch)
-        progress("represent", n_read, None)
-    n_rows = _join(folder, path, metadata, chosen)
+    _open_folder(folder, {**metadata, "chunk_size": chunk_size, "format": _FORMAT})
+    rows = _SavedRows(folder, chosen, potential)
+    n_saved = chunk_size * rows.n_chunks
+
+    def report(_stage: str, n_done: int, n_total: int | None) -> None:
+        progress("resume" if n_done <= n_saved else "represent", n_done, n_total)
+
+    recipe = RowRecipe(lambda: chosen, batch_atoms=batch_atoms, max_atoms=max_atoms)
+    with Filler(recipe, rows, potential, lot_frames=chunk_size, progress=report) as filler:
+        table = filler.fill(frames, "pool")
+    if remarks is not None:
+        remarks.update(table.count_remarks())
+    kept = np.flatnonzero(table.usable())
+    if len(kept) == 0:
+        raise StructureError("no structure passed the screen: there is nothing to represent")
+    arrays = {
+        "index": table.indices[kept],
+        "source_file": np.array(table.files, dtype=np.str_)[table.file_idx[kept]],
+        "source_frame": table.frames[kept],
+        **_joined_features(rows, rows.find(table.keys[kept])),
+        "metadata": np.array(json.dumps(dict(metadata))),
+    }
+    content = io.BytesIO()
+    np.savez(content, allow_pickle=False, **arrays)
+    write_bytes(path, content.getvalue())
     shutil.rmtree(folder)
-    return n_rows, screened
-
-
-def read_features(path: Path) -> FeatureFile:
-    """Read what ``write_features`` wrote.
-
-    Args:
-        path: The ``.npz`` file.
-
-    Raises:
-        ReadError: The file is missing, damaged or not a feature file.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            return FeatureFile(
-                _features_in(archive),
-                archive["index"],
-                archive["source_file"],
-                archive["source_frame"],
-                json.loads(str(archive["metadata"])),
-                archive.get("columns"),
-                archive.get("column_names"),
-            )
-    except (OSError, ValueError, KeyError, BadZipFile) as error:
-        raise ReadError(f"{path} is not a readable feature file ({error})") from error
-
-
-def _passes(frame: Frame, screen: Screen, screened: list[Screened]) -> bool:
-    found = screen.check_content(frame)
-    if found is not None:
-        screened.append(found)
-    return found is None
+    return len(kept), table.list_screened("pool")
 
 
 def _open_folder(folder: Path, metadata: dict[str, Any]) -> None:
@@ -198,53 +144,49 @@ def _open_folder(folder: Path, metadata: dict[str, Any]) -> None:
         )
 
 
-def _count_chunks(folder: Path) -> int:
-    """Count the finished chunks that follow one another from the first."""
-    number = 0
-    while _chunk_path(folder, number).exists():
-        number += 1
-    return number
+class _SavedRows(MemoryRows):
+    """Rows in memory of which each lot is written to a folder, too; begins with what is there."""
+
+    takes_lots = True
+
+    def __init__(
+        self, folder: Path, representation: Representation, potential: Potential | None
+    ) -> None:
+        super().__init__(representation, potential)
+        self._folder = folder
+        self.n_chunks = 0
+        while self._next_chunk.exists():
+            try:
+                with np.load(self._next_chunk, allow_pickle=False) as archive:
+                    self.append_named(archive["keys"], _features_in(archive))
+            except (OSError, ValueError, KeyError, BadZipFile) as error:
+                raise ReadError(
+                    f"{self._next_chunk} is damaged ({error}); remove it and run again"
+                ) from error
+            self.n_chunks += 1
+
+    def append(self, frames: FrameTable, rows: Chunk) -> None:
+        """Write a lot of rows, and take them in."""
+        content = io.BytesIO()
+        np.savez(content, allow_pickle=False, keys=frames.keys, **_arrays(rows))
+        write_bytes(self._next_chunk, content.getvalue())
+        self.n_chunks += 1
+        super().append(frames, rows)
+
+    @property
+    def _next_chunk(self) -> Path:
+        return self._folder / f"chunk_{self.n_chunks:06d}.npz"
 
 
-def _chunk_path(folder: Path, number: int) -> Path:
-    return folder / f"chunk_{number:06d}.npz"
-
-
-def _save_chunk(folder: Path, kept: list[Frame], rows: Iterable[Chunk]) -> list[Screened]:
-    """Write the finite rows of a chunk and return the structures of the others."""
-    parts = list(rows)
-    masks = [is_finite(part) for part in parts]
-    finite = [bool(each) for mask in masks for each in mask]
-    broken = [
-        Screened("pool", frame.index, frame.source, NON_FINITE, NON_FINITE_DETAIL)
-        for frame, is_fine in zip(kept, finite, strict=True)
-        if not is_fine
-    ]
-    kept = [frame for frame, is_fine in zip(kept, finite, strict=True) if is_fine]
-    content = io.BytesIO()
-    arrays = {
-        **_arrays([part[mask] for part, mask in zip(parts, masks, strict=True)]),
-        "index": np.array([frame.index for frame in kept], dtype=np.int64),
-        "source_file": np.array([frame.source.file for frame in kept], dtype=np.str_),
-        "source_frame": np.array([frame.source.frame for frame in kept], dtype=np.int64),
-    }
-    np.savez(content, allow_pickle=False, **arrays)
-    write_bytes(_chunk_path(folder, _count_chunks(folder)), content.getvalue())
-    return broken
-
-
-def _arrays(parts: list[Chunk]) -> dict[str, np.ndarray]:
+def _arrays(rows: Chunk) -> dict[str, np.ndarray]:
     """Return rows as arrays: ``features``, or the entries, columns and starts of sparse ones."""
-    sparse = [part for part in parts if isinstance(part, SparseRows)]
-    if not sparse:
-        dense = [np.asarray(part, dtype=np.float32) for part in parts]
-        return {"features": np.concatenate(dense) if dense else np.zeros((0, 0), np.float32)}
-    matrix = join_sparse(sparse, sparse[0].shape[1]).matrix
+    if not isinstance(rows, SparseRows):
+        return {"features": np.asarray(rows, dtype=np.float32)}
     return {
-        "sparse_values": matrix.data,
-        "sparse_columns": matrix.indices,
-        "sparse_starts": matrix.indptr,
-        "sparse_shape": np.array(matrix.shape, dtype=np.int64),
+        "sparse_values": rows.matrix.data,
+        "sparse_columns": rows.matrix.indices,
+        "sparse_starts": rows.matrix.indptr,
+        "sparse_shape": np.array(rows.matrix.shape, dtype=np.int64),
     }
 
 
@@ -258,45 +200,16 @@ def _features_in(archive: Mapping[str, np.ndarray]) -> Chunk:
     return SparseRows(csr_array((values, columns, starts), shape=tuple(shape.tolist())))
 
 
-def _join(
-    folder: Path, path: Path, metadata: Mapping[str, Any], representation: Representation
-) -> int:
-    """Write the chunks as one file and return the number of rows."""
-    names = ("index", "source_file", "source_frame")
-    chunks: dict[str, list[np.ndarray]] = {name: [] for name in names}
-    features: list[Chunk] = []
-    for number in range(_count_chunks(folder)):
-        chunk = _chunk_path(folder, number)
-        try:
-            with np.load(chunk, allow_pickle=False) as archive:
-                if len(archive["index"]):
-                    features.append(_features_in(archive))
-                    for name, parts in chunks.items():
-                        parts.append(archive[name])
-        except (OSError, ValueError, KeyError, BadZipFile) as error:
-            raise ReadError(f"{chunk} is damaged ({error}); remove it and run again") from error
-    if not features:
-        raise StructureError("no structure passed the screen: there is nothing to represent")
-    content = io.BytesIO()
-    joined = {name: np.concatenate(parts) for name, parts in chunks.items()}
-    joined |= _joined_features(features, representation)
-    joined["metadata"] = np.array(json.dumps(dict(metadata)))
-    np.savez(content, allow_pickle=False, **joined)
-    write_bytes(path, content.getvalue())
-    return len(joined["index"])
-
-
-def _joined_features(
-    features: list[Chunk], representation: Representation
-) -> dict[str, np.ndarray]:
-    """Return all rows as arrays; sparse ones as dense ones, unless very many columns are used."""
-    arrays = _arrays(features)
-    rows = _features_in(arrays)
-    if not isinstance(rows, SparseRows) or not isinstance(representation, StructureRepresentation):
-        return arrays
+def _joined_features(saved: MemoryRows, places: Int64[np.ndarray, " n"]) -> dict[str, np.ndarray]:
+    """Return rows as arrays; sparse ones as dense ones, unless very many columns are used."""
+    rows, representation = saved.take(places), saved.representation
+    if representation.kernel == "tanimoto" and not isinstance(rows, SparseRows):
+        return {"features": np.unpackbits(rows, axis=1, count=saved.width).astype(np.float32)}
+    if not isinstance(rows, SparseRows):
+        return _arrays(rows)
     columns = rows.used_columns()
     if len(columns) > MOST_DENSE_COLUMNS:
-        return arrays
+        return _arrays(rows)
     column_names = np.array(representation.name_columns(columns), dtype=np.str_)
     return {
         "features": rows.to_dense(columns),

@@ -57,6 +57,11 @@ class Stopwatch:
         """Count structures that passed through a stage."""
         self._counts[name] = self._counts.get(name, 0) + n_structures
 
+    def charge(self, name: str, seconds: float) -> None:
+        """Charge some of the time of the stage that is running to another."""
+        self._seconds[name] = self._seconds.get(name, 0.0) + seconds
+        self._seconds[self._running[-1]] = self._seconds.get(self._running[-1], 0.0) - seconds
+
     def iterate(self, name: str, items: Iterable[T]) -> Iterator[T]:
         """Charge the time that an iterable needs for each item to a stage."""
         iterator = iter(items)

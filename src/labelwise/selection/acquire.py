@@ -1,43 +1,71 @@
-"""The whole road: from a pool of structures to the batch worth labelling.
+"""The whole pipeline: from a pool of structures to the batch worth labelling.
 
-The pool is a stream. Structures are read, screened and turned into features one after
-another; only the features and each structure's source stay in memory.
+Frames are read, screened and turned into rows one after another, or in lots by an engine; only
+the rows and a table of the frames stay, in memory or on disk.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TypeAlias, cast
 
 import numpy as np
+from jaxtyping import Int64
 
-from labelwise.errors import ArgumentError, ShortPoolError
-from labelwise.features.memo import FeatureMemo
-from labelwise.features.representations import ModelRepresentation
+from labelwise.errors import ArgumentError, ReadError, ScreeningError, ShortPoolError
+from labelwise.features.fill import AnyFrame, ExtractionCounts, Filler, Load
+from labelwise.features.frames import FrameTable
+from labelwise.features.store import DamagedChunkError, FeatureStore
+from labelwise.features.store.memory import MemoryRows, RowCache
+from labelwise.features.store.root import Say, warn
 from labelwise.potentials.base import Potential
-from labelwise.runtime.timing import ProgressCallback, ignore_progress
-from labelwise.selection.choosing import make_chooser
+from labelwise.runtime.engines import Engine
+from labelwise.runtime.timing import ProgressCallback, Stopwatch, ignore_progress
+from labelwise.selection.choosing import Choice, Report, choose
+from labelwise.selection.choosing_joint import JointChooser
 from labelwise.selection.measurement import measure
 from labelwise.selection.picks import Pick
 from labelwise.selection.results import Acquisition
-from labelwise.selection.road import Kept, Road
-from labelwise.selection.rules import Selection, select_random
+from labelwise.selection.rules import JOINT_RULE, select_random
 from labelwise.selection.settings import AcquisitionSettings
-from labelwise.structures import Frame
+from labelwise.selection.storage import make_identity
+from labelwise.structures.given import paths_in
+from labelwise.structures.labels import require_label
+from labelwise.structures.reading import RawFrame, Spec, iter_raw_frames
+from labelwise.structures.repeats import find_repeats
 from labelwise.structures.screening import count_reasons
+
+_STAGES = ("read train", "read pool", "screen", "represent train", "represent pool", "select")
+_MOST_REPAIRS = 20
+
+#: Frames, or files as ``iter_frames`` takes them.
+Offered: TypeAlias = Iterable[AnyFrame] | Sequence[Spec]
+Rows: TypeAlias = MemoryRows | FeatureStore | JointChooser | None
 
 
 def acquire(
-    pool: Iterable[Frame],
-    train: Iterable[Frame],
+    pool: Offered,
+    train: Offered,
     settings: AcquisitionSettings,
     *,
     potential: Potential | None,
-    memo: FeatureMemo | None = None,
+    rows: MemoryRows | RowCache | FeatureStore | None = None,
+    memory_bytes: int | None = None,
+    workers: int = 0,
+    engine: Engine | None = None,
+    load: Load | None = None,
     measured: bool = False,
     progress: ProgressCallback = ignore_progress,
+    say: Say = warn,
 ) -> Acquisition:
-    """Choose a batch from a stream of structures.
+    """Choose a batch from a stream of structures, or from files.
+
+    What ``rows`` hold already is not computed again. Of files and a feature store, files whose
+    rows are there are not read again; a chunk that proves damaged is set aside, its
+    structures are computed again, and the choice is made anew.
 
     Args:
         pool: The unlabelled structures.
@@ -45,107 +73,268 @@ def acquire(
         settings: Representation, rule and the rest.
         potential: The pretrained model; None is allowed when neither the representation
             nor the rule needs one.
-        memo: Rows that are known already, for whoever asks again and again.
+        rows: Where rows are kept: a store of ``open_store``, or a cache in memory for whoever
+            asks again and again; None for memory that is let go.
+        memory_bytes: What the process may occupy with rows on disk; None for half of what it
+            may use while it chooses, and for all that is free while it represents.
+        workers: Processes that prepare frames ahead; 0 for none.
+        engine: Where rows are computed; None for this process.
+        load: Loads the model in the workers of an engine that has any; picklable.
         measured: Measure what the batch changes, too, for its page. Structures are represented
             for that although the rule looks at none, if there is what it takes.
         progress: Called with stage, done, total.
+        say: Told of what was found damaged in a store.
 
     Returns:
         The batch, what was set aside, and seconds by stage.
 
     Raises:
-        ArgumentError: A setting is unknown or out of range.
-        SelectionError: More structures are asked for than the pool holds.
+        ArgumentError: A setting is unknown or out of range, or the store holds rows of another
+            model or representation.
+        SelectionError: More structures are asked for than the pool holds, or the memory does
+            not suffice.
         ScreeningError: ``settings.strict``, and a structure had to be set aside.
         LabelError: A required label is missing from a labelled structure.
-        ReadError: Raised by the streams themselves.
+        ReadError: A file or the store cannot be read.
+        WriteError: The store cannot be written to.
         PotentialError: The model fails on a structure.
+        ClusterError: Workers cannot be had.
 
     Warns:
         LabelwiseWarning: Chosen structures are copies of labelled ones to the kernel.
     """
     settings.check()
     if settings.needs_potential and potential is None:
-        raise ArgumentError(
-            f"representation {settings.representation!r} needs a model: give --model PATH, a "
-            "name from 'labelwise models', or --model demo"
-        )
-    road = Road(settings, potential, progress)
-    chooser = None
-    if settings.needs_features or (measured and _can_represent(settings, potential)):
-        chooser = make_chooser(settings, potential, memo, is_measured=measured)
-    train_kept = road.load("train", train, chooser)
-    pool_kept = road.load("pool", pool, chooser)
-    n_kept = len(pool_kept.sources)
-    _check_size(settings.n_select, pool_kept)
-    nearest = None
-    with road.watch.stage("select", n_kept):
-        if chooser is None or not settings.needs_features:
-            selection = select_random(n_kept, settings.n_select, seed=settings.seed)
-        else:
-            selection, nearest = chooser.choose(lambda done, total: progress("select", done, total))
-    measures = None
-    if measured and chooser is not None:
-        measures = measure(chooser.kernels(selection.pool_idx), selection.pool_idx, settings)
-    acquisition = Acquisition(
-        picks=_picks(selection, nearest, pool_kept, train_kept),
-        n_pool=pool_kept.n_read,
-        n_train=train_kept.n_read,
-        n_features=0 if chooser is None or not settings.needs_features else chooser.n_features,
-        screened=(*train_kept.screened, *pool_kept.screened),
-        stages=road.watch.stages(),
-        groups=_count_groups(selection, pool_kept),
-        remarks={} if chooser is None else dict(chooser.remarks),
-        measures=measures,
+        raise ArgumentError(settings.explain_need_of_model())
+    is_measured = measured and not (
+        potential is None and settings.make_representation().needs_model
     )
-    if settings.make_representation().kernel == "linear":  # bits of bonds are equal for frames
-        acquisition.warn_of_copies()
-    return acquisition
+    kept_rows = _open_rows(settings, potential, rows, is_measured=is_measured)
+    if isinstance(kept_rows, FeatureStore):  # perhaps read more than once
+        pool = paths_in(pool) or list(_frames_in(pool))
+        train = paths_in(train) or list(_frames_in(train))
+
+    def report(n_done: int, n_total: int) -> None:
+        progress("select", n_done, n_total)
+
+    watch = Stopwatch()
+    for name in _STAGES:
+        watch.count(name, 0)  # the order in which they are shown
+    apply_rule = partial(
+        choose,
+        settings=settings,
+        memory_bytes=memory_bytes,
+        device="cpu" if potential is None else potential.device,
+        engine=engine,
+    )
+    with Filler(
+        settings.make_recipe(memory_bytes, workers, is_measured=is_measured),
+        kept_rows,
+        potential,
+        engine=engine,
+        load=load,
+        strict=settings.strict,
+        watch=watch,
+        progress=progress,
+    ) as filler:
+        for _ in range(_MOST_REPAIRS):
+            frames = _fill(filler, pool, train, settings, kept_rows, watch)
+            try:
+                with watch.stage("select"):
+                    found = _choose(kept_rows, *frames, settings, apply_rule, report)
+                measures = None
+                if is_measured and found.kernels is not None:
+                    measures = measure(found.kernels(), found.selection.pool_idx, settings)
+            except DamagedChunkError as error:
+                if not isinstance(kept_rows, FeatureStore):
+                    raise
+                kept_rows.set_aside(error.number)
+                say(f"{error}; it was set aside, and its rows are computed again")
+                continue
+            counts = filler.counts if isinstance(kept_rows, FeatureStore) else None
+            used_rows = kept_rows if settings.needs_features else None
+            acquisition = _describe(*frames, found, used_rows, watch, counts)
+            acquisition = replace(acquisition, measures=measures)
+            if settings.make_representation().kernel == "linear":  # equal bits are no copies
+                acquisition.warn_of_copies()
+            return acquisition
+    raise ReadError(
+        "one chunk after another of the feature store proves damaged; the disk may be failing: "
+        "choose another folder"
+    )
 
 
-def _can_represent(settings: AcquisitionSettings, potential: Potential | None) -> bool:
-    representation = settings.make_representation()
-    return potential is not None or not isinstance(representation, ModelRepresentation)
+def _frames_in(offered: Offered) -> Iterable[AnyFrame]:
+    """Return what is not files."""
+    return cast("Iterable[AnyFrame]", offered)
 
 
-def _check_size(n_select: int, pool: Kept) -> None:
-    n_left = len(pool.sources)
-    if n_left >= n_select:
-        return
-    if pool.n_read == 0:
-        raise ShortPoolError("the pool holds no structures", 0)
-    reasons = count_reasons(pool.screened)
-    aside = f"; {len(pool.screened)} were set aside: {reasons}" if reasons else ""
-    raise ShortPoolError(
-        f"asked for {n_select} structures, but only {n_left} of the {pool.n_read} "
+def _open_rows(
+    settings: AcquisitionSettings,
+    potential: Potential | None,
+    rows: MemoryRows | RowCache | FeatureStore | None,
+    *,
+    is_measured: bool,
+) -> Rows:
+    """Return where rows are kept: what was given, if it is for these rows."""
+    if isinstance(rows, FeatureStore):
+        wanted = make_identity(settings, potential, rows.identity.storage_dtype)
+        difference = rows.identity.explain_difference(wanted)
+        if difference:
+            raise ArgumentError(f"{rows.path} holds other rows: {difference}")
+        return rows
+    if not (settings.needs_features or is_measured):
+        return None
+    if settings.rule == JOINT_RULE:
+        return JointChooser(settings, is_measured=is_measured)
+    if isinstance(rows, MemoryRows):
+        return rows
+    cache = RowCache(0) if rows is None else rows
+    return cache.open(settings.make_representation(), settings.options, potential)
+
+
+def _fill(
+    filler: Filler,
+    pool: Offered,
+    train: Offered,
+    settings: AcquisitionSettings,
+    rows: Rows,
+    watch: Stopwatch,
+) -> tuple[FrameTable, FrameTable]:
+    """Return the pool and the labelled structures, screened and with their rows in place."""
+    labelled = filler.fill(_iter_train(train, settings), "train")
+    if isinstance(rows, JointChooser):
+        rows.begin_pool()
+    files = paths_in(pool)
+    if files:
+        candidates = filler.fill_from_files(files, "pool")
+    else:
+        candidates = filler.fill(_frames_in(pool), "pool")
+    with watch.stage("screen", len(labelled) + len(candidates)):
+        candidates = set_repeats_aside(candidates, labelled)
+    screened = [*labelled.list_screened("train"), *candidates.list_screened("pool")]
+    if settings.strict and screened:
+        raise ScreeningError(screened[0].explain_strict())
+    n_left = int(candidates.usable().sum())
+    if n_left < settings.n_select:
+        raise _explain_shortage(settings.n_select, n_left, candidates)
+    return candidates, labelled
+
+
+def _iter_train(train: Offered, settings: AcquisitionSettings) -> Iterator[AnyFrame]:
+    """Yield the labelled structures if their labels are there."""
+    files = paths_in(train)
+    for raw in iter_raw_frames(files) if files else _frames_in(train):
+        if settings.required_labels:
+            frame = raw.parse() if isinstance(raw, RawFrame) else raw
+            for key in settings.required_labels:
+                require_label(frame.atoms, key, str(frame.source))
+        yield raw
+
+
+def set_repeats_aside(pool: FrameTable, train: FrameTable) -> FrameTable:
+    """Return the pool without structures that equal a labelled one, or one before them."""
+    passed_train, passed = (np.flatnonzero(each.passing()) for each in (train, pool))
+    of_train, of_pool = find_repeats(pool.prints[passed], train.prints[passed_train])
+    why = {}
+    for row in np.flatnonzero((of_train >= 0) | (of_pool >= 0)).tolist():
+        if of_train[row] >= 0:
+            source = train.source(int(passed_train[of_train[row]]))
+            why[int(passed[row])] = ("duplicate-of-train", f"equals {source}")
+        else:
+            source = pool.source(int(passed[of_pool[row]]))
+            why[int(passed[row])] = ("duplicate-of-pool", f"equals {source}")
+    return pool.without(why)
+
+
+def _explain_shortage(n_select: int, n_left: int, pool: FrameTable) -> ShortPoolError:
+    if len(pool) == 0:
+        return ShortPoolError("the pool holds no structures", 0)
+    reasons = count_reasons(pool.list_screened("pool"))
+    aside = f"; {len(pool.set_aside)} were set aside: {reasons}" if reasons else ""
+    return ShortPoolError(
+        f"asked for {n_select} structures, but only {n_left} of the {len(pool)} "
         f"in the pool can be chosen{aside}",
         n_left,
     )
 
 
-def _picks(
-    selection: Selection,
-    nearest: tuple[np.ndarray, np.ndarray] | None,
-    pool: Kept,
-    train: Kept,
-) -> tuple[Pick, ...]:
-    return tuple(
-        Pick(
-            rank=rank,
-            pool_index=pool.indices[row],
-            source=pool.sources[row],
-            score=float(selection.score[rank]),
-            nearest_train=None if nearest is None else train.sources[int(nearest[0][rank])],
-            nearest_distance=None if nearest is None else float(nearest[1][rank]),
-            fingerprint=pool.prints[row],
+def _choose(
+    rows: Rows,
+    pool: FrameTable,
+    train: FrameTable,
+    settings: AcquisitionSettings,
+    apply_rule: Callable[..., Choice],
+    report: Report,
+) -> Choice:
+    if rows is None:
+        n_kept = int(pool.usable().sum())
+        return Choice(select_random(n_kept, settings.n_select, seed=settings.seed))
+    if isinstance(rows, JointChooser):
+        return rows.choose(report)
+    places = [rows.find(frames.keys[frames.usable()]) for frames in (pool, train)]
+    n_gone = sum(int((each < 0).sum()) for each in places)
+    if n_gone:
+        raise ReadError(
+            f"{n_gone} rows have gone from the feature store while it was in use; run again: they "
+            "are computed anew"
         )
-        for rank, row in enumerate(selection.pool_idx.tolist())
+    found = apply_rule(rows, *places, report=report)
+    return found if settings.needs_features else replace(found, nearest=None)
+
+
+def _describe(
+    pool: FrameTable,
+    train: FrameTable,
+    found: Choice,
+    rows: Rows,
+    watch: Stopwatch,
+    counts: ExtractionCounts | None,
+) -> Acquisition:
+    """Return what came of it, with the names of the structures."""
+    selection, nearest = found.selection, found.nearest
+    kept, kept_train = (np.flatnonzero(each.usable()) for each in (pool, train))
+    if rows is not None:
+        for role, frames in (("train", train), ("pool", pool)):
+            watch.count(f"represent {role}", int(frames.passing().sum()))
+    watch.count("select", len(kept))
+    picks = []
+    for rank, row in enumerate(selection.pool_idx.tolist()):
+        place = int(kept[row])
+        near = distance = None
+        if nearest is not None:
+            near = train.source(int(kept_train[nearest[0][rank]]))
+            distance = float(nearest[1][rank])
+        picks.append(
+            Pick(
+                rank=rank,
+                pool_index=int(pool.indices[place]),
+                source=pool.source(place),
+                score=float(selection.score[rank]),
+                nearest_train=near,
+                nearest_distance=distance,
+                fingerprint=pool.prints.at(place),
+            )
+        )
+    return Acquisition(
+        picks=tuple(picks),
+        n_pool=len(pool),
+        n_train=len(train),
+        n_features=0 if rows is None else rows.n_features,
+        screened=(*train.list_screened("train"), *pool.list_screened("pool")),
+        stages=watch.stages(),
+        groups=_count_groups(kept[selection.pool_idx], kept, pool),
+        remarks=dict(train.count_remarks() + pool.count_remarks()),
+        extraction=counts,
     )
 
 
-def _count_groups(selection: Selection, pool: Kept) -> dict[str, tuple[int, int]]:
+def _count_groups(
+    chosen: Int64[np.ndarray, " k"], kept: Int64[np.ndarray, " n"], pool: FrameTable
+) -> dict[str, tuple[int, int]]:
     """Return (chosen, offered) by group, largest group first."""
     if not pool.groups:
         return {}
-    chosen = Counter(pool.groups[row] for row in selection.pool_idx.tolist())
-    return {name: (chosen[name], n) for name, n in Counter(pool.groups).most_common()}
+    taken = Counter(pool.groups[place] for place in chosen.tolist())
+    every = Counter(pool.groups[place] for place in kept.tolist())
+    return {name: (taken[name], n) for name, n in every.most_common()}

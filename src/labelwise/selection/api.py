@@ -1,25 +1,29 @@
-"""The main road from Python: structures in memory, or paths."""
+"""The main functions from Python: structures in memory, or paths."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from os import PathLike
+from pathlib import Path
 
 import numpy as np
 from ase import Atoms
 from jaxtyping import Float32
 
+from labelwise.errors import ArgumentError
 from labelwise.features import representations
 from labelwise.features.representations import RepresentationOptions
 from labelwise.features.representations.base import DEFAULT_PROBES
 from labelwise.potentials import Potential, as_potential
+from labelwise.runtime.memory import parse_bytes
 from labelwise.runtime.timing import ProgressCallback, open_progress
 from labelwise.selection.acquire import acquire
 from labelwise.selection.picks import Pick
 from labelwise.selection.results import Acquisition
 from labelwise.selection.settings import AcquisitionSettings
+from labelwise.selection.storage import StoreSettings, open_store
 from labelwise.structures import Screened
-from labelwise.structures.given import Structures, atoms_of, frames_of
+from labelwise.structures.given import Structures, atoms_of, frames_of, paths_in
 
 
 @dataclass(frozen=True, repr=False)
@@ -77,6 +81,8 @@ def select(
     seed: int = 0,
     batch_atoms: int | None = None,
     strict: bool = False,
+    store: str | PathLike[str] | None = None,
+    memory: str | None = None,
     progress: ProgressCallback | bool = False,
 ) -> SelectedBatch:
     """Choose the structures of a pool that are most worth labelling.
@@ -108,6 +114,11 @@ def select(
         seed: Seeds sketches, probes, random weights and the random rule.
         batch_atoms: Atoms evaluated at once.
         strict: Raise when a structure would be set aside.
+        store: A folder in which rows of features are kept and from which they are chosen, so
+            that a pool may have more of them than there is memory for; made if it is not there.
+            Paths whose rows are there are not read again, and only the chosen structures of them
+            are held.
+        memory: With a store, what the process may occupy: ``"4GB"``.
         progress: Called with stage, done, total; or True for bars, in a terminal or notebook.
 
     Returns:
@@ -122,6 +133,10 @@ def select(
         SelectedBatch(2 of 4 structures, 1 labelled already; set aside: 1 duplicate-of-train)
         >>> [atoms.info["labelwise_rank"] for atoms in batch.structures]
         [0, 1]
+
+        Of many structures, from files and by way of a folder::
+
+            lw.select("pool.extxyz", 100, potential="model.model", store="rows", memory="8GB")
 
     Raises:
         ArgumentError: A setting is unknown or out of range, a model is needed, or pool, train or
@@ -148,11 +163,27 @@ def select(
         strict=strict,
     )
     settings.check()
-    offered, labelled = frames_of(pool, "pool"), frames_of(train, "train")
+    limit = None if memory is None else parse_bytes(memory)
+    if memory is not None and store is None:
+        raise ArgumentError("memory needs a folder for features: give store")
+    files = [] if store is None else paths_in(pool)
+    offered, labelled = [] if files else frames_of(pool, "pool"), frames_of(train, "train")
     model = None if potential is None else as_potential(potential)
+    rows = None if store is None else open_store(StoreSettings(Path(store)), settings, model)
     with open_progress(progress) as report:
-        acquisition = acquire(offered, labelled, settings, potential=model, progress=report)
-    chosen = [offered[pick.pool_index].atoms for pick in acquisition.picks]
+        acquisition = acquire(
+            files or offered,
+            labelled,
+            settings,
+            potential=model,
+            rows=rows,
+            memory_bytes=limit,
+            progress=report,
+        )
+    if files:
+        chosen = acquisition.read_again()
+    else:
+        chosen = [offered[pick.pool_index].atoms for pick in acquisition.picks]
     return SelectedBatch(tuple(acquisition.annotate(chosen)), acquisition)
 
 

@@ -10,7 +10,7 @@ from html import escape
 from ase import Atoms
 
 from labelwise.errors import LabelwiseWarning
-from labelwise.features.extraction import ExtractionCounts
+from labelwise.features.fill import ExtractionCounts
 from labelwise.runtime.timing import Stage
 from labelwise.selection.measures import Measures
 from labelwise.selection.picks import Pick

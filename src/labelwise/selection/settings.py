@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from labelwise.errors import ArgumentError
+from labelwise.features.extractor import RowKind
+from labelwise.features.fill import RowRecipe
 from labelwise.features.representations import (
-    ModelRepresentation,
     Representation,
     make_representation,
-    make_size_limit,
 )
 from labelwise.features.representations.joint_rows import JointRows
 from labelwise.features.representations.reductions import check_reduction
 from labelwise.kernels.building import check_kernel
-from labelwise.potentials.base import Potential, check_parameter_block
-from labelwise.potentials.size_limit import SizeLimit
+from labelwise.potentials.base import check_parameter_block
 from labelwise.selection.options import SelectionOptions
 from labelwise.selection.rules import JOINT_RULE, get_rule
 
@@ -48,7 +48,14 @@ class AcquisitionSettings(SelectionOptions):
     @property
     def needs_potential(self) -> bool:
         """Whether a model is needed to choose."""
-        return self.needs_features and isinstance(self.make_representation(), ModelRepresentation)
+        return self.needs_features and self.make_representation().needs_model
+
+    def explain_need_of_model(self) -> str:
+        """Return in words that a model has to be given."""
+        return (
+            f"representation {self.representation!r} needs a model: give --model PATH, a name from "
+            "'labelwise models', or --model demo"
+        )
 
     def check(self) -> None:
         """Find what can be found wrong before any structure is read.
@@ -97,21 +104,37 @@ class AcquisitionSettings(SelectionOptions):
         """The normalisation as given, or the rule's default."""
         return get_rule(self.rule).normalise if self.normalise is None else self.normalise
 
-    def make_size_limit(
-        self, potential: Potential | None, memory_bytes: int | None = None
-    ) -> SizeLimit:
-        """Return what tells which structures are too large for the model and the memory.
+    def make_kind(self, *, is_measured: bool = False) -> RowKind:
+        """Return what rows are made of: the representation, the joint rows, or None.
 
         Args:
-            potential: The model, or None.
-            memory_bytes: What the process may occupy; None for all that is free.
+            is_measured: Whether rows are wanted although the rule looks at none.
         """
-        representation: Representation | JointRows | None = None
-        if self.needs_features:
-            is_joint = self.rule == JOINT_RULE
-            representation = JointRows(self.options) if is_joint else self.make_representation()
-        return make_size_limit(
-            potential, representation, max_atoms=self.max_atoms, memory_bytes=memory_bytes
+        if not (self.needs_features or is_measured):
+            return None
+        return JointRows(self.options) if self.rule == JOINT_RULE else self.make_representation()
+
+    def make_recipe(
+        self,
+        memory_bytes: int | None = None,
+        workers: int = 0,
+        *,
+        is_measured: bool = False,
+    ) -> RowRecipe:
+        """Return how rows are made.
+
+        Args:
+            memory_bytes: What the process may occupy; None for all that is free.
+            workers: Processes that prepare frames ahead; 0 for none.
+            is_measured: Whether rows are wanted although the rule looks at none.
+        """
+        return RowRecipe(
+            partial(self.make_kind, is_measured=is_measured),
+            self.batch_atoms,
+            self.group_by,
+            self.max_atoms,
+            memory_bytes,
+            workers,
         )
 
     def make_representation(self) -> Representation:

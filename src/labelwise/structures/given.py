@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeAlias
 
 from ase import Atoms
@@ -38,6 +38,15 @@ def frames_of(given: Structures, argument: str) -> list[Frame]:
 def atoms_of(given: Structures, argument: str) -> list[Atoms]:
     """Return structures, whichever way they were given; see ``frames_of``."""
     return [atoms for atoms, _ in _iter_frames(given, argument)]
+
+
+def paths_in(given: object) -> list[Spec]:
+    """Return the paths, if one or several of them and nothing else were given; else nothing."""
+    several = [given] if isinstance(given, str | os.PathLike) else given
+    if not isinstance(several, Sequence):
+        return []
+    paths: list[Spec] = [each for each in several if isinstance(each, str | os.PathLike)]
+    return paths if len(paths) == len(several) else []
 
 
 def _iter_frames(given: Structures, argument: str) -> Iterator[tuple[Atoms, Source]]:

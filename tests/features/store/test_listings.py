@@ -10,26 +10,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labelwise.errors import ArgumentError, ReadError
-from labelwise.features.store import FeatureStore, Listing
+from labelwise.features.frames import FrameTable
+from labelwise.features.store import FeatureStore
 from labelwise.runtime.files import hash_file
+from labelwise.structures.repeats import Fingerprints
 from tests.features.store.stores import IDENTITY, columns_of
 
 HASH = "0123456789abcdef" * 2
 
 
-def make_listing(n_frames: int = 5) -> Listing:
+def make_listing(n_frames: int = 5) -> FrameTable:
     columns = columns_of(np.arange(n_frames))
     aside = {1: ("no-neighbours", "no two atoms within the model's 5 Å"), 3: ("non-finite", "é\n")}
     counts, frames = np.arange(n_frames) + 3, 2 * np.arange(n_frames)
-    groups = [f"reaction {i}" for i in range(n_frames)]
+    groups = tuple(f"reaction {i}" for i in range(n_frames))
     coordinates = np.linspace(0.0, 1.0, 7)
-    return Listing(
+    return FrameTable(
         columns.keys,
-        columns.species,
-        counts,
-        columns.projections,
-        coordinates,
+        Fingerprints(columns.species, counts, columns.projections, coordinates),
+        ("pool.extxyz",),
+        np.zeros(n_frames, np.int32),
         frames,
+        np.arange(n_frames),
         aside,
         groups,
     )
@@ -45,14 +47,14 @@ def test_a_listing_comes_back(tmp_path: Path) -> None:
     assert store.load_listing(HASH) is None
     listing = make_listing()
     store.save_listing(HASH, listing)
-    found = store.load_listing(HASH)
+    found = store.load_listing(HASH, "moved.extxyz")
     assert found is not None
     assert len(found) == 5
+    assert str(found.source(2)) == "moved.extxyz@4"
+    assert found.indices.tolist() == [0, 1, 2, 3, 4]
     assert np.array_equal(found.keys, listing.keys)
-    assert np.array_equal(found.species, listing.species)
-    assert np.array_equal(found.projections, listing.projections)
-    assert np.array_equal(found.coordinates, listing.coordinates)
-    assert np.array_equal(found.n_atoms, listing.n_atoms)
+    for name in ("species", "projections", "coordinates", "n_atoms"):
+        assert np.array_equal(getattr(found.prints, name), getattr(listing.prints, name))
     assert np.array_equal(found.frames, listing.frames)
     assert found.set_aside == listing.set_aside
     assert list(found.groups) == list(listing.groups)
@@ -91,7 +93,7 @@ def test_only_hashes_name_listings(tmp_path: Path, name: str) -> None:
 def test_listings_must_fit_together() -> None:
     listing = make_listing()
     with pytest.raises(ArgumentError, match=r"columns of \[4, 5\] frames"):
-        replace(listing, species=listing.species[:4])
+        replace(listing, groups=listing.groups[:4])
     with pytest.raises(ArgumentError, match="frame 5 of 5"):
         replace(listing, set_aside={5: ("a", "b")})
 

@@ -14,7 +14,9 @@ import pytest
 
 from labelwise.cli import main
 from labelwise.errors import ReadError
-from labelwise.features.store import FeatureStore, Identity, Listing, verify_store
+from labelwise.features.frames import FrameTable
+from labelwise.features.store import FeatureStore, Identity, verify_store
+from labelwise.structures.repeats import Fingerprints
 from tests.features.store.stores import BLOCKS, columns_of, key_of, make_store
 
 HASH = "0" * 31 + "a"
@@ -28,12 +30,17 @@ def fill(path: Path) -> Path:
     frames = np.arange(11)
     store.save_listing(
         HASH,
-        Listing(
+        FrameTable(
             np.concatenate([key_of(numbers), np.zeros((1, 16), np.uint8)]),
-            np.concatenate([columns.species, np.zeros((1, 16), np.uint8)]),
-            np.full(11, 100),  # large enough to be known by projections alone
-            np.zeros((11, 8)),
-            np.zeros(0),
+            Fingerprints(
+                np.concatenate([columns.species, np.zeros((1, 16), np.uint8)]),
+                np.full(11, 100),  # large enough to be known by projections alone
+                np.zeros((11, 8)),
+                np.zeros(0),
+            ),
+            ("pool.extxyz",),
+            np.zeros(11, np.int32),
+            frames,
             frames,
             {10: ("no-atoms", "the frame is empty")},
         ),

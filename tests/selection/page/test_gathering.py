@@ -25,6 +25,7 @@ from labelwise.pages.options import ReportOptions
 from labelwise.potentials import Potential
 from labelwise.runtime.files import write_text
 from labelwise.runtime.provenance import to_json
+from labelwise.selection.acquire import acquire
 from labelwise.selection.force_uncertainty import predict_force_uncertainty
 from labelwise.selection.measurement import measure
 from labelwise.selection.measures import write_measures
@@ -38,7 +39,7 @@ from labelwise.selection.page.pool_map import (
 )
 from labelwise.selection.record import summarise_acquisition
 from labelwise.selection.settings import AcquisitionSettings
-from labelwise.selection.stored import StoreSettings, acquire_stored
+from labelwise.selection.storage import StoreSettings, open_store
 from labelwise.structures import read_structures, write_structures
 from tests.selection.page.conftest import POOL, TRAIN, Select, select_in_folder
 
@@ -352,7 +353,8 @@ def test_joint_posterior_with_a_shortlist(select: Select, demo: Potential) -> No
 def test_rows_of_a_store_give_the_same_page(folder: Path, demo: Potential, normalise: str) -> None:
     settings = AcquisitionSettings(n_select=5, normalise=normalise)
     store = StoreSettings(folder / "store")
-    acquisition = acquire_stored(POOL, TRAIN, settings, store, potential=demo, measured=True)
+    rows = open_store(store, settings, demo)
+    acquisition = acquire(POOL, TRAIN, settings, potential=demo, rows=rows, measured=True)
     inputs = {"pool": POOL, "train": TRAIN, "model": "demo", "out": "batch.extxyz"}
     plain = summarise_acquisition(acquisition, settings, demo, inputs=inputs)
     plain["inputs"] |= {"store": "store", "store_dtype": "float32"}

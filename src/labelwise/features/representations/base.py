@@ -10,7 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from ase import Atoms
@@ -43,16 +43,46 @@ class FeatureBlock:
     weight: float = 1.0
 
 
-class ModelRepresentation(ABC):
-    """A representation read from a potential.
+class Representation(ABC):
+    """What maps a structure to a row of numbers; one of the two kinds below.
 
     Attributes:
         name: Its name in the registry.
-        kernel: What is made of its rows.
+        kernel: What is made of its rows; ``tanimoto`` takes zeros and ones.
+        needs_model: Whether rows are read from a potential.
+        column_block: None if rows are dense. Sparse rows come as ``SparseRows``, and structures
+            that have an entry in columns b · column_block up to (b + 1) · column_block have
+            most of them.
+        takes_options: Whether any of the options makes other rows.
     """
 
     name: str
     kernel: KernelKind = "linear"
+    needs_model: ClassVar[bool]
+    column_block: int | None = None
+    takes_options: bool = True
+
+    def name_columns(self, columns: Int64[np.ndarray, " u"]) -> list[str]:
+        """Name some columns of sparse rows, in words."""
+        return [str(column) for column in columns.tolist()]
+
+    def remark(self, atoms: Atoms) -> str | None:  # noqa: ARG002
+        """Say in what respect a structure could not be represented as it should; else None."""
+        return None
+
+    def relevant_options(self, options: RepresentationOptions) -> dict[str, Any]:
+        """Return those options on which the numbers of a row depend; by default all, if any.
+
+        Args:
+            options: What the representation was made with.
+        """
+        return asdict(options) if self.takes_options else {}
+
+
+class ModelRepresentation(Representation):
+    """A representation read from a potential."""
+
+    needs_model = True
 
     @abstractmethod
     def size(self, potential: Potential) -> int:
@@ -74,31 +104,11 @@ class ModelRepresentation(ABC):
         """Return the parts of a row that are normalised on their own; by default one."""
         return (FeatureBlock(self.size(potential)),)
 
-    def relevant_options(self, options: RepresentationOptions) -> dict[str, Any]:
-        """Return those options on which the numbers of a row depend; by default all.
 
-        Args:
-            options: What the representation was made with.
-        """
-        return asdict(options)
+class StructureRepresentation(Representation):
+    """A representation that needs no potential."""
 
-
-class StructureRepresentation(ABC):
-    """A representation that needs no potential.
-
-    Attributes:
-        name: Its name in the registry.
-        kernel: What is made of its rows; ``tanimoto`` takes zeros and ones.
-        column_block: None if rows are dense. Sparse rows come as ``SparseRows``, and structures
-            that have an entry in columns b · column_block up to (b + 1) · column_block have
-            most of them.
-        takes_options: Whether any of the options makes other rows.
-    """
-
-    name: str
-    kernel: KernelKind = "linear"
-    column_block: int | None = None
-    takes_options: bool = True
+    needs_model = False
 
     @abstractmethod
     def size(self) -> int:
@@ -108,16 +118,7 @@ class StructureRepresentation(ABC):
     def compute(self, structures: Sequence[Atoms]) -> Float32[np.ndarray, "n d"] | SparseRows:
         """Return the rows of n structures, which are left as they were: (n, d) float32."""
 
-    def name_columns(self, columns: Int64[np.ndarray, " u"]) -> list[str]:
-        """Name some columns of sparse rows, in words."""
-        return [str(column) for column in columns.tolist()]
 
-    def remark(self, atoms: Atoms) -> str | None:  # noqa: ARG002
-        """Say in what respect a structure could not be represented as it should; else None."""
-        return None
-
-
-Representation = ModelRepresentation | StructureRepresentation
 RepresentationFactory = Callable[[RepresentationOptions], Representation]
 
 _FACTORIES: dict[str, RepresentationFactory] = {}

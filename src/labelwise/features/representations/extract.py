@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import itertools
-from collections import Counter
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -21,9 +22,11 @@ from labelwise.features.representations.base import (
     make_representation,
 )
 from labelwise.features.representations.joint_rows import JointRows
+from labelwise.features.representations.row_sets import RowSets
 from labelwise.features.representations.rows import SparseRows, join_sparse
 from labelwise.potentials.base import Potential
-from labelwise.potentials.batching import map_batches
+from labelwise.potentials.batching import build_graphs, check_batch_atoms, map_graphs
+from labelwise.potentials.graphs import Graph
 from labelwise.potentials.size_limit import SizeLimit
 
 _CHUNK_STRUCTURES = 256
@@ -79,16 +82,23 @@ def represent(
     return join_rows([np.empty((0, size), dtype=np.float32), *_finite(chunks, chosen.name)])
 
 
+def join_chunks(chunks: Sequence[Chunk]) -> Chunk:
+    """Put chunks of one kind, at least one, behind one another."""
+    sparse = [chunk for chunk in chunks if isinstance(chunk, SparseRows)]
+    if sparse:
+        return join_sparse(sparse, sparse[0].shape[1])
+    return np.concatenate([chunk for chunk in chunks if isinstance(chunk, np.ndarray)])
+
+
 def join_rows(
     chunks: Sequence[Float32[np.ndarray, "_ d"] | SparseRows],
 ) -> Float32[np.ndarray, "n columns"]:
     """Join chunks, at least one, into dense rows: (n, d), of sparse ones the columns in use."""
-    dense = [chunk for chunk in chunks if not isinstance(chunk, SparseRows)]
     sparse = [chunk for chunk in chunks if isinstance(chunk, SparseRows)]
-    if not sparse:
-        return np.concatenate(dense)
-    joined = join_sparse(sparse, sparse[0].shape[1])
-    return joined.to_dense(joined.used_columns())
+    joined = join_chunks(sparse or chunks)
+    if isinstance(joined, SparseRows):
+        return joined.to_dense(joined.used_columns())
+    return joined
 
 
 def iter_features(
@@ -111,24 +121,49 @@ def iter_features(
         with a ``column_block``.
     """
     chosen = _resolve(representation, options, potential)
-    chunks: Iterable[Chunk]
-    if isinstance(chosen, StructureRepresentation):
-        chunks = _structure_features(chosen, structures, progress)
-    else:
-        if potential is None:
-            raise ArgumentError(f"representation {chosen.name!r} needs a potential; give one")
-        chunks = (
-            rows.float().numpy()
-            for rows in map_batches(
-                potential,
-                structures,
-                partial(chosen.compute, potential),
-                batch_atoms=batch_atoms,
-                workers=workers,
-                progress=progress,
-            )
-        )
-    return iter(chunks)
+    check_batch_atoms(batch_atoms)
+    items: Iterable[Graph | Atoms] = structures
+    if potential is not None and isinstance(chosen, ModelRepresentation):
+        items = build_graphs(potential.graph_builder, structures, workers=workers)
+    return iter_rows(items, potential, chosen, batch_atoms=batch_atoms, progress=progress)
+
+
+def iter_rows(
+    items: Iterable[Any],
+    potential: Potential | None,
+    kind: Representation | JointRows | None,
+    *,
+    batch_atoms: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Iterator[Any]:
+    """Compute the rows of structures that are prepared, a batch at a time.
+
+    Args:
+        items: Graphs where there is a model, else structures; read once.
+        potential: The model, if one is needed.
+        kind: What is computed. None computes nothing, and reads on.
+        batch_atoms: Atoms per batch.
+        progress: Called with the number of structures finished so far.
+
+    Returns:
+        As of ``iter_features``; of ``JointRows`` row sets.
+    """
+    if isinstance(kind, StructureRepresentation):
+        return _structure_features(kind, items, progress)
+    if kind is None or potential is None:
+        deque(items, maxlen=0)
+        return iter(())
+    if isinstance(kind, JointRows):
+        return kind.iter_graphs(items, potential, batch_atoms=batch_atoms, progress=progress)
+    assert isinstance(kind, ModelRepresentation)  # noqa: S101  (the other kind)
+    rows = map_graphs(
+        potential,
+        items,
+        partial(kind.compute, potential),
+        batch_atoms=batch_atoms,
+        progress=progress,
+    )
+    return (part.float().numpy() for part in rows)
 
 
 def make_size_limit(
@@ -152,7 +187,7 @@ def make_size_limit(
     return SizeLimit(potential, compute, max_atoms=max_atoms, memory_bytes=memory_bytes)
 
 
-def feature_size(representation: Representation, potential: Potential | None) -> int:
+def feature_size(representation: Representation | JointRows, potential: Potential | None) -> int:
     """Return d, the length of a row.
 
     Raises:
@@ -162,34 +197,15 @@ def feature_size(representation: Representation, potential: Potential | None) ->
         return representation.size()
     if potential is None:
         raise ArgumentError(f"representation {representation.name!r} needs a potential; give one")
+    assert isinstance(representation, ModelRepresentation | JointRows)  # noqa: S101  (two kinds)
     return representation.size(potential)
 
 
-def is_finite(chunk: Chunk) -> Bool[np.ndarray, " n"]:
+def is_finite(chunk: Chunk | RowSets) -> Bool[np.ndarray, " n"]:
     """Tell which rows of a chunk hold finite numbers only."""
-    if isinstance(chunk, SparseRows):
-        return chunk.is_finite()
-    return np.asarray(np.isfinite(chunk).all(axis=1))
-
-
-def iter_remarked(
-    structures: Iterable[Atoms], representation: Representation, remarks: Counter[str]
-) -> Iterator[Atoms]:
-    """Pass structures on and count what the representation remarks about them.
-
-    Args:
-        structures: A stream.
-        representation: What they will be represented by.
-        remarks: Remark to number of structures; written to.
-    """
-    if not isinstance(representation, StructureRepresentation):
-        yield from structures
-        return
-    for atoms in structures:
-        remark = representation.remark(atoms)
-        if remark is not None:
-            remarks[remark] += 1
-        yield atoms
+    if isinstance(chunk, np.ndarray):
+        return np.asarray(np.isfinite(chunk).all(axis=1))
+    return np.asarray(chunk.is_finite())
 
 
 def feature_blocks(
@@ -212,14 +228,14 @@ def _resolve(
 ) -> Representation:
     if isinstance(representation, str):
         representation = make_representation(representation, options)
-    if isinstance(representation, ModelRepresentation) and potential is None:
+    if representation.needs_model and potential is None:
         raise ArgumentError(f"representation {representation.name!r} needs a potential; give one")
     return representation
 
 
 def _structure_features(
     representation: StructureRepresentation,
-    structures: Iterable[Atoms],
+    structures: Iterable[Any],
     progress: Callable[[int], None] | None,
 ) -> Iterator[Chunk]:
     stream = iter(structures)

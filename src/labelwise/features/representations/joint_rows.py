@@ -18,8 +18,8 @@ from labelwise.features.representations.row_sets import RowSets
 from labelwise.features.representations.sketch import PROBES, derive_seed
 from labelwise.features.representations.tangent import EnergyTangent
 from labelwise.potentials.base import Potential
-from labelwise.potentials.batching import map_batches
-from labelwise.potentials.graphs import Batch
+from labelwise.potentials.batching import build_graphs, check_batch_atoms, map_graphs
+from labelwise.potentials.graphs import Batch, Graph
 
 
 class JointRows:
@@ -31,6 +31,9 @@ class JointRows:
     not: total variances are invariant to rotation, reflection, translation and the order of
     the atoms. Probed ones are so on average only.
     """
+
+    name = "joint"
+    needs_model = True
 
     def __init__(self, options: RepresentationOptions) -> None:
         """Take ``parameters``, ``sketch_dim``, ``seed`` and ``n_probes``.
@@ -66,6 +69,29 @@ class JointRows:
             rows += [linear.force_rows(sign / n_probes**0.5) for sign in signs]
         return torch.stack(rows, dim=1)
 
+    def iter_graphs(
+        self,
+        graphs: Iterable[Graph],
+        potential: Potential,
+        *,
+        batch_atoms: int | None = None,
+        progress: Callable[[int], None] | None = None,
+    ) -> Iterator[RowSets]:
+        """Compute the row sets of a stream of graphs; see ``iter_row_sets``."""
+        sizes: deque[int] = deque()
+        padded = map_graphs(
+            potential,
+            _noting_sizes(graphs, sizes),
+            partial(self.compute, potential),
+            batch_atoms=batch_atoms,
+            progress=progress,
+        )
+        return (_trim(self, block, sizes) for block in padded)
+
+    def remark(self, atoms: Atoms) -> str | None:  # noqa: ARG002
+        """Return None: every structure can be represented as it should."""
+        return None
+
     def count(self, n_atoms: int) -> int:
         """Return the rows of a structure of so many atoms."""
         n_probes = self._options.n_probes
@@ -78,7 +104,6 @@ def iter_row_sets(
     options: RepresentationOptions,
     *,
     batch_atoms: int | None = None,
-    workers: int = 0,
     progress: Callable[[int], None] | None = None,
 ) -> Iterator[RowSets]:
     """Compute the rows of a stream of structures, a batch at a time.
@@ -88,7 +113,6 @@ def iter_row_sets(
         potential: Where the rows come from.
         options: ``parameters``, ``sketch_dim``, ``seed`` and ``n_probes`` are used.
         batch_atoms: Atoms per batch; by default what measured best for the device.
-        workers: Processes that build neighbour lists ahead; 0 builds them here.
         progress: Called with the number of structures finished so far.
 
     Returns:
@@ -101,22 +125,15 @@ def iter_row_sets(
         OutOfMemoryError: One structure alone does not fit, with its place.
     """
     joint = JointRows(options)
-    sizes: deque[int] = deque()
-    padded = map_batches(
-        potential,
-        _noting_sizes(structures, sizes),
-        partial(joint.compute, potential),
-        batch_atoms=batch_atoms,
-        workers=workers,
-        progress=progress,
-    )
-    return (_trim(joint, block, sizes) for block in padded)
+    check_batch_atoms(batch_atoms)
+    graphs = build_graphs(potential.graph_builder, structures)
+    return joint.iter_graphs(graphs, potential, batch_atoms=batch_atoms, progress=progress)
 
 
-def _noting_sizes(structures: Iterable[Atoms], sizes: deque[int]) -> Iterator[Atoms]:
-    for atoms in structures:
-        sizes.append(len(atoms))
-        yield atoms
+def _noting_sizes(graphs: Iterable[Graph], sizes: deque[int]) -> Iterator[Graph]:
+    for graph in graphs:
+        sizes.append(graph.n_atoms)
+        yield graph
 
 
 def _trim(joint: JointRows, block: Float[Tensor, "n r d"], sizes: deque[int]) -> RowSets:

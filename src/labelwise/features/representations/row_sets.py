@@ -12,8 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+import numpy as np
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from labelwise.errors import ArgumentError
@@ -86,6 +87,10 @@ class RowSets:
         """Return a part of the structures, (k,), with rows copied."""
         rows = self.rows.index_select(0, self.row_idx(structures))
         return RowSets(rows, self.counts[structures], self.n_atoms[structures])
+
+    def __getitem__(self, mask: Bool[np.ndarray, " n"]) -> RowSets:
+        """Return the structures that are marked, with rows copied."""
+        return self.take(torch.from_numpy(np.flatnonzero(mask)))
 
     def squares(self) -> tuple[Float[Tensor, " n"], Float[Tensor, " n"]]:
         """Return ‖J_E‖² and ‖J_F‖² of each structure, (n,) float64 each."""

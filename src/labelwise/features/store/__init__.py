@@ -4,7 +4,6 @@ from labelwise.features.store.chunk_writer import ChunkWriter
 from labelwise.features.store.columns import RowColumns, StoredColumns
 from labelwise.features.store.errors import DamagedChunkError
 from labelwise.features.store.identity import Identity
-from labelwise.features.store.listings import Listing
 from labelwise.features.store.store import FeatureStore
 from labelwise.features.store.stored_rows import find_common_norms
 from labelwise.features.store.verifying import Damage, verify_store
@@ -16,7 +15,6 @@ __all__ = [
     "DamagedChunkError",
     "FeatureStore",
     "Identity",
-    "Listing",
     "RowColumns",
     "StoreView",
     "StoredColumns",

@@ -5,17 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float64, Int64, UInt8
 
 from labelwise.errors import ArgumentError, ReadError
+from labelwise.features.frames import FrameTable
 from labelwise.features.store.names import LISTINGS_FOLDER
 from labelwise.runtime.files import write_bytes
+from labelwise.structures.repeats import Fingerprints
 
 _FORMAT = 2
 #: Formats whose fingerprints know no charges and no coordinates: such files are read again.
@@ -32,51 +31,7 @@ _FRAME_DTYPE = np.dtype(
 )
 
 
-@dataclass(frozen=True)
-class Listing:
-    """The frames of one input file, or of a part of it, in order.
-
-    Attributes:
-        keys: (n, 16) uint8; zeros for a frame that was set aside.
-        species: (n, 16) uint8, hash of elements, periodic directions and electronic state.
-        n_atoms: (n,) int64; like the next two it serves to find duplicates.
-        projections: (n, 8) float64, Å.
-        coordinates: (c,) float64, Å, see ``Fingerprints``.
-        frames: (n,) int64, each frame's number in the file.
-        set_aside: Places of frames that no model can take: the reason's short name and the
-            detail.
-        groups: (n,) values of the key by which structures are counted; empty without one.
-
-    Raises:
-        ArgumentError: Lengths that differ, or a frame that there is not.
-    """
-
-    keys: UInt8[np.ndarray, "n 16"]
-    species: UInt8[np.ndarray, "_ 16"]
-    n_atoms: Int64[np.ndarray, " _"]
-    projections: Float64[np.ndarray, "_ 8"]
-    coordinates: Float64[np.ndarray, " c"]
-    frames: Int64[np.ndarray, " _"]
-    set_aside: Mapping[int, tuple[str, str]]
-    groups: Sequence[str] = ()
-
-    def __post_init__(self) -> None:
-        n_frames = len(self.keys)
-        columns = (self.species, self.n_atoms, self.projections, self.frames)
-        lengths = {len(column) for column in (*columns, self.groups or self.keys)}
-        if lengths - {n_frames}:
-            raise ArgumentError(
-                f"columns of {sorted({n_frames, *lengths})} frames; there must be as many in each"
-            )
-        outside = [frame for frame in self.set_aside if not 0 <= frame < n_frames]
-        if outside:
-            raise ArgumentError(f"set_aside names frame {outside[0]} of {n_frames} frames")
-
-    def __len__(self) -> int:
-        return len(self.keys)
-
-
-def write_listing(store: Path, file_hash: str, listing: Listing) -> None:
+def write_listing(store: Path, file_hash: str, listing: FrameTable) -> None:
     """Write a listing in one step, with a checksum.
 
     Args:
@@ -89,26 +44,27 @@ def write_listing(store: Path, file_hash: str, listing: Listing) -> None:
         WriteError: The disk is full or cannot be written to.
     """
     frames = np.zeros(len(listing), _FRAME_DTYPE)
-    frames["key"], frames["species"] = listing.keys, listing.species
-    frames["n_atoms"], frames["frame"] = listing.n_atoms, listing.frames
-    frames["projections"] = listing.projections
+    frames["key"], frames["species"] = listing.keys, listing.prints.species
+    frames["n_atoms"], frames["frame"] = listing.prints.n_atoms, listing.frames
+    frames["projections"] = listing.prints.projections
     header = {
         "format": _FORMAT,
         "n_frames": len(listing),
         "groups": list(listing.groups),
         "set_aside": [[frame, *why] for frame, why in sorted(listing.set_aside.items())],
     }
-    body = frames.tobytes() + listing.coordinates.astype("<f8").tobytes()
+    body = frames.tobytes() + listing.prints.coordinates.astype("<f8").tobytes()
     content = json.dumps(header).encode() + b"\n" + body
     write_bytes(_listing_path(store, file_hash), _checksum(content) + b"\n" + content)
 
 
-def read_listing(store: Path, file_hash: str) -> Listing | None:
+def read_listing(store: Path, file_hash: str, file: str = "") -> FrameTable | None:
     """Read a listing; None if there is none, or one of an earlier format.
 
     Args:
         store: The feature store's folder.
         file_hash: ``hash_file`` of the input file, blake2b.
+        file: Its name now.
 
     Raises:
         ArgumentError: ``file_hash`` is not such a hash.
@@ -131,15 +87,20 @@ def read_listing(store: Path, file_hash: str) -> Listing | None:
     if header["format"] != _FORMAT:
         raise ValueError(f"{path} has format {header['format']}")
     frames = np.frombuffer(body, _FRAME_DTYPE, count=header["n_frames"])
-    return Listing(
+    return FrameTable(
         keys=frames["key"].copy(),
-        species=frames["species"].copy(),
-        n_atoms=frames["n_atoms"].copy(),
-        projections=frames["projections"].copy(),
-        coordinates=np.frombuffer(body, "<f8", offset=frames.nbytes).astype(np.float64),
+        prints=Fingerprints(
+            species=frames["species"].copy(),
+            n_atoms=frames["n_atoms"].copy(),
+            projections=frames["projections"].copy(),
+            coordinates=np.frombuffer(body, "<f8", offset=frames.nbytes).astype(np.float64),
+        ),
+        files=(file,),
+        file_idx=np.zeros(len(frames), dtype=np.int32),
         frames=frames["frame"].copy(),
-        groups=tuple(header["groups"]),
+        indices=np.arange(len(frames)),
         set_aside={frame: (reason, detail) for frame, reason, detail in header["set_aside"]},
+        groups=tuple(header["groups"]),
     )
 
 

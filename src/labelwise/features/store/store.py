@@ -12,15 +12,16 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int32, Int64, UInt8
 
 from labelwise.errors import ArgumentError, ReadError
+from labelwise.features.frames import FrameTable
 from labelwise.features.representations.normalisation import check_normalisation
+from labelwise.features.store.base import RowStore
 from labelwise.features.store.chunk_files import read_columns, read_record, read_rows
 from labelwise.features.store.chunk_writer import DEFAULT_CHUNK_BYTES, ChunkWriter
-from labelwise.features.store.columns import StoredColumns
+from labelwise.features.store.columns import RowColumns, StoredColumns
 from labelwise.features.store.errors import DamagedChunkError
 from labelwise.features.store.identity import Identity
 from labelwise.features.store.key_index import KeyIndex
 from labelwise.features.store.listings import (
-    Listing,
     read_listing,
     remove_listing,
     write_listing,
@@ -56,7 +57,7 @@ class _Chunk:
     seal: str
 
 
-class FeatureStore:
+class FeatureStore(RowStore):
     """A folder of rows in chunks, a bag from which rows are taken by structure key.
 
     A row's *place* is its number over all chunks in the order in which this object has met
@@ -122,6 +123,13 @@ class FeatureStore:
         store.refresh()
         return store
 
+    #: A lot of frames is written as one chunk.
+    takes_lots = True
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Open the same store where it is sent to."""
+        return FeatureStore.open, (self._path, self._identity)
+
     def __len__(self) -> int:
         """Count the rows that are not set aside."""
         return sum(chunk.n_rows for chunk in self._present())
@@ -137,9 +145,34 @@ class FeatureStore:
         return self._identity
 
     @property
+    def n_features(self) -> int:
+        """Entries of a row, d."""
+        return self._identity.width
+
+    @property
     def chunk_numbers(self) -> list[int]:
         """Numbers of the chunks that are not set aside, in the order of their places."""
         return [chunk.number for chunk in self._present()]
+
+    def append(self, frames: FrameTable, rows: Float32[np.ndarray, "k d"]) -> None:
+        """Write the rows of k frames as one chunk.
+
+        Args:
+            frames: Whose rows they are.
+            rows: As the representation gives them, finite; not modified.
+
+        Raises:
+            WriteError: The store cannot be written to.
+        """
+        columns = RowColumns(
+            keys=frames.keys,
+            source_file=[frames.files[file] for file in frames.file_idx.tolist()],
+            source_frame=frames.frames,
+            projections=frames.prints.projections,
+            species=frames.prints.species,
+        )
+        with self.make_writer(chunk_bytes=max(1, rows.nbytes)) as writer:
+            writer.append(rows, columns)
 
     def make_writer(self, *, chunk_bytes: int = DEFAULT_CHUNK_BYTES) -> ChunkWriter:
         """Return a writer that appends to this store; ``find`` knows each chunk it finishes.
@@ -276,18 +309,19 @@ class FeatureStore:
             self._gone.add(number)
             self._rename_aside(number)
 
-    def load_listing(self, file_hash: str) -> Listing | None:
+    def load_listing(self, file_hash: str, file: str = "") -> FrameTable | None:
         """Return what an input file holds, if that was saved; a damaged listing is removed.
 
         Args:
             file_hash: ``hash_file`` of the file, blake2b.
+            file: The file's name now.
 
         Raises:
             ArgumentError: ``file_hash`` is not such a hash.
             ReadError: The store cannot be read.
         """
         try:
-            return read_listing(self._path, file_hash)
+            return read_listing(self._path, file_hash, file)
         except ArgumentError:
             raise
         except (ValueError, KeyError, TypeError) as error:
@@ -295,7 +329,7 @@ class FeatureStore:
             self._say(f"{error}; it was removed, and the input file is read again")
             return None
 
-    def save_listing(self, file_hash: str, listing: Listing) -> None:
+    def save_listing(self, file_hash: str, listing: FrameTable) -> None:
         """Keep what an input file holds.
 
         Args:

@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 
 from labelwise.errors import ReadError
+from labelwise.features.frames import FrameTable
 from labelwise.features.store.chunk_files import check_rest, read_columns, read_record, read_rows
 from labelwise.features.store.errors import DamagedChunkError
 from labelwise.features.store.identity import Identity
 from labelwise.features.store.key_index import KeyIndex
-from labelwise.features.store.listings import Listing, read_listing
+from labelwise.features.store.listings import read_listing
 from labelwise.features.store.names import (
     LISTINGS_FOLDER,
     METADATA_FILE,
@@ -140,10 +141,8 @@ def _verify_listings(path: Path, keys: KeyIndex | None) -> Iterator[Damage]:
                 yield Damage(place, reason, listing=match[1])
 
 
-def _count_missing(listing: Listing, keys: KeyIndex) -> int:
-    is_usable = np.ones(len(listing), dtype=bool)
-    is_usable[list(listing.set_aside)] = False
-    return int((keys.find(listing.keys[is_usable]) < 0).sum())
+def _count_missing(listing: FrameTable, keys: KeyIndex) -> int:
+    return int((keys.find(listing.keys[listing.usable()]) < 0).sum())
 
 
 def _find_foreign(path: Path, names: Sequence[str]) -> Iterator[Damage]:

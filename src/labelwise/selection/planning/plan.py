@@ -181,7 +181,7 @@ def find_largest_structure(
 ) -> LargestStructure:
     """Return the structure of most atoms and what it takes; frames, at least one, are a sample."""
     frame = max(frames, key=lambda each: len(each.atoms))
-    limit = settings.make_size_limit(potential, memory_bytes)
+    limit = settings.make_recipe(memory_bytes).make_size_limit(potential)
     is_sound = Screen(None).check_content(frame) is None
     return LargestStructure(
         source=frame.source,

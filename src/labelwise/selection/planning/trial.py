@@ -23,7 +23,7 @@ from labelwise.potentials.batching import DEFAULT_BATCH_ATOMS
 from labelwise.runtime.memory import peak_resident_bytes
 from labelwise.selection.rules import get_rule
 from labelwise.selection.settings import AcquisitionSettings
-from labelwise.structures import Frame, Screen
+from labelwise.structures import Frame
 
 _WARM_UP_PART = 4
 #: The relative error of a rate that too few batches tell.
@@ -77,7 +77,7 @@ def check_plannable(settings: AcquisitionSettings) -> None:
         ArgumentError: They are bits, sparse, or sets of rows.
     """
     representation = settings.make_representation()
-    is_sparse = getattr(representation, "column_block", None) is not None
+    is_sparse = representation.column_block is not None
     is_joint = get_rule(settings.rule).takes == "row-sets"
     if is_joint or representation.kernel != "linear" or is_sparse:
         name = f"rule {settings.rule}" if is_joint else representation.name
@@ -168,10 +168,7 @@ class _Run:
 
     def _passing(self, frames: Sequence[Frame], deadline: float) -> Iterator[Atoms]:
         """Give out structures that pass the screen until the time is over, at least one read."""
-        screen = Screen(
-            None if self.potential is None else self.potential.graph_builder,
-            size_limit=self.settings.make_size_limit(self.potential),
-        )
+        screen = self.settings.make_recipe().make_screen(self.potential)
         for frame in frames:
             began = time.perf_counter()
             is_sound = screen.check_pool(frame) is None

@@ -18,8 +18,9 @@ from labelwise.features.representations import (
     make_representation,
 )
 from labelwise.features.representations.joint_rows import iter_row_sets
+from labelwise.features.store.memory import MemoryRows
 from labelwise.finetuning.committee import predict_committee
-from labelwise.kernels.building import collect_rows
+from labelwise.kernels.building import open_kernels
 from labelwise.potentials import Potential
 from labelwise.potentials.passes import count_passes
 from labelwise.studies.comparison.results import MethodCost
@@ -136,11 +137,11 @@ def _take_rows(
     representation: Representation,
     batch_atoms: int | None,
 ) -> _Features:
-    rows = collect_rows(representation, potential, 1)
+    rows = MemoryRows(representation, potential)
     for chunk in iter_features(structures, potential, representation, batch_atoms=batch_atoms):
-        rows.add(0, chunk)
-    dim = rows.n_features
-    return _Features(_count_bytes(rows.to_kernels()[0]), dim)
+        rows.extend(chunk)
+    (kernel,) = open_kernels(rows, [np.arange(len(rows))])
+    return _Features(_count_bytes(kernel), rows.n_features)
 
 
 def _count_bytes(value: object) -> int:

@@ -10,13 +10,11 @@ from ase import Atoms
 from jaxtyping import Bool, Int64
 
 from labelwise.errors import ArgumentError, ScreeningError
-from labelwise.features.representations import (
-    RepresentationOptions,
-    iter_features,
-    make_representation,
-)
+from labelwise.features.fill import find_rows
+from labelwise.features.representations import RepresentationOptions, make_representation
+from labelwise.features.store.memory import MemoryRows
 from labelwise.kernels.base import Kernel
-from labelwise.kernels.building import collect_rows
+from labelwise.kernels.building import check_kernel, open_kernels
 from labelwise.potentials.base import Potential
 from labelwise.potentials.size_limit import SizeLimit
 from labelwise.runtime.timing import ProgressCallback, ignore_progress
@@ -205,16 +203,20 @@ def make_kernel(
         ScreeningError: ``strict``, and a structure would be set aside.
     """
     chosen = make_representation(representation, options)
-    rows = collect_rows(chosen, potential, 1, normalise=normalise)
-    finite: list[bool] = []
-    for chunk in iter_features(data.structures, potential, chosen, batch_atoms=batch_atoms):
-        finite += rows.add(0, chunk).tolist()
-        progress("represent pool", len(finite), len(data))
-    broken = [place for place, is_finite in enumerate(finite) if not is_finite]
+    check_kernel(chosen, normalise)
+    rows = MemoryRows(chosen, potential)
+    places = find_rows(
+        data.structures,
+        rows,
+        potential,
+        batch_atoms=batch_atoms,
+        tell=lambda n_done: progress("represent pool", n_done, len(data)),
+    )
+    broken = np.flatnonzero(places < 0).tolist()
     if broken:
         data = data.without(broken, NON_FINITE, NON_FINITE_DETAIL)
         _refuse(data, strict=strict)
-    (kernel,) = rows.to_kernels()
+    (kernel,) = open_kernels(rows, [places[places >= 0]], normalise=normalise)
     return data, kernel
 
 

@@ -14,7 +14,6 @@ from jaxtyping import Float64, Int64
 from labelwise.errors import ArgumentError
 from labelwise.features.representations import (
     RepresentationOptions,
-    StructureRepresentation,
     make_representation,
 )
 from labelwise.kernels.building import build_kernels
@@ -297,7 +296,7 @@ def depends_on_weights(kernel: str, options: RepresentationOptions | None = None
         ArgumentError: An unknown name, or an option out of range.
     """
     representation = make_representation(kernel, options)
-    return not isinstance(representation, StructureRepresentation) and kernel not in _TRAINED
+    return representation.needs_model and kernel not in _TRAINED
 
 
 def needs_model(kernel: str, options: RepresentationOptions | None = None) -> bool:
@@ -310,7 +309,7 @@ def needs_model(kernel: str, options: RepresentationOptions | None = None) -> bo
     Raises:
         ArgumentError: An unknown name, or an option out of range.
     """
-    return not isinstance(make_representation(kernel, options), StructureRepresentation)
+    return make_representation(kernel, options).needs_model
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,16 @@ import pytest
 from ase import Atoms
 from jaxtyping import Float32
 
-from labelwise.features.memo import FeatureMemo
+from labelwise.features.fill import find_rows
 from labelwise.features.representations import (
+    Representation,
     RepresentationOptions,
+    SparseRows,
     StructureRepresentation,
     make_representation,
     represent,
 )
+from labelwise.features.store.memory import MemoryRows, RowCache
 from labelwise.potentials import Potential
 
 OPTIONS = RepresentationOptions()
@@ -38,12 +41,19 @@ class Counting(StructureRepresentation):
         return np.array(rows, dtype=np.float32).reshape(-1, 2)
 
 
-def joined(memo: FeatureMemo, structures: list[Atoms], representation: Counting) -> np.ndarray:
-    return np.concatenate(list(memo.iter_features(structures, None, representation, OPTIONS)))
+def joined(
+    memo: RowCache,
+    structures: list[Atoms],
+    representation: Representation,
+    options: RepresentationOptions = OPTIONS,
+    potential: Potential | None = None,
+) -> np.ndarray | SparseRows:
+    rows = memo.open(representation, options, potential)
+    return rows.take(find_rows(structures, rows, potential))
 
 
 def test_rows_are_computed_once_and_stay_the_same(rattled_molecules: list[Atoms]) -> None:
-    memo, representation = FeatureMemo(), Counting()
+    memo, representation = RowCache(), Counting()
     first = joined(memo, rattled_molecules[:20], representation)
     again = joined(memo, rattled_molecules[::-1], representation)
     assert representation.n_computed == len(rattled_molecules)
@@ -52,7 +62,7 @@ def test_rows_are_computed_once_and_stay_the_same(rattled_molecules: list[Atoms]
 
 
 def test_equal_structures_of_one_call_are_computed_once(water: Atoms) -> None:
-    memo, representation = FeatureMemo(), Counting()
+    memo, representation = RowCache(), Counting()
     rows = joined(memo, [water, water.copy(), water], representation)
     assert representation.n_computed == 1
     assert rows.shape == (3, 2)
@@ -60,7 +70,7 @@ def test_equal_structures_of_one_call_are_computed_once(water: Atoms) -> None:
 
 
 def test_charge_tells_structures_apart(water: Atoms) -> None:
-    memo, representation = FeatureMemo(), Counting()
+    memo, representation = RowCache(), Counting()
     ion = water.copy()
     ion.info["charge"] = 1
     joined(memo, [water, ion], representation)
@@ -68,16 +78,16 @@ def test_charge_tells_structures_apart(water: Atoms) -> None:
 
 
 def test_options_tell_rows_apart(rattled_molecules: list[Atoms]) -> None:
-    memo = FeatureMemo()
+    memo = RowCache()
     for seed in (0, 1):
         options = RepresentationOptions(seed=seed)
         random = make_representation("random", options)
-        rows = np.concatenate(list(memo.iter_features(rattled_molecules, None, random, options)))
+        rows = joined(memo, rattled_molecules, random, options)
         np.testing.assert_array_equal(rows, represent(rattled_molecules, None, random))
 
 
 def test_a_full_memory_computes_again(rattled_molecules: list[Atoms]) -> None:
-    memo, representation = FeatureMemo(max_bytes=10 * 8), Counting()
+    memo, representation = RowCache(max_bytes=10 * 8), Counting()
     for _ in range(2):
         joined(memo, rattled_molecules, representation)
     assert memo.n_bytes <= 80
@@ -87,26 +97,36 @@ def test_a_full_memory_computes_again(rattled_molecules: list[Atoms]) -> None:
 def test_only_models_that_were_named_are_kept(
     rattled_molecules: list[Atoms], potential: Potential
 ) -> None:
-    memo, representation = FeatureMemo(), make_representation("activation", OPTIONS)
+    memo, representation = RowCache(), make_representation("activation", OPTIONS)
     expected = represent(rattled_molecules, potential, representation)
     for n_bytes in (0, expected.nbytes):
         if n_bytes:
             memo.keep(potential)
         for _ in range(2):
-            chunks = memo.iter_features(rattled_molecules, potential, representation, OPTIONS)
-            np.testing.assert_allclose(np.concatenate(list(chunks)), expected, rtol=1e-5)
+            found = joined(memo, rattled_molecules, representation, potential=potential)
+            np.testing.assert_allclose(found, expected, rtol=1e-5)
         assert memo.n_bytes == n_bytes
 
 
 @pytest.mark.parametrize("name", ["soap", "morgan"])
 def test_rows_of_structures_alone_are_kept(name: str, rattled_molecules: list[Atoms]) -> None:
     pytest.importorskip({"soap": "dscribe", "morgan": "rdkit"}[name])
-    memo = FeatureMemo()
+    memo = RowCache()
     sizes = []
     for seed in (0, 1):  # neither has anything random in it
         options = RepresentationOptions(seed=seed)
         representation = make_representation(name, options)
-        chunks = list(memo.iter_features(rattled_molecules, None, representation, options))
-        assert sum(len(chunk) for chunk in chunks) == len(rattled_molecules)
+        assert len(joined(memo, rattled_molecules, representation, options)) == 30
         sizes.append(memo.n_bytes)
     assert sizes[0] == sizes[1] > 0
+
+
+def test_rows_come_in_any_order_and_go_when_they_are_taken(rattled_molecules: list[Atoms]) -> None:
+    rows = MemoryRows(Counting())
+    expected = Counting().compute(rattled_molecules)
+    for part in np.array_split(expected, 7):
+        rows.extend(part)
+    places = np.array([29, 3, 3, 0, 17, 29])
+    np.testing.assert_array_equal(rows.take(places), expected[places])
+    assert len(rows) == 0
+    assert rows.extend(expected).tolist() == list(range(30))

@@ -1,0 +1,89 @@
+"""Feature stores that a selection can choose from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from labelwise.errors import ArgumentError
+from labelwise.features.representations import feature_blocks
+from labelwise.features.store import FeatureStore, Identity
+from labelwise.features.store.root import Say, warn
+from labelwise.potentials.base import Potential
+from labelwise.selection.rules import JOINT_RULE
+from labelwise.selection.settings import AcquisitionSettings
+
+
+@dataclass(frozen=True)
+class StoreSettings:
+    """Where rows are kept and how.
+
+    Attributes:
+        path: The feature store's folder; made if it is not there.
+        storage_dtype: ``float32``, ``float16`` or ``bfloat16``.
+        memory_bytes: What the process may occupy; None for half of what it may use while it
+            chooses, and for all that is free while it represents.
+        workers: Processes that parse and build neighbour lists ahead; 0 for none.
+    """
+
+    path: Path
+    storage_dtype: str = "float32"
+    memory_bytes: int | None = None
+    workers: int = 0
+
+
+def open_store(
+    store: StoreSettings,
+    settings: AcquisitionSettings,
+    potential: Potential | None,
+    *,
+    say: Say = warn,
+) -> FeatureStore:
+    """Open the feature store of a selection's rows; it is made if it is not there.
+
+    Args:
+        store: Where it is.
+        settings: Of the selection.
+        potential: The model.
+        say: Told of what was found damaged.
+
+    Raises:
+        ArgumentError: The rows cannot be kept in a store, a model is needed, or the store holds
+            rows of another model or representation.
+        ReadError: The store cannot be read.
+        WriteError: The store cannot be made.
+    """
+    settings.check()
+    identity = make_identity(settings, potential, store.storage_dtype)
+    return FeatureStore.open(store.path, identity, create=True, say=say)
+
+
+def make_identity(
+    settings: AcquisitionSettings, potential: Potential | None, storage_dtype: str
+) -> Identity:
+    """Return whose rows a run makes.
+
+    Raises:
+        ArgumentError: The representation or the rule cannot be had from a store.
+    """
+    if not settings.needs_features:
+        raise ArgumentError(
+            f"the rule {settings.rule!r} looks at no features: leave out the feature store"
+        )
+    representation = settings.make_representation()
+    if settings.rule == JOINT_RULE or not representation.needs_model:
+        name = settings.rule if settings.rule == JOINT_RULE else representation.name
+        raise ArgumentError(
+            f"{name!r} cannot be chosen from a feature store, which keeps one row of numbers of a "
+            "model for each structure: leave out the store, or choose ntk-e, ntk-f, ntk-ef or "
+            "activation"
+        )
+    if potential is None:
+        raise ArgumentError(settings.explain_need_of_model())
+    return Identity(
+        representation=representation.name,
+        blocks=tuple((b.size, b.weight) for b in feature_blocks(representation, potential)),
+        options=representation.relevant_options(settings.options),
+        model=potential.content_hash,
+        storage_dtype=storage_dtype,
+    )
