@@ -322,7 +322,7 @@ def test_a_pool_that_is_replaced_meanwhile_is_refused(
         monkeypatch.setattr("labelwise.cli.select.acquire", acquire_and_change)
         return run("--pool", "pool_a.extxyz", "-n", "4")
 
-    before = hash_file(folder / "pool_a.extxyz")
+    before = hash_file(folder / "pool_a.extxyz", "blake2b")
     assert then(lambda frames: [*frames, frames[0]]) == 0
     assert "pool_a.extxyz changed while the structures were read" in capsys.readouterr().err
     record = json.loads((folder / "batch.json").read_text())

@@ -223,7 +223,7 @@ def test_order_and_number_of_files_do_not_matter(
         write_structures(tmp_path / f"{name}.extxyz", part)
     chosen = []
     for names, batch_atoms in (("abc", None), ("cba", 1), ("bca", 40)):
-        settings = AcquisitionSettings(8, rule=rule, batch_atoms=batch_atoms)
+        settings = AcquisitionSettings(n_select=8, rule=rule, batch_atoms=batch_atoms)
         files = [tmp_path / f"{name}.extxyz" for name in names]
         found = acquire(iter_frames(files), frames_of(train), settings, potential=potential)
         chosen.append([str(pick.source) for pick in found.picks])
@@ -304,7 +304,7 @@ def test_a_charge_that_the_model_does_not_know_is_set_aside(
 def test_required_labels_are_looked_for_before_anything_is_chosen(
     train: list[Atoms], pool: list[Atoms], potential: Potential
 ) -> None:
-    settings = AcquisitionSettings(3, required_labels=("REF_energy",))
+    settings = AcquisitionSettings(n_select=3, required_labels=("REF_energy",))
     train[0].info["REF_energy"] = 1.0
     with pytest.raises(LabelError, match="train@1: label 'REF_energy' is missing"):
         acquire(frames_of(pool), frames_of(train), settings, potential=potential)
@@ -326,7 +326,7 @@ def test_shortlist_narrows_the_choice(
 
 
 def test_groups_are_counted(train: list[Atoms], pool: list[Atoms], potential: Potential) -> None:
-    settings = AcquisitionSettings(10, group_by="family")
+    settings = AcquisitionSettings(n_select=10, group_by="family")
     found = acquire(frames_of(pool), frames_of(train), settings, potential=potential)
     assert sum(chosen for chosen, _ in found.groups.values()) == 10
     for name, (chosen, offered) in found.groups.items():

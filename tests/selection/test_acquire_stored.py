@@ -256,7 +256,7 @@ from labelwise.features import fill
 from labelwise.potentials import load_potential
 if __name__ == "__main__":
     fill._FEWEST_FRAMES = fill._MOST_FRAMES = 4
-    settings, potential = AcquisitionSettings(1), load_potential("demo", device="cpu")
+    settings, potential = AcquisitionSettings(n_select=1), load_potential("demo", device="cpu")
     rows = open_store(StoreSettings(Path(sys.argv[1])), settings, potential)
     with fill.Filler(settings.make_recipe(), rows, potential) as filler:
         filler.fill_from_files(sys.argv[2:], "pool")
@@ -279,7 +279,7 @@ def test_a_killed_extraction_goes_on(tmp_path: Path, files: tuple[list[str], lis
     assert n_before >= 4
     from labelwise.potentials import load_potential
 
-    settings, potential = AcquisitionSettings(1), load_potential("demo", device="cpu")
+    settings, potential = AcquisitionSettings(n_select=1), load_potential("demo", device="cpu")
     features = open_store(StoreSettings(store), settings, potential)
     with Filler(settings.make_recipe(), features, potential) as filler:
         frames = filler.fill_from_files(files[0], "pool")

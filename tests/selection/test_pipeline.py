@@ -127,12 +127,12 @@ def assert_same(found: Acquisition, expected: Acquisition) -> None:
 def test_every_way_chooses_the_same(
     changes: dict[str, Any], choose: Choose, files: tuple[str, str], potential: Potential
 ) -> None:
-    settings = AcquisitionSettings(6, group_by="family", **changes)
+    settings = AcquisitionSettings(n_select=6, group_by="family", **changes)
     assert_same(choose(settings), in_memory(files, settings, potential))
 
 
 def test_every_way_gives_the_reasons(choose: Choose) -> None:
-    found = choose(AcquisitionSettings(3))
+    found = choose(AcquisitionSettings(n_select=3))
     assert [(item.role, item.index, item.reason) for item in found.screened] == [
         ("train", 4, "isolated-atom"),
         ("pool", 0, "unknown-element"),
@@ -142,15 +142,15 @@ def test_every_way_gives_the_reasons(choose: Choose) -> None:
         ("pool", 16, "unknown-charge"),
     ]
     with pytest.raises(ScreeningError, match=r"train.extxyz@4: isolated-atom .*--strict"):
-        choose(AcquisitionSettings(3, strict=True))
+        choose(AcquisitionSettings(n_select=3, strict=True))
     with pytest.raises(SelectionError, match=r"only 26 of the 31 .* 5 were set aside"):
-        choose(AcquisitionSettings(27))
+        choose(AcquisitionSettings(n_select=27))
 
 
 def test_rows_that_are_kept_are_not_computed_again(
     files: tuple[str, str], potential: Potential, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cache, settings = RowCache(), AcquisitionSettings(6)
+    cache, settings = RowCache(), AcquisitionSettings(n_select=6)
     cache.keep(potential)
     first = in_memory(files, settings, potential, rows=cache)
     assert cache.n_bytes == 4 * first.n_features * (4 + 26)
@@ -163,7 +163,7 @@ def test_rows_in_memory_are_those_of_one_stream(
     road: str, files: tuple[str, str], potential: Potential
 ) -> None:
     """To the last bit: batches end where those of the whole stream do."""
-    settings = AcquisitionSettings(5, rule="pv", batch_atoms=30)
+    settings = AcquisitionSettings(n_select=5, rule="pv", batch_atoms=30)
     pool, train = ([frame.atoms for frame in iter_unscreened(file)] for file in files)
     kept = [atoms for i, atoms in enumerate(pool) if i not in (0, 13, 14, 15, 16)]
     rows = [represent(part, potential, batch_atoms=30) for part in (kept, train[:4])]
@@ -176,7 +176,7 @@ def test_rows_in_memory_are_those_of_one_stream(
 def test_engines_that_make_the_same_lots_agree_to_the_last_bit(
     files: tuple[str, str], tmp_path: Path, potential: Potential
 ) -> None:
-    settings = AcquisitionSettings(6)
+    settings = AcquisitionSettings(n_select=6)
 
     def choose_on(engine: Engine | None, name: str) -> Acquisition:
         rows = open_store(StoreSettings(tmp_path / name), settings, potential)

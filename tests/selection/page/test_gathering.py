@@ -108,7 +108,9 @@ def test_numbers_are_those_of_brute_force(
     summary = select(representation=representation, rule=rule, **more)
     document = gather_selection(summary, PLAIN)
     pool_map = map_of(document)
-    settings = replace(AcquisitionSettings(5), representation=representation, rule=rule, **more)
+    settings = replace(
+        AcquisitionSettings(n_select=5), representation=representation, rule=rule, **more
+    )
     usable, train = usable_pool(), read_structures(TRAIN)
     n = len(usable)
     (whole,) = build_kernels(
