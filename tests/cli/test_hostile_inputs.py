@@ -20,7 +20,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from labelwise.cli import main
-from labelwise.cli import scale as scale_module
+from labelwise.cli import select as select_module
 from labelwise.potentials import Potential
 from labelwise.structures import read_structures
 
@@ -38,10 +38,10 @@ hostile = settings(suppress_health_check=list(HealthCheck))
 @pytest.fixture(scope="module", autouse=True)
 def _loaded_once(potential: Potential) -> object:
     """Give every run of the command the same model, loaded once."""
-    original = scale_module.load_potential
-    scale_module.load_potential = lambda *_, **__: potential
+    original = select_module.load_model
+    select_module.load_model = lambda *_, **__: potential
     yield
-    scale_module.load_potential = original
+    select_module.load_model = original
 
 
 def choose(path: Path, *more: str) -> tuple[int, str]:

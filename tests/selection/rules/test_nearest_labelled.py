@@ -27,7 +27,7 @@ def test_nearest_is_that_of_brute_force(make, chunk_size):
 def test_many_labelled_structures_are_taken_in_blocks(dtype, monkeypatch):
     pool, train = split(noise(300, 8, seed=2).to(dtype), 100)
     whole = find_nearest(pool, train, np.arange(100))
-    monkeypatch.setattr(nearest_labelled, "_CENTRES_PER_BLOCK", 9)
+    monkeypatch.setattr(nearest_labelled, "CENTRES_PER_BLOCK", 9)
     monkeypatch.setattr(nearest_labelled, "_ROWS_PER_THREAD", 7)
     part = find_nearest(pool, train, np.arange(100))
     np.testing.assert_array_equal(part[0], whole[0])
