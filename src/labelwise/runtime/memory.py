@@ -13,9 +13,10 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from labelwise.errors import ArgumentError
+from labelwise.runtime.control_groups import iter_limits
 
 _UNITS = {
     "": 1,
@@ -77,7 +78,9 @@ def usable_memory_bytes(proc: Path = Path("/proc/self")) -> int:
         proc: Where the kernel tells of this process.
     """
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    return min([machine, *_group_limits(proc), *_address_space_limit()])
+    texts = iter_limits("memory", _LIMIT_FILES, proc)
+    groups = (int(text) for text in texts if text.isdigit())  # and not "max"
+    return min([machine, *groups, *_address_space_limit()])
 
 
 def available_bytes() -> int:
@@ -140,42 +143,6 @@ def _address_space_limit() -> Iterator[int]:
         soft, _ = resource.getrlimit(resource.RLIMIT_AS)
         if soft != resource.RLIM_INFINITY:
             yield soft
-
-
-def _group_limits(proc: Path) -> Iterator[int]:
-    """Yield the limits of this process's control groups and of those around them, bytes."""
-    try:
-        groups = (proc / "cgroup").read_text().splitlines()
-        mounts = (proc / "mountinfo").read_text().splitlines()
-    except OSError:  # not Linux
-        return
-    paths: dict[str, str] = {}
-    for line in groups:
-        _, controllers, path = line.split(":", 2)
-        if not controllers:
-            paths["cgroup2"] = path
-        elif "memory" in controllers.split(","):
-            paths["cgroup"] = path
-    for line in mounts:
-        place, _, kind = line.partition(" - ")
-        root, mount = place.split(" ")[3:5]
-        version, _, options = kind.split(" ", 2)
-        if version in paths and (version == "cgroup2" or "memory" in options.split(",")):
-            yield from _limits_upwards(paths[version], root, mount, _LIMIT_FILES[version])
-
-
-def _limits_upwards(group: str, root: str, mount: str, name: str) -> Iterator[int]:
-    """Yield the limits from a group up to the group ``root``, which is what is mounted.
-
-    In a container the group is often not below what is mounted, which then is its own.
-    """
-    path, top = PurePosixPath(group), PurePosixPath(root)
-    inner = path.relative_to(top) if path.is_relative_to(top) else PurePosixPath()
-    for part in (inner, *inner.parents):
-        with suppress(OSError):
-            text = (Path(mount) / part / name).read_text().strip()
-            if text.isdigit():  # and not "max"
-                yield int(text)
 
 
 def _read_status(field: str) -> int | None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from labelwise.errors import LabelError, MissingDependencyError, ReadError
+from labelwise.errors import LabelError, LabelwiseWarning, MissingDependencyError, ReadError
 
 
 def no_state() -> None:
@@ -49,8 +50,11 @@ def square_in_time(item_seconds: float, item: int) -> int:
     return item * item
 
 
-def die_at_seven(_: None, item: int) -> int:
-    if item == 7:
+def die_at_seven(parent: int, item: int) -> int:
+    """End the worker; the process that asks is slow and so comes late for item 7."""
+    if os.getpid() == parent:
+        time.sleep(0.3)
+    elif item == 7:
         os.kill(os.getpid(), signal.SIGKILL)
     return item
 
@@ -75,6 +79,26 @@ def fail_at_five(kind: str, item: int) -> int:
         if kind == "file":
             raise FileNotFoundError(2, "No such file", "chunk5")
         raise ZeroDivisionError("chunk 5")
+    return item
+
+
+def fail_elsewhere(parent: int, item: int) -> int:
+    time.sleep(0.02)
+    if os.getpid() != parent:
+        raise LabelError("no label there")
+    return item
+
+
+def warn_and_print(_: None, item: int) -> int:
+    os.write(1, b"a line on standard output\n")
+    warnings.warn(f"item {item % 2} is odd", LabelwiseWarning, stacklevel=1)
+    time.sleep(0.02)
+    return os.getpid()
+
+
+def sleep_long(folder: Path, item: int) -> int:
+    append_line(folder / "begun", str(os.getpid()))
+    time.sleep(60.0)
     return item
 
 

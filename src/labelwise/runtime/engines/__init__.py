@@ -1,10 +1,10 @@
-"""Where does a map over chunks run: in this process, or on Ray?
+"""Where a map over chunks runs: in this process, on all cores of the machine, or on Ray.
 
 An engine knows nothing of features. It maps a function over a lazy stream of items and hands
 the results back in the order of the items, so a sum over them is the same, bit for bit, on
 every engine::
 
-    with RayEngine("auto") as engine:
+    with ProcessEngine() as engine:
         for partial in engine.map(load_model, describe_chunk, chunks):
             total += partial
 
@@ -14,6 +14,7 @@ each chunk. A worker that dies costs the item it was on and no other.
 
 from labelwise.runtime.engines.base import ClusterError, Engine
 from labelwise.runtime.engines.local import LocalEngine
+from labelwise.runtime.engines.process_engine import ProcessEngine
 from labelwise.runtime.engines.ray_engine import RayEngine
 
-__all__ = ["ClusterError", "Engine", "LocalEngine", "RayEngine"]
+__all__ = ["ClusterError", "Engine", "LocalEngine", "ProcessEngine", "RayEngine"]

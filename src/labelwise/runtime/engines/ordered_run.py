@@ -143,5 +143,5 @@ def _give_up(task: Task[Any], reason: str) -> ClusterError:
     return ClusterError(
         f"item {task.position} of the map, {name}, ended its worker process {task.losses} times; "
         f"the last time: {reason}. The usual cause is memory: make the items smaller, give each "
-        "worker more memory, or run without Ray to see the item fail in this process"
+        "worker more memory, or use one worker to see the item fail in this process"
     )

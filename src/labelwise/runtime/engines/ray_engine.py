@@ -18,9 +18,10 @@ from typing import Any
 
 from labelwise.errors import ArgumentError, LabelwiseWarning
 from labelwise.runtime.engines.base import ClusterError, Item, Result, State
-from labelwise.runtime.engines.ordered_run import Done, OrderedRun, Raised, Task
+from labelwise.runtime.engines.ordered_run import OrderedRun, Raised, Task
 from labelwise.runtime.engines.ray_session import RaySession
-from labelwise.runtime.engines.ray_worker import ErrorParts, Order, Worker, import_ray
+from labelwise.runtime.engines.ray_worker import Order, Worker, import_ray
+from labelwise.runtime.engines.sent_errors import unpack
 
 _WINDOW = 4  # items read but not handed out, per worker: one runs, one waits, two are done early
 _MAX_FAILED_STARTS = 3
@@ -227,7 +228,7 @@ class RayEngine:
         slot.call = slot.task = slot.run = None
         slot.is_alive, slot.n_failed_starts = True, 0
         if task is not None and run is not None:
-            run.finish(task, _unpack(answer))
+            run.finish(task, unpack(answer))
 
     def _is_loss(self, error: Exception) -> bool:
         """Whether an error means that a process or node is gone, not that ``work`` failed."""
@@ -303,10 +304,6 @@ def _check_arguments(
         raise ArgumentError(
             f"object_store_bytes must be at least 78643200 (75 MiB), got {object_store_bytes}"
         )
-
-
-def _unpack(answer: Done[Any] | Raised | ErrorParts) -> Done[Any] | Raised:
-    return Raised(answer.assemble()) if isinstance(answer, ErrorParts) else answer
 
 
 def _first_line(error: Exception) -> str:

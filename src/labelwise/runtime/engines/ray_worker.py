@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
-import pickle
-import traceback
 from collections.abc import Hashable
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
 from labelwise.errors import MissingDependencyError
-from labelwise.runtime.engines.base import ClusterError
 from labelwise.runtime.engines.ordered_run import Done, Raised
+from labelwise.runtime.engines.sent_errors import ErrorParts, pack_error
 
 
 def import_ray() -> ModuleType:
@@ -45,22 +43,6 @@ class Order:
     work: Any
 
 
-@dataclass(frozen=True)
-class ErrorParts:
-    """An error whose constructor does not take its own ``args``, for the way through a pickle."""
-
-    error_type: type[Exception]
-    args: tuple[Any, ...]
-    attributes: dict[str, Any]
-
-    def assemble(self) -> Exception:
-        """Return the error without calling its constructor."""
-        error = self.error_type.__new__(self.error_type, *self.args)
-        error.args = self.args
-        vars(error).update(self.attributes)
-        return error
-
-
 class Worker:
     """Holds the state of one setup and the function of one map at a time."""
 
@@ -91,19 +73,3 @@ class Worker:
         if self._map_id != order.map_id:
             self._work = ray.get(order.work)
             self._map_id = order.map_id
-
-
-def pack_error(error: Exception) -> Raised | ErrorParts:
-    """Return an error in a form that survives the way to another process, with its trace."""
-    ray = import_ray()
-    trace = "".join(traceback.format_exception(error))
-    error.__cause__ = error.__context__ = None  # told by the note; may not survive a pickle
-    error.add_note(f"In a worker process on Ray:\n{trace.rstrip()}")
-    parts = ErrorParts(type(error), error.args, dict(vars(error)))
-    for form in (Raised(error), parts):
-        try:
-            pickle.loads(ray.cloudpickle.dumps(form))  # noqa: S301  # our own bytes
-        except Exception:  # noqa: S112  # whatever an error's own pickling may raise
-            continue
-        return form
-    return Raised(ClusterError(f"a worker failed with an error that cannot be sent: {trace}"))

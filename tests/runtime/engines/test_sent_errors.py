@@ -7,7 +7,7 @@ import pytest
 
 from labelwise.errors import LabelError, MissingDependencyError
 from labelwise.runtime.engines import ClusterError
-from labelwise.runtime.engines.ray_worker import ErrorParts, pack_error
+from labelwise.runtime.engines.sent_errors import ErrorParts, pack_error
 
 
 def send(error: Exception) -> Exception:
@@ -33,7 +33,7 @@ def test_an_error_arrives_as_it_left_with_the_trace_as_a_note(error: Exception) 
     arrived = send(error)
     assert type(arrived) is type(error)
     assert str(arrived) == str(error)
-    assert "test_ray_worker.py" in arrived.__notes__[0]
+    assert "test_sent_errors.py" in arrived.__notes__[0]
 
 
 def test_a_cause_is_told_by_the_note() -> None:

@@ -1,0 +1,240 @@
+"""Further processes of this machine, and the desk from which each takes one item after another.
+
+``concurrent.futures`` and loky give up every item in flight when one process dies, and do not
+say which it was on. Here a thread of this process stands for each worker: it takes an item,
+sends it and waits for the answer, and so the item of a dead process is known.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import queue
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Hashable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+
+from labelwise.runtime.engines.ordered_run import OrderedRun, Raised, Task
+from labelwise.runtime.engines.process_worker import Answer, Order
+
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+@dataclass(eq=False)
+class Sharing:
+    """One map whose items are shared out.
+
+    Attributes:
+        run: Its books.
+        number: Tells it from other maps.
+        setup: Makes the state.
+        setup_key: Equal keys mean equal states.
+        work: What is done with an item.
+        n_items: How many there are; 0 if the stream does not say.
+        n_done: Items that were worked on so far.
+        busy_s: Seconds that this took, summed over processes.
+        is_over: Whether nobody waits for results any more.
+    """
+
+    run: OrderedRun[Any, Any]
+    number: int
+    setup: Callable[[], Any]
+    setup_key: Hashable
+    work: Callable[[Any, Any], Any]
+    n_items: int
+    n_done: int = 0
+    busy_s: float = 0.0
+    is_over: bool = False
+
+    @cached_property
+    def fault(self) -> Exception | None:
+        """Why ``setup`` or ``work`` cannot be sent to another process; None if they can."""
+        try:
+            self.pickled = bytes(cloudpickle.dumps(self.setup)), bytes(cloudpickle.dumps(self.work))
+        except Exception as error:  # whatever somebody's pickling may raise
+            return error
+        return None
+
+    def left_s(self) -> float:
+        """Return how long one process would be busy with what is left, about.
+
+        Of a stream that does not tell its length, twice what was done is thought to be left.
+        """
+        if not self.n_items:
+            return 2.0 * self.busy_s
+        return self.busy_s / max(1, self.n_done) * (self.n_items - self.n_done)
+
+
+class Desk:
+    """Items that wait for a process, in the order in which they are to be begun."""
+
+    def __init__(self) -> None:
+        self._items: deque[tuple[Sharing, Task[Any]]] = deque()
+        self._changes = threading.Condition()
+        self._is_closed = False
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def put(self, sharing: Sharing, task: Task[Any]) -> None:
+        """Lay an item down; one whose worker died comes first."""
+        with self._changes:
+            place = 0 if task.losses else len(self._items)
+            self._items.insert(place, (sharing, task))
+            self._changes.notify()
+
+    def take_here(self, sharing: Sharing) -> Task[Any] | None:
+        """Return an item of one map that has not ended a process; None if there is none."""
+        with self._changes:
+            for place, (owner, task) in enumerate(self._items):
+                if owner is sharing and not task.losses:
+                    del self._items[place]
+                    return task
+        return None
+
+    def take(self) -> tuple[Sharing, Task[Any]] | None:
+        """Wait for an item that can be sent; None when the desk is closed."""
+        with self._changes:
+            while not self._is_closed:
+                for place, (owner, task) in enumerate(self._items):
+                    if owner.fault is None:
+                        del self._items[place]
+                        return owner, task
+                self._changes.wait()
+        return None
+
+    def clear(self, sharing: Sharing) -> None:
+        """Take away the items of a map."""
+        with self._changes:
+            self._items = deque(pair for pair in self._items if pair[0] is not sharing)
+
+    def close(self) -> None:
+        """Let nobody wait any more."""
+        with self._changes:
+            self._is_closed = True
+            self._changes.notify_all()
+
+
+@dataclass(frozen=True)
+class Event:
+    """What became of a worker or of its item.
+
+    Attributes:
+        worker: The worker.
+        task: Its item; None as it starts, or if it had none when it ended.
+        sharing: The map of the item.
+        content: The answer; None as it starts; in words how it ended.
+    """
+
+    worker: Worker
+    task: Task[Any] | None
+    sharing: Sharing | None
+    content: Answer | str | None
+
+
+class Worker:
+    """A process, and the thread that stands for it in this one.
+
+    Args:
+        n_threads: Threads of the process.
+        desk: Where it takes items from.
+        events: Where it says what became of them.
+
+    Attributes:
+        begun_s: When it was started, on ``time.perf_counter``.
+        is_ready: Whether it has answered once.
+        peak_bytes: Its largest resident memory; 0 where not known yet.
+    """
+
+    def __init__(self, n_threads: int, desk: Desk, events: queue.SimpleQueue[Event]) -> None:
+        self.begun_s = time.perf_counter()
+        self.is_ready = False
+        self.peak_bytes = 0
+        self._process = start_process(n_threads)
+        self._setup_key: Hashable | None = None
+        self._map_number: int | None = None
+        threading.Thread(target=self._attend, args=(desk, events), daemon=True).start()
+
+    def end(self) -> int:
+        """End the process at once and return its exit code; harmless when repeated."""
+        self._process.kill()
+        code = self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            with suppress(OSError, ValueError):
+                pipe.close()  # type: ignore[union-attr]  # started with pipes
+        return code
+
+    def _attend(self, desk: Desk, events: queue.SimpleQueue[Event]) -> None:
+        """Pass items from the desk to the process and its answers back: the thread's body."""
+        sharing = task = None
+        try:
+            self._receive()
+            events.put(Event(self, None, None, None))
+            while (pair := desk.take()) is not None:
+                sharing, task = pair
+                events.put(Event(self, task, sharing, self._ask(sharing, task)))
+                sharing = task = None
+        except (EOFError, OSError, ValueError, pickle.UnpicklingError):
+            code = self.end()
+            how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+            events.put(Event(self, task, sharing, f"the process ended ({how})"))
+
+    def _ask(self, sharing: Sharing, task: Task[Any]) -> Answer:
+        setup, work = sharing.pickled
+        try:
+            order = Order(
+                sharing.setup_key,
+                None if self._setup_key == sharing.setup_key else setup,
+                None if self._map_number == sharing.number else work,
+                cloudpickle.dumps(task.item),
+            )
+        except Exception as error:  # whatever somebody's pickling may raise
+            return Answer(Raised(error))
+        self._setup_key, self._map_number = sharing.setup_key, sharing.number
+        stdin: Any = self._process.stdin
+        pickle.dump(order, stdin)
+        stdin.flush()
+        message = self._receive()
+        try:
+            answer: Answer = pickle.loads(message)  # noqa: S301  # our own bytes
+        except Exception as error:  # whatever somebody's pickling may raise
+            answer = Answer(Raised(error))
+        if isinstance(answer.outcome, Raised):
+            self._setup_key = None  # it may have been the setup that failed
+        return answer
+
+    def _receive(self) -> bytes:
+        message: bytes = pickle.load(self._process.stdout)  # type: ignore[arg-type]  # noqa: S301
+        return message
+
+
+def start_process(n_threads: int) -> subprocess.Popen[bytes]:
+    """Start a worker process that finds the modules that this one finds."""
+    folders = os.pathsep.join(folder or str(Path.cwd()) for folder in sys.path)
+    threads = dict.fromkeys(_THREAD_VARIABLES, str(n_threads))
+    program = "from labelwise.runtime.engines.process_worker import serve; serve()"
+    return subprocess.Popen(  # noqa: S603  # our own program
+        [sys.executable, "-c", program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, **threads, "PYTHONPATH": folders},
+    )
+
+
+def end_all(workers: list[Worker], desk: Desk) -> None:
+    """End processes at once, and their threads."""
+    desk.close()
+    for worker in workers:
+        worker.end()
+    workers.clear()

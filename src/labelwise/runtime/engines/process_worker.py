@@ -1,0 +1,119 @@
+"""What runs inside a worker process of ``ProcessEngine``.
+
+Orders come on standard input and answers leave on standard output, each a pickle (an answer within
+another, so that one that cannot be read costs no other). The process
+is started as a program of its own, so the caller's script is never run a second time, and it
+ends when its input does: with the process that it works for, whatever became of that.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import sys
+import time
+from collections.abc import Hashable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import cloudpickle
+
+from labelwise.errors import collect_warnings
+from labelwise.runtime.engines.ordered_run import Done, Raised
+from labelwise.runtime.engines.sent_errors import ErrorParts, pack_error
+from labelwise.runtime.memory import peak_resident_bytes
+
+
+@dataclass(frozen=True)
+class Order:
+    """One item, and what the worker does not have yet to work on it.
+
+    Attributes:
+        setup_key: Equal keys mean equal states.
+        setup: Pickled ``setup``; None if the worker has its state.
+        work: Pickled ``work``; None if the worker has it.
+        item: The pickled item.
+    """
+
+    setup_key: Hashable
+    setup: bytes | None
+    work: bytes | None
+    item: bytes
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came of an order.
+
+    Attributes:
+        outcome: What ``work`` returned, or what was raised.
+        warnings: Texts of the warnings that were given on purpose.
+        seconds: Spent on the item, without the setup.
+        peak_bytes: The largest resident memory of the process so far.
+    """
+
+    outcome: Done[Any] | Raised | ErrorParts
+    warnings: tuple[str, ...] = ()
+    seconds: float = 0.0
+    peak_bytes: int = 0
+
+
+class _State:
+    """What one setup made, and the function of one map."""
+
+    def __init__(self) -> None:
+        self._setup_key: Hashable | None = None
+        self._state: Any = None
+        self._work: Any = None
+
+    def answer(self, order: Order) -> Answer:
+        """Work on an item; whatever is raised is part of the answer."""
+        begun_s = time.perf_counter()
+        with collect_warnings() as texts:
+            try:
+                self._prepare(order)
+                begun_s = time.perf_counter()
+                outcome: Any = Done(self._work(self._state, _load(order.item)))
+            except Exception as error:
+                outcome = pack_error(error)
+        seconds = time.perf_counter() - begun_s
+        return Answer(outcome, tuple(texts), seconds, peak_resident_bytes())
+
+    def _prepare(self, order: Order) -> None:
+        if order.setup is not None:
+            self._state = self._setup_key = None  # the old state goes before the new one is made
+        if order.work is not None:
+            self._work = _load(order.work)
+        if order.setup is not None or self._setup_key != order.setup_key:
+            if order.setup is None:
+                raise RuntimeError("the setup of an earlier item failed in this worker")
+            self._state = _load(order.setup)()
+            self._setup_key = order.setup_key
+
+
+def serve() -> None:
+    """Say that the process has started, then answer orders until there are no more."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that it works for decides
+    orders, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what else is printed must not come between the answers
+    state = _State()
+    message = pickle.dumps(b"ready")
+    with suppress(EOFError, OSError):  # nobody is left to work for
+        while True:
+            answers.write(message)
+            answers.flush()
+            message = pickle.dumps(_dump(state.answer(pickle.load(orders))))  # noqa: S301  # our own bytes
+
+
+def _dump(answer: Answer) -> bytes:
+    try:
+        return bytes(cloudpickle.dumps(answer))
+    except Exception as error:  # a result that cannot be sent
+        unsent = Answer(pack_error(error), answer.warnings, answer.seconds, answer.peak_bytes)
+        return bytes(cloudpickle.dumps(unsent))
+
+
+def _load(message: bytes) -> Any:
+    return pickle.loads(message)  # noqa: S301  # our own bytes
