@@ -61,7 +61,7 @@ def test_the_batch_is_that_of_a_selection_in_memory(capsys: pytest.CaptureFixtur
     [
         (["--memory", "4GB"], "--memory needs a folder for features: give --store"),
         (["--ray"], "--ray needs a folder"),
-        (["--workers", "2"], "--workers needs a folder"),
+        (["--workers", "0"], "workers is '0'; allowed are auto and whole numbers from 1"),
         (["--store-dtype", "float16"], "--store-dtype needs a folder"),
         (["--store", "rows", "--memory", "plenty"], "'plenty' is no amount of memory"),
         (["--store", "rows", "--memory", "1MB"], "memory=1.0 MB is too little"),

@@ -10,12 +10,15 @@ import torch
 from ase import Atoms
 from ase.build import molecule
 
-from labelwise.errors import ArgumentError, LabelwiseWarning, OutOfMemoryError, StructureError
+from labelwise.errors import ArgumentError, OutOfMemoryError, StructureError
 from labelwise.potentials import Batch, map_batches
 from labelwise.potentials.batching import build_graphs, fill_batches
 from labelwise.potentials.graphs import GraphBuilder
+from labelwise.potentials.mace.loading import make_potential
 from labelwise.potentials.mace.potential import MacePotential
+from labelwise.runtime.engines import Engine, ProcessEngine
 from tests.potentials.models import make_mace
+from tests.runtime.engines.pickled import PickledEngine
 
 NAMES = ["H2O", "CH4", "CH3OH", "CO2", "H", "C2H4", "CH3CHO", "O", "H2CO", "CO"] * 3
 
@@ -119,46 +122,69 @@ def test_other_errors_are_not_taken_for_lack_of_memory() -> None:
         list(map_batches(potential, pool(), potential.energy_tangent))
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-def test_a_structure_that_cannot_be_taken_is_named(vectors: Any, workers: int) -> None:
+@pytest.fixture(params=["alone", "engine"])
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Engine | None:
+    return request.getfixturevalue("two_processes") if request.param == "engine" else None
+
+
+@pytest.fixture(scope="module")
+def two_processes() -> Iterator[Engine]:
+    with ProcessEngine(2) as engine:
+        yield engine
+
+
+def test_a_structure_that_cannot_be_taken_is_named(vectors: Any, engine: Engine | None) -> None:
     structures = [*pool()[:7], molecule("NH3"), *pool()[7:]]
     with pytest.raises(StructureError, match=r"structure 7: .*NH3|structure 7: H3N"):
-        list(map_batches(vectors, structures, vectors.activations, workers=workers))
+        list(map_batches(vectors, structures, vectors.activations, engine=engine))
 
 
-def test_workers_give_the_same_graphs_in_order() -> None:
+def test_processes_give_the_same_bits_and_count(two_processes: Engine) -> None:
+    potential = make_potential(make_mace(), name="small")
+    structures = pool() * 40
+    counts: list[int] = []
+    here = list(map_batches(potential, structures, potential.energy_tangent, batch_atoms=30))
+    shared = map_batches(
+        potential,
+        iter(structures),
+        potential.energy_tangent,
+        batch_atoms=30,
+        engine=two_processes,
+        progress=counts.append,
+    )
+    for one, other in zip(here, shared, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+    assert counts == list(np.cumsum([len(part) for part in here]))
+
+
+def test_a_structure_that_alone_does_not_fit_is_named_by_its_place() -> None:
+    potential = SmallMemory(6, MEMORY_ERRORS["cuda"])
+    small = [atoms for atoms in pool() if len(atoms) <= 6]
+    structures = [*small * 30, molecule("C2H6")]
+    with pytest.raises(OutOfMemoryError, match=rf"structure {30 * len(small)} \(H6C2, 8 atoms"):
+        list(map_batches(potential, structures, potential.energy_tangent, engine=PickledEngine()))
+
+
+def test_processes_give_the_same_graphs_in_order(two_processes: Engine) -> None:
     builder = GraphBuilder(elements=(1, 6, 8), cutoff=3.5)
     structures = pool() * 8
     here = build_graphs(builder, structures)
-    ahead = build_graphs(builder, iter(structures), workers=2)
+    ahead = build_graphs(builder, iter(structures), engine=two_processes)
     for one, other in zip(here, ahead, strict=True):
         np.testing.assert_array_equal(one.positions, other.positions)
         np.testing.assert_array_equal(one.edge_index, other.edge_index)
 
 
-@pytest.mark.parametrize("options", [{"batch_atoms": 0}, {"workers": -1}])
-def test_impossible_options_are_refused(vectors: Any, options: dict[str, int]) -> None:
-    with pytest.raises(ArgumentError, match=next(iter(options))):
-        list(map_batches(vectors, pool(), vectors.activations, **options))
+def test_impossible_options_are_refused(vectors: Any) -> None:
+    with pytest.raises(ArgumentError, match="batch_atoms"):
+        list(map_batches(vectors, pool(), vectors.activations, batch_atoms=0))
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_a_gpu_gives_the_same_rows() -> None:
-    from labelwise.potentials.mace.loading import make_potential
-
     here = make_potential(make_mace(), name="cpu")
     there = make_potential(make_mace(), name="cuda", device="cuda")
     rows = torch.cat(list(map_batches(there, pool(), there.energy_tangent)))
     torch.testing.assert_close(rows, reference(here), rtol=1e-8, atol=1e-10)
     assert os.environ.get("CUDA_VISIBLE_DEVICES", "0") != ""
-
-
-def test_warnings_of_workers_are_given_here_and_once() -> None:
-    structures = [molecule("H2O") for _ in range(300)]
-    for number, atoms in enumerate(structures):
-        atoms.info["total_charge"] = number % 2
-    builder = GraphBuilder(elements=(1, 8), cutoff=3.0)
-    with pytest.warns(LabelwiseWarning, match=r"total charge \(0.0 and 1.0\)") as caught:
-        assert len(list(build_graphs(builder, structures, workers=2))) == 300
-    assert len(caught) == 1

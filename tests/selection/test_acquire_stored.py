@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from labelwise.selection.results import Acquisition
 from labelwise.selection.settings import AcquisitionSettings
 from labelwise.selection.storage import StoreSettings, open_store
 from labelwise.structures import iter_frames, iter_unscreened, write_structures
+from tests.runtime.engines.pickled import PickledEngine
 
 SETTINGS = AcquisitionSettings(n_select=6, group_by="family")
 
@@ -60,7 +62,6 @@ def choose(
             potential=potential,
             rows=rows,
             memory_bytes=store.memory_bytes,
-            workers=store.workers,
             **given,
         )
 
@@ -68,11 +69,18 @@ def choose(
 
 
 def in_memory(
-    files: tuple[list[str], list[str]], settings: AcquisitionSettings, potential: Potential
+    files: tuple[list[str], list[str]],
+    settings: AcquisitionSettings,
+    potential: Potential,
+    **changes: Any,
 ) -> Acquisition:
     pool, train = files
     return acquire(
-        iter_frames(pool), iter_frames(train) if train else (), settings, potential=potential
+        iter_frames(pool),
+        iter_frames(train) if train else (),
+        settings,
+        potential=potential,
+        **changes,
     )
 
 
@@ -238,13 +246,17 @@ def test_strictness_and_size_are_kept(choose: Callable[..., Acquisition]) -> Non
         choose(replace(SETTINGS, n_select=27))
 
 
-def test_workers_prepare_the_same(
+def test_processes_choose_the_same(
     tmp_path: Path,
     files: tuple[list[str], list[str]],
     choose: Callable[..., Acquisition],
     potential: Potential,
 ) -> None:
-    assert_same(choose(store={"workers": 2}), in_memory(files, SETTINGS, potential))
+    here = in_memory(files, SETTINGS, potential)
+    for run in (choose, partial(in_memory, files, SETTINGS, potential)):
+        engine = PickledEngine()
+        assert_same(run(engine=engine), here)
+        assert engine.n_items > 0
 
 
 KILLED = """
@@ -258,8 +270,7 @@ if __name__ == "__main__":
     fill._FEWEST_FRAMES = fill._MOST_FRAMES = 4
     settings, potential = AcquisitionSettings(n_select=1), load_potential("demo", device="cpu")
     rows = open_store(StoreSettings(Path(sys.argv[1])), settings, potential)
-    with fill.Filler(settings.make_recipe(), rows, potential) as filler:
-        filler.fill_from_files(sys.argv[2:], "pool")
+    fill.Filler(settings.make_recipe(), rows, potential).fill_from_files(sys.argv[2:], "pool")
 """
 
 
@@ -281,8 +292,8 @@ def test_a_killed_extraction_goes_on(tmp_path: Path, files: tuple[list[str], lis
 
     settings, potential = AcquisitionSettings(n_select=1), load_potential("demo", device="cpu")
     features = open_store(StoreSettings(store), settings, potential)
-    with Filler(settings.make_recipe(), features, potential) as filler:
-        frames = filler.fill_from_files(files[0], "pool")
+    filler = Filler(settings.make_recipe(), features, potential)
+    frames = filler.fill_from_files(files[0], "pool")
     assert filler.counts.n_computed == int(frames.usable().sum()) - n_before
     assert (features.find(frames.keys[frames.usable()]) >= 0).all()
     assert np.isfinite(features.read_chunk(0)).all()

@@ -82,13 +82,17 @@ StoreDtype = Annotated[
     Setting("How --store keeps numbers; half precision takes half the disk.", panel=SCALE),
 ]
 Workers = Annotated[
-    int,
+    str,
     Setting(
-        "Processes that read structures and build neighbour lists ahead of the model. "
-        "Needs --store.",
-        ge=0,
+        "Processes that compute, this one among them; with --device cuda they build neighbour "
+        "lists ahead of the model. auto: as many as there are cores, when they pay.",
+        metavar="N|auto",
         panel=SCALE,
     ),
+]
+Threads = Annotated[
+    int,
+    Setting("Threads of each process.", ge=1, panel=SCALE),
 ]
 Ray = Annotated[
     str | None,

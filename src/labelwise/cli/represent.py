@@ -32,7 +32,7 @@ from labelwise.structures.reading import expand_specs
 
 def run_represent(args: RepresentCommand) -> None:
     """Run ``labelwise represent``."""
-    keeping = read_store_settings(args.store, None, args.store_dtype, args.workers, args.ray)
+    keeping = read_store_settings(args.store, None, args.store_dtype, args.ray)
     if keeping is not None and args.out is not None:
         raise ArgumentError("features go to --store or to --out: leave one of them out")
     out = Path("features.npz") if args.out is None else args.out
@@ -50,19 +50,19 @@ def run_represent(args: RepresentCommand) -> None:
     if keeping is not None:
         settings = AcquisitionSettings(**asdict(selection), n_select=1)
         with (
-            open_engine(args.ray, args.ray_workers, args.model.device) as engine,
+            open_engine(args, keeping) as engine,
             console.show_progress(enabled=not (args.quiet or args.as_json)) as progress,
         ):
             features = open_store(keeping, settings, potential, say=console.warn)
-            with Filler(
-                settings.make_recipe(keeping.memory_bytes, keeping.workers),
+            filler = Filler(
+                settings.make_recipe(keeping.memory_bytes),
                 features,
                 potential,
                 engine=engine,
-                load=partial(load_model, args.model),
+                load=None if args.ray is None else partial(load_model, args.model),
                 progress=progress,
-            ) as filler:
-                frames = filler.fill_from_files(args.pool, "pool")
+            )
+            frames = filler.fill_from_files(args.pool, "pool")
         _report_store(features, frames, filler.counts, quiet=args.quiet, as_json=args.as_json)
         return
     metadata = {
@@ -74,7 +74,10 @@ def run_represent(args: RepresentCommand) -> None:
         "inputs": [_describe_input(part.path, part.frames) for part in expand_specs(args.pool)],
     }
     remarks: Counter[str] = Counter()
-    with console.show_progress(enabled=not (args.quiet or args.as_json)) as progress:
+    with (
+        open_engine(args, keeping) as engine,
+        console.show_progress(enabled=not (args.quiet or args.as_json)) as progress,
+    ):
         n_rows, screened = write_features(
             out,
             iter_unscreened(args.pool),
@@ -84,6 +87,7 @@ def run_represent(args: RepresentCommand) -> None:
             batch_atoms=selection.batch_atoms,
             max_atoms=selection.max_atoms,
             remarks=remarks,
+            engine=engine,
             progress=progress,
         )
     if args.as_json:

@@ -9,9 +9,12 @@ from pathlib import Path
 import torch
 
 from labelwise.cli import console
+from labelwise.cli.commands.represent import RepresentCommand
+from labelwise.cli.commands.select import SelectCommand
 from labelwise.errors import ArgumentError
 from labelwise.features.fill import ExtractionCounts
-from labelwise.runtime.engines import Engine, RayEngine
+from labelwise.runtime.cores import resolve_workers
+from labelwise.runtime.engines import Engine, ProcessEngine, RayEngine
 from labelwise.runtime.memory import parse_bytes
 from labelwise.selection.storage import StoreSettings
 
@@ -20,7 +23,6 @@ def read_store_settings(
     store: Path | None,
     memory: str | None,
     store_dtype: str,
-    workers: int,
     ray: str | None,
 ) -> StoreSettings | None:
     """Return where features are kept; None to keep them in memory.
@@ -30,11 +32,10 @@ def read_store_settings(
     """
     if store is not None:
         limit = None if memory is None else parse_bytes(memory)
-        return StoreSettings(store, store_dtype, limit, workers)
+        return StoreSettings(store, store_dtype, limit)
     needing = {
         "--memory": memory is not None,
         "--store-dtype": store_dtype != "float32",
-        "--workers": workers > 0,
         "--ray": ray is not None,
     }
     for name, is_given in needing.items():
@@ -44,28 +45,33 @@ def read_store_settings(
 
 
 @contextmanager
-def open_engine(address: str | None, n_workers: int | None, device: str) -> Iterator[Engine | None]:
-    """Give the engine on Ray, or None for this process.
+def open_engine(
+    args: RepresentCommand | SelectCommand, keeping: StoreSettings | None
+) -> Iterator[Engine]:
+    """Give the engine of this machine's cores, or the one on Ray.
 
     Args:
-        address: As of ``--ray``; ``local`` starts one here.
-        n_workers: Workers; None for as many as there is room for.
-        device: As of ``--device``; ``cuda`` reserves a GPU for each worker.
+        args: What was asked.
+        keeping: Tells what the processes may occupy.
 
     Raises:
-        ArgumentError: Workers without Ray.
+        ArgumentError: ``--ray-workers`` without Ray, or no number of workers.
         ClusterError: Ray cannot be started or joined.
         MissingDependencyError: Ray is not installed.
     """
-    if address is None:
-        if n_workers is not None:
+    n_workers = resolve_workers(args.workers)
+    if args.ray is None:
+        if args.ray_workers is not None:
             raise ArgumentError("--ray-workers needs --ray")
-        yield None
+        memory = None if keeping is None else keeping.memory_bytes
+        with ProcessEngine(n_workers, n_threads=args.threads, memory_bytes=memory) as local:
+            yield local
         return
     with RayEngine(
-        None if address == "local" else address,
-        n_workers=n_workers,
-        gpus_per_worker=1 if device.startswith("cuda") else 0,
+        None if args.ray == "local" else args.ray,
+        n_workers=n_workers if args.ray_workers is None else args.ray_workers,
+        cpus_per_worker=args.threads,
+        gpus_per_worker=1 if args.model.device.startswith("cuda") else 0,
         on_wait=console.say,
     ) as engine:
         yield engine

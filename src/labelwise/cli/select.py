@@ -61,7 +61,7 @@ def run_select(args: SelectCommand) -> None:
         group_by=args.group_by,
     )
     settings.check()
-    keeping = read_store_settings(args.store, args.memory, args.store_dtype, args.workers, args.ray)
+    keeping = read_store_settings(args.store, args.memory, args.store_dtype, args.ray)
     if args.force_std and (args.model.path is None or not args.train):
         raise ArgumentError(
             "--force-std compares the model with labelled forces: give --model and --train"
@@ -92,7 +92,7 @@ def run_select(args: SelectCommand) -> None:
         rows = open_store(keeping, settings, potential, say=console.warn)
     with (
         console.show_progress(enabled=is_talkative, totals=totals) as progress,
-        open_engine(args.ray, args.ray_workers, args.model.device) as engine,
+        open_engine(args, keeping) as engine,
     ):
         acquisition = acquire(
             args.pool,
@@ -101,9 +101,8 @@ def run_select(args: SelectCommand) -> None:
             potential=potential,
             rows=rows,
             memory_bytes=None if keeping is None else keeping.memory_bytes,
-            workers=0 if keeping is None else keeping.workers,
             engine=engine,
-            load=partial(load_model, args.model),
+            load=None if args.ray is None else partial(load_model, args.model),
             measured=page is not None,
             progress=progress,
             say=console.warn,

@@ -8,9 +8,7 @@ import struct
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from multiprocessing import get_context
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -23,8 +21,8 @@ from labelwise.features.representations.extract import iter_rows, join_chunks
 from labelwise.features.representations.joint_rows import JointRows
 from labelwise.features.store.base import RowStore
 from labelwise.potentials.base import Potential
-from labelwise.potentials.batching import map_ahead
 from labelwise.potentials.graphs import Graph, GraphBuilder
+from labelwise.runtime.engines import Engine, LocalEngine, Ready
 from labelwise.structures import Frame, Screened
 from labelwise.structures.identity import hash_geometry, hash_structure, make_fingerprint
 from labelwise.structures.reading import RawFrame
@@ -127,7 +125,8 @@ class Extractor:
         rows: Where rows go; also tells which are there already. None to give them back.
         preparer: Looks at the frames.
         batch_atoms: Atoms evaluated at once; None for the device's default.
-        workers: Processes that parse, check and build neighbour lists ahead; 0 for none.
+        engine: Where rows are computed or, for a model on a GPU, frames are parsed, checked and
+            given neighbour lists ahead; None for this process.
         grouped: Whether the frames' groups are kept.
         tell: Called with the number of frames that are done, as they are.
     """
@@ -140,7 +139,7 @@ class Extractor:
         preparer: Preparer,
         *,
         batch_atoms: int | None = None,
-        workers: int = 0,
+        engine: Engine | None = None,
         grouped: bool = False,
         tell: Tell | None = None,
     ) -> None:
@@ -148,9 +147,9 @@ class Extractor:
         self._batch_atoms = batch_atoms
         self._grouped = grouped
         self._tell = tell
-        self._workers = workers
-        self._pool: ProcessPoolExecutor | None = None
-        self._told: set[str] = set()
+        on_gpu = potential is not None and potential.device.type != "cpu"
+        self._ahead = engine if on_gpu else None
+        self._engine = None if on_gpu else engine
 
     def extract(self, frames: Iterable[Frame | RawFrame]) -> Extracted:
         """Compute the rows of frames that are not there yet, and append them.
@@ -169,7 +168,11 @@ class Extractor:
         run = _Run()
         start_s = time.perf_counter()
         for chunk in iter_rows(
-            self._fresh(run, frames), self._potential, self._kind, batch_atoms=self._batch_atoms
+            self._fresh(run, frames),
+            self._potential,
+            self._kind,
+            batch_atoms=self._batch_atoms,
+            engine=self._engine,
         ):
             self._take(run, chunk)
         represent_s = time.perf_counter() - start_s - run.prepare_s - run.store_s
@@ -178,12 +181,6 @@ class Extractor:
         return Extracted(
             run.table(grouped=self._grouped), run.n_computed, run.held, seconds, run.screen_s
         )
-
-    def close(self) -> None:
-        """End the processes that prepare frames."""
-        if self._pool is not None:
-            self._pool.shutdown(cancel_futures=True)
-            self._pool = None
 
     def _fresh(self, run: _Run, frames: Iterable[Frame | RawFrame]) -> Iterator[Graph | Atoms]:
         """Yield what is to be computed, where structures share rows each key once."""
@@ -216,15 +213,9 @@ class Extractor:
     def _prepare(
         self, frames: Iterable[Frame | RawFrame]
     ) -> Iterator[tuple[list[_Prepared], float]]:
-        few = _in_lists(frames, _FRAMES_AHEAD if self._workers else 1)
-        if self._workers == 0:
-            yield from map(self._preparer.prepare, few)
-            return
-        if self._pool is None:
-            self._pool = ProcessPoolExecutor(self._workers, mp_context=get_context("spawn"))
-        yield from map_ahead(
-            self._pool, self._preparer.prepare, few, 2 * self._workers, told=self._told
-        )
+        engine = LocalEngine() if self._ahead is None else self._ahead
+        few = _in_lists(frames, 1 if engine.n_workers == 1 else _FRAMES_AHEAD)
+        return engine.map(Ready(self._preparer), Preparer.prepare, few)
 
     def _take(self, run: _Run, chunk: Any) -> None:
         """Keep a batch's rows, or note that they are not finite."""

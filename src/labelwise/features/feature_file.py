@@ -37,6 +37,7 @@ from labelwise.features.representations import (
 from labelwise.features.representations.rows import MOST_DENSE_COLUMNS
 from labelwise.features.store.memory import MemoryRows
 from labelwise.potentials.base import Potential
+from labelwise.runtime.engines import Engine
 from labelwise.runtime.files import write_bytes, write_text
 from labelwise.runtime.timing import ProgressCallback, ignore_progress
 from labelwise.structures import Frame, Screened
@@ -57,6 +58,7 @@ def write_features(
     max_atoms: int | None = None,
     chunk_size: int = DEFAULT_CHUNK,
     remarks: Counter[str] | None = None,
+    engine: Engine | None = None,
     progress: ProgressCallback = ignore_progress,
 ) -> tuple[int, list[Screened]]:
     """Compute the features of a stream of structures into a file, resuming if possible.
@@ -81,6 +83,7 @@ def write_features(
         max_atoms: Structures of more atoms are left out; None for as many as memory allows.
         chunk_size: Structures read between two saves.
         remarks: Where the representation's remarks are counted.
+        engine: Where rows are computed; None for this process.
         progress: Called with stage, done, total.
 
     Returns:
@@ -105,8 +108,8 @@ def write_features(
         progress("resume" if n_done <= n_saved else "represent", n_done, n_total)
 
     recipe = RowRecipe(lambda: chosen, batch_atoms=batch_atoms, max_atoms=max_atoms)
-    with Filler(recipe, rows, potential, lot_frames=chunk_size, progress=report) as filler:
-        table = filler.fill(frames, "pool")
+    filler = Filler(recipe, rows, potential, engine=engine, lot_frames=chunk_size, progress=report)
+    table = filler.fill(frames, "pool")
     if remarks is not None:
         remarks.update(table.count_remarks())
     kept = np.flatnonzero(table.usable())

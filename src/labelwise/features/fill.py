@@ -10,17 +10,16 @@ import hashlib
 import itertools
 import pickle
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from types import TracebackType
 
 import numpy as np
 from ase import Atoms
 from jaxtyping import Int64
 
-from labelwise.errors import ArgumentError, ScreeningError
+from labelwise.errors import ScreeningError
 from labelwise.features.extractor import Check, Extracted, Extractor, Preparer, RowKind, Tell
 from labelwise.features.frames import FrameTable
 from labelwise.features.representations import feature_size, make_size_limit
@@ -30,7 +29,7 @@ from labelwise.features.store.memory import MemoryRows
 from labelwise.features.store.store import FeatureStore
 from labelwise.potentials.base import Potential
 from labelwise.potentials.size_limit import SizeLimit
-from labelwise.runtime.engines import Engine, LocalEngine
+from labelwise.runtime.engines import Engine, LocalEngine, Ready
 from labelwise.runtime.files import hash_file
 from labelwise.runtime.timing import ProgressCallback, Stopwatch, ignore_progress
 from labelwise.structures import Frame, Screen, Screened, Source, iter_unscreened
@@ -79,7 +78,6 @@ class RowRecipe:
         group_by: Info key by which structures are counted.
         max_atoms: Structures of more atoms are set aside; None for as many as memory allows.
         memory_bytes: What the process may occupy; None for all that is free.
-        workers: Processes that prepare frames ahead; 0 for none.
     """
 
     make_kind: Callable[[], RowKind]
@@ -87,7 +85,6 @@ class RowRecipe:
     group_by: str | None = None
     max_atoms: int | None = None
     memory_bytes: int | None = None
-    workers: int = 0
 
     def make_size_limit(self, potential: Potential | None) -> SizeLimit:
         """Return what tells which structures are too large for the model and the memory."""
@@ -106,6 +103,7 @@ class RowRecipe:
         rows: RowStore | None,
         *,
         check: Check | None = None,
+        engine: Engine | None = None,
         tell: Tell | None = None,
     ) -> Extractor:
         """Return what makes rows of frames.
@@ -114,6 +112,7 @@ class RowRecipe:
             potential: The model, if one is needed.
             rows: Where rows go; None to give them back.
             check: Sets frames aside; None for the content of each frame alone.
+            engine: Where batches are evaluated; None for this process.
             tell: Called with the number of frames that are done.
         """
         kind = self.make_kind()
@@ -125,7 +124,7 @@ class RowRecipe:
             rows,
             Preparer(check, kind, builder, group_by=self.group_by),
             batch_atoms=self.batch_atoms,
-            workers=self.workers,
+            engine=engine,
             grouped=self.group_by is not None,
             tell=tell,
         )
@@ -134,16 +133,16 @@ class RowRecipe:
 class Filler:
     """Brings the rows of frames into a store, in this process or in others.
 
-    In this process and with rows in memory frames pass one after another: repeats are set aside
-    at once, and their rows are not computed. Else lots of frames are the unit of work, and
-    repeats are found in the table.
+    With rows in memory frames pass one after another, and repeats are set aside at once; an
+    engine evaluates the batches. With a feature store, or where workers load the model, an engine
+    takes lots of frames, and repeats are found in the table.
 
     Args:
         recipe: How rows are made.
         rows: Where they go; None to screen frames only.
         potential: The model, if one is needed.
         engine: Where rows are computed; None for here.
-        load: Loads the model in the workers of an engine; picklable.
+        load: Loads the model in the workers of an engine; picklable. None to send the model.
         strict: Raise as soon as a frame is set aside, where frames pass one after another.
         lot_frames: Frames of a lot; None for as many as suit the length of a row.
         watch: Times the stages; None for nobody.
@@ -151,9 +150,6 @@ class Filler:
 
     Attributes:
         counts: What was done so far.
-
-    Raises:
-        ArgumentError: An engine, and nothing that loads the model.
     """
 
     def __init__(
@@ -177,9 +173,11 @@ class Filler:
         self._kind = recipe.make_kind()
         # Row sets are taken in one after another, and frames without rows are not worth sending.
         goes_out = self._kind is not None and not isinstance(self._kind, JointRows)
+        if load is None:
+            on_cpu = potential is None or potential.device.type == "cpu"
+            goes_out = goes_out and on_cpu and isinstance(rows, FeatureStore)
         self._engine = engine if goes_out else None
-        if self._engine is not None and load is None and potential is not None:
-            raise ArgumentError("workers load the model themselves: load is missing")
+        self._inner = engine if load is None and not goes_out else None
         self._screen = recipe.make_screen(potential)
         width = 1 if self._kind is None else feature_size(self._kind, potential)
         suiting = min(max(_LOT_BYTES // (4 * width), _FEWEST_FRAMES), _MOST_FRAMES)
@@ -235,19 +233,6 @@ class Filler:
                 tables.append(self._complete(store, listed, role))
         return FrameTable.join(tables).numbered()
 
-    def __enter__(self) -> Filler:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        """End the processes that prepare frames."""
-        if self._here is not None:
-            self._here.close()
-
     @property
     def _passes_one_by_one(self) -> bool:
         return self._engine is None and (self._rows is None or not self._rows.takes_lots)
@@ -258,13 +243,15 @@ class Filler:
         if not self._passes_one_by_one:
             lots = _in_lots(frames, self._lot_frames)
         setup: Callable[[], Extractor]
+        setup_key: Hashable = None
         if self._engine is None:
             setup = partial(self._open_here, role, stage)
-            setup_key = None
         else:
             rows = self._rows if isinstance(self._rows, FeatureStore) else None
-            setup = partial(_open_there, self._recipe, rows, self._load)
-            setup_key = pickle.dumps(setup)
+            load = Ready(self._potential) if self._load is None else self._load
+            setup = partial(_open_there, self._recipe, rows, load)
+            sent = self._potential if self._load is None else None
+            setup_key = sent, pickle.dumps((self._recipe, rows, self._load))
         n_done = 0
         for done in engine.map(
             setup, Extractor.extract, lots, setup_key=setup_key, on_retry=self._note_loss
@@ -287,7 +274,10 @@ class Filler:
         if not self._passes_one_by_one:
             if self._here is None:
                 self._here = self._recipe.open(
-                    self._potential, self._rows, check=self._screen.check_content
+                    self._potential,
+                    self._rows,
+                    check=self._screen.check_content,
+                    engine=self._inner,
                 )
             return self._here
         check: Check = self._screen.check_train if role == "train" else self._screen.check_pool
@@ -295,6 +285,7 @@ class Filler:
             self._potential,
             self._rows,
             check=partial(_refuse, check) if self._strict else check,
+            engine=self._inner,
             tell=lambda n_done: self._progress(stage, n_done, None),
         )
 
@@ -364,10 +355,9 @@ def find_rows(
     return places
 
 
-def _open_there(recipe: RowRecipe, rows: RowStore | None, load: Load | None) -> Extractor:
+def _open_there(recipe: RowRecipe, rows: RowStore | None, load: Load) -> Extractor:
     """Return what makes rows in a worker process."""
-    potential = None if load is None else load()
-    return recipe.open(potential, rows)
+    return recipe.open(load(), rows)
 
 
 def _refuse(check: Check, frame: Frame) -> Screened | None:

@@ -7,36 +7,30 @@ of structures. When memory runs out the batch is halved, down to a single struct
 from __future__ import annotations
 
 import itertools
-import warnings
-from collections import deque
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context
-from typing import TypeVar
+from operator import length_hint
+from typing import Any
 
 import numpy as np
 import torch
 from ase import Atoms
 from jaxtyping import Float64
 
-from labelwise.errors import (
-    ArgumentError,
-    LabelwiseWarning,
-    OutOfMemoryError,
-    StructureError,
-    collect_warnings,
-)
+from labelwise.errors import ArgumentError, OutOfMemoryError, StructureError
 from labelwise.potentials.base import Potential
 from labelwise.potentials.graphs import Batch, Graph, GraphBuilder
+from labelwise.runtime.engines import Engine, LocalEngine, Ready
 
 # Measured, see benchmarks/results/representations.md.
 DEFAULT_BATCH_ATOMS = {"cpu": 256, "cuda": 8192, "mps": 2048}
 _EDGES_PER_ATOM = 40
 _PREFETCH_STRUCTURES = 64
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
+_ITEM_S = 0.3  # batches go to another process in groups that take so long: a group costs 5 ms
+_MOST_BATCHES = 64
 
 _MEMORY_MESSAGES = ("can't allocate memory", "not enough memory", "out of memory")
 
@@ -47,7 +41,7 @@ def map_batches(
     function: Callable[[Batch], torch.Tensor],
     *,
     batch_atoms: int | None = None,
-    workers: int = 0,
+    engine: Engine | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Iterator[torch.Tensor]:
     """Apply a function to batches of a stream of structures; memory stays bounded.
@@ -59,23 +53,29 @@ def map_batches(
         batch_atoms: Atoms per batch; a batch also holds at most 40 edges per such atom. A
             larger structure is a batch of its own. By default what measured best for
             the device.
-        workers: Processes that build neighbour lists ahead; 0 builds them here. They are
-            spawned, so a script needs its ``if __name__ == "__main__":``.
+        engine: Where batches are evaluated or, for a model on a GPU, neighbour lists are built
+            ahead; None for this process. The batches, and so the bits, are the same.
         progress: Called with the number of structures finished so far, after each batch.
 
     Returns:
         Results in the order of the structures, one tensor per batch, on the CPU.
 
     Raises:
-        ArgumentError: batch_atoms < 1 or workers < 0.
+        ArgumentError: batch_atoms < 1.
         StructureError: a structure that the potential cannot take, with its place.
         OutOfMemoryError: one structure alone does not fit, with its place.
     """
-    if workers < 0:
-        raise ArgumentError(f"workers is {workers}; allowed are whole numbers from 0")
     check_batch_atoms(batch_atoms)
-    graphs = build_graphs(potential.graph_builder, structures, workers=workers)
-    return map_graphs(potential, graphs, function, batch_atoms=batch_atoms, progress=progress)
+    ahead = None if potential.device.type == "cpu" else engine
+    return map_graphs(
+        potential,
+        build_graphs(potential.graph_builder, structures, engine=ahead),
+        function,
+        batch_atoms=batch_atoms,
+        engine=engine,
+        n_graphs=length_hint(structures, 0),
+        progress=progress,
+    )
 
 
 def predict_structures(
@@ -119,6 +119,8 @@ def map_graphs(
     function: Callable[[Batch], torch.Tensor],
     *,
     batch_atoms: int | None = None,
+    engine: Engine | None = None,
+    n_graphs: int = 0,
     progress: Callable[[int], None] | None = None,
 ) -> Iterator[torch.Tensor]:
     """Apply a function to batches of a stream of graphs; see ``map_batches``.
@@ -128,6 +130,8 @@ def map_graphs(
         graphs: What its ``graph_builder`` made.
         function: Maps a batch of n structures to a tensor whose first axis is n long.
         batch_atoms: Atoms per batch.
+        engine: Where batches are evaluated, if the model is on a CPU; None for this process.
+        n_graphs: How many there are, for the engine's estimate; 0 where that is not known.
         progress: Called with the number of structures finished so far, after each batch.
 
     Yields:
@@ -140,13 +144,70 @@ def map_graphs(
     check_batch_atoms(batch_atoms)
     if batch_atoms is None:
         batch_atoms = DEFAULT_BATCH_ATOMS.get(potential.device.type, 256)
+    if engine is None or potential.device.type != "cpu":
+        engine = LocalEngine()
+    groups = fill_batches(graphs, batch_atoms, batch_atoms * _EDGES_PER_ATOM)
+    lots = _Lots(groups, n_graphs, most=1 if engine.n_workers == 1 else _MOST_BATCHES)
     n_done = 0
-    for group in fill_batches(graphs, batch_atoms, batch_atoms * _EDGES_PER_ATOM):
-        for result in _halving(potential, group, function, n_done):
+    for results, seconds in engine.map(
+        Ready(_Evaluator(potential, function)), _Evaluator.evaluate, lots
+    ):
+        lots.note(len(results), seconds)
+        for result in results:
             n_done += len(result)
             yield result
             if progress is not None:
                 progress(n_done)
+
+
+class _Lots:
+    """Batches in groups that take about equally long, with the place of their first structure.
+
+    Args:
+        batches: Graphs by batch.
+        n_graphs: Graphs in all; 0 where that is not known.
+        most: Batches in a group at most.
+    """
+
+    def __init__(self, batches: Iterator[list[Graph]], n_graphs: int, *, most: int) -> None:
+        self._batches, self._n_graphs, self._most = batches, n_graphs, most
+        self._size = 1  # batches in the next group
+        self._place = self._n_lots = 0
+
+    def __iter__(self) -> Iterator[tuple[int, list[list[Graph]]]]:
+        while lot := list(itertools.islice(self._batches, self._size)):
+            yield self._place, lot
+            self._place += sum(map(len, lot))
+            self._n_lots += 1
+
+    def __length_hint__(self) -> Any:
+        """Return about how many groups are to come, if they stay as they are."""
+        if not self._n_graphs or not self._place:
+            return NotImplemented
+        return max(0, self._n_graphs - self._place) * self._n_lots // self._place
+
+    def note(self, n_batches: int, seconds: float) -> None:
+        """Take in how long so many batches took."""
+        wanted = round(_ITEM_S * n_batches / max(seconds, 1e-6))
+        self._size = min(max(1, wanted), self._most)
+
+
+@dataclass
+class _Evaluator:
+    """A model and what is done with its batches."""
+
+    potential: Potential
+    function: Callable[[Batch], torch.Tensor]
+
+    def evaluate(self, lot: tuple[int, list[list[Graph]]]) -> tuple[list[torch.Tensor], float]:
+        """Return the results of some batches, and the seconds that they took."""
+        place, groups = lot
+        begun_s = time.perf_counter()
+        results: list[torch.Tensor] = []
+        for group in groups:
+            results += _halving(self.potential, group, self.function, place)
+            place += len(group)
+        return results, time.perf_counter() - begun_s
 
 
 def check_batch_atoms(batch_atoms: int | None) -> None:
@@ -175,71 +236,17 @@ def fill_batches(graphs: Iterable[Graph], max_atoms: int, max_edges: int) -> Ite
 
 
 def build_graphs(
-    builder: GraphBuilder, structures: Iterable[Atoms], *, workers: int = 0
+    builder: GraphBuilder, structures: Iterable[Atoms], *, engine: Engine | None = None
 ) -> Iterator[Graph]:
-    """Build graphs in order, here or ahead in worker processes.
+    """Build graphs in order, here or ahead in other processes.
 
     Raises:
         StructureError: a structure that the potential cannot take, with its place.
     """
-    chunks = _chunks(structures, _PREFETCH_STRUCTURES if workers else 1)
-    if workers == 0:
-        for place, chunk in chunks:
-            yield from _build_chunk(builder, place, chunk)
-        return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        for graphs in map_ahead(pool, partial(_build_place, builder), chunks, 2 * workers):
-            yield from graphs
-
-
-def map_ahead(
-    pool: Executor,
-    function: Callable[[Item], Result],
-    items: Iterable[Item],
-    n_ahead: int,
-    *,
-    told: set[str] | None = None,
-) -> Iterator[Result]:
-    """Apply a function in other processes, a bounded number of items ahead.
-
-    Warnings that it gives there are given here, each once.
-
-    Args:
-        pool: Runs it.
-        function: Picklable.
-        items: Read as they are needed.
-        n_ahead: Items begun beyond the one whose result is asked for.
-        told: Warnings that were given before; new ones are added. None for none.
-
-    Yields:
-        Results in the order of the items.
-    """
-    known = set() if told is None else told
-    pending: deque[Future[tuple[Result, list[str]]]] = deque()
-    for item in items:
-        pending.append(pool.submit(_collecting, function, item))
-        if len(pending) > n_ahead:
-            yield _tell(*pending.popleft().result(), known)
-    while pending:
-        yield _tell(*pending.popleft().result(), known)
-
-
-def _collecting(function: Callable[[Item], Result], item: Item) -> tuple[Result, list[str]]:
-    with collect_warnings() as texts:
-        return function(item), texts
-
-
-def _tell(result: Result, texts: Iterable[str], told: set[str]) -> Result:
-    """Give the warnings of another process that were not given before, and return its result."""
-    for text in texts:
-        if text not in told:
-            told.add(text)
-            warnings.warn(text, LabelwiseWarning, stacklevel=3)
-    return result
-
-
-def _build_place(builder: GraphBuilder, chunk: tuple[int, list[Atoms]]) -> list[Graph]:
-    return _build_chunk(builder, *chunk)
+    engine = LocalEngine() if engine is None else engine
+    chunks = _chunks(structures, 1 if engine.n_workers == 1 else _PREFETCH_STRUCTURES)
+    for graphs in engine.map(Ready(builder), _build_chunk, chunks):
+        yield from graphs
 
 
 def _chunks(structures: Iterable[Atoms], size: int) -> Iterator[tuple[int, list[Atoms]]]:
@@ -250,7 +257,8 @@ def _chunks(structures: Iterable[Atoms], size: int) -> Iterator[tuple[int, list[
         place += len(chunk)
 
 
-def _build_chunk(builder: GraphBuilder, place: int, chunk: Sequence[Atoms]) -> list[Graph]:
+def _build_chunk(builder: GraphBuilder, numbered: tuple[int, Sequence[Atoms]]) -> list[Graph]:
+    place, chunk = numbered
     graphs = []
     for i, atoms in enumerate(chunk, start=place):
         try:

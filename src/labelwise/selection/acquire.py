@@ -54,7 +54,6 @@ def acquire(
     potential: Potential | None,
     rows: MemoryRows | RowCache | FeatureStore | None = None,
     memory_bytes: int | None = None,
-    workers: int = 0,
     engine: Engine | None = None,
     load: Load | None = None,
     measured: bool = False,
@@ -77,9 +76,8 @@ def acquire(
             asks again and again; None for memory that is let go.
         memory_bytes: What the process may occupy with rows on disk; None for half of what it
             may use while it chooses, and for all that is free while it represents.
-        workers: Processes that prepare frames ahead; 0 for none.
         engine: Where rows are computed; None for this process.
-        load: Loads the model in the workers of an engine that has any; picklable.
+        load: Loads the model in the workers of an engine; picklable. None to send the model.
         measured: Measure what the batch changes, too, for its page. Structures are represented
             for that although the rule looks at none, if there is what it takes.
         progress: Called with stage, done, total.
@@ -125,10 +123,10 @@ def acquire(
         settings=settings,
         memory_bytes=memory_bytes,
         device="cpu" if potential is None else potential.device,
-        engine=engine,
+        engine=None if load is None else engine,
     )
-    with Filler(
-        settings.make_recipe(memory_bytes, workers, is_measured=is_measured),
+    filler = Filler(
+        settings.make_recipe(memory_bytes, is_measured=is_measured),
         kept_rows,
         potential,
         engine=engine,
@@ -136,28 +134,28 @@ def acquire(
         strict=settings.strict,
         watch=watch,
         progress=progress,
-    ) as filler:
-        for _ in range(_MOST_REPAIRS):
-            frames = _fill(filler, pool, train, settings, kept_rows, watch)
-            try:
-                with watch.stage("select"):
-                    found = _choose(kept_rows, *frames, settings, apply_rule, report)
-                measures = None
-                if is_measured and found.kernels is not None:
-                    measures = measure(found.kernels(), found.selection.pool_idx, settings)
-            except DamagedChunkError as error:
-                if not isinstance(kept_rows, FeatureStore):
-                    raise
-                kept_rows.set_aside(error.number)
-                say(f"{error}; it was set aside, and its rows are computed again")
-                continue
-            counts = filler.counts if isinstance(kept_rows, FeatureStore) else None
-            used_rows = kept_rows if settings.needs_features else None
-            acquisition = _describe(*frames, found, used_rows, watch, counts)
-            acquisition = replace(acquisition, measures=measures)
-            if settings.make_representation().kernel == "linear":  # equal bits are no copies
-                acquisition.warn_of_copies()
-            return acquisition
+    )
+    for _ in range(_MOST_REPAIRS):
+        frames = _fill(filler, pool, train, settings, kept_rows, watch)
+        try:
+            with watch.stage("select"):
+                found = _choose(kept_rows, *frames, settings, apply_rule, report)
+            measures = None
+            if is_measured and found.kernels is not None:
+                measures = measure(found.kernels(), found.selection.pool_idx, settings)
+        except DamagedChunkError as error:
+            if not isinstance(kept_rows, FeatureStore):
+                raise
+            kept_rows.set_aside(error.number)
+            say(f"{error}; it was set aside, and its rows are computed again")
+            continue
+        counts = filler.counts if isinstance(kept_rows, FeatureStore) else None
+        used_rows = kept_rows if settings.needs_features else None
+        acquisition = _describe(*frames, found, used_rows, watch, counts)
+        acquisition = replace(acquisition, measures=measures)
+        if settings.make_representation().kernel == "linear":  # equal bits are no copies
+            acquisition.warn_of_copies()
+        return acquisition
     raise ReadError(
         "one chunk after another of the feature store proves damaged; the disk may be failing: "
         "choose another folder"

@@ -15,6 +15,7 @@ from labelwise.features import representations
 from labelwise.features.representations import RepresentationOptions
 from labelwise.features.representations.base import DEFAULT_PROBES
 from labelwise.potentials import Potential, as_potential
+from labelwise.runtime.engines import ProcessEngine
 from labelwise.runtime.memory import parse_bytes
 from labelwise.runtime.timing import ProgressCallback, open_progress
 from labelwise.selection.acquire import acquire
@@ -83,6 +84,7 @@ def select(
     strict: bool = False,
     store: str | PathLike[str] | None = None,
     memory: str | None = None,
+    workers: int | None = None,
     progress: ProgressCallback | bool = False,
 ) -> SelectedBatch:
     """Choose the structures of a pool that are most worth labelling.
@@ -119,6 +121,8 @@ def select(
             Paths whose rows are there are not read again, and only the chosen structures of them
             are held.
         memory: With a store, what the process may occupy: ``"4GB"``.
+        workers: Processes that compute, this one among them; None for as many as there are cores,
+            started when they pay.
         progress: Called with stage, done, total; or True for bars, in a terminal or notebook.
 
     Returns:
@@ -170,7 +174,10 @@ def select(
     offered, labelled = [] if files else frames_of(pool, "pool"), frames_of(train, "train")
     model = None if potential is None else as_potential(potential)
     rows = None if store is None else open_store(StoreSettings(Path(store)), settings, model)
-    with open_progress(progress) as report:
+    with (
+        ProcessEngine(workers, memory_bytes=limit) as engine,
+        open_progress(progress) as report,
+    ):
         acquisition = acquire(
             files or offered,
             labelled,
@@ -178,6 +185,7 @@ def select(
             potential=model,
             rows=rows,
             memory_bytes=limit,
+            engine=engine,
             progress=report,
         )
     if files:
@@ -199,6 +207,7 @@ def represent(
     energy_weight: float = 0.5,
     seed: int = 0,
     batch_atoms: int | None = None,
+    workers: int | None = None,
 ) -> Float32[np.ndarray, "n d"]:
     """Compute one feature row for each structure.
 
@@ -217,6 +226,8 @@ def represent(
             kernel.
         seed: Seeds sketches, probes and random weights.
         batch_atoms: Atoms evaluated at once.
+        workers: Processes that compute, this one among them; None for as many as there are cores,
+            started when they pay.
 
     Returns:
         (n, d) float32, not normalised. Of ``ntk-e`` and ``ntk-random`` in eV per unit of weight,
@@ -242,10 +253,12 @@ def represent(
         n_probes=n_probes,
         energy_weight=energy_weight,
     )
-    return representations.represent(
-        atoms_of(structures, "structures"),
-        None if potential is None else as_potential(potential),
-        representation,
-        options=options,
-        batch_atoms=batch_atoms,
-    )
+    with ProcessEngine(workers) as engine:
+        return representations.represent(
+            atoms_of(structures, "structures"),
+            None if potential is None else as_potential(potential),
+            representation,
+            options=options,
+            batch_atoms=batch_atoms,
+            engine=engine,
+        )

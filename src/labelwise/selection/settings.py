@@ -115,17 +115,12 @@ class AcquisitionSettings(SelectionOptions):
         return JointRows(self.options) if self.rule == JOINT_RULE else self.make_representation()
 
     def make_recipe(
-        self,
-        memory_bytes: int | None = None,
-        workers: int = 0,
-        *,
-        is_measured: bool = False,
+        self, memory_bytes: int | None = None, *, is_measured: bool = False
     ) -> RowRecipe:
         """Return how rows are made.
 
         Args:
             memory_bytes: What the process may occupy; None for all that is free.
-            workers: Processes that prepare frames ahead; 0 for none.
             is_measured: Whether rows are wanted although the rule looks at none.
         """
         return RowRecipe(
@@ -134,7 +129,6 @@ class AcquisitionSettings(SelectionOptions):
             self.group_by,
             self.max_atoms,
             memory_bytes,
-            workers,
         )
 
     def make_representation(self) -> Representation:

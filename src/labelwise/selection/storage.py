@@ -23,13 +23,11 @@ class StoreSettings:
         storage_dtype: ``float32``, ``float16`` or ``bfloat16``.
         memory_bytes: What the process may occupy; None for half of what it may use while it
             chooses, and for all that is free while it represents.
-        workers: Processes that parse and build neighbour lists ahead; 0 for none.
     """
 
     path: Path
     storage_dtype: str = "float32"
     memory_bytes: int | None = None
-    workers: int = 0
 
 
 def open_store(

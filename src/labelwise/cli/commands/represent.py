@@ -37,7 +37,8 @@ class RepresentCommand:
     ]
     store: options.Store = None
     store_dtype: options.StoreDtype = "float32"
-    workers: options.Workers = 0
+    workers: options.Workers = "auto"
+    threads: options.Threads = 1
     ray: options.Ray = None
     ray_workers: options.RayWorkers = None
     quiet: options.Quiet = False

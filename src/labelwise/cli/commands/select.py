@@ -43,7 +43,8 @@ class SelectCommand:
     store: options.Store = None
     memory: options.Memory = None
     store_dtype: options.StoreDtype = "float32"
-    workers: options.Workers = 0
+    workers: options.Workers = "auto"
+    threads: options.Threads = 1
     ray: options.Ray = None
     ray_workers: options.RayWorkers = None
     summary: Annotated[

@@ -6,6 +6,7 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from operator import length_hint
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from labelwise.potentials.base import Potential
 from labelwise.potentials.batching import build_graphs, check_batch_atoms, map_graphs
 from labelwise.potentials.graphs import Graph
 from labelwise.potentials.size_limit import SizeLimit
+from labelwise.runtime.engines import Engine, LocalEngine, Ready
 
 _CHUNK_STRUCTURES = 256
 
@@ -42,7 +44,7 @@ def represent(
     *,
     options: RepresentationOptions | None = None,
     batch_atoms: int | None = None,
-    workers: int = 0,
+    engine: Engine | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Rows:
     """Compute the features of structures.
@@ -55,7 +57,7 @@ def represent(
         options: Of a representation given by name; None for the defaults.
         batch_atoms: Atoms per batch; by default what measured best for the device. Results
             do not depend on it, but for rounding.
-        workers: Processes that build neighbour lists ahead; 0 builds them here.
+        engine: Where they are computed; None for this process.
         progress: Called with the number of structures finished so far.
 
     Returns:
@@ -75,7 +77,7 @@ def represent(
         potential,
         chosen,
         batch_atoms=batch_atoms,
-        workers=workers,
+        engine=engine,
         progress=progress,
     )
     size = feature_size(chosen, potential)
@@ -108,7 +110,7 @@ def iter_features(
     *,
     options: RepresentationOptions | None = None,
     batch_atoms: int | None = None,
-    workers: int = 0,
+    engine: Engine | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> Iterator[Chunk]:
     """Compute the features of a stream of structures, a batch at a time in bounded memory.
@@ -124,8 +126,17 @@ def iter_features(
     check_batch_atoms(batch_atoms)
     items: Iterable[Graph | Atoms] = structures
     if potential is not None and isinstance(chosen, ModelRepresentation):
-        items = build_graphs(potential.graph_builder, structures, workers=workers)
-    return iter_rows(items, potential, chosen, batch_atoms=batch_atoms, progress=progress)
+        ahead = None if potential.device.type == "cpu" else engine
+        items = build_graphs(potential.graph_builder, structures, engine=ahead)
+    return iter_rows(
+        items,
+        potential,
+        chosen,
+        batch_atoms=batch_atoms,
+        engine=engine,
+        n_items=length_hint(structures, 0),
+        progress=progress,
+    )
 
 
 def iter_rows(
@@ -134,6 +145,8 @@ def iter_rows(
     kind: Representation | JointRows | None,
     *,
     batch_atoms: int | None = None,
+    engine: Engine | None = None,
+    n_items: int = 0,
     progress: Callable[[int], None] | None = None,
 ) -> Iterator[Any]:
     """Compute the rows of structures that are prepared, a batch at a time.
@@ -143,24 +156,30 @@ def iter_rows(
         potential: The model, if one is needed.
         kind: What is computed. None computes nothing, and reads on.
         batch_atoms: Atoms per batch.
+        engine: Where rows are computed; None for this process.
+        n_items: How many there are, for the engine's estimate; 0 where that is not known.
         progress: Called with the number of structures finished so far.
 
     Returns:
         As of ``iter_features``; of ``JointRows`` row sets.
     """
     if isinstance(kind, StructureRepresentation):
-        return _structure_features(kind, items, progress)
+        return _structure_features(kind, items, engine, progress)
     if kind is None or potential is None:
         deque(items, maxlen=0)
         return iter(())
     if isinstance(kind, JointRows):
-        return kind.iter_graphs(items, potential, batch_atoms=batch_atoms, progress=progress)
+        return kind.iter_graphs(
+            items, potential, batch_atoms=batch_atoms, engine=engine, progress=progress
+        )
     assert isinstance(kind, ModelRepresentation)  # noqa: S101  (the other kind)
     rows = map_graphs(
         potential,
         items,
         partial(kind.compute, potential),
         batch_atoms=batch_atoms,
+        engine=engine,
+        n_graphs=n_items,
         progress=progress,
     )
     return (part.float().numpy() for part in rows)
@@ -235,16 +254,26 @@ def _resolve(
 
 def _structure_features(
     representation: StructureRepresentation,
-    structures: Iterable[Any],
+    structures: Iterable[Atoms],
+    engine: Engine | None,
     progress: Callable[[int], None] | None,
 ) -> Iterator[Chunk]:
     stream = iter(structures)
     n_done = 0
-    while chunk := list(itertools.islice(stream, _CHUNK_STRUCTURES)):
-        yield representation.compute(chunk)
-        n_done += len(chunk)
+    engine = LocalEngine() if engine is None else engine
+    for chunk in engine.map(
+        Ready(representation),
+        _compute,
+        iter(lambda: list(itertools.islice(stream, _CHUNK_STRUCTURES)), []),
+    ):
+        yield chunk
+        n_done += chunk.shape[0]
         if progress is not None:
             progress(n_done)
+
+
+def _compute(representation: StructureRepresentation, structures: list[Atoms]) -> Chunk:
+    return representation.compute(structures)
 
 
 def _finite(chunks: Iterable[Chunk], name: str) -> Iterator[Chunk]:

@@ -20,6 +20,7 @@ from labelwise.features.representations.tangent import EnergyTangent
 from labelwise.potentials.base import Potential
 from labelwise.potentials.batching import build_graphs, check_batch_atoms, map_graphs
 from labelwise.potentials.graphs import Batch, Graph
+from labelwise.runtime.engines import Engine
 
 
 class JointRows:
@@ -75,6 +76,7 @@ class JointRows:
         potential: Potential,
         *,
         batch_atoms: int | None = None,
+        engine: Engine | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> Iterator[RowSets]:
         """Compute the row sets of a stream of graphs; see ``iter_row_sets``."""
@@ -84,6 +86,7 @@ class JointRows:
             _noting_sizes(graphs, sizes),
             partial(self.compute, potential),
             batch_atoms=batch_atoms,
+            engine=engine,
             progress=progress,
         )
         return (_trim(self, block, sizes) for block in padded)

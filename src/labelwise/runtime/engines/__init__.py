@@ -12,9 +12,9 @@ every engine::
 each chunk. A worker that dies costs the item it was on and no other.
 """
 
-from labelwise.runtime.engines.base import ClusterError, Engine
+from labelwise.runtime.engines.base import ClusterError, Engine, Ready
 from labelwise.runtime.engines.local import LocalEngine
 from labelwise.runtime.engines.process_engine import ProcessEngine
 from labelwise.runtime.engines.ray_engine import RayEngine
 
-__all__ = ["ClusterError", "Engine", "LocalEngine", "ProcessEngine", "RayEngine"]
+__all__ = ["ClusterError", "Engine", "LocalEngine", "ProcessEngine", "RayEngine", "Ready"]

@@ -9,7 +9,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from typing import Protocol, TypeVar, runtime_checkable
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 from labelwise.errors import LabelwiseError
 
@@ -20,6 +21,17 @@ Result = TypeVar("Result")
 
 class ClusterError(LabelwiseError, RuntimeError):
     """Workers cannot be started or reached, or an item ends every worker that takes it."""
+
+
+@dataclass(frozen=True)
+class Ready(Generic[State]):
+    """The setup of a state that is there already: used as it is here, copied for a worker."""
+
+    state: State
+
+    def __call__(self) -> State:
+        """Return the state."""
+        return self.state
 
 
 @runtime_checkable

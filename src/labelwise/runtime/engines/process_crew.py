@@ -7,6 +7,7 @@ sends it and waits for the answer, and so the item of a dead process is known.
 
 from __future__ import annotations
 
+import operator
 import os
 import pickle
 import queue
@@ -16,7 +17,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterable, Sized
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,6 +28,7 @@ import cloudpickle
 
 from labelwise.runtime.engines.ordered_run import OrderedRun, Raised, Task
 from labelwise.runtime.engines.process_worker import Answer, Order
+from labelwise.runtime.engines.sent_errors import ErrorParts
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -37,22 +39,20 @@ class Sharing:
 
     Attributes:
         run: Its books.
-        number: Tells it from other maps.
         setup: Makes the state.
         setup_key: Equal keys mean equal states.
         work: What is done with an item.
-        n_items: How many there are; 0 if the stream does not say.
+        items: The stream; may tell how much is left (``operator.length_hint``).
         n_done: Items that were worked on so far.
         busy_s: Seconds that this took, summed over processes.
         is_over: Whether nobody waits for results any more.
     """
 
     run: OrderedRun[Any, Any]
-    number: int
     setup: Callable[[], Any]
     setup_key: Hashable
     work: Callable[[Any, Any], Any]
-    n_items: int
+    items: Iterable[Any]
     n_done: int = 0
     busy_s: float = 0.0
     is_over: bool = False
@@ -69,11 +69,12 @@ class Sharing:
     def left_s(self) -> float:
         """Return how long one process would be busy with what is left, about.
 
-        Of a stream that does not tell its length, twice what was done is thought to be left.
+        Of a stream that does not tell, five times what was done is thought to be left.
         """
-        if not self.n_items:
-            return 2.0 * self.busy_s
-        return self.busy_s / max(1, self.n_done) * (self.n_items - self.n_done)
+        n_left = operator.length_hint(self.items, 5 * self.n_done)
+        if isinstance(self.items, Sized):
+            n_left -= self.n_done
+        return self.busy_s / max(1, self.n_done) * n_left
 
 
 class Desk:
@@ -103,16 +104,26 @@ class Desk:
                     return task
         return None
 
-    def take(self) -> tuple[Sharing, Task[Any]] | None:
-        """Wait for an item that can be sent; None when the desk is closed."""
+    def await_map(self) -> Sharing | None:
+        """Wait for an item that can be sent and return its map; None when the desk is closed."""
         with self._changes:
-            while not self._is_closed:
-                for place, (owner, task) in enumerate(self._items):
-                    if owner.fault is None:
-                        del self._items[place]
-                        return owner, task
-                self._changes.wait()
-        return None
+            self._changes.wait_for(lambda: self._is_closed or self._find() is not None)
+            place = None if self._is_closed else self._find()
+            return None if place is None else self._items[place][0]
+
+    def take(self) -> tuple[Sharing, Task[Any]] | None:
+        """Return an item that can be sent; None if there is none just now."""
+        with self._changes:
+            place = self._find()
+            if place is None:
+                return None
+            pair = self._items[place]
+            del self._items[place]
+            return pair
+
+    def _find(self) -> int | None:
+        found = (i for i, (owner, _) in enumerate(self._items) if owner.fault is None)
+        return next(found, None)
 
     def clear(self, sharing: Sharing) -> None:
         """Take away the items of a map."""
@@ -153,7 +164,7 @@ class Worker:
 
     Attributes:
         begun_s: When it was started, on ``time.perf_counter``.
-        is_ready: Whether it has answered once.
+        is_ready: Whether it has made a state once.
         peak_bytes: Its largest resident memory; 0 where not known yet.
     """
 
@@ -162,8 +173,7 @@ class Worker:
         self.is_ready = False
         self.peak_bytes = 0
         self._process = start_process(n_threads)
-        self._setup_key: Hashable | None = None
-        self._map_number: int | None = None
+        self._map: Sharing | None = None
         threading.Thread(target=self._attend, args=(desk, events), daemon=True).start()
 
     def end(self) -> int:
@@ -180,28 +190,42 @@ class Worker:
         sharing = task = None
         try:
             self._receive()
-            events.put(Event(self, None, None, None))
-            while (pair := desk.take()) is not None:
+            while (wanted := desk.await_map()) is not None:
+                # No item waits for a process that imports libraries and loads a model.
+                failure = self._prepare(wanted)
+                if not self.is_ready:
+                    events.put(Event(self, None, None, None))
+                if (pair := desk.take()) is None:
+                    continue
                 sharing, task = pair
-                events.put(Event(self, task, sharing, self._ask(sharing, task)))
+                if failure is None and sharing is not wanted:
+                    failure = self._prepare(sharing)
+                answer = self._ask(task.item) if failure is None else failure
+                events.put(Event(self, task, sharing, answer))
                 sharing = task = None
         except (EOFError, OSError, ValueError, pickle.UnpicklingError):
             code = self.end()
             how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
             events.put(Event(self, task, sharing, f"the process ended ({how})"))
 
-    def _ask(self, sharing: Sharing, task: Task[Any]) -> Answer:
+    def _prepare(self, sharing: Sharing) -> Answer | None:
+        """Send what a map needs if it is not there; return the answer if that fails."""
+        if self._map is sharing:
+            return None
+        has_state = self._map is not None and self._map.setup_key == sharing.setup_key
         setup, work = sharing.pickled
+        answer = self._send(Order(None if has_state else setup, work))
+        self._map = None if isinstance(answer.outcome, Raised | ErrorParts) else sharing
+        return answer if self._map is None else None
+
+    def _ask(self, item: Any) -> Answer:
         try:
-            order = Order(
-                sharing.setup_key,
-                None if self._setup_key == sharing.setup_key else setup,
-                None if self._map_number == sharing.number else work,
-                cloudpickle.dumps(task.item),
-            )
+            order = Order(item=cloudpickle.dumps(item))
         except Exception as error:  # whatever somebody's pickling may raise
             return Answer(Raised(error))
-        self._setup_key, self._map_number = sharing.setup_key, sharing.number
+        return self._send(order)
+
+    def _send(self, order: Order) -> Answer:
         stdin: Any = self._process.stdin
         pickle.dump(order, stdin)
         stdin.flush()
@@ -209,9 +233,7 @@ class Worker:
         try:
             answer: Answer = pickle.loads(message)  # noqa: S301  # our own bytes
         except Exception as error:  # whatever somebody's pickling may raise
-            answer = Answer(Raised(error))
-        if isinstance(answer.outcome, Raised):
-            self._setup_key = None  # it may have been the setup that failed
+            return Answer(Raised(error))
         return answer
 
     def _receive(self) -> bytes:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import operator
 import queue
 import time
 import warnings
@@ -23,6 +21,7 @@ from labelwise.runtime.memory import available_bytes, resident_bytes
 _WINDOW = 4  # items read but not handed out, per worker: one runs, one waits, two are done early
 _AHEAD = 2  # items that wait for each process, so that none is idle while this one is busy
 _START_S = 5.0  # until a worker has imported a model's libraries; measured anew with each start
+_LEAST_SHARE = 0.8  # of a core that this process must get: on a full machine none is free
 _MAX_FAILED_STARTS = 3
 _POLL_S = 1.0
 
@@ -31,8 +30,8 @@ class ProcessEngine:
     """Maps in this process and in further ones of this machine; see ``Engine.map``.
 
     This process begins at once. Others are started when what is left pays for the seconds that
-    one needs to start, as far as there is memory; each computes with ``n_threads`` threads, as
-    this one does. Results are the same, bit for bit, with any number of workers.
+    one needs to start, as far as there are memory and free cores. Each computes with ``n_threads``
+    threads, as this one does. Results are the same, bit for bit, with any number of workers.
 
     Workers are programs of their own to which functions and items are sent: a script needs no
     ``if __name__ == "__main__":``, and functions of a notebook can be used. Their warnings are
@@ -73,10 +72,10 @@ class ProcessEngine:
         self.n_workers = n_workers or max(1, usable_cores() // n_threads)
         self._n_threads = n_threads
         self._memory_bytes = memory_bytes
-        self._numbers = itertools.count()
         self._kept: tuple[Hashable, Any] | None = None
         self._told: set[str] = set()
         self._start_s = _START_S
+        self._here_s = self._cpu_s = 0.0  # on items in this process, by the clock and of a core
         self._n_failed_starts = 0
         self._desk = Desk()
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
@@ -94,7 +93,8 @@ class ProcessEngine:
     ) -> Iterator[Result]:
         """Yield ``work(setup(), item)`` for every item, in their order; see ``Engine.map``.
 
-        A stream with a length (``operator.length_hint``) lets the engine tell what is left.
+        A sequence, or a stream whose ``__length_hint__`` tells how many items are to come, lets
+        the engine know what is left.
 
         Raises:
             ClusterError: An item has ended its worker three times, workers die as they start,
@@ -108,9 +108,8 @@ class ProcessEngine:
         run: OrderedRun[Item, Result] = OrderedRun(
             items, window=_WINDOW * self.n_workers, on_retry=on_retry
         )
-        number = next(self._numbers)
-        key = ("map", number) if setup_key is None else ("key", setup_key)
-        this = Sharing(run, number, setup, key, work, operator.length_hint(items, 0))
+        key = object() if setup_key is None else setup_key
+        this = Sharing(run, setup, key, work, items)
         try:
             while not run.is_over:
                 self._take_events(timeout_s=0.0)
@@ -154,7 +153,8 @@ class ProcessEngine:
         """Whether another worker would spare more time than it takes to start."""
         if not self._waits_until_it_pays:
             return True
-        return this.left_s() > 2.0 * self._start_s * (1 + len(self._workers))
+        is_alone = self._cpu_s > _LEAST_SHARE * self._here_s
+        return is_alone and this.left_s() > 2.0 * self._start_s * (1 + len(self._workers))
 
     def _has_room(self) -> bool:
         """Whether the memory suffices for another worker as large as the largest."""
@@ -184,12 +184,15 @@ class ProcessEngine:
         try:
             with torch_threads(self._n_threads):
                 state = self._prepare(this)
-                begun_s = time.perf_counter()
+                begun_s, cpu_begun_s = time.perf_counter(), time.thread_time()
                 result = this.work(state, task.item)
         except Exception as error:  # raised in its turn, behind the results before it
             this.run.finish(task, Raised(error))
             return
-        this.busy_s += time.perf_counter() - begun_s
+        seconds = time.perf_counter() - begun_s
+        self._here_s += seconds
+        self._cpu_s += time.thread_time() - cpu_begun_s
+        this.busy_s += seconds
         this.n_done += 1
         this.run.finish(task, Done(result))
 
@@ -239,5 +242,5 @@ class ProcessEngine:
         """Let the workers finish what nobody waits for; they take new items after that."""
         this.is_over = True
         self._desk.clear(this)
-        if self._kept is not None and self._kept[0] == ("map", this.number):
+        if self._kept is not None and type(self._kept[0]) is object:  # nobody asks for it again
             self._kept = None

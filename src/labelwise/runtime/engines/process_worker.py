@@ -13,7 +13,7 @@ import pickle
 import signal
 import sys
 import time
-from collections.abc import Hashable
+import warnings
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -28,19 +28,17 @@ from labelwise.runtime.memory import peak_resident_bytes
 
 @dataclass(frozen=True)
 class Order:
-    """One item, and what the worker does not have yet to work on it.
+    """What a map needs, or one item of the last map.
 
     Attributes:
-        setup_key: Equal keys mean equal states.
         setup: Pickled ``setup``; None if the worker has its state.
-        work: Pickled ``work``; None if the worker has it.
+        work: Pickled ``work``.
         item: The pickled item.
     """
 
-    setup_key: Hashable
-    setup: bytes | None
-    work: bytes | None
-    item: bytes
+    setup: bytes | None = None
+    work: bytes | None = None
+    item: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ class Answer:
     Attributes:
         outcome: What ``work`` returned, or what was raised.
         warnings: Texts of the warnings that were given on purpose.
-        seconds: Spent on the item, without the setup.
+        seconds: Spent on the order.
         peak_bytes: The largest resident memory of the process so far.
     """
 
@@ -64,38 +62,33 @@ class _State:
     """What one setup made, and the function of one map."""
 
     def __init__(self) -> None:
-        self._setup_key: Hashable | None = None
         self._state: Any = None
         self._work: Any = None
 
     def answer(self, order: Order) -> Answer:
-        """Work on an item; whatever is raised is part of the answer."""
+        """Follow an order; whatever is raised is part of the answer."""
         begun_s = time.perf_counter()
         with collect_warnings() as texts:
             try:
-                self._prepare(order)
-                begun_s = time.perf_counter()
-                outcome: Any = Done(self._work(self._state, _load(order.item)))
+                outcome: Any = Done(self._follow(order))
             except Exception as error:
                 outcome = pack_error(error)
         seconds = time.perf_counter() - begun_s
         return Answer(outcome, tuple(texts), seconds, peak_resident_bytes())
 
-    def _prepare(self, order: Order) -> None:
+    def _follow(self, order: Order) -> Any:
         if order.setup is not None:
-            self._state = self._setup_key = None  # the old state goes before the new one is made
+            self._state = None  # the old state goes before the new one is made
+            self._state = _load(order.setup)()
         if order.work is not None:
             self._work = _load(order.work)
-        if order.setup is not None or self._setup_key != order.setup_key:
-            if order.setup is None:
-                raise RuntimeError("the setup of an earlier item failed in this worker")
-            self._state = _load(order.setup)()
-            self._setup_key = order.setup_key
+        return None if order.item is None else self._work(self._state, _load(order.item))
 
 
 def serve() -> None:
     """Say that the process has started, then answer orders until there are no more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that it works for decides
+    warnings.simplefilter("ignore")  # of libraries: that process gives them, too
     orders, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what else is printed must not come between the answers
     state = _State()
