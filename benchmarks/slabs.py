@@ -91,7 +91,7 @@ def write(args: argparse.Namespace) -> None:
     path = args.out / STUDY_FILE
     path.write_text(compose(args, args.out), encoding="utf-8")
     print(f"OMP_NUM_THREADS=1 labelwise compare {path} --dry-run")
-    print(f"OMP_NUM_THREADS=1 labelwise compare {path} --processes 2")
+    print(f"OMP_NUM_THREADS=1 labelwise compare {path} --workers 2")
 
 
 @dataclass(frozen=True)

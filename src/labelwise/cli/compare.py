@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from labelwise.errors import ArgumentError, WriteError
 from labelwise.pages.libraries import read_libraries
 from labelwise.pages.page import write_page
 from labelwise.potentials.loading import resolve_device
+from labelwise.runtime.cores import resolve_workers, usable_cores
 from labelwise.runtime.files import write_text
 from labelwise.studies.comparison.adjusting import adjust_study
 from labelwise.studies.comparison.budget import parse_duration, scale_to_budget
@@ -92,7 +92,7 @@ def run_compare(args: CompareCommand) -> None:
         place.study, n_updates=args.updates, stride=args.thin, compiled=args.compiled
     )
     place = replace(place, study=adjusted)
-    n_processes = args.processes if args.processes is not None else _count_devices(place.study)
+    n_processes = resolve_workers(args.workers) or _count_devices(place.study, args.threads)
     if args.budget is not None:
         place = _scale(place, args.budget, n_processes, force=args.force, quiet=not is_talkative)
     cells = list_cells(place.study, place.folder, place.base)
@@ -205,13 +205,11 @@ def _scale(place: _Place, budget: str, n_processes: int, *, force: bool, quiet: 
     return _Place(scaled, place.folder, place.base)
 
 
-def _count_devices(study: StudyConfig) -> int:
-    """Return how many campaigns may run at once: one a core, but only one on a GPU."""
+def _count_devices(study: StudyConfig, n_threads: int) -> int:
+    """Return how many campaigns may run at once: what the cores allow, but one on a GPU."""
     if resolve_device(study.model.device).type != "cpu":
         return 1
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return max(1, usable_cores() // n_threads)
 
 
 def _say_nothing(_message: str) -> None:

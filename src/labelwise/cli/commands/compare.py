@@ -129,16 +129,16 @@ class CompareCommand:
             panel=options.OUTPUT,
         ),
     ] = None
-    processes: Annotated[
-        int | None,
+    workers: Annotated[
+        str,
         Setting(
-            "Campaigns at once; by default one a core, and one on a GPU.",
-            flags=("--processes", "-j"),
-            ge=1,
+            "Campaigns at once. auto: one a core, and one on a GPU.",
+            flags=("--workers", "--processes", "-j"),
+            metavar="N|auto",
             panel=options.MACHINE,
         ),
-    ] = None
-    threads: Annotated[int, Setting("Threads of each.", ge=1, panel=options.MACHINE)] = 1
+    ] = "auto"
+    threads: options.Threads = 1
     tables_only: Annotated[
         bool,
         Setting("Run nothing; write tables and curves of what is there.", panel=options.OUTPUT),

@@ -210,7 +210,7 @@ def _try_again(cell: Cell, exitcode: int | None, ledger: _Ledger) -> None:
         return
     ledger.failures[cell.key] = (
         f"its process died {MAX_ATTEMPTS} times (exit code {exitcode}), perhaps for want of "
-        "memory: run again with fewer --processes"
+        "memory: run again with fewer --workers"
     )
     _log.info("%s failed: %s", _describe(cell.key), ledger.failures[cell.key])
 
