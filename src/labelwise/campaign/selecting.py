@@ -178,6 +178,7 @@ def _choose(
         selection.settings(n_select, seed=_seed(state, role, rule, n_list), rule=rule),
         potential=bench.pretrained(state) if pretrained else bench.current(state),
         rows=bench.workshop.features,
+        engine=bench.workshop.engine,
         progress=bench.progress,
     )
     remarks = {REMARKS: acquisition.remarks} if acquisition.remarks else {}

@@ -20,6 +20,7 @@ from labelwise.features.store.memory import RowCache
 from labelwise.finetuning.export import save_potential
 from labelwise.finetuning.recipe import Recipe
 from labelwise.potentials import Potential, load_potential
+from labelwise.runtime.engines import Engine
 from labelwise.runtime.files import write_bytes
 from labelwise.runtime.provenance import package_versions
 from labelwise.structures import Frame, get_labels, iter_unscreened
@@ -39,10 +40,11 @@ class Workshop:
     Args:
         folder: Where fits of round 0 are kept for campaigns in other processes; None keeps
             none.
+        engine: Where rows of features are computed; None for this process.
     """
 
-    def __init__(self, folder: Path | None = None) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path | None = None, engine: Engine | None = None) -> None:
+        self.folder, self.engine = folder, engine
         self.features = RowCache()
         self._models: dict[tuple[str, ...], Potential] = {}
         self._frames: dict[tuple[Any, ...], tuple[Frame, ...]] = {}

@@ -22,6 +22,7 @@ from labelwise.campaign.state import SPLITS, read_state
 from labelwise.campaign.stopping import get_curve
 from labelwise.campaign.template import write_template
 from labelwise.campaign.undetermined import is_undetermined
+from labelwise.campaign.workshop import Workshop
 from labelwise.campaign.yaml_reading import read_overrides
 from labelwise.cli import console
 from labelwise.cli.commands.campaign import (
@@ -33,6 +34,8 @@ from labelwise.cli.commands.campaign import (
 from labelwise.cli.signals import terminated_as_interrupted
 from labelwise.cli.tables import format_figure, format_seconds, show_table
 from labelwise.errors import ArgumentError, MissingDependencyError, WriteError
+from labelwise.runtime.cores import resolve_workers
+from labelwise.runtime.engines import ProcessEngine
 from labelwise.runtime.provenance import to_json
 
 #: The campaign waits for labels that are made elsewhere.
@@ -71,11 +74,13 @@ def run_campaign_run(args: CampaignRunCommand) -> None:
         with (
             terminated_as_interrupted(),
             console.show_log(enabled=not args.quiet),
+            ProcessEngine(resolve_workers(args.workers), n_threads=args.threads) as engine,
             console.show_progress(enabled=not args.quiet) as progress,
         ):
             reason = run_campaign(
                 args.directory,
                 chosen,
+                workshop=Workshop(engine=engine),
                 progress=progress,
                 after_round=pages.write_round,
             )

@@ -61,6 +61,8 @@ class CampaignRunCommand:
     retry_failed: Annotated[bool, Setting("Let structures that failed be chosen again.")] = False
     break_lock: Annotated[bool, Setting("Take it from a process that has ended for sure.")] = False
     no_report: Annotated[bool, Setting("Do not write report.html after each round.")] = False
+    workers: options.Workers = "auto"
+    threads: options.Threads = 1
     quiet: options.Quiet = False
 
     def check(self) -> None:
