@@ -452,3 +452,13 @@ def test_large_pools_are_thinned(select: Select, monkeypatch: pytest.MonkeyPatch
     (left_out,) = (note for note in small.notes if "no room" in note)
     assert "posterior variance before" in left_out
     assert not [note for note in document.notes if "no room" in note]
+
+
+@pytest.mark.parametrize("why", ["{nothing.x}", "{score", 3, "{}", "{score.x}"])
+def test_a_sentence_that_somebody_edited_is_passed_over(select: Select, why: object) -> None:
+    summary = select(rule="pv")
+    content = json.loads(summary.read_text())
+    content["rule"]["why"] = why
+    summary.write_text(json.dumps(content))
+    (said, *_) = map_of(gather_selection(summary, PLAIN)).notes
+    assert dict(said.lines)["why"].startswith("The rule pv gave it the score ")

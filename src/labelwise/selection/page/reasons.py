@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 
 import numpy as np
 from ase import Atoms
@@ -161,15 +162,18 @@ def _why(picked: Picked, rank: int) -> str:
         return f"Nothing was labelled yet: it is the structure most like the rest {of_what}."
     if rule.has_clusters and not (picked.clusters and picked.clusters[rank]):
         return f"Its squared distance to the nearest centre was {score:.3g} when it was chosen."
-    if not rule.why:
-        return f"The rule {rule.name} gave it the score {score:.4g}."
-    return rule.why.format(
-        score=score,
-        of_what=of_what,
-        given=_given(picked, rank),
-        n_picks=len(picked.rows),
+    words = {
+        "score": score,
+        "of_what": of_what,
+        "given": _given(picked, rank),
+        "n_picks": len(picked.rows),
         **_cluster_words(picked, rank),
-    )
+    }
+    # The sentence comes from a file that somebody may have edited.
+    with suppress(LookupError, ValueError, AttributeError):
+        if rule.why:
+            return rule.why.format(**words)
+    return f"The rule {rule.name} gave it the score {score:.4g}."
 
 
 def _cluster_words(picked: Picked, rank: int) -> dict[str, str]:
