@@ -11,6 +11,7 @@ from ase import Atoms
 from ase.build import bulk, molecule
 
 from labelwise.potentials.mace import convolution as mace_convolution
+from labelwise.potentials.mace import potential as mace
 from labelwise.potentials.mace.convolution import (
     NeighbourConvolution,
     has_scalar_convolution,

@@ -242,7 +242,8 @@ def test_kernels_that_fail_are_refused_or_left() -> None:
 
 def test_other_families_do_without(monkeypatch: pytest.MonkeyPatch) -> None:
     """Their ``load`` need not know of it; to ask for it is refused."""
-    monkeypatch.setattr(loading, "_FAMILIES", {})
+    known: dict[str, Any] = {}
+    monkeypatch.setattr(loading, "_families", lambda: known)
     document = Path(__file__).resolve().parents[3] / "docs" / "adding_a_potential.md"
     names: dict[str, Any] = {"__name__": "documented"}
     exec(document.read_text().split("```python\n")[1].partition("```")[0], names)

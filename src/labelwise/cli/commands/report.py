@@ -32,9 +32,9 @@ ColourBy = Annotated[
 Seed = Annotated[int, Setting("Seeds samples and UMAP.", flags=("--seed",), ge=0)]
 
 # Of the first versions, whose pages were computed when they were made; without effect.
-OldModel = Annotated[str | None, typer.Option("--model", hidden=True)]
-OldTrust = Annotated[bool, typer.Option("--trust-model", hidden=True)]
-OldDevice = Annotated[str | None, typer.Option("--device", hidden=True)]
+OldModel = Annotated[str | None, typer.Option("--model", hidden=True, help="No effect any more.")]
+OldTrust = Annotated[bool, typer.Option("--trust-model", hidden=True, help="No effect any more.")]
+OldDevice = Annotated[str | None, typer.Option("--device", hidden=True, help="No effect any more.")]
 
 #: What has a page.
 TARGETS = (
