@@ -97,7 +97,7 @@ def test_costs_are_measured_once(
     (tmp_path / COSTS).unlink()
     with monkeypatch.context() as patched:  # tables alone need no model
         patched.setattr(comparing, "load_potential", pytest.fail)
-        report_study(study, tmp_path, tmp_path, measures=False, say=said.append)
+        report_study(study, tmp_path, tmp_path, measures=False)
     assert said[1].endswith("are not known: --tables-only measures nothing")
     assert not (tmp_path / COSTS).exists()
 
