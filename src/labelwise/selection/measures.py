@@ -184,7 +184,7 @@ def _parse(found: dict[str, Any]) -> Measures:
     )
 
 
-def _as_row(cluster: ClusterAtPick | None) -> tuple[float, ...]:
+def _as_row(cluster: ClusterAtPick | None) -> tuple[int | float, ...]:
     if cluster is None:
         return (-1.0, 0.0, 0.0, 0.0)
     return (cluster.centre, cluster.n_members, cluster.mass_share, cluster.sq_dist)

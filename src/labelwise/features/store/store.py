@@ -128,7 +128,7 @@ class FeatureStore(RowStore):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Open the same store where it is sent to."""
-        return FeatureStore.open, (self._path, self._identity)
+        return _open_again, (self._path, self._identity)
 
     def __len__(self) -> int:
         """Count the rows that are not set aside."""
@@ -465,3 +465,7 @@ class FeatureStore(RowStore):
             return
         except OSError as error:
             self._say(f"cannot rename {folder} to {target.name}: {error.strerror or error}")
+
+
+def _open_again(path: Path, identity: Identity) -> FeatureStore:
+    return FeatureStore.open(path, identity)
