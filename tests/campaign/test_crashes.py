@@ -74,6 +74,7 @@ def test_killed_at_fifty_moments(zygote, data, tmp_path, undisturbed) -> None:
     check_moments(zygote, data, tmp_path, undisturbed, 50)
 
 
+@pytest.mark.thorough
 def test_killed_again_and_again(zygote, data, tmp_path, undisturbed) -> None:
     """Many short lives, each of which gets a little farther, or dies where the last one did."""
     directory = write_campaign(tmp_path / "lives", data)

@@ -103,6 +103,7 @@ def assert_same(found: Acquisition, expected: Acquisition) -> None:
     assert found.screened == expected.screened
 
 
+@pytest.mark.thorough
 def test_workers_choose_what_one_process_chooses(
     tmp_path: Path, files: tuple[str, str], ray_engine: RayEngine
 ) -> None:

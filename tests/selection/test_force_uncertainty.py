@@ -99,6 +99,7 @@ def test_true_errors_are_ranked_and_covered(potential: Potential, frames: list[A
     assert 0.8 < np.concatenate(within).mean() < 0.97
 
 
+@pytest.mark.thorough
 def test_separate_calibration_structures_are_used(
     potential: Potential, structures: list[Atoms]
 ) -> None:

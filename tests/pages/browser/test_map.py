@@ -70,6 +70,7 @@ def test_clicking_a_point_shows_its_structure(
     assert f"pool.extxyz@{10 + point}" in shown
 
 
+@pytest.mark.pages
 def test_pointing_shows_what_a_point_is(
     map_report: Path, document: Document, open_page: Opener
 ) -> None:
@@ -86,6 +87,7 @@ def test_pointing_shows_what_a_point_is(
     assert "eV" in text
 
 
+@pytest.mark.pages
 def test_a_structure_that_is_not_inside_says_where_it_is(
     map_report: Path, document: Document, open_page: Opener
 ) -> None:
@@ -98,6 +100,7 @@ def test_a_structure_that_is_not_inside_says_where_it_is(
     assert opened.page.locator(".beside .structures").is_hidden()
 
 
+@pytest.mark.pages
 def test_all_of_it_works_with_keys_alone(map_report: Path, open_page: Opener) -> None:
     page = open_page(map_report).page
     search = page.get_by_label("Go to structure")
@@ -128,6 +131,7 @@ def test_stepping_through_the_chosen(map_report: Path, open_page: Opener) -> Non
     wait_for_structure(opened, "pool.extxyz@9")
 
 
+@pytest.mark.pages
 def test_the_slider_shows_earlier_rounds(
     map_report: Path, open_page: Opener, size: dict[str, int]
 ) -> None:
@@ -145,6 +149,7 @@ def test_the_slider_shows_earlier_rounds(
     assert dict(opened.page.evaluate(drawn))["labelled"] == 20
 
 
+@pytest.mark.pages
 def test_playing_the_rounds(map_report: Path, open_page: Opener) -> None:
     page = open_page(map_report).page
     page.get_by_role("button", name="Play").click()
@@ -153,6 +158,7 @@ def test_playing_the_rounds(map_report: Path, open_page: Opener) -> None:
     assert page.get_by_role("button", name="Play").is_visible()
 
 
+@pytest.mark.pages
 def test_colouring_and_hiding(map_report: Path, document: Document, open_page: Opener) -> None:
     page = open_page(map_report).page
     count = "document.querySelector('[data-plot=map]').data.reduce((n, d) => n + d.x.length, 0)"
@@ -171,6 +177,7 @@ def test_colouring_and_hiding(map_report: Path, document: Document, open_page: O
     assert page.evaluate(count) == 400 - unknown
 
 
+@pytest.mark.pages
 def test_atoms_are_coloured_by_their_values(map_report: Path, open_page: Opener) -> None:
     opened = open_page(map_report)
     canvas = wait_for_structure(opened, "pool.extxyz@0")
@@ -193,6 +200,7 @@ def test_a_row_opens_its_point(part: Callable[..., Path], open_page: Opener) -> 
     assert opened.page.evaluate("document.activeElement.tagName") == "H4"
 
 
+@pytest.mark.pages
 @pytest.mark.parametrize("n_points", [0, 1])
 def test_maps_with_next_to_nothing(tmp_path: Path, open_page: Opener, n_points: int) -> None:
     full = map_of(make_document())

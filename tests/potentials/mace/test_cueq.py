@@ -81,7 +81,13 @@ def rattled(n: int) -> list[Atoms]:
 
 
 @needs_cueq
-@pytest.mark.parametrize("kind", sorted(MODELS))
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(kind, marks=() if place == 0 else pytest.mark.thorough)
+        for place, kind in enumerate(sorted(MODELS))
+    ],
+)
 def test_energies_forces_and_tangents_of_all_blocks_agree(kind: str) -> None:
     """To 1e-10, by the e3nn weights in e3nn's order."""
     fast, own = pair(kind)

@@ -25,8 +25,6 @@ TABLES = {
     "pool-bias": ("errors", "round_gain", "cost", "committees", "errors_by_pool"),
     "scratch": ("errors", "scratch", "cost"),
 }
-#: Larger pools, and the same road.
-WIDER = pytest.mark.thorough
 
 
 @pytest.fixture(scope="module")
@@ -43,13 +41,8 @@ def read_table(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=() if name in ("reaction-natural", "scratch") else WIDER)
-        for name in TABLES
-    ],
-)
+@pytest.mark.thorough
+@pytest.mark.parametrize("name", TABLES)
 def test_every_preset_runs_to_its_tables(name: str, files: Path, tmp_path: Path) -> None:
     model = {"path": str(files / "small.model"), "trust": True, "device": "cpu"}
     data = [str(files / ("large" if name == "reaction-mixed" else "small"))]

@@ -95,13 +95,8 @@ WRITERS: dict[str, tuple[Callable[[Path], list[Path]], list[str]]] = {
 }
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=() if name == "oc20" else pytest.mark.thorough)
-        for name in PUBLISHED
-    ],
-)
+@pytest.mark.thorough
+@pytest.mark.parametrize("name", PUBLISHED)
 def test_from_published_files_to_the_tables(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

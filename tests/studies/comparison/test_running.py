@@ -82,6 +82,7 @@ def read_files(folder: Path, names: tuple[str, ...]) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in paths}
 
 
+@pytest.mark.thorough
 def test_results_are_those_of_separate_campaigns(
     data: Path, finished: Path, tmp_path: Path
 ) -> None:
@@ -213,9 +214,8 @@ def _wait_for(condition: Any, process: subprocess.Popen[bytes]) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize(
-    "number", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.thorough)]
-)
+@pytest.mark.thorough
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_killed_study_goes_on_and_does_nothing_twice(
     number: signal.Signals, data: Path, finished: Path, tmp_path: Path
 ) -> None:
