@@ -170,6 +170,10 @@ def is_measures(path: Path) -> bool:
 
 
 def _parse(found: dict[str, Any]) -> Measures:
+    found = {
+        name: array.astype(np.float64) if array.dtype.kind == "f" else array
+        for name, array in found.items()
+    }
     shown = Shown(found["shown_pool"].astype(np.int64), found["shown_train"].astype(np.int64))
     return Measures(
         **{name: found[name] for name in _ARRAYS if name != "nearest"},
