@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -438,7 +439,7 @@ def test_hostile_words_do_not_break_a_page(
 def test_large_pools_are_thinned(select: Select, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = select(shortlist=8).rename("whole.json")
     Path("batch.npz").rename("whole.npz")
-    monkeypatch.setitem(measure.__kwdefaults__, "most_points", 15)
+    monkeypatch.setattr("labelwise.selection.acquire.measure", partial(measure, most_points=15))
     document = gather_selection(select(shortlist=8), PLAIN)
     pool_map = map_of(document)
     assert len(pool_map.x) == 15 + 7
