@@ -28,7 +28,7 @@ LINES = {
     "select --pool missing.extxyz -n 5": ("a missing file", 0.5),
     "campaign run missing": ("a missing campaign", 0.5),
     "campaign run damaged": ("a campaign.yaml that is no YAML", 0.5),
-    "report batch.json --quiet": ("the page of a finished batch", None),
+    "report batch.json --quiet": ("the page of a finished batch", 1.5),
 }
 
 
