@@ -30,14 +30,6 @@ from labelwise.studies.curation.data_set import DataSet, load_data_set, make_ker
 DataSetCommand = CheckDataCommand | SplitCommand | SummariseCommand
 
 
-def needs_model(representation: str) -> ArgumentError:
-    """Return the error that a representation needs a model, and none was given."""
-    return ArgumentError(
-        f"representation {representation!r} needs a model: give --model PATH, a name from "
-        "'labelwise models', or --model demo"
-    )
-
-
 def is_possible(args: DataSetCommand) -> bool:
     """Return whether there is a model for the kernel, or it needs none.
 
@@ -51,7 +43,7 @@ def is_possible(args: DataSetCommand) -> bool:
 def require_kernel(args: DataSetCommand) -> None:
     """Raise ``ArgumentError`` unless the kernel can be made."""
     if not is_possible(args):
-        raise needs_model(args.kernel.representation)
+        raise ArgumentError(args.kernel.explain_need_of_model())
 
 
 def load(

@@ -11,7 +11,6 @@ from rich.table import Table
 
 from labelwise.cli import console
 from labelwise.cli.commands.plan import PlanCommand
-from labelwise.cli.data_sets import needs_model
 from labelwise.cli.tables import format_seconds, show_table
 from labelwise.errors import ArgumentError
 from labelwise.potentials.loading import load_model
@@ -29,7 +28,7 @@ def run_plan(args: PlanCommand) -> None:
     settings = AcquisitionSettings(**asdict(args.selection), n_select=args.n_select)
     settings.check()
     if args.model.path is None and settings.needs_potential:
-        raise needs_model(settings.representation)
+        raise ArgumentError(settings.explain_need_of_model())
     run = RunSettings(
         store_dtype=args.store_dtype,
         memory_bytes=None if args.memory is None else parse_bytes(args.memory),

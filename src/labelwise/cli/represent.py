@@ -43,9 +43,7 @@ def run_represent(args: RepresentCommand) -> None:
     selection = args.selection
     chosen = make_representation(selection.representation, selection.options)
     if args.model.path is None and chosen.needs_model:
-        raise ArgumentError(
-            f"representation {selection.representation!r} needs a model: give --model"
-        )
+        raise ArgumentError(selection.explain_need_of_model())
     potential = load_model(args.model, device=device_here(args.model.device, args.ray))
     if keeping is not None:
         settings = AcquisitionSettings(**asdict(selection), n_select=1)

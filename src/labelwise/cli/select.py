@@ -16,7 +16,6 @@ from rich.table import Table
 
 from labelwise.cli import console
 from labelwise.cli.commands.select import SelectCommand
-from labelwise.cli.data_sets import needs_model
 from labelwise.cli.scale import (
     describe_extraction,
     device_here,
@@ -67,7 +66,7 @@ def run_select(args: SelectCommand) -> None:
             "--force-std compares the model with labelled forces: give --model and --train"
         )
     if args.model.path is None and settings.needs_potential:
-        raise needs_model(settings.representation)
+        raise ArgumentError(settings.explain_need_of_model())
     if not args.out.name or args.out.is_dir():
         raise WriteError(f"cannot write {args.out}: it is a directory")
     summary = args.out.with_suffix(".json") if args.summary is None else args.summary

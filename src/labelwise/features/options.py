@@ -120,3 +120,10 @@ class KernelOptions(RepresentationOptions):
     def resolved_normalise(self) -> str:
         """The normalisation as given, or the default."""
         return "cosine" if self.normalise is None else self.normalise
+
+    def explain_need_of_model(self) -> str:
+        """Return in words that a model has to be given."""
+        return (
+            f"representation {self.representation!r} needs a model: give --model PATH, a name from "
+            "'labelwise models', or --model demo"
+        )

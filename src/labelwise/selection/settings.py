@@ -50,13 +50,6 @@ class AcquisitionSettings(SelectionOptions):
         """Whether a model is needed to choose."""
         return self.needs_features and self.make_representation().needs_model
 
-    def explain_need_of_model(self) -> str:
-        """Return in words that a model has to be given."""
-        return (
-            f"representation {self.representation!r} needs a model: give --model PATH, a name from "
-            "'labelwise models', or --model demo"
-        )
-
     def check(self) -> None:
         """Find what can be found wrong before any structure is read.
 

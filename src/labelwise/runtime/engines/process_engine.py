@@ -31,7 +31,7 @@ class ProcessEngine:
 
     This process begins at once. Others are started when what is left pays for the seconds that
     one needs to start, as far as there are memory and free cores. Each computes with ``n_threads``
-    threads, as this one does. Results are the same, bit for bit, with any number of workers.
+    threads, as this one does. Results come in the same order with any number of workers.
 
     Workers are programs of their own to which functions and items are sent: a script needs no
     ``if __name__ == "__main__":``, and functions of a notebook can be used. Their warnings are
