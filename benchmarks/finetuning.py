@@ -35,7 +35,6 @@ import torch
 from ase import Atoms
 from torch.nn.functional import huber_loss
 
-from labelwise.finetuning.compiled import CACHE_VARIABLE
 from labelwise.finetuning.evaluation import evaluate
 from labelwise.finetuning.export import save_potential
 from labelwise.finetuning.labelled import prepare_labelled
@@ -46,6 +45,7 @@ from labelwise.finetuning.trainable import copy_potential, set_reference_energie
 from labelwise.finetuning.training import finetune
 from labelwise.potentials import Potential, load_potential
 from labelwise.potentials.mace.loading import make_potential
+from labelwise.potentials.mace.training.compiled import CACHE_VARIABLE
 
 HERE = Path(__file__).parent
 #: What ``--rounds`` says of the first table.

@@ -12,7 +12,6 @@ import torch
 from ase import Atoms
 
 from labelwise.errors import PotentialError
-from labelwise.finetuning.compiled import CACHE_VARIABLE, _key, cache_folder, require_compilable
 from labelwise.finetuning.recipe import Recipe
 from labelwise.finetuning.trainable import (
     copy_potential,
@@ -22,6 +21,12 @@ from labelwise.finetuning.trainable import (
 )
 from labelwise.finetuning.training import finetune
 from labelwise.potentials import Potential
+from labelwise.potentials.mace.training.compiled import (
+    CACHE_VARIABLE,
+    _key,
+    cache_folder,
+    require_compilable,
+)
 from tests.finetuning.conftest import make_potential_of
 
 RECIPE = Recipe(batch_size=3, learning_rate=0.01, max_updates=9, max_validations=2)

@@ -14,14 +14,14 @@ from ase.constraints import FixAtoms
 from labelwise.errors import ArgumentError
 from labelwise.finetuning.evaluation import evaluate
 from labelwise.finetuning.labelled import prepare_labelled
-from labelwise.finetuning.lean_mace import LeanMace
 from labelwise.finetuning.loop import mean_huber
 from labelwise.finetuning.loss import Targets, collate_targets, weighted_huber_loss
 from labelwise.finetuning.recipe import Recipe
-from labelwise.finetuning.traced import WeightList, update_inputs
 from labelwise.finetuning.trainable import trained_weights
 from labelwise.finetuning.training import finetune
 from labelwise.potentials import Potential
+from labelwise.potentials.mace.training.lean_mace import LeanMace
+from labelwise.potentials.mace.training.traced import WeightList, update_inputs
 from labelwise.structures.fixed_atoms import free_atoms
 from tests.finetuning.conftest import NAMES, rattle
 from tests.finetuning.test_traced import KINDS, RECIPE, targets_of, traced, trainable

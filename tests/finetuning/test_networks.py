@@ -10,13 +10,13 @@ import torch
 from ase import Atoms
 from ase.build import bulk, molecule
 
-from labelwise.finetuning.frozen_geometry import freeze_geometry
-from labelwise.finetuning.lean_batch import join
-from labelwise.finetuning.lean_mace import LeanMace, supports
 from labelwise.finetuning.networks import PlainMace, PreparedSet, training_network
-from labelwise.finetuning.polynomial import silu
 from labelwise.finetuning.trainable import copy_potential, interaction_view
 from labelwise.potentials.mace.potential import MacePotential
+from labelwise.potentials.mace.training.frozen_geometry import freeze_geometry
+from labelwise.potentials.mace.training.lean_batch import join
+from labelwise.potentials.mace.training.lean_mace import LeanMace, supports
+from labelwise.potentials.mace.training.polynomial import silu
 from tests.finetuning.conftest import NAMES, make_potential_of, rattle
 from tests.potentials.models import VARIANTS
 
@@ -142,7 +142,7 @@ def test_too_many_edges_to_keep_change_nothing(monkeypatch: pytest.MonkeyPatch) 
     potential = trainable()
     graphs = [potential.prepare(atoms) for atoms in structures()]
     kept = PreparedSet(LeanMace(potential), graphs).predict()
-    monkeypatch.setattr("labelwise.finetuning.lean_mace._MAX_EDGES", 10)
+    monkeypatch.setattr("labelwise.potentials.mace.training.lean_mace._MAX_EDGES", 10)
     anew = PreparedSet(LeanMace(potential), graphs).predict()
     np.testing.assert_array_equal(kept[0], anew[0])
 

@@ -10,10 +10,12 @@ import torch
 from ase import Atoms
 from ase.build import molecule
 
-from labelwise.finetuning.lean_mace import LeanMace
 from labelwise.finetuning.loss import Targets, weighted_huber_loss
 from labelwise.finetuning.recipe import Recipe
-from labelwise.finetuning.traced import (
+from labelwise.finetuning.trainable import copy_potential, interaction_view, trained_weights
+from labelwise.potentials.mace.potential import MacePotential
+from labelwise.potentials.mace.training.lean_mace import LeanMace
+from labelwise.potentials.mace.training.traced import (
     WeightList,
     huber,
     prediction_inputs,
@@ -21,8 +23,6 @@ from labelwise.finetuning.traced import (
     trace_update,
     update_inputs,
 )
-from labelwise.finetuning.trainable import copy_potential, interaction_view, trained_weights
-from labelwise.potentials.mace.potential import MacePotential
 from tests.finetuning.conftest import NAMES, make_potential_of, rattle
 
 KINDS: dict[str, dict[str, Any]] = {

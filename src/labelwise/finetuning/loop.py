@@ -12,7 +12,6 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from labelwise.finetuning.compiled import CompiledMace
 from labelwise.finetuning.evaluation import Evaluation, compare, reference_of
 from labelwise.finetuning.labelled import LabelledSet
 from labelwise.finetuning.loss import Targets, collate_targets, weighted_huber_loss
@@ -21,6 +20,7 @@ from labelwise.finetuning.networks import PreparedSet, training_network
 from labelwise.finetuning.recipe import Recipe, Schedule
 from labelwise.finetuning.trainable import restore, snapshot, trained_weights
 from labelwise.potentials.mace.potential import MacePotential
+from labelwise.potentials.mace.training.compiled import CompiledMace
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from labelwise.finetuning.compiled import CompiledMace
-from labelwise.finetuning.lean_mace import LeanMace, supports
 from labelwise.potentials import Batch, Graph
 from labelwise.potentials.batching import DEFAULT_BATCH_ATOMS
 from labelwise.potentials.mace.potential import MacePotential
+from labelwise.potentials.mace.training.compiled import CompiledMace
+from labelwise.potentials.mace.training.lean_mace import LeanMace, supports
 
 
 @runtime_checkable

@@ -23,12 +23,21 @@ from jaxtyping import Float
 from torch import Tensor
 
 from labelwise.errors import PotentialError
-from labelwise.finetuning import frozen_geometry, lean_batch, lean_mace, polynomial, traced
-from labelwise.finetuning.lean_batch import LeanBatch
-from labelwise.finetuning.lean_mace import LeanMace, supports
 from labelwise.finetuning.loss import Targets
 from labelwise.finetuning.recipe import Recipe
-from labelwise.finetuning.traced import (
+from labelwise.potentials.mace import polynomial as mace_polynomial
+from labelwise.potentials.mace.checkpoint import model_config
+from labelwise.potentials.mace.potential import MacePotential
+from labelwise.potentials.mace.training import (
+    frozen_geometry,
+    lean_batch,
+    lean_mace,
+    polynomial,
+    traced,
+)
+from labelwise.potentials.mace.training.lean_batch import LeanBatch
+from labelwise.potentials.mace.training.lean_mace import LeanMace, supports
+from labelwise.potentials.mace.training.traced import (
     PREDICTION_AXES,
     UPDATE_AXES,
     WeightList,
@@ -38,9 +47,6 @@ from labelwise.finetuning.traced import (
     trace_update,
     update_inputs,
 )
-from labelwise.potentials.mace import polynomial as mace_polynomial
-from labelwise.potentials.mace.checkpoint import model_config
-from labelwise.potentials.mace.potential import MacePotential
 
 #: Where compiled code is kept, if set.
 CACHE_VARIABLE = "LABELWISE_CACHE"

@@ -19,12 +19,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from labelwise.finetuning.lean_batch import LeanBatch
-from labelwise.finetuning.lean_mace import LeanMace
 from labelwise.finetuning.loss import Targets
 from labelwise.finetuning.recipe import Recipe
 from labelwise.finetuning.trainable import trained_weights
 from labelwise.potentials.mace.potential import MacePotential
+from labelwise.potentials.mace.training.lean_batch import LeanBatch
+from labelwise.potentials.mace.training.lean_mace import LeanMace
 
 # The open sizes of each input by axis; "." is a size that the architecture fixes.
 _BATCH_AXES = {

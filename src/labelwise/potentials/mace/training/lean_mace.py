@@ -20,9 +20,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from labelwise.finetuning.frozen_geometry import FrozenGeometry, freeze_geometry
-from labelwise.finetuning.lean_batch import LeanBatch, join
-from labelwise.finetuning.polynomial import Phase, Polynomial, silu
 from labelwise.potentials import Graph
 from labelwise.potentials.mace.polynomial import (
     MAX_CORRELATION,
@@ -30,6 +27,9 @@ from labelwise.potentials.mace.polynomial import (
     symmetric_basis,
 )
 from labelwise.potentials.mace.potential import MacePotential
+from labelwise.potentials.mace.training.frozen_geometry import FrozenGeometry, freeze_geometry
+from labelwise.potentials.mace.training.lean_batch import LeanBatch, join
+from labelwise.potentials.mace.training.polynomial import Phase, Polynomial, silu
 
 _RESIDUAL = "RealAgnosticResidualInteractionBlock"
 _INTERACTIONS = (_RESIDUAL, "RealAgnosticInteractionBlock")

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-from labelwise.finetuning.frozen_geometry import FrozenGeometry
+from labelwise.potentials.mace.training.frozen_geometry import FrozenGeometry
 
 #: A row of atoms costs as much as so many places in it: coefficients are made for each row.
 _ROW_COST = 10

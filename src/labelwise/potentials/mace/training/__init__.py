@@ -1,0 +1,1 @@
+"""Energies and forces of MACE in few operations, differentiable by the weights."""
