@@ -39,13 +39,14 @@ from labelwise.finetuning.evaluation import evaluate
 from labelwise.finetuning.export import save_potential
 from labelwise.finetuning.labelled import prepare_labelled
 from labelwise.finetuning.loop import Loop
-from labelwise.finetuning.networks import PlainMace, PreparedSet, training_network
+from labelwise.finetuning.networks import PreparedSet
 from labelwise.finetuning.recipe import Recipe, resolve_schedule
-from labelwise.finetuning.trainable import copy_potential, set_reference_energies
+from labelwise.finetuning.trainable import require_trainable
 from labelwise.finetuning.training import finetune
 from labelwise.potentials import Potential, load_potential
 from labelwise.potentials.mace.loading import make_potential
 from labelwise.potentials.mace.training.compiled import CACHE_VARIABLE
+from labelwise.potentials.training import PlainNetwork
 
 HERE = Path(__file__).parent
 #: What ``--rounds`` says of the first table.
@@ -101,8 +102,8 @@ def our_step(
     potential: Potential, frames: list[Atoms], batch_size: int, *, compiled: bool = False
 ) -> Step:
     """Return a function that makes one update of the loop behind ``finetune``."""
-    work = copy_potential(potential)
-    set_reference_energies(work, np.zeros(len(work.elements)))
+    work = require_trainable(potential).copy()
+    work.set_reference_energies(np.zeros(len(work.elements)))
     labelled = prepare_labelled(work.graph_builder, frames, role="training")
     nothing = prepare_labelled(work.graph_builder, [], role="validation")
     zeros = np.zeros(len(work.elements))
@@ -121,7 +122,7 @@ def their_step(potential: Potential, frames: list[Atoms], batch_size: int) -> St
     from mace.tools.train import take_step
     from torch_ema import ExponentialMovingAverage
 
-    model = copy_potential(potential).model.requires_grad_(True)
+    model = require_trainable(potential).copy().model.requires_grad_(True)
     keys = data.KeySpecification(
         info_keys={"energy": "REF_energy"}, arrays_keys={"forces": "REF_forces"}
     )
@@ -220,14 +221,12 @@ def compare(
 
 def gradient_difference(potential: Potential, frames: list[Atoms]) -> float:
     """Compare the gradients of force-dependent sums, relative to each parameter's largest."""
-    from labelwise.finetuning.networks import training_network
-
-    work = copy_potential(potential)
-    set_reference_energies(work, np.zeros(len(work.elements)))
+    work = require_trainable(potential).copy()
+    work.set_reference_energies(np.zeros(len(work.elements)))
     weights = list(work.model.requires_grad_(True).parameters())
     graphs = [work.prepare(atoms) for atoms in frames]
     found = []
-    for network in (training_network(work), PlainMace(work)):
+    for network in (work.training_network(), PlainNetwork(work.energies, work.collate)):
         batch = network.collate(network.prepare(graphs))
         energies, forces = network.energies_and_forces(batch, training=True)
         value = (forces * forces).sum() + energies.sum()
@@ -269,10 +268,10 @@ def run_round(potential: Potential, recipe: Recipe, result: Round) -> int:
     records: list[float] = []
     clock = time.process_time
     begin = clock()
-    work = copy_potential(potential)
+    work = require_trainable(potential).copy()
     copied = clock()
     inputs = PreparedSet(
-        training_network(work, compiled=recipe.compiled),
+        work.training_network(compiled=recipe.compiled),
         prepare_labelled(work.graph_builder, valid, role="validation").graphs,
     )
     inputs.predict()
@@ -305,7 +304,7 @@ def compare_rounds(potential: Potential, repeats: int) -> dict[str, Any]:
     eager = Recipe(batch_size=4, learning_rate=1e-4, max_updates=300)
     rounds = {"eager": Round(), "compiled": Round()}
     begin, begin_wall = os.times(), time.perf_counter()
-    training_network(copy_potential(potential), compiled=True)
+    require_trainable(potential).copy().training_network(compiled=True)
     cost, wall = sum(os.times()[:4]) - sum(begin[:4]), time.perf_counter() - begin_wall
     for _ in range(repeats):
         n = run_round(potential, eager, rounds["eager"])

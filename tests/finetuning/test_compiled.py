@@ -13,12 +13,7 @@ from ase import Atoms
 
 from labelwise.errors import PotentialError
 from labelwise.finetuning.recipe import Recipe
-from labelwise.finetuning.trainable import (
-    copy_potential,
-    require_trainable,
-    set_reference_energies,
-    with_new_weights,
-)
+from labelwise.finetuning.trainable import require_trainable
 from labelwise.finetuning.training import finetune
 from labelwise.potentials import Potential
 from labelwise.potentials.mace.training.compiled import (
@@ -82,8 +77,8 @@ def test_vectors_are_refused() -> None:
 
 def test_code_belongs_to_an_architecture_not_to_weights(student: Potential) -> None:
     own = require_trainable(student)
-    other = with_new_weights(copy_potential(student), seed=5, scale=3.0)
-    set_reference_energies(other, np.arange(3.0))
+    other = require_trainable(student).copy().with_random_weights(5, scale=3.0)
+    other.set_reference_energies(np.arange(3.0))
     assert _key(own) == _key(other)
     bigger = require_trainable(make_potential_of(correlation=3))
     single = require_trainable(make_potential_of(dtype=torch.float32))

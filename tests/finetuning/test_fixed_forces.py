@@ -15,9 +15,8 @@ from labelwise.errors import ArgumentError
 from labelwise.finetuning.evaluation import evaluate
 from labelwise.finetuning.labelled import prepare_labelled
 from labelwise.finetuning.loop import mean_huber
-from labelwise.finetuning.loss import Targets, collate_targets, weighted_huber_loss
+from labelwise.finetuning.loss import Targets, collate_targets, weight_targets, weighted_huber_loss
 from labelwise.finetuning.recipe import Recipe
-from labelwise.finetuning.trainable import trained_weights
 from labelwise.finetuning.training import finetune
 from labelwise.potentials import Potential
 from labelwise.potentials.mace.training.lean_mace import LeanMace
@@ -166,7 +165,7 @@ def test_the_traced_update_leaves_out_the_same_atoms(n_free: int) -> None:
     kind = "third order"
     potential = trainable(0, **KINDS[kind])
     structures = rattle(NAMES, 3, seed=5)
-    network, weights = LeanMace(potential), trained_weights(potential)
+    network, weights = LeanMace(potential), potential.trained_weights()
     batch = network.collate(network.prepare([potential.prepare(a) for a in structures]))
     whole = targets_of(potential, structures)
     free = torch.zeros(len(whole.forces), dtype=potential.dtype)
@@ -175,7 +174,7 @@ def test_the_traced_update_leaves_out_the_same_atoms(n_free: int) -> None:
     energies, forces = network.energies_and_forces(batch, training=True)
     loss = weighted_huber_loss(energies, forces, targets, RECIPE)
     expected = torch.autograd.grad(loss, weights, allow_unused=True, materialize_grads=True)
-    inputs = update_inputs(batch, targets, RECIPE)
+    inputs = update_inputs(batch, weight_targets(targets, RECIPE))
     found, *gradients = traced(kind)(*WeightList(potential).tensors(), *inputs)
     torch.testing.assert_close(found, loss.detach(), rtol=1e-12, atol=1e-12)
     for ours, theirs in zip(gradients, expected, strict=True):

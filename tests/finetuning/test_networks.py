@@ -10,13 +10,14 @@ import torch
 from ase import Atoms
 from ase.build import bulk, molecule
 
-from labelwise.finetuning.networks import PlainMace, PreparedSet, training_network
-from labelwise.finetuning.trainable import copy_potential, interaction_view
+from labelwise.finetuning.networks import PreparedSet
+from labelwise.finetuning.trainable import require_trainable
 from labelwise.potentials.mace.potential import MacePotential
 from labelwise.potentials.mace.training.frozen_geometry import freeze_geometry
 from labelwise.potentials.mace.training.lean_batch import join
 from labelwise.potentials.mace.training.lean_mace import LeanMace, supports
 from labelwise.potentials.mace.training.polynomial import silu
+from labelwise.potentials.training import PlainNetwork
 from tests.finetuning.conftest import NAMES, make_potential_of, rattle
 from tests.potentials.models import VARIANTS
 
@@ -31,7 +32,7 @@ LEAN: dict[str, dict[str, Any]] = {
 
 
 def trainable(**settings: Any) -> MacePotential:
-    view = interaction_view(copy_potential(make_potential_of(**settings)))
+    view = require_trainable(make_potential_of(**settings)).copy().without_references()
     view.model.requires_grad_(True)
     return view
 
@@ -60,7 +61,7 @@ def test_lean_equals_the_module(kind: str) -> None:
     assert supports(potential)
     weights = list(potential.model.parameters())
     graphs = [potential.prepare(atoms) for atoms in structures()]
-    plain = gradients(PlainMace(potential), graphs, weights)
+    plain = gradients(PlainNetwork(potential.energies, potential.collate), graphs, weights)
     lean = gradients(LeanMace(potential), graphs, weights)
     torch.testing.assert_close(lean[0], plain[0], rtol=1e-10, atol=1e-10)
     torch.testing.assert_close(lean[1], plain[1], rtol=1e-9, atol=1e-10)
@@ -73,19 +74,19 @@ def test_lean_equals_the_module(kind: str) -> None:
 def test_other_models_go_through_the_module(kind: str) -> None:
     potential = trainable(**VARIANTS[kind])
     assert not supports(potential)
-    assert isinstance(training_network(potential), PlainMace)
+    assert isinstance(potential.training_network(), PlainNetwork)
 
 
 def test_single_precision_agrees_to_single_precision() -> None:
     potential = trainable(dtype=torch.float32, correlation=3)
     graphs = [potential.prepare(atoms) for atoms in structures()]
     weights = list(potential.model.parameters())
-    plain = gradients(PlainMace(potential), graphs, weights)
+    plain = gradients(PlainNetwork(potential.energies, potential.collate), graphs, weights)
     lean = gradients(LeanMace(potential), graphs, weights)
     torch.testing.assert_close(lean[1], plain[1], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("network", [LeanMace, PlainMace])
+@pytest.mark.parametrize("network", [LeanMace, lambda p: PlainNetwork(p.energies, p.collate)])
 def test_a_batch_is_its_structures(network: Any) -> None:
     potential = trainable(correlation=3)
     graphs = [potential.prepare(atoms) for atoms in structures()]

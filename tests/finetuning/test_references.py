@@ -11,7 +11,6 @@ from ase import Atoms
 from labelwise.finetuning.labelled import LabelledSet, prepare_labelled
 from labelwise.finetuning.recipe import Recipe
 from labelwise.finetuning.references import choose_references
-from labelwise.finetuning.trainable import get_reference_energies
 from labelwise.potentials import Potential
 from labelwise.potentials.mace.potential import MacePotential
 from tests.finetuning.conftest import NAMES, OFFSETS, label, rattle
@@ -40,7 +39,7 @@ def sets(student: Potential) -> tuple[LabelledSet, LabelledSet]:
 
 def shifts(potential: Potential, energies: np.ndarray) -> dict[int, float]:
     assert isinstance(potential, MacePotential)
-    found = energies - get_reference_energies(potential)
+    found = energies - potential.reference_energies
     return dict(zip(potential.elements, found.tolist(), strict=True))
 
 
@@ -137,7 +136,7 @@ def test_auto_fits_a_small_shift_that_many_compositions_show(student: Potential)
 
 def test_auto_prefers_isolated_atoms_that_explain_the_labels(student: Potential) -> None:
     assert isinstance(student, MacePotential)
-    held = dict(zip(student.elements, get_reference_energies(student).tolist(), strict=True))
+    held = dict(zip(student.elements, student.reference_energies.tolist(), strict=True))
     known = {z: held[z] + OFFSETS.get(z, 0.0) for z in held}
     structures = own_labels(student, 10, OFFSETS, noise=0.12)
     found, said = choose(student, structures, isolated=known)

@@ -12,7 +12,7 @@ from labelwise.finetuning.evaluation import evaluate
 from labelwise.finetuning.labelled import prepare_labelled
 from labelwise.finetuning.recipe import Recipe
 from labelwise.finetuning.suspicions import suspect_labels
-from labelwise.finetuning.trainable import get_reference_energies, require_trainable
+from labelwise.finetuning.trainable import require_trainable
 from labelwise.finetuning.training import finetune
 from labelwise.potentials import Potential
 from labelwise.potentials.mace.potential import MacePotential
@@ -110,7 +110,7 @@ def test_held_out_labels_are_looked_at_too(student: Potential, own: list[Atoms])
 def test_reference_energies_that_do_not_fit_are_told(
     student: Potential, own: list[Atoms], mode: str
 ) -> None:
-    references = get_reference_energies(require_trainable(student))
+    references = require_trainable(student).reference_energies
     own_energies = dict(zip(student.elements, references.tolist(), strict=True))
     recipe = Recipe(
         schedule="fixed",

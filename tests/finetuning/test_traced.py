@@ -10,9 +10,9 @@ import torch
 from ase import Atoms
 from ase.build import molecule
 
-from labelwise.finetuning.loss import Targets, weighted_huber_loss
+from labelwise.finetuning.loss import Targets, weight_targets, weighted_huber_loss
 from labelwise.finetuning.recipe import Recipe
-from labelwise.finetuning.trainable import copy_potential, interaction_view, trained_weights
+from labelwise.finetuning.trainable import require_trainable
 from labelwise.potentials.mace.potential import MacePotential
 from labelwise.potentials.mace.training.lean_mace import LeanMace
 from labelwise.potentials.mace.training.traced import (
@@ -40,8 +40,8 @@ RECIPE = Recipe(energy_weight=3.0, forces_weight=7.0, huber_delta=0.05)
 
 
 def trainable(seed: int, **settings: Any) -> MacePotential:
-    view = interaction_view(copy_potential(make_potential_of(seed=seed, **settings)))
-    for weight in trained_weights(view):
+    view = require_trainable(make_potential_of(seed=seed, **settings)).copy().without_references()
+    for weight in view.trained_weights():
         weight.requires_grad_(True)
     return view
 
@@ -70,14 +70,14 @@ def test_an_update_is_the_loss_and_its_gradient(kind: str, batch_name: str) -> N
     potential = trainable(0, **KINDS[kind])
     potential.model.scale_shift.scale.mul_(1.7)
     structures = BATCHES[batch_name]
-    network, weights = LeanMace(potential), trained_weights(potential)
+    network, weights = LeanMace(potential), potential.trained_weights()
     batch = network.collate(network.prepare([potential.prepare(a) for a in structures]))
     targets = targets_of(potential, structures)
     energies, forces = network.energies_and_forces(batch, training=True)
     loss = weighted_huber_loss(energies, forces, targets, RECIPE)
     expected = torch.autograd.grad(loss, weights, allow_unused=True, materialize_grads=True)
 
-    inputs = update_inputs(batch, targets, RECIPE)
+    inputs = update_inputs(batch, weight_targets(targets, RECIPE))
     found, *gradients = traced(kind)(*WeightList(potential).tensors(), *inputs)
 
     torch.testing.assert_close(found, loss.detach(), rtol=1e-12, atol=1e-12)

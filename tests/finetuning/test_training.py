@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,20 +16,14 @@ from labelwise.errors import ArgumentError, LabelError, PotentialError, Structur
 from labelwise.finetuning.evaluation import evaluate, reference_of
 from labelwise.finetuning.labelled import prepare_labelled
 from labelwise.finetuning.loss import collate_targets, weighted_huber_loss
-from labelwise.finetuning.networks import training_network
 from labelwise.finetuning.recipe import Recipe
-from labelwise.finetuning.trainable import (
-    copy_potential,
-    get_reference_energies,
-    interaction_view,
-    trained_weights,
-)
+from labelwise.finetuning.trainable import require_trainable
 from labelwise.finetuning.training import FineTuned, finetune
 from labelwise.potentials import Potential
 from labelwise.potentials.mace.checkpoint import import_mace_modules
 from labelwise.potentials.mace.loading import make_potential
 from labelwise.structures import Source
-from tests.finetuning.conftest import OFFSETS, label, make_potential_of, rattle
+from tests.finetuning.conftest import NAMES, OFFSETS, label, make_potential_of, rattle
 from tests.potentials.models import VARIANTS, make_mace
 
 SHORT = Recipe(batch_size=4, learning_rate=0.01, max_updates=6)
@@ -140,19 +136,21 @@ def test_scratch_learns(student: Potential, train: list[Atoms], valid: list[Atom
 
 
 def setup_loss(potential: Potential, structures: Sequence[Atoms]) -> Any:
-    work = interaction_view(copy_potential(potential))
+    work = require_trainable(potential).copy().without_references()
     labelled = prepare_labelled(work.graph_builder, structures, role="training")
-    reference = reference_of(labelled.graphs, get_reference_energies(copy_potential(potential)))
+    reference = reference_of(
+        labelled.graphs, require_trainable(potential).copy().reference_energies
+    )
     idx = list(range(len(structures)))
     targets = collate_targets(labelled, reference, idx, dtype=work.dtype, device=work.device)
-    network = training_network(work)
+    network = work.training_network()
     batch = network.collate(network.prepare(labelled.graphs))
 
     def loss() -> torch.Tensor:
         energies, forces = network.energies_and_forces(batch, training=True)
         return weighted_huber_loss(energies, forces, targets, Recipe(huber_delta=0.05))
 
-    return loss, trained_weights(work), work, targets
+    return loss, work.trained_weights(), work, targets
 
 
 def test_the_gradient_equals_finite_differences(student: Potential, train: list[Atoms]) -> None:
@@ -334,7 +332,7 @@ def test_isolated_given_and_checkpoint_energies(student: Potential, train: list[
     assert energies(reference_energies="isolated", isolated_atoms=known) == by_symbol
     assert energies(start="scratch", isolated_atoms=known) == by_symbol
     assert energies(reference_energies="given", given_energies=known) == by_symbol
-    table = get_reference_energies(copy_potential(student))
+    table = require_trainable(student).copy().reference_energies
     assert list(energies(reference_energies="checkpoint").values()) == table.tolist()
     with pytest.raises(ArgumentError, match="isolated_atoms lacks the energies of C and O"):
         energies(reference_energies="isolated", isolated_atoms={1: -1.0})
@@ -411,7 +409,9 @@ def test_a_foreign_potential_is_refused(train: list[Atoms]) -> None:
         name = "foreign"
 
     Foreign.__abstractmethods__ = frozenset()  # type: ignore[attr-defined]
-    with pytest.raises(PotentialError, match="foreign is a Foreign; only MACE"):
+    with pytest.raises(
+        PotentialError, match="foreign is a Foreign; only potentials written in torch"
+    ):
         require_trainable(Foreign())  # type: ignore[abstract]
 
 
@@ -429,3 +429,30 @@ def test_all_orders_of_the_batch_give_one_loss(student: Potential, train: list[A
     forward, _, _, _ = setup_loss(student, train)
     backward, _, _, _ = setup_loss(student, train[::-1])
     assert float(forward().detach()) == pytest.approx(float(backward().detach()), rel=1e-12)
+
+
+def test_a_family_of_ones_own_is_trained(tmp_path: Path) -> None:
+    """The family of the documentation: energies alone, and everything follows."""
+    from labelwise.finetuning.committee import predict_committee
+    from labelwise.finetuning.export import save_potential
+
+    text = (Path(__file__).parents[2] / "docs" / "adding_a_potential.md").read_text()
+    names: dict[str, Any] = {"__name__": "documented"}
+    exec(text.split("```python\n")[1].partition("```")[0], names)  # our own documentation
+    start, teacher = (names["PairPotential"]((1, 6, 8)) for _ in range(2))
+    with torch.no_grad():
+        teacher.model.readout.mul_(-1.5)
+    structures = label(rattle(NAMES, 18, seed=1), teacher, offsets={1: -13.0, 6: -1000.0})
+    recipe = Recipe(batch_size=3, learning_rate=0.02, max_updates=120, max_validations=8)
+    members = [
+        finetune(start, structures[:12], structures[12:], recipe, seed=seed) for seed in (0, 1)
+    ]
+    errors = [record.valid.forces_rmse for record in members[0].history if record.valid]
+    assert min(errors) < 0.5 * errors[0]
+    assert members[0].reference_energies["C"] < -900
+    energies, _ = predict_committee([m.potential for m in members], structures[:2])
+    assert (energies.std(axis=0) > 0).all()
+    with pytest.raises(PotentialError, match="cannot write"):
+        save_potential(members[0].potential, tmp_path / "pair.pt")
+    with pytest.raises(PotentialError, match="cannot be built with new weights"):
+        finetune(start, structures, [], replace(recipe, start="scratch"), seed=0)

@@ -13,9 +13,8 @@ from ase import Atoms
 from labelwise.errors import ArgumentError, LabelError
 from labelwise.finetuning.evaluation import evaluate
 from labelwise.finetuning.labelled import prepare_labelled
-from labelwise.finetuning.loss import Targets, collate_targets, weighted_huber_loss
+from labelwise.finetuning.loss import Targets, collate_targets, weight_targets, weighted_huber_loss
 from labelwise.finetuning.recipe import Recipe
-from labelwise.finetuning.trainable import trained_weights
 from labelwise.finetuning.training import finetune
 from labelwise.potentials import Potential
 from labelwise.potentials.mace.loading import make_potential
@@ -116,7 +115,7 @@ def test_weights_multiply_the_terms_of_the_loss_on_every_road(kind: str) -> None
     assert labelled.forces_weights.tolist() == [2.0, 1.0, 3.0]
     about = {"dtype": potential.dtype, "device": potential.device}
     targets = collate_targets(labelled, np.zeros(3), range(3), **about)
-    network, weights = LeanMace(potential), trained_weights(potential)
+    network, weights = LeanMace(potential), potential.trained_weights()
     batch = network.collate(network.prepare(labelled.graphs))
     energies, forces = network.energies_and_forces(batch, training=True)
     n_atoms = sum(map(len, structures))
@@ -138,7 +137,7 @@ def test_weights_multiply_the_terms_of_the_loss_on_every_road(kind: str) -> None
     loss = weighted_huber_loss(energies, forces, targets, RECIPE)
     torch.testing.assert_close(loss, expected, rtol=1e-12, atol=0.0)
     ours = torch.autograd.grad(loss, weights, allow_unused=True, materialize_grads=True)
-    inputs = update_inputs(batch, targets, RECIPE)
+    inputs = update_inputs(batch, weight_targets(targets, RECIPE))
     found, *others = traced(kind)(*WeightList(potential).tensors(), *inputs)
     torch.testing.assert_close(found, loss.detach(), rtol=1e-12, atol=1e-12)
     for theirs, eager, compiled in zip(gradients, ours, others, strict=True):

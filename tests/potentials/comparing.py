@@ -8,8 +8,6 @@ from typing import Any
 import torch
 from ase import Atoms
 
-from labelwise.potentials.linearisation import Linearisation
-
 
 def assert_same_derivatives(
     one: Any, other: Any, structures: Sequence[Atoms], blocks: Sequence[str]
@@ -19,7 +17,7 @@ def assert_same_derivatives(
     generator = torch.Generator().manual_seed(0)
     directions = torch.randn(batch.n_atoms, 3, generator=generator, dtype=torch.float64)
     for parameters in blocks:
-        ours, theirs = (Linearisation(p, batch, parameters=parameters) for p in (one, other))
+        ours, theirs = (p.linearise(batch, parameters=parameters) for p in (one, other))
         for got, wanted in (
             (ours.energies, theirs.energies),
             (ours.forces, theirs.forces),

@@ -12,7 +12,7 @@ from ase import Atoms
 from ase.build import bulk, molecule
 
 from labelwise.errors import ArgumentError, PotentialError, StructureError
-from labelwise.potentials import PARAMETER_BLOCKS, Potential
+from labelwise.potentials import Potential
 from labelwise.potentials.base import Prediction
 from labelwise.potentials.mace.checkpoint import mace_warnings_silenced
 from labelwise.potentials.mace.loading import make_potential
@@ -21,6 +21,8 @@ from tests.potentials.conftest import variant
 from tests.potentials.models import VARIANTS, build_mace, make_mace
 
 ODD = {"hidden_irreps": "5x0e + 5x0o + 5x1o"}
+
+BLOCKS = ("embedding", "readout", "products", "all")
 
 
 def structures() -> list[Atoms]:
@@ -65,7 +67,7 @@ def test_predictions_are_those_of_the_calculator_of_mace(name: str, head: str | 
     np.testing.assert_allclose(forces, np.concatenate([f for *_, f in wanted]), atol=1e-10, rtol=0)
 
 
-@pytest.mark.parametrize("parameters", PARAMETER_BLOCKS)
+@pytest.mark.parametrize("parameters", BLOCKS)
 @pytest.mark.parametrize("name", ["vectors", "heads", "charged"])
 def test_tangents_are_the_slopes_of_the_energy(name: str, parameters: str) -> None:
     """Against finite differences of the energy for the three steepest weights of a block."""
@@ -139,7 +141,7 @@ def test_forbidden_paths_have_no_tangent_before_and_after_pickling() -> None:
     n_weights = sum(weight.numel() for weight in fresh.model.parameters())
     assert fresh.tangent_size("all") == loaded.tangent_size("all") < n_weights
     batch = fresh.collate([fresh.prepare(molecule("CH3OH"))])
-    for parameters in PARAMETER_BLOCKS:
+    for parameters in BLOCKS:
         one = fresh.energy_tangent(batch, parameters=parameters)
         torch.testing.assert_close(one, loaded.energy_tangent(batch, parameters=parameters))
         assert one.any()
@@ -179,7 +181,7 @@ def test_charge_is_ignored_by_a_model_without_it(vectors: Any) -> None:
 def test_tangents_leave_no_trace_on_the_model(potential: Any) -> None:
     batch = potential.collate([potential.prepare(molecule("CH3OH"))])
     before = {key: value.clone() for key, value in potential.model.state_dict().items()}
-    for parameters in PARAMETER_BLOCKS:
+    for parameters in BLOCKS:
         potential.energy_tangent(batch, parameters=parameters)
     potential.predict(batch)
     assert all(p.grad is None and not p.requires_grad for p in potential.model.parameters())
@@ -234,7 +236,7 @@ def test_unknown_parameter_block_is_refused(vectors: Potential) -> None:
 
 
 def test_tangent_blocks_add_up(vectors: Potential) -> None:
-    sizes = {block: vectors.tangent_size(block) for block in PARAMETER_BLOCKS}
+    sizes = {block: vectors.tangent_size(block) for block in BLOCKS}
     total = sum(p.numel() for p in vectors.model.parameters())  # type: ignore[attr-defined]
     assert sizes["all"] == total
     assert sizes["embedding"] == 3 * 6

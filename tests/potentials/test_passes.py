@@ -14,7 +14,7 @@ from labelwise.features.representations import (
     make_representation,
 )
 from labelwise.features.representations.joint_rows import iter_row_sets
-from labelwise.potentials import Linearisation, Potential, load_potential
+from labelwise.potentials import Potential, load_potential
 from labelwise.potentials.passes import count_passes, note_backward, note_forward
 
 
@@ -81,7 +81,7 @@ def test_what_is_not_differentiated_is_not_counted(model: Potential) -> None:
     """The forces of a lone atom are zero without a backward pass through a model."""
     batch = model.collate([model.prepare(Atoms("H"))])
     with count_passes() as passes:
-        linear = Linearisation(model, batch)
+        linear = model.linearise(batch)
     assert passes.n_forward == 1
     assert passes.n_backward <= 1
     assert linear.forces.abs().max() == 0

@@ -13,8 +13,7 @@ from jaxtyping import Float64
 from labelwise.campaign.bench import Bench
 from labelwise.campaign.durable import read_json
 from labelwise.campaign.state import FINETUNE, UNDETERMINED, CampaignState, round_folder
-from labelwise.finetuning.trainable import get_reference_energies
-from labelwise.potentials.mace.potential import MacePotential
+from labelwise.potentials.torch_potential import TorchPotential
 from labelwise.structures import Frame
 from labelwise.structures.atom_energies import count_elements, in_row_space
 from labelwise.structures.labels import get_energy
@@ -117,9 +116,9 @@ def read_messages(directory: Path, n_rounds: int) -> dict[int, list[str]]:
 def _is_fitted(state: CampaignState, bench: Bench) -> bool:
     """Return whether the round's reference energies are others than the pretrained model's."""
     start = bench.pretrained(state)
-    if not isinstance(start, MacePotential):
+    if not isinstance(start, TorchPotential):
         return False
-    known = dict(zip(start.elements, get_reference_energies(start).tolist(), strict=True))
+    known = dict(zip(start.elements, start.reference_energies.tolist(), strict=True))
     fitted = read_json(state.folder / FINETUNE)["reference_energies"]
     return any(
         abs(energy - known[atomic_numbers[symbol]]) > _NOTABLE_SHIFT

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from labelwise.potentials.spec import MACHINE, PARAMETER_BLOCKS
+from labelwise.potentials.spec import MACHINE
 from labelwise.runtime.settings import Setting
 
 #: How the force tangents of a structure become one row.
@@ -24,8 +24,8 @@ class RepresentationOptions:
     parameters: Annotated[
         str,
         Setting(
-            "Parameters behind the tangent kernels: embedding, readout, products or all.",
-            choices=PARAMETER_BLOCKS,
+            "Block of weights behind the tangent kernels: embedding, all, or another of the "
+            "model's; those of MACE are embedding, readout, products and all.",
             metavar="BLOCK",
             panel=CHOICE,
         ),

@@ -15,11 +15,7 @@ from labelwise.finetuning.labelled import LabelledSet, prepare_labelled, require
 from labelwise.finetuning.metrics import ErrorTable, error_table
 from labelwise.finetuning.recipe import FixedForces
 from labelwise.finetuning.reference_energies import explain_far_from_model
-from labelwise.finetuning.trainable import (
-    get_reference_energies,
-    interaction_view,
-    require_trainable,
-)
+from labelwise.finetuning.trainable import require_trainable
 from labelwise.finetuning.training_sets import require_head
 from labelwise.potentials import Graph, Potential
 from labelwise.potentials.batching import DEFAULT_BATCH_ATOMS, fill_batches
@@ -67,7 +63,7 @@ def evaluate(
     labels are reference energies. Weights in info do not count.
 
     Args:
-        potential: A MACE potential; it is not modified.
+        potential: A potential written in torch; it is not modified.
         structures: n labelled structures, n >= 1; they are not modified.
         energy_key: Info key of the total energy, eV.
         forces_key: Array key of the forces, eV/Å.
@@ -100,9 +96,9 @@ def evaluate(
     source = require_trainable(potential)
     require_head(source, labelled.head)
     found = evaluate_labelled(
-        interaction_view(source),
+        source.without_references(),
         labelled,
-        reference_of(labelled.graphs, get_reference_energies(source)),
+        reference_of(labelled.graphs, source.reference_energies),
         fixed_forces=fixed_forces,
         batch_atoms=batch_atoms,
     )

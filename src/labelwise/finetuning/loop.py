@@ -14,13 +14,13 @@ from torch import Tensor
 
 from labelwise.finetuning.evaluation import Evaluation, compare, reference_of
 from labelwise.finetuning.labelled import LabelledSet
-from labelwise.finetuning.loss import Targets, collate_targets, weighted_huber_loss
+from labelwise.finetuning.loss import Targets, collate_targets, weight_targets, weighted_huber_loss
 from labelwise.finetuning.metrics import ErrorTable
-from labelwise.finetuning.networks import PreparedSet, training_network
+from labelwise.finetuning.networks import PreparedSet
 from labelwise.finetuning.recipe import Recipe, Schedule
-from labelwise.finetuning.trainable import restore, snapshot, trained_weights
-from labelwise.potentials.mace.potential import MacePotential
-from labelwise.potentials.mace.training.compiled import CompiledMace
+from labelwise.finetuning.trainable import restore, snapshot
+from labelwise.potentials.torch_potential import TorchPotential
+from labelwise.potentials.training import UpdatingNetwork
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Loop:
 
     def __init__(
         self,
-        potential: MacePotential,
+        potential: TorchPotential,
         train: LabelledSet,
         valid: LabelledSet,
         reference: Float64[np.ndarray, " E"],
@@ -87,10 +87,10 @@ class Loop:
         self._progress, self._fixed_forces = progress, fixed_forces
         self._train_reference = reference_of(train.graphs, reference)
         self._valid_reference = reference_of(valid.graphs, reference)
-        self._network = training_network(potential, compiled=recipe.compiled)
+        self._network = potential.training_network(compiled=recipe.compiled)
         self._train_inputs = PreparedSet(self._network, train.graphs)
         self._valid_inputs = PreparedSet(self._network, valid.graphs)
-        self._weights = trained_weights(potential)
+        self._weights = potential.trained_weights()
         self._average = snapshot(self._weights)
         self._good = self._best = snapshot(self._weights)
         self._factor = 1.0
@@ -151,8 +151,9 @@ class Loop:
     def _differentiate(self, idx: list[int]) -> Tensor:
         """Return the loss of some structures; its gradients are left with the weights."""
         batch, targets = self._train_inputs.batch(idx), self._targets(idx)
-        if isinstance(self._network, CompiledMace):
-            loss, gradients = self._network.loss_and_gradients(batch, targets, self._recipe)
+        if isinstance(self._network, UpdatingNetwork):
+            aims = weight_targets(targets, self._recipe)
+            loss, gradients = self._network.loss_and_gradients(batch, aims)
             for weight, gradient in zip(self._weights, gradients, strict=True):
                 # The fused optimiser takes both as memory, in whatever order the entries lie.
                 weight.grad = torch.empty_like(weight).copy_(gradient)

@@ -13,6 +13,7 @@ from torch.nn.functional import huber_loss
 
 from labelwise.finetuning.labelled import LabelledSet
 from labelwise.finetuning.recipe import Recipe
+from labelwise.potentials.training import WeightedTargets
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,18 @@ def collate_targets(
         arrays["forces_weights"] = np.repeat(labelled.forces_weights[places], n_atoms)
     tensors = {name: torch.from_numpy(a).to(device, dtype) for name, a in arrays.items()}
     return Targets(**tensors)
+
+
+def weight_targets(targets: Targets, recipe: Recipe) -> WeightedTargets:
+    """Say what each target counts in the loss of ``weighted_huber_loss``."""
+    return WeightedTargets(
+        atom_counts=targets.atom_counts,
+        energies=targets.energies,
+        forces=targets.forces,
+        energy_shares=targets.energy_shares(recipe.energy_weight),
+        force_shares=targets.force_shares(recipe.forces_weight),
+        delta=targets.energies.new_tensor(recipe.huber_delta),
+    )
 
 
 def weighted_huber_loss(

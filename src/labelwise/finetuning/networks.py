@@ -1,87 +1,16 @@
-"""Energies and forces that can be differentiated by the weights, by the fastest way there is."""
+"""Structures as a training network takes them, prepared once."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
-import torch
-from jaxtyping import Float, Float64
-from torch import Tensor
+from jaxtyping import Float64
 
-from labelwise.potentials import Batch, Graph
+from labelwise.potentials import Graph
 from labelwise.potentials.batching import DEFAULT_BATCH_ATOMS
-from labelwise.potentials.mace.potential import MacePotential
-from labelwise.potentials.mace.training.compiled import CompiledMace
-from labelwise.potentials.mace.training.lean_mace import LeanMace, supports
-
-
-@runtime_checkable
-class TrainingNetwork(Protocol):
-    """Interaction energies and forces as functions of the weights."""
-
-    def prepare(self, graphs: Sequence[Graph]) -> Sequence[Any]:
-        """Do what has to be done once per structure."""
-
-    def collate(self, prepared: Sequence[Any]) -> Any:
-        """Join prepared structures, at least one, into a batch."""
-
-    def energies_and_forces(
-        self, batch: Any, *, training: bool
-    ) -> tuple[Float[Tensor, " n"], Float[Tensor, "N 3"]]:
-        """Return energies (n,) in eV and forces (N, 3) in eV/Å.
-
-        Args:
-            batch: What ``collate`` returned.
-            training: Whether the results are to be differentiated by the weights.
-        """
-
-
-def training_network(potential: MacePotential, *, compiled: bool = False) -> TrainingNetwork:
-    """Return the lean evaluation of a model, or the module itself where that does not reach.
-
-    Args:
-        potential: The model.
-        compiled: Whether to compile the lean evaluation, see ``Recipe.compiled``.
-
-    Raises:
-        PotentialError: it is to be compiled and cannot be.
-    """
-    if compiled:
-        return CompiledMace(potential)
-    return LeanMace(potential) if supports(potential) else PlainMace(potential)
-
-
-class PlainMace:
-    """Any MACE potential, through its module, whose reference energies must be zero."""
-
-    def __init__(self, potential: MacePotential) -> None:
-        """Wrap a potential, sharing its weights."""
-        self._potential = potential
-
-    def prepare(self, graphs: Sequence[Graph]) -> Sequence[Graph]:
-        """Return the graphs: there is nothing to be done."""
-        return graphs
-
-    def collate(self, prepared: Sequence[Graph]) -> Batch:
-        """Join graphs into a batch."""
-        return self._potential.collate(prepared)
-
-    def energies_and_forces(
-        self, batch: Batch, *, training: bool
-    ) -> tuple[Float[Tensor, " n"], Float[Tensor, "N 3"]]:
-        """See ``TrainingNetwork.energies_and_forces``."""
-        positions = batch.positions.detach().requires_grad_()
-        energies = self._potential.energies(batch, positions=positions)
-        (gradient,) = torch.autograd.grad(
-            energies.sum(),
-            positions,
-            create_graph=training,
-            allow_unused=True,
-            materialize_grads=True,
-        )
-        return energies, -gradient
+from labelwise.potentials.training import TrainingNetwork
 
 
 class PreparedSet:

@@ -23,8 +23,7 @@ from labelwise.finetuning.reference_energies import (
     prior_energies,
     write_size,
 )
-from labelwise.finetuning.trainable import get_reference_energies, interaction_view
-from labelwise.potentials.mace.potential import MacePotential
+from labelwise.potentials.torch_potential import TorchPotential
 from labelwise.structures.atom_energies import (
     AtomEnergyFit,
     count_elements,
@@ -57,7 +56,7 @@ class ReferenceChoice:
 
 
 def choose_references(
-    potential: MacePotential,
+    potential: TorchPotential,
     train: LabelledSet,
     valid: LabelledSet,
     recipe: Recipe,
@@ -78,7 +77,7 @@ def choose_references(
     Raises:
         ArgumentError: isolated or given energies lack an element of the training set.
     """
-    checkpoint = get_reference_energies(potential)
+    checkpoint = potential.reference_energies
     mode = _resolve(recipe, isolated_atoms)
     if mode in ("auto", "refit", "labelled"):
         sets = [train, valid] if mode == "labelled" and valid.n_structures > 0 else [train]
@@ -109,7 +108,7 @@ def choose_references(
 
 
 def _report_misfit(
-    potential: MacePotential,
+    potential: TorchPotential,
     train: LabelledSet,
     energies: Float64[np.ndarray, " E"],
     recipe: Recipe,
@@ -150,7 +149,7 @@ def _resolve(recipe: Recipe, isolated_atoms: Mapping[int, float] | None) -> str:
     return "isolated" if isolated_atoms else "refit"
 
 
-def _gather(potential: MacePotential, sets: Sequence[LabelledSet], recipe: Recipe) -> _Evidence:
+def _gather(potential: TorchPotential, sets: Sequence[LabelledSet], recipe: Recipe) -> _Evidence:
     return _Evidence(
         _count(potential, sets),
         np.concatenate([_unexplained(potential, each, recipe) for each in sets]),
@@ -160,18 +159,18 @@ def _gather(potential: MacePotential, sets: Sequence[LabelledSet], recipe: Recip
 
 
 def _unexplained(
-    potential: MacePotential, labelled: LabelledSet, recipe: Recipe
+    potential: TorchPotential, labelled: LabelledSet, recipe: Recipe
 ) -> Float64[np.ndarray, " n"]:
     """Return label minus interaction energy, eV; that of new weights, which know nothing, is 0."""
     if recipe.start == "scratch":
         return labelled.energies
-    predicted, _ = predict_graphs(interaction_view(potential), labelled.graphs)
+    predicted, _ = predict_graphs(potential.without_references(), labelled.graphs)
     left: np.ndarray = labelled.energies - predicted
     return left
 
 
 def _fit_or_keep(
-    potential: MacePotential,
+    potential: TorchPotential,
     evidence: _Evidence,
     valid: LabelledSet,
     recipe: Recipe,
@@ -180,7 +179,7 @@ def _fit_or_keep(
     is_free: bool,
 ) -> ReferenceChoice:
     """Fit reference energies; unless ``is_free``, keep known ones that explain the labels."""
-    checkpoint = get_reference_energies(potential)
+    checkpoint = potential.reference_energies
     known = {_CHECKPOINT: checkpoint}
     if isolated_atoms:
         merged = prior_energies(potential.elements, checkpoint, isolated_atoms)
@@ -219,13 +218,13 @@ def _fit_or_keep(
     return ReferenceChoice(fit.energies, messages)
 
 
-def _count(potential: MacePotential, sets: Sequence[LabelledSet]) -> Int64[np.ndarray, "n E"]:
+def _count(potential: TorchPotential, sets: Sequence[LabelledSet]) -> Int64[np.ndarray, "n E"]:
     """Count the atoms of each element in each structure of some sets."""
     numbers = [graph.numbers for each in sets for graph in each.graphs]
     return count_elements(numbers, potential.elements)
 
 
-def _list_present(potential: MacePotential, sets: Sequence[LabelledSet]) -> list[int]:
+def _list_present(potential: TorchPotential, sets: Sequence[LabelledSet]) -> list[int]:
     """Return the atomic numbers in some sets."""
     totals = _count(potential, sets).sum(axis=0)
     return [z for z, n in zip(potential.elements, totals, strict=True) if n > 0]
@@ -233,7 +232,7 @@ def _list_present(potential: MacePotential, sets: Sequence[LabelledSet]) -> list
 
 def _report_unreached(
     fit: AtomEnergyFit,
-    potential: MacePotential,
+    potential: TorchPotential,
     evidence: _Evidence,
     valid: LabelledSet,
     recipe: Recipe,
@@ -294,7 +293,7 @@ def _describe_fit(fit: AtomEnergyFit, evidence: _Evidence, known: Judgement) -> 
 
 def _report_shift(
     fit: AtomEnergyFit,
-    potential: MacePotential,
+    potential: TorchPotential,
     evidence: _Evidence,
     checkpoint: Float64[np.ndarray, " E"],
     judged: Mapping[str, Judgement] | None,

@@ -9,8 +9,7 @@ from ase import Atoms
 
 from labelwise.finetuning.evaluation import predict_graphs
 from labelwise.finetuning.labelled import LabelledSet
-from labelwise.finetuning.trainable import interaction_view
-from labelwise.potentials.mace.potential import MacePotential
+from labelwise.potentials.torch_potential import TorchPotential
 from labelwise.structures.convergence import say_unconverged
 from labelwise.structures.label_judging import judge_labels
 from labelwise.structures.labels import Labels
@@ -20,7 +19,7 @@ _MOST = 100
 
 
 def suspect_labels(
-    potential: MacePotential,
+    potential: TorchPotential,
     labelled: LabelledSet,
     structures: Sequence[Atoms],
     sources: Sequence[object] | None,
@@ -43,7 +42,7 @@ def suspect_labels(
     n = labelled.n_structures
     idx = np.unique(np.linspace(0, n - 1, min(n, _MOST)).round().astype(np.int64)).tolist()
     energies, forces = predict_graphs(
-        interaction_view(potential), [labelled.graphs[i] for i in idx]
+        potential.without_references(), [labelled.graphs[i] for i in idx]
     )
     judged = judge_labels(
         [structures[i] for i in idx],

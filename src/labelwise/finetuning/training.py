@@ -18,16 +18,10 @@ from labelwise.finetuning.metrics import root_mean_square
 from labelwise.finetuning.recipe import Recipe, resolve_schedule
 from labelwise.finetuning.references import choose_references
 from labelwise.finetuning.suspicions import suspect_labels
-from labelwise.finetuning.trainable import (
-    copy_potential,
-    get_reference_energies,
-    require_trainable,
-    set_reference_energies,
-    with_new_weights,
-)
+from labelwise.finetuning.trainable import require_trainable
 from labelwise.finetuning.training_sets import sort_out
 from labelwise.potentials import Potential
-from labelwise.potentials.mace.potential import MacePotential
+from labelwise.potentials.torch_potential import TorchPotential
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
 
 
@@ -84,7 +78,7 @@ def finetune(
     on the CPU; nothing depends on torch's global random state.
 
     Args:
-        potential: A MACE potential; it is not modified.
+        potential: A potential written in torch; it is not modified.
         train: Labelled structures, at least one; they are not modified.
         valid: Labelled structures for the choice of the epoch; may be empty.
         recipe: Loss, schedule, reference energies.
@@ -137,13 +131,13 @@ def finetune(
         require_free_atoms(labelled, "training")
     work = _start(source, labelled, recipe, seed)
     choice = choose_references(work, labelled, held_out, recipe, sets.isolated_atoms)
-    set_reference_energies(work, np.zeros(len(work.elements)))
+    work.set_reference_energies(np.zeros(len(work.elements)))
     schedule = resolve_schedule(recipe, labelled.n_structures)
     loop = Loop(
         work, labelled, held_out, choice.energies, recipe, schedule, seed, progress, fixed_forces
     )
     loop.run()
-    set_reference_energies(work, choice.energies)
+    work.set_reference_energies(choice.energies)
     work.model.requires_grad_(False)
     return FineTuned(
         potential=work,
@@ -158,20 +152,20 @@ def finetune(
 
 
 def _start(
-    source: MacePotential, labelled: LabelledSet, recipe: Recipe, seed: int
-) -> MacePotential:
+    source: TorchPotential, labelled: LabelledSet, recipe: Recipe, seed: int
+) -> TorchPotential:
     if recipe.start != "scratch":
-        return copy_potential(source)
+        return require_trainable(source).copy()
     counted = np.flatnonzero(labelled.forces_weights > 0)
     forces = [np.zeros((0, 3)), *(labelled.forces[i] for i in counted)]
     scale = root_mean_square(np.concatenate(forces))
-    return with_new_weights(source, seed=seed, scale=scale if scale > 0 else None)
+    return source.with_random_weights(seed, scale=scale if scale > 0 else None)
 
 
 def _by_symbol(
-    potential: MacePotential, labelled: LabelledSet, held_out: LabelledSet
+    potential: TorchPotential, labelled: LabelledSet, held_out: LabelledSet
 ) -> dict[str, float]:
-    energies = get_reference_energies(potential)
+    energies = potential.reference_energies
     graphs = (*labelled.graphs, *held_out.graphs)
     present = sorted({int(place) for graph in graphs for place in np.unique(graph.species)})
     return {chemical_symbols[potential.elements[i]]: float(energies[i]) for i in present}

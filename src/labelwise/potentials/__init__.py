@@ -6,14 +6,12 @@ from labelwise.runtime.lazy_names import lazy_names
 
 if TYPE_CHECKING:
     from labelwise.potentials.base import (
-        PARAMETER_BLOCKS,
-        ParameterBlock,
+        Linearisation,
         Potential,
         Prediction,
     )
     from labelwise.potentials.batching import map_batches
     from labelwise.potentials.graphs import Batch, Graph, GraphBuilder
-    from labelwise.potentials.linearisation import Linearisation
     from labelwise.potentials.loading import (
         KnownModel,
         PotentialFamily,
@@ -24,18 +22,18 @@ if TYPE_CHECKING:
         load_potential,
         register_potential,
     )
+    from labelwise.potentials.torch_potential import TorchPotential
 
 __all__ = [
-    "PARAMETER_BLOCKS",
     "Batch",
     "Graph",
     "GraphBuilder",
     "KnownModel",
     "Linearisation",
-    "ParameterBlock",
     "Potential",
     "PotentialFamily",
     "Prediction",
+    "TorchPotential",
     "as_potential",
     "describe_untrusted",
     "find_model_file",
@@ -48,16 +46,15 @@ __all__ = [
 __getattr__ = lazy_names(
     __name__,
     {
-        "PARAMETER_BLOCKS": "base",
         "Batch": "graphs",
         "Graph": "graphs",
         "GraphBuilder": "graphs",
         "KnownModel": "loading",
-        "Linearisation": "linearisation",
-        "ParameterBlock": "base",
+        "Linearisation": "base",
         "Potential": "base",
         "PotentialFamily": "loading",
         "Prediction": "base",
+        "TorchPotential": "torch_potential",
         "as_potential": "loading",
         "describe_untrusted": "loading",
         "find_model_file": "loading",

@@ -1,15 +1,15 @@
 """The contract that every potential fulfils; everything downstream knows only this.
 
-Letters: n structures, N atoms and M directed edges in a batch, E elements, C channels of the
-initial node features, p parameters of a block. Energies are in eV, lengths in Å, forces in eV/Å.
+Letters: n structures, N atoms and M directed edges in a batch, E elements, p parameters of a block.
+Energies are in eV, lengths in Å, forces in eV/Å. A model written in torch derives from
+``TorchPotential``, which turns energies into all the rest.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, Protocol
 
 import torch
 from ase import Atoms
@@ -17,11 +17,8 @@ from ase.data import chemical_symbols
 from jaxtyping import Float
 from torch import Tensor
 
-from labelwise.errors import PotentialError, check_name
+from labelwise.errors import check_name
 from labelwise.potentials.graphs import Batch, Graph, GraphBuilder, collate
-from labelwise.potentials.passes import note_backward
-from labelwise.potentials.spec import PARAMETER_BLOCKS as PARAMETER_BLOCKS
-from labelwise.potentials.spec import ParameterBlock as ParameterBlock
 
 _SYMBOLS_SHOWN = 8
 
@@ -40,6 +37,42 @@ class Prediction(NamedTuple):
     forces: Float[Tensor, "N 3"] | None
 
 
+class Linearisation(Protocol):
+    """Energies and forces of a batch as linear functions of a block of weights.
+
+    Around the weights as they are, E(θ + δ) ≈ E + J_E δ and F(θ + δ) ≈ F + J_F δ. J_E has one row
+    for each structure, J_F three for each atom: the mixed derivatives −∂²E/∂r∂θ.
+
+    Source: the mixed derivatives of arXiv:2605.13788.
+
+    Attributes:
+        batch: The n structures.
+        energies: (n,) eV, detached.
+        forces: (N, 3) eV/Å, detached.
+    """
+
+    batch: Batch
+    energies: Float[Tensor, " n"]
+    forces: Float[Tensor, "N 3"]
+
+    def energy_rows(self) -> Float[Tensor, "n k"]:
+        """Return J_E = ∂E/∂θ: (n, p), or (n, k) if projected; eV per unit of weight."""
+
+    def force_rows(self, directions: Float[Tensor, "N 3"]) -> Float[Tensor, "n k"]:
+        """Return Σ v_jα ∂F_jα/∂θ over the atoms j of each structure and the axes α.
+
+        Args:
+            directions: v, (N, 3), in the type and on the device of the potential. Zero for
+                all atoms of a structure gives it a row of zeros.
+
+        Returns:
+            (n, p), or (n, k) if projected; eV/Å per unit of weight and of v.
+
+        Raises:
+            ArgumentError: directions of another shape.
+        """
+
+
 class Potential(ABC):
     """A pretrained interatomic potential and the features it gives.
 
@@ -55,7 +88,8 @@ class Potential(ABC):
         device: Where the model is.
         heads: Names of the model's heads (levels of theory), at least one.
         head: The head in use.
-        n_layers: Interaction layers.
+        blocks: Names of the blocks of weights that gradients are taken over: ``embedding``, the
+            first that an element meets, ``all``, and others of the family's own.
         activation_size: Length of an activation row.
         graph_builder: Makes graphs; picklable, for use in worker processes.
     """
@@ -67,7 +101,7 @@ class Potential(ABC):
     device: torch.device
     heads: tuple[str, ...]
     head: str
-    n_layers: int
+    blocks: tuple[str, ...]
     activation_size: int
     graph_builder: GraphBuilder
 
@@ -89,70 +123,28 @@ class Potential(ABC):
         """Hash of weights, hyperparameters, floating-point type and head: 64 hex digits.
 
         It is the same after saving and loading again and does not depend on the file's
-        bytes or the device; it is computed anew at each call, because fine-tuning changes
+        bytes or the device; it is computed at each call, because fine-tuning changes
         weights in place.
         """
 
     @abstractmethod
-    def block_weights(self, parameters: str) -> list[Tensor]:
-        """Return the weights of a block, leaves of the graph, in an order fixed by their names.
-
-        Raises:
-            ArgumentError: unknown block.
-        """
-
     def tangent_size(self, parameters: str = "embedding") -> int:
         """Return p, the number of parameters in a block.
 
         Raises:
             ArgumentError: unknown block.
         """
-        return sum(weight.numel() for weight in self.block_weights(parameters))
 
     @abstractmethod
-    def energies(
-        self,
-        batch: Batch,
-        *,
-        positions: Float[Tensor, "N 3"] | None = None,
-        embedding: Float[Tensor, "N C"] | None = None,
-    ) -> Float[Tensor, " n"]:
-        """Return total energies as a differentiable function.
-
-        Gradients flow into whichever of ``positions`` and ``embedding`` is given and requires
-        them, twice if need be: with h = ``node_embedding(batch)`` the mixed derivative
-        ∂²E/∂r∂h is a double backward pass, and ``embedding_pullback`` makes parameter
-        gradients of it. What is not given is a constant, and costs no backward work.
+    def predict(self, batch: Batch, *, forces: bool = True) -> Prediction:
+        """Return total energies and, if asked, forces.
 
         Args:
             batch: n structures.
-            positions: (N, 3), Å, in place of the batch's.
-            embedding: (N, C), in place of the initial node features.
+            forces: Whether forces are wanted.
 
         Returns:
-            (n,) eV.
-        """
-
-    @abstractmethod
-    def node_embedding(self, batch: Batch) -> Float[Tensor, "N C"]:
-        """Return the initial node features, the rows of the embedding table: (N, C), detached."""
-
-    @abstractmethod
-    def embedding_pullback(
-        self, batch: Batch, cotangent: Float[Tensor, "N C"]
-    ) -> Float[Tensor, "n EC"]:
-        """Turn gradients for the initial node features into gradients for the embedding weights.
-
-        Exact per structure although the batch was differentiated at once: the features of
-        an atom are its element's row of the weights, so that a structure's gradient for that
-        row is the sum over its atoms of that element.
-
-        Args:
-            batch: n structures.
-            cotangent: (N, C), ∂(Σ of any function of single structures)/∂h.
-
-        Returns:
-            (n, E * C), row i the gradient of structure i's term, elements in order.
+            Energies (n,) in eV and forces (N, 3) in eV/Å, detached.
         """
 
     @abstractmethod
@@ -165,29 +157,7 @@ class Potential(ABC):
             (n, activation_size), dimensionless.
         """
 
-    def predict(self, batch: Batch, *, forces: bool = True) -> Prediction:
-        """Return total energies and, if asked, forces.
-
-        Args:
-            batch: n structures.
-            forces: Whether forces are wanted.
-
-        Returns:
-            Energies (n,) in eV and forces (N, 3) in eV/Å, detached.
-        """
-        if not forces:
-            with torch.no_grad():
-                return Prediction(self.energies(batch), None)
-        positions = batch.positions.detach().requires_grad_()
-        energies = self.energies(batch, positions=positions)
-        if not energies.requires_grad:
-            return Prediction(energies, torch.zeros_like(positions))
-        note_backward(batch.n_structures)
-        (gradient,) = torch.autograd.grad(
-            energies.sum(), positions, allow_unused=True, materialize_grads=True
-        )
-        return Prediction(energies.detach(), -gradient)
-
+    @abstractmethod
     def energy_tangent(
         self,
         batch: Batch,
@@ -195,14 +165,11 @@ class Potential(ABC):
         parameters: str = "embedding",
         project: Projection | None = None,
     ) -> Float[Tensor, "n k"]:
-        """Return the gradient of every structure's energy with respect to a parameter block.
-
-        ``embedding`` takes one forward and one backward pass for the whole batch; the other
-        blocks are taken one structure at a time.
+        """Return the gradient of every structure's energy with respect to a block of weights.
 
         Args:
             batch: n structures.
-            parameters: ``embedding``, ``readout``, ``products`` or ``all``.
+            parameters: One of ``blocks``.
             project: Maps rows (m, p) to rows (m, k), for instance a sketch; by default rows
                 come as they are.
 
@@ -215,58 +182,45 @@ class Potential(ABC):
         Source: *Pretrained Model Representations as Acquisition Signals for Active Learning
         of MLIPs*, equation 5.
         """
-        check_parameter_block(parameters)
-        project = project if project is not None else _unchanged
-        if parameters == "embedding":
-            return project(self._embedding_tangent(batch))
-        rows = [project(self.block_gradient(single, parameters)) for single in batch.split()]
-        return torch.cat(rows)
 
-    def _embedding_tangent(self, batch: Batch) -> Float[Tensor, "n p"]:
-        embedding = self.node_embedding(batch).requires_grad_()
-        energies = self.energies(batch, embedding=embedding)
-        note_backward(batch.n_structures)
-        (cotangent,) = torch.autograd.grad(energies.sum(), embedding)
-        return self.embedding_pullback(batch, cotangent)
-
-    def block_gradient(self, single: Batch, parameters: str) -> Float[Tensor, "1 p"]:
-        """Return one structure's energy gradient by plain differentiation.
+    @abstractmethod
+    def linearise(
+        self,
+        batch: Batch,
+        *,
+        parameters: str = "embedding",
+        project: Projection | None = None,
+    ) -> Linearisation:
+        """Return energies and forces of a batch as linear functions of a block of weights.
 
         Args:
-            single: A batch of one structure.
-            parameters: A block.
-
-        Returns:
-            (1, p) eV per unit of weight, the weights flattened in the order of
-            ``block_weights``.
+            batch: n structures.
+            parameters: One of ``blocks``.
+            project: As in ``energy_tangent``.
 
         Raises:
             ArgumentError: unknown block.
         """
-        weights = self.block_weights(parameters)
-        note_backward(single.n_structures)
-        with torch.enable_grad(), differentiable(weights):
-            gradients = torch.autograd.grad(
-                self.energies(single).sum(), weights, allow_unused=True, materialize_grads=True
-            )
-        return torch.cat([gradient.reshape(-1) for gradient in gradients])[None]
 
-    def with_random_weights(self, seed: int) -> Potential:
+    @abstractmethod
+    def with_random_weights(self, seed: int, *, scale: float | None = None) -> Potential:
         """Return a potential of the same architecture with untrained weights drawn from a seed.
 
-        Elements, cutoff, reference energies, scale, type, device and head stay, so that the
-        new potential takes the same batches. Torch's global random state is left as it was.
+        Elements, cutoff, reference energies, type, device and head stay, so that the new
+        potential takes the same batches. Torch's global random state is left as it was.
 
         Args:
             seed: Any integer >= 0; the same seed gives the same weights.
+            scale: Factor from the network's output to eV, for instance the root mean square
+                force in eV/Å; None keeps the potential's.
 
         Raises:
-            PotentialError: this family cannot be made anew.
+            PotentialError: this family cannot be drawn again.
         """
-        raise PotentialError(
-            f"{self.name} is a {type(self).__name__}, of which no random copy can be made "
-            f"(seed {seed}); only MACE potentials can"
-        )
+
+    def check_block(self, parameters: str) -> None:
+        """Raise ``ArgumentError`` unless the model has a block of weights of this name."""
+        check_name("parameters", parameters, self.blocks)
 
     def prepare(self, atoms: Atoms) -> Graph:
         """Build the graph of one structure; the input is not modified.
@@ -283,25 +237,3 @@ class Potential(ABC):
             ArgumentError: no graphs.
         """
         return collate(graphs, dtype=self.dtype, device=self.device)
-
-
-def check_parameter_block(parameters: str) -> None:
-    """Raise ``ArgumentError`` unless ``parameters`` names a block."""
-    check_name("parameters", parameters, PARAMETER_BLOCKS)
-
-
-def _unchanged(rows: Float[Tensor, "m p"]) -> Float[Tensor, "m p"]:
-    return rows
-
-
-@contextmanager
-def differentiable(weights: Sequence[Tensor]) -> Iterator[None]:
-    """Let gradients flow into some weights for the time being."""
-    before = [weight.requires_grad for weight in weights]
-    try:
-        for weight in weights:
-            weight.requires_grad_(True)
-        yield
-    finally:
-        for weight, flag in zip(weights, before, strict=True):
-            weight.requires_grad_(flag)

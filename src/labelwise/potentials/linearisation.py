@@ -1,10 +1,8 @@
-"""Energies and forces of a batch as linear functions of a block of weights.
+"""The Jacobians of a batch's energies and forces by torch's automatic differentiation.
 
-Around the weights as they are, E(θ + δ) ≈ E + J_E δ and F(θ + δ) ≈ F + J_F δ. J_E has one row
-for each structure, J_F three for each atom: the mixed derivatives −∂²E/∂r∂θ. The forces are
-differentiated once with their graph kept, and each contraction vᵀJ_F, one row for every structure
-of the batch, is one further backward pass through that graph (double backward). Nothing of size
-3N × p is formed unless 3N passes are asked for.
+The forces are differentiated once with their graph kept, and each contraction vᵀJ_F, one row for
+every structure of the batch, is one further backward pass through that graph (double backward).
+Nothing of size 3N × p is formed unless 3N passes are asked for.
 """
 
 from __future__ import annotations
@@ -16,29 +14,23 @@ from jaxtyping import Float
 from torch import Tensor
 
 from labelwise.errors import ArgumentError
-from labelwise.potentials.base import Potential, Projection, check_parameter_block, differentiable
+from labelwise.potentials.base import Projection
 from labelwise.potentials.graphs import Batch
 from labelwise.potentials.passes import note_backward
+from labelwise.potentials.torch_potential import TorchPotential, differentiable
 
 
-class Linearisation:
-    """The Jacobians of a batch's energies and forces, as operators.
+class TorchLinearisation:
+    """See ``Linearisation``.
 
-    It keeps the graph of a forward and a backward pass: let go of it before the next batch.
-    The ``embedding`` block is exact for a whole batch at once; the other blocks are taken one
-    structure at a time, with the same interface.
-
-    Source: the mixed derivatives of arXiv:2605.13788.
-
-    Attributes:
-        batch: The n structures.
-        energies: (n,) eV, detached.
-        forces: (N, 3) eV/Å, detached.
+    It keeps the graph of a forward and a backward pass: let go of it before the next batch. A
+    block that is an embedding table is exact for a whole batch at once; the other blocks are
+    taken one structure at a time.
     """
 
     def __init__(
         self,
-        potential: Potential,
+        potential: TorchPotential,
         batch: Batch,
         *,
         parameters: str = "embedding",
@@ -56,12 +48,13 @@ class Linearisation:
         Raises:
             ArgumentError: unknown block.
         """
-        check_parameter_block(parameters)
+        potential.check_block(parameters)
         self.batch = batch
         self._project = project
         self._parts: list[_Part]
-        if parameters == "embedding":
-            self._parts = [_embedding_part(potential, batch)]
+        embedding = potential.node_embedding(batch) if parameters == "embedding" else None
+        if embedding is not None:
+            self._parts = [_embedding_part(potential, batch, embedding.requires_grad_())]
         else:
             weights = potential.block_weights(parameters)
             self._parts = [_block_part(potential, single, weights) for single in batch.split()]
@@ -69,22 +62,11 @@ class Linearisation:
         self.forces: Tensor = -torch.cat([part.gradient.detach() for part in self._parts])
 
     def energy_rows(self) -> Float[Tensor, "n k"]:
-        """Return J_E = ∂E/∂θ: (n, p), or (n, k) if projected; eV per unit of weight."""
+        """See ``Linearisation.energy_rows``."""
         return self._collect([part.energies.sum() for part in self._parts])
 
     def force_rows(self, directions: Float[Tensor, "N 3"]) -> Float[Tensor, "n k"]:
-        """Return Σ v_jα ∂F_jα/∂θ over the atoms j of each structure and the axes α.
-
-        Args:
-            directions: v, (N, 3), in the type and on the device of the potential. Zero for
-                all atoms of a structure gives it a row of zeros.
-
-        Returns:
-            (n, p), or (n, k) if projected; eV/Å per unit of weight and of v.
-
-        Raises:
-            ArgumentError: directions of another shape.
-        """
+        """See ``Linearisation.force_rows``."""
         if directions.shape != self.forces.shape:
             raise ArgumentError(
                 f"directions are {tuple(directions.shape)}; the batch needs "
@@ -132,9 +114,7 @@ class _Part:
         return self._to_rows(cotangents).detach()
 
 
-def _embedding_part(potential: Potential, batch: Batch) -> _Part:
-    embedding = potential.node_embedding(batch).requires_grad_()
-
+def _embedding_part(potential: TorchPotential, batch: Batch, embedding: Tensor) -> _Part:
     def to_rows(cotangents: Sequence[Tensor]) -> Tensor:
         return potential.embedding_pullback(batch, cotangents[0])
 
@@ -142,7 +122,7 @@ def _embedding_part(potential: Potential, batch: Batch) -> _Part:
     return _Part(energies, gradient, [embedding], to_rows)
 
 
-def _block_part(potential: Potential, single: Batch, weights: Sequence[Tensor]) -> _Part:
+def _block_part(potential: TorchPotential, single: Batch, weights: Sequence[Tensor]) -> _Part:
     with differentiable(weights):
         energies, gradient = _differentiate(potential, single, None)
 
@@ -153,7 +133,7 @@ def _block_part(potential: Potential, single: Batch, weights: Sequence[Tensor]) 
 
 
 def _differentiate(
-    potential: Potential, batch: Batch, embedding: Tensor | None
+    potential: TorchPotential, batch: Batch, embedding: Tensor | None
 ) -> tuple[Float[Tensor, " n"], Float[Tensor, "N 3"]]:
     """Return energies and their gradient in the positions, with the graphs of both."""
     with torch.enable_grad():

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal, get_args
+from typing import Annotated
 
 from labelwise.runtime.settings import Setting
 
-#: Blocks of weights that gradients are taken over.
-ParameterBlock = Literal["embedding", "readout", "products", "all"]
-PARAMETER_BLOCKS: tuple[str, ...] = get_args(ParameterBlock)
 MACHINE = "Machine"
 _MODEL = "Model"
 

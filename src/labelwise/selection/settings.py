@@ -17,7 +17,6 @@ from labelwise.features.representations import (
 from labelwise.features.representations.joint_rows import JointRows
 from labelwise.features.representations.reductions import check_reduction
 from labelwise.kernels.building import check_kernel
-from labelwise.potentials.base import check_parameter_block
 from labelwise.selection.options import SelectionOptions
 from labelwise.selection.rules import JOINT_RULE, get_rule
 
@@ -58,7 +57,6 @@ class AcquisitionSettings(SelectionOptions):
         """
         get_rule(self.rule)
         check_kernel(self.make_representation(), self.resolved_normalise)
-        check_parameter_block(self.parameters)
         check_reduction(self.options)
         if self.rule == JOINT_RULE:
             self._check_joint()

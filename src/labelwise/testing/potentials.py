@@ -16,9 +16,9 @@ import torch
 from ase import Atoms
 from numpy.typing import NDArray
 
-from labelwise.potentials.base import PARAMETER_BLOCKS, Potential
+from labelwise.potentials.base import Potential
 from labelwise.potentials.graphs import Batch
-from labelwise.potentials.linearisation import Linearisation
+from labelwise.potentials.torch_potential import TorchPotential
 
 _TOLERANCE = {torch.float64: 1e-9, torch.float32: 2e-4}
 
@@ -46,6 +46,8 @@ def check_potential(potential: Potential) -> None:
     _check_tangents(potential, structures)
     _check_differentiable(potential, structures)
     _check_linearisation(potential, structures)
+    if isinstance(potential, TorchPotential):
+        _check_training(potential, structures)
     if potential.dtype == torch.float64:
         _check_forces(potential, structures)
     require(torch.get_default_dtype() == default_dtype, "torch's default type was changed")
@@ -167,7 +169,7 @@ def _check_attributes(potential: Potential) -> None:
     digest = potential.content_hash
     require(len(digest) == 64 == len(digest.strip()), "content_hash is not 64 hex digits")
     require(potential.content_hash == digest, "content_hash changes from call to call")
-    for parameters in PARAMETER_BLOCKS:
+    for parameters in potential.blocks:
         require(potential.tangent_size(parameters) > 0, f"the block {parameters} is empty")
 
 
@@ -235,9 +237,12 @@ def _check_supercell(potential: Potential) -> None:
 
 def _check_tangents(potential: Potential, structures: Sequence[Atoms]) -> None:
     batch = _batch(potential, structures)
-    for parameters in PARAMETER_BLOCKS:
+    for parameters in potential.blocks:
         got = potential.energy_tangent(batch, parameters=parameters)
-        singles = [potential.block_gradient(single, parameters) for single in batch.split()]
+        if isinstance(potential, TorchPotential):
+            singles = [potential.block_gradient(single, parameters) for single in batch.split()]
+        else:
+            singles = [potential.energy_tangent(s, parameters=parameters) for s in batch.split()]
         law = f"tangents of {parameters} = one structure at a time"
         _assert_close(potential, got, torch.cat(singles), law)
         require(not got.requires_grad, "tangents are not detached")
@@ -245,10 +250,15 @@ def _check_tangents(potential: Potential, structures: Sequence[Atoms]) -> None:
 
 def _check_differentiable(potential: Potential, structures: Sequence[Atoms]) -> None:
     """``energies`` gives the same values and gradients, and a double backward pass."""
+    if not isinstance(potential, TorchPotential):
+        return
     batch = _batch(potential, structures)
     prediction = potential.predict(batch)
     positions = batch.positions.clone().requires_grad_()
-    embedding = potential.node_embedding(batch).requires_grad_()
+    embedding = potential.node_embedding(batch)
+    if embedding is None:
+        return
+    embedding.requires_grad_()
     energies = potential.energies(batch, positions=positions, embedding=embedding)
     _assert_close(potential, energies.detach(), prediction.energies, "energies = predict")
     (gradient,) = torch.autograd.grad(energies.sum(), positions, create_graph=True)
@@ -263,11 +273,11 @@ def _check_linearisation(potential: Potential, structures: Sequence[Atoms]) -> N
     generator = torch.Generator().manual_seed(0)
     directions = torch.randn(batch.n_atoms, 3, generator=generator, dtype=torch.float64)
     directions = directions.to(dtype=potential.dtype, device=potential.device)
-    for parameters in PARAMETER_BLOCKS:
-        together = Linearisation(potential, batch, parameters=parameters)
+    for parameters in potential.blocks:
+        together = potential.linearise(batch, parameters=parameters)
         pieces = torch.split(directions, list(batch.atom_counts))
         alone = [
-            Linearisation(potential, single, parameters=parameters).force_rows(piece)
+            potential.linearise(single, parameters=parameters).force_rows(piece)
             for single, piece in zip(batch.split(), pieces, strict=True)
         ]
         rows = together.force_rows(directions)
@@ -279,6 +289,48 @@ def _check_linearisation(potential: Potential, structures: Sequence[Atoms]) -> N
         scale = max(1e-3, float(rows.abs().max()))
         total = together.force_rows(torch.ones_like(directions)) / scale
         _assert_close(potential, total, torch.zeros_like(total), f"sum of forces, {parameters}")
+
+
+def _check_training(potential: TorchPotential, structures: Sequence[Atoms]) -> None:
+    """What fine-tuning rests on: copies, reference energies, gradients by the weights."""
+    batch = _batch(potential, structures)
+    digest, energies = potential.content_hash, potential.predict(batch).energies
+    work = potential.copy()
+    require(work.content_hash == digest, "a copy has another content_hash")
+    references = np.linspace(-3.0, 5.0, len(potential.elements))
+    work.set_reference_energies(references)
+    _assert_close(work, torch.tensor(work.reference_energies), torch.tensor(references), "set")
+    counts = torch.zeros(batch.n_structures, len(references), dtype=torch.float64)
+    counts.index_put_(
+        (batch.structure_idx.cpu(), batch.species.cpu()),
+        torch.ones(batch.n_atoms, dtype=torch.float64),
+        accumulate=True,
+    )
+    interaction = work.without_references().predict(batch).energies
+    total = interaction.cpu().double() + counts @ torch.tensor(references)
+    got = work.predict(batch).energies.cpu().double()
+    _assert_close(work, got, total, "energies = interaction + reference energies")
+    work.set_reference_energies(np.zeros(len(references)))
+    weights = work.trained_weights()
+    for weight in weights:
+        weight.requires_grad_(True)
+    network = work.training_network()
+    prepared = network.prepare([work.prepare(atoms) for atoms in structures])
+    found, forces = network.energies_and_forces(network.collate(prepared), training=True)
+    _assert_close(work, found.detach(), interaction, "energies of the training network")
+    _assert_close(
+        work, forces.detach(), _forces(potential, batch), "forces of the training network"
+    )
+    (found.square().sum() + forces.square().sum()).backward()  # type: ignore[no-untyped-call]
+    require(
+        any(weight.grad is not None and weight.grad.any() for weight in weights),
+        "no weight has a gradient",
+    )
+    with torch.no_grad():
+        weights[0].add_(0.1)
+    require(work.content_hash != digest, "content_hash does not see the weights")
+    unchanged = potential.content_hash == digest
+    require(unchanged and torch.equal(potential.predict(batch).energies, energies), "not a copy")
 
 
 def _check_forces(potential: Potential, structures: Sequence[Atoms], step: float = 1e-4) -> None:

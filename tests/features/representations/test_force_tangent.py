@@ -22,7 +22,7 @@ from labelwise.features.representations.probes import rademacher_directions, rad
 from labelwise.features.representations.reductions import N_FIELDS, REDUCTIONS
 from labelwise.features.representations.sketch import PROBES, CountSketch, derive_seed
 from labelwise.potentials import Batch, Potential
-from labelwise.potentials.linearisation import Linearisation
+from labelwise.potentials.base import Linearisation
 from labelwise.potentials.mace.loading import make_potential
 from labelwise.testing.potentials import sample_structures
 from tests.potentials.models import VARIANTS, make_mace

@@ -15,7 +15,6 @@ from labelwise.features.representations.row_sets import (
     drop_empty_columns,
     join_row_sets,
 )
-from labelwise.potentials.linearisation import Linearisation
 from labelwise.testing.potentials import sample_structures, symmetry_copies
 from tests.potentials.conftest import variant
 
@@ -42,7 +41,7 @@ def test_exact_rows_are_the_jacobians(structures) -> None:
     assert sets.counts.tolist() == [1 + 3 * len(atoms) for atoms in structures]
     assert sets.n_atoms.tolist() == [len(atoms) for atoms in structures]
     for i, atoms in enumerate(structures):
-        linear = Linearisation(potential, potential.collate([potential.prepare(atoms)]))
+        linear = potential.linearise(potential.collate([potential.prepare(atoms)]))
         units = torch.eye(3 * len(atoms), dtype=potential.dtype)
         wanted = [linear.energy_rows()[0]]
         wanted += [linear.force_rows(unit.view(-1, 3))[0] for unit in units]

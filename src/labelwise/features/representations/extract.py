@@ -126,6 +126,7 @@ def iter_features(
     check_batch_atoms(batch_atoms)
     items: Iterable[Graph | Atoms] = structures
     if potential is not None and isinstance(chosen, ModelRepresentation):
+        chosen.size(potential)  # a block that the model does not have is refused here
         ahead = None if potential.device.type == "cpu" else engine
         items = build_graphs(potential.graph_builder, structures, engine=ahead)
     return iter_rows(

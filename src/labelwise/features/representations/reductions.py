@@ -32,9 +32,8 @@ from labelwise.features.representations.probes import (
 )
 from labelwise.features.representations.sketch import PROBES, ROW_SKETCH, CountSketch, derive_seed
 from labelwise.features.representations.tangent import DEFAULT_SKETCH_DIM
-from labelwise.potentials.base import Potential
+from labelwise.potentials.base import Linearisation, Potential
 from labelwise.potentials.graphs import Batch
-from labelwise.potentials.linearisation import Linearisation
 
 #: Radial fields of the reduction ``fields``.
 N_FIELDS = 8

@@ -14,9 +14,8 @@ from labelwise.features.representations.base import (
     register_representation,
 )
 from labelwise.features.representations.sketch import CountSketch
-from labelwise.potentials.base import Potential, check_parameter_block
+from labelwise.potentials.base import Linearisation, Potential
 from labelwise.potentials.graphs import Batch
-from labelwise.potentials.linearisation import Linearisation
 
 DEFAULT_SKETCH_DIM = 2048
 
@@ -40,9 +39,8 @@ class EnergyTangent(ModelRepresentation):
         """Take ``parameters``, ``sketch_dim`` and ``seed``.
 
         Raises:
-            ArgumentError: unknown block, sketch_dim < 1 or a negative seed.
+            ArgumentError: sketch_dim < 1 or a negative seed.
         """
-        check_parameter_block(options.parameters)
         if options.seed < 0:
             raise ArgumentError(f"seed is {options.seed}; it must be at least 0")
         if options.sketch_dim is not None and options.sketch_dim < 1:
@@ -67,8 +65,8 @@ class EnergyTangent(ModelRepresentation):
 
     def linearise(self, potential: Potential, batch: Batch) -> Linearisation:
         """Return energies and forces of a batch as linear functions of the (sketched) weights."""
-        return Linearisation(
-            potential, batch, parameters=self.parameters, project=self.sketch_for(potential)
+        return potential.linearise(
+            batch, parameters=self.parameters, project=self.sketch_for(potential)
         )
 
     def relevant_options(self, options: RepresentationOptions) -> dict[str, Any]:

@@ -46,7 +46,6 @@ from labelwise.errors import (
     PotentialError,
 )
 from labelwise.potentials.base import Potential
-from labelwise.potentials.linearisation import Linearisation
 from labelwise.potentials.mace.convolution import _INTERACTIONS
 
 PotentialT = TypeVar("PotentialT", bound=Potential)
@@ -473,7 +472,7 @@ def compare_kernels(one: Potential, other: Potential) -> str | None:
     batch = other.collate([other.prepare(Atoms(numbers=numbers, positions=positions))])
     results = []
     for potential in (one, other):
-        linear = Linearisation(potential, batch)
+        linear = potential.linearise(batch)
         results.append(
             {
                 "energies": linear.energies,

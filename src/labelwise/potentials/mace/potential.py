@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+import pickle
+from pathlib import Path
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from labelwise.errors import PotentialError
-from labelwise.potentials.base import Potential, check_parameter_block
-from labelwise.potentials.graphs import Batch, GraphBuilder
+from labelwise.potentials.graphs import Batch
 from labelwise.potentials.mace.checkpoint import (
     _arguments,
     _default_dtype,
@@ -19,6 +20,7 @@ from labelwise.potentials.mace.checkpoint import (
     import_mace_modules,
     mace_warnings_silenced,
     model_config,
+    save_checkpoint,
 )
 from labelwise.potentials.mace.convolution import NeighbourConvolution, has_scalar_convolution
 from labelwise.potentials.mace.cueq import (
@@ -31,24 +33,24 @@ from labelwise.potentials.mace.cueq import (
 )
 from labelwise.potentials.mace.products import ElementwiseContraction
 from labelwise.potentials.passes import note_forward
-
-_BLOCK_PREFIXES = {
-    "embedding": ("node_embedding.",),
-    "readout": ("readouts.",),
-    "products": ("products.",),
-    "all": ("",),
-}
+from labelwise.potentials.torch_potential import TorchPotential, average_over_atoms
+from labelwise.potentials.training import TrainingNetwork
 
 
-class MacePotential(Potential):
-    """A mace-torch model and its features.
+class MacePotential(TorchPotential):
+    """A mace-torch model and its features; ``model`` stays as it was loaded.
 
     Attributes:
-        model: The mace-torch module as it was loaded, its parameters frozen
-            (``requires_grad`` False). Its weights may be changed in place; everything
-            here follows.
         cueq: Whether convolutions and contractions run through cuEquivariance.
     """
+
+    model: Any
+    block_prefixes: ClassVar = {
+        "embedding": ("node_embedding.",),
+        "readout": ("readouts.",),
+        "products": ("products.",),
+    }
+    file_suffixes: ClassVar = (".pt", ".model")
 
     def __init__(
         self, model: Any, *, name: str, head: str | None = None, cueq: bool = False
@@ -68,22 +70,16 @@ class MacePotential(Potential):
                 could run.
             MissingDependencyError: cuEquivariance is not installed.
         """
-        model.eval().requires_grad_(False)
-        self.model = model
-        self.name = name
-        self.elements = tuple(int(z) for z in model.atomic_numbers)
-        self.cutoff = float(model.r_max)
-        weight = model.node_embedding.linear.weight
-        self.dtype, self.device = weight.dtype, weight.device
-        self.heads = tuple(str(each) for each in model.heads)
-        self.head = choose_head(self.heads, head)
-        self.n_layers = len(model.interactions)
         self._scalars = [_scalar_channels(product) for product in model.products]
-        self.activation_size = sum(len(channels) for channels in self._scalars)
         specs = getattr(model, "embedding_specs", None) or {}
-        self.graph_builder = GraphBuilder(
-            elements=self.elements,
-            cutoff=self.cutoff,
+        super().__init__(
+            model,
+            name=name,
+            elements=[int(z) for z in model.atomic_numbers],
+            cutoff=float(model.r_max),
+            activation_size=sum(len(channels) for channels in self._scalars),
+            heads=tuple(str(each) for each in model.heads),
+            head=head,
             charge_range=_known_range(specs.get("total_charge")),
             spin_range=_known_range(specs.get("total_spin")),
         )
@@ -101,7 +97,7 @@ class MacePotential(Potential):
         """See ``Potential.content_hash``."""
         return hash_model(self.model, head=self.head)
 
-    def with_random_weights(self, seed: int) -> MacePotential:
+    def with_random_weights(self, seed: int, *, scale: float | None = None) -> MacePotential:
         """See ``Potential.with_random_weights``."""
         config = model_config(self.model)
         modules = import_mace_modules()
@@ -114,7 +110,11 @@ class MacePotential(Potential):
             build = getattr(modules, type(self.model).__name__)
             model = build(**_arguments(config, modules)).to(self.device)
             model.lammps_mliap = self.model.lammps_mliap
-            return MacePotential(model, name=self.name, head=self.head, cueq=self.cueq)
+            drawn = MacePotential(model, name=self.name, head=self.head, cueq=self.cueq)
+        if scale is not None and hasattr(model, "scale_shift"):
+            model.scale_shift.scale.fill_(scale)
+            model.scale_shift.shift.zero_()
+        return drawn
 
     def with_kernels(self, cueq: bool | None) -> MacePotential:
         """Return the potential on the kernels asked for, sharing every weight.
@@ -140,15 +140,20 @@ class MacePotential(Potential):
 
         return choose_kernels(build, cueq, available=is_available(self.device))
 
-    def block_weights(self, parameters: str) -> list[Tensor]:
-        """See ``Potential.block_weights``."""
-        check_parameter_block(parameters)
-        absent = _absent_paths(self.model)
-        return [
-            weight
-            for name, weight in sorted(self.model.named_parameters())
-            if name.startswith(_BLOCK_PREFIXES[parameters]) and name not in absent
-        ]
+    def absent_weights(self) -> set[str]:
+        """Name the product weights that mace-torch froze at zero because symmetry forbids a path.
+
+        It marks them with a class of parameter, which a pickle loses, and a flag, which it keeps.
+        """
+        absent = set()
+        for name, module in self.model.named_modules():
+            for key, flag in module.named_buffers(recurse=False):
+                if key.startswith("weights_") and key.endswith("_zeroed") and bool(flag):
+                    which = key.removeprefix("weights_").removesuffix("_zeroed")
+                    absent.add(
+                        f"{name}.weights_max" if which == "max" else f"{name}.weights.{which}"
+                    )
+        return absent
 
     def energies(
         self,
@@ -157,32 +162,32 @@ class MacePotential(Potential):
         positions: Float[Tensor, "N 3"] | None = None,
         embedding: Float[Tensor, "N C"] | None = None,
     ) -> Float[Tensor, " n"]:
-        """See ``Potential.energies``."""
+        """See ``TorchPotential.energies``; mace-torch's module adds its reference energies."""
         note_forward(batch.n_structures)
         out = self._view.run(self._inputs(batch, positions), positions is not None, embedding)
         energies: Tensor = out["energy"]
         return energies
 
-    def node_embedding(self, batch: Batch) -> Float[Tensor, "N C"]:
-        """See ``Potential.node_embedding``."""
+    def interaction_energies(
+        self,
+        batch: Batch,
+        *,
+        positions: Float[Tensor, "N 3"] | None = None,
+        embedding: Float[Tensor, "N C"] | None = None,
+    ) -> Float[Tensor, " n"]:
+        """See ``TorchPotential.interaction_energies``."""
+        view = self.without_references()
+        return view.energies(batch, positions=positions, embedding=embedding)
+
+    def embedding_table(self) -> tuple[Float[Tensor, "E C"], float]:
+        """See ``TorchPotential.embedding_table``."""
         with torch.no_grad():
             table: Tensor = self.model.node_embedding(
                 torch.eye(len(self.elements), dtype=self.dtype, device=self.device)
             )
-        rows: Tensor = table[batch.species]
-        return rows
-
-    def embedding_pullback(
-        self, batch: Batch, cotangent: Float[Tensor, "N C"]
-    ) -> Float[Tensor, "n EC"]:
-        """See ``Potential.embedding_pullback``."""
-        n_elements = len(self.elements)
-        target = batch.structure_idx * n_elements + batch.species
-        rows = cotangent.new_zeros(batch.n_structures * n_elements, cotangent.shape[1])
-        rows = rows.index_add(0, target, cotangent)
         # e3nn scales a linear path by 1/sqrt(inputs): h = path_weight * W[z].
         path_weight: float = self.model.node_embedding.linear.instructions[0].path_weight
-        return rows.view(batch.n_structures, -1) * path_weight
+        return table, path_weight
 
     def activations(self, batch: Batch) -> Float[Tensor, "n a"]:
         """See ``Potential.activations``."""
@@ -195,11 +200,51 @@ class MacePotential(Potential):
                 layer[:, channels.to(layer.device)]
                 for layer, channels in zip(layers, self._scalars, strict=True)
             ]
-            atoms = torch.cat(scalars, dim=1)
-            total = atoms.new_zeros(batch.n_structures, atoms.shape[1])
-            total.index_add_(0, batch.structure_idx, atoms)
-            counts = torch.tensor(batch.atom_counts, dtype=atoms.dtype, device=atoms.device)
-            return total / counts[:, None]
+            return average_over_atoms(torch.cat(scalars, dim=1), batch)
+
+    def copy(self) -> MacePotential:
+        """See ``TorchPotential.copy``."""
+        with mace_warnings_silenced():
+            # Not a deep copy: mace-torch's EmptyParam cannot be copied, but it can be pickled.
+            model = pickle.loads(pickle.dumps(self.model))  # noqa: S301  # our own bytes
+        return MacePotential(model, name=self.name, head=self.head, cueq=self.cueq)
+
+    def reference_row(self) -> Float[Tensor, " E"]:
+        """See ``TorchPotential.reference_row``: its shape is (E,) or (heads, E)."""
+        table: Tensor = self.model.atomic_energies_fn.atomic_energies
+        return table if table.dim() == 1 else table[self.heads.index(self.head)]
+
+    def without_references(self) -> MacePotential:
+        """See ``TorchPotential.without_references``."""
+        block = copy.copy(self.model.atomic_energies_fn)
+        zeros = torch.zeros_like(block.atomic_energies)
+        block.__dict__["_buffers"] = {**block._buffers, "atomic_energies": zeros}
+        model = _with_modules(self.model, {"atomic_energies_fn": block})
+        flags = [weight.requires_grad for weight in model.parameters()]
+        view = MacePotential(model, name=self.name, head=self.head)
+        for weight, flag in zip(model.parameters(), flags, strict=True):
+            weight.requires_grad_(flag)
+        return view
+
+    def training_network(self, *, compiled: bool = False) -> TrainingNetwork:
+        """See ``TorchPotential.training_network``: in few operations where that reaches."""
+        from labelwise.potentials.mace.training.compiled import CompiledMace
+        from labelwise.potentials.mace.training.lean_mace import LeanMace, supports
+
+        if compiled:
+            return CompiledMace(self)
+        return LeanMace(self) if supports(self) else super().training_network()
+
+    def write(self, path: Path, suffix: str) -> None:
+        """Write a weights-only checkpoint (``.pt``) or mace-torch's pickled module (``.model``).
+
+        The module is written on the CPU with gradients on, as mace-torch writes it.
+        """
+        with mace_warnings_silenced():
+            if suffix == ".pt":
+                torch.save(save_checkpoint(self.model), path)
+            else:
+                torch.save(self.copy().model.cpu().requires_grad_(True), path)
 
     def _inputs(self, batch: Batch, positions: Float[Tensor, "N 3"] | None) -> dict[str, Tensor]:
         """Write a batch as mace-torch's dictionary."""
@@ -221,30 +266,6 @@ class MacePotential(Potential):
             "total_spin": batch.spins,
             "elec_temp": torch.zeros_like(batch.charges),
         }
-
-
-def choose_head(heads: tuple[str, ...], head: str | None) -> str:
-    """Return the head to use.
-
-    Args:
-        heads: The model's heads.
-        head: The one asked for, or None.
-
-    Raises:
-        PotentialError: unknown head, or several and none of them is called ``default``.
-    """
-    if head is not None:
-        if head not in heads:
-            raise PotentialError(f"head is {head!r}; this model has {', '.join(heads)}")
-        return head
-    if len(heads) == 1:
-        return heads[0]
-    default = [each for each in heads if each.lower() == "default"]
-    if len(default) != 1:
-        raise PotentialError(
-            f"this model has the heads {', '.join(heads)}: choose one with head=... or --head"
-        )
-    return default[0]
 
 
 class _FeatureView:
@@ -385,20 +406,6 @@ def _scalar_channels(product: Any) -> torch.Tensor:
         if irrep.l == 0 and irrep.p == 1
     ]
     return torch.cat(places)
-
-
-def _absent_paths(model: Any) -> set[str]:
-    """Name the product weights that mace-torch froze at zero because symmetry forbids the path.
-
-    It marks them with a class of parameter, which a pickle loses, and a flag, which it keeps.
-    """
-    absent = set()
-    for name, module in model.named_modules():
-        for key, flag in module.named_buffers(recurse=False):
-            if key.startswith("weights_") and key.endswith("_zeroed") and bool(flag):
-                which = key.removeprefix("weights_").removesuffix("_zeroed")
-                absent.add(f"{name}.weights_max" if which == "max" else f"{name}.weights.{which}")
-    return absent
 
 
 def _known_range(spec: dict[str, Any] | None) -> tuple[float, float] | None:

@@ -11,9 +11,8 @@ from jaxtyping import Bool, Float64, Int64
 
 from labelwise.errors import LabelError, StructureError
 from labelwise.finetuning.recipe import Recipe
-from labelwise.finetuning.trainable import get_reference_energies, interaction_view
 from labelwise.potentials import Potential, map_batches
-from labelwise.potentials.mace.potential import MacePotential
+from labelwise.potentials.torch_potential import TorchPotential
 from labelwise.structures.atom_energies import count_elements, fit_atom_energies, in_row_space
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY, get_energy
 
@@ -92,8 +91,8 @@ def compute_residuals(
         StructureError: A structure that the potential cannot take, with its place.
     """
     source, checkpoint = potential, np.zeros(len(potential.elements))
-    if isinstance(potential, MacePotential):
-        source, checkpoint = interaction_view(potential), get_reference_energies(potential)
+    if isinstance(potential, TorchPotential):
+        source, checkpoint = potential.without_references(), potential.reference_energies
     predicted = [
         part.double().numpy()
         for part in map_batches(

@@ -8,7 +8,6 @@ from typing import Annotated
 
 from labelwise.errors import ArgumentError, check_name
 from labelwise.features.options import CHOICE, DEFAULT_PROBES, REDUCTION_NAMES
-from labelwise.potentials.spec import PARAMETER_BLOCKS
 from labelwise.runtime.settings import Setting
 from labelwise.selection.options import DEFAULT_JOINT_REGULARISATION, check_regularisation
 from labelwise.structures.label_keys import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
@@ -23,7 +22,7 @@ class WeightStudySettings:
 
     parameters: Annotated[
         tuple[str, ...], Setting("Blocks of parameters to compare.", panel=CHOICE)
-    ] = PARAMETER_BLOCKS
+    ] = ("embedding", "readout", "products", "all")
     weights: Annotated[
         tuple[float, ...],
         Setting("Weights of the energy: 0 forces only, 1 energy only.", panel=CHOICE),
@@ -77,7 +76,6 @@ class WeightStudySettings:
             ArgumentError: A name is unknown, a list empty or with repeats, or a number out
                 of range.
         """
-        _check_names("parameters", self.parameters, PARAMETER_BLOCKS)
         _check_names("reductions", self.reductions, REDUCTION_NAMES)
         inside = all(0.0 <= weight <= 1.0 for weight in self.weights)
         if not self.weights or not inside or len(set(self.weights)) < len(self.weights):

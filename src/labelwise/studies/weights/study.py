@@ -22,11 +22,7 @@ from labelwise.finetuning.evaluation import evaluate, predict_graphs
 from labelwise.finetuning.labelled import LabelledSet, prepare_labelled
 from labelwise.finetuning.metrics import root_mean_square, sparsification_area, spearman
 from labelwise.finetuning.recipe import Recipe
-from labelwise.finetuning.trainable import (
-    get_reference_energies,
-    interaction_view,
-    require_trainable,
-)
+from labelwise.finetuning.trainable import require_trainable
 from labelwise.finetuning.training import finetune
 from labelwise.potentials import Potential
 from labelwise.runtime.timing import ProgressCallback, ignore_progress
@@ -161,14 +157,14 @@ def measure_errors(
     """
     source = require_trainable(potential)
     energies, forces = predict_graphs(
-        interaction_view(source), labelled.graphs, batch_atoms=batch_atoms
+        source.without_references(), labelled.graphs, batch_atoms=batch_atoms
     )
     residuals = labelled.energies - energies
     counts = count_elements([graph.numbers for graph in labelled.graphs], source.elements)
     fit = fit_atom_energies(
         counts,
         residuals,
-        prior=get_reference_energies(source),
+        prior=source.reference_energies,
         regularisation=Recipe().reference_regularisation,
     )
     left = np.abs(residuals - counts @ fit.energies) / labelled.atom_counts

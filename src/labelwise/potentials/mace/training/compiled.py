@@ -23,8 +23,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from labelwise.errors import PotentialError
-from labelwise.finetuning.loss import Targets
-from labelwise.finetuning.recipe import Recipe
 from labelwise.potentials.mace import polynomial as mace_polynomial
 from labelwise.potentials.mace.checkpoint import model_config
 from labelwise.potentials.mace.potential import MacePotential
@@ -47,6 +45,7 @@ from labelwise.potentials.mace.training.traced import (
     trace_update,
     update_inputs,
 )
+from labelwise.potentials.training import WeightedTargets
 
 #: Where compiled code is kept, if set.
 CACHE_VARIABLE = "LABELWISE_CACHE"
@@ -74,16 +73,10 @@ class CompiledMace(LeanMace):
         self._predict = _load(_find(potential, "prediction"))
 
     def loss_and_gradients(
-        self, batch: LeanBatch, targets: Targets, recipe: Recipe
+        self, batch: LeanBatch, targets: WeightedTargets
     ) -> tuple[Float[Tensor, ""], Sequence[Tensor]]:
-        """Return the loss of a batch and its gradient by each of ``trained_weights``.
-
-        Args:
-            batch: n structures.
-            targets: What their energies and forces should be.
-            recipe: Weights and δ of the loss.
-        """
-        inputs = update_inputs(batch, targets, recipe)
+        """See ``UpdatingNetwork.loss_and_gradients``."""
+        inputs = update_inputs(batch, targets)
         loss, *gradients = self._update(*self._weights.tensors(), *inputs)
         return loss, gradients
 

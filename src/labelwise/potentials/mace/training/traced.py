@@ -19,12 +19,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from labelwise.finetuning.loss import Targets
-from labelwise.finetuning.recipe import Recipe
-from labelwise.finetuning.trainable import trained_weights
 from labelwise.potentials.mace.potential import MacePotential
 from labelwise.potentials.mace.training.lean_batch import LeanBatch
 from labelwise.potentials.mace.training.lean_mace import LeanMace
+from labelwise.potentials.training import WeightedTargets
 
 # The open sizes of each input by axis; "." is a size that the architecture fixes.
 _BATCH_AXES = {
@@ -80,7 +78,7 @@ class WeightList:
     def __init__(self, potential: MacePotential) -> None:
         """List the weights of a model that ``supports`` covers."""
         self._model = potential.model
-        trained = {id(weight) for weight in trained_weights(potential)}
+        trained = {id(weight) for weight in potential.trained_weights()}
         named = list(self._model.named_parameters())
         first = [name for name, weight in named if id(weight) in trained]
         others = [name for name, weight in named if id(weight) not in trained]
@@ -143,15 +141,15 @@ def trace_prediction(potential: MacePotential) -> torch.fx.GraphModule:
     return _trace(predict, weights.tensors(), example, PREDICTION_AXES)
 
 
-def update_inputs(batch: LeanBatch, targets: Targets, recipe: Recipe) -> list[Tensor]:
-    """Write a batch, its targets and the loss as inputs of ``trace_update``'s graph."""
+def update_inputs(batch: LeanBatch, targets: WeightedTargets) -> list[Tensor]:
+    """Write a batch and its targets as inputs of ``trace_update``'s graph."""
     values = [
         targets.atom_counts,
         targets.energies,
         targets.forces,
-        targets.energy_shares(recipe.energy_weight),
-        targets.force_shares(recipe.forces_weight),
-        targets.energies.new_tensor(recipe.huber_delta),
+        targets.energy_shares,
+        targets.force_shares,
+        targets.delta,
     ]
     return _fill_up([*_tensors_of(batch), *values], UPDATE_AXES)
 
