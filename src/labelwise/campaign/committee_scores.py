@@ -14,6 +14,7 @@ from labelwise.campaign.config import CampaignConfig
 from labelwise.campaign.state import CampaignState
 from labelwise.campaign.training import member_files
 from labelwise.errors import LabelError
+from labelwise.features.fill import make_screen
 from labelwise.finetuning.committee import (
     committee_energy_score,
     committee_force_score,
@@ -21,7 +22,7 @@ from labelwise.finetuning.committee import (
 )
 from labelwise.finetuning.metrics import spearman
 from labelwise.potentials import Potential
-from labelwise.structures import Frame, Screen, Source, get_labels
+from labelwise.structures import Frame, Source, get_labels
 from labelwise.structures.fixed_atoms import free_atoms
 from labelwise.structures.identity import Fingerprint, make_fingerprint
 
@@ -67,7 +68,7 @@ def score_by_committee(
     """
     config, last = state.config, state.n_round - 1
     members = [bench.model_of(state, last, file) for file in member_files(config)]
-    screen = Screen(members[0].graph_builder)
+    screen = make_screen(members[0])
     for frame in train:
         screen.check_train(frame)
     n_done = 0

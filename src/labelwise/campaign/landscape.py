@@ -22,7 +22,7 @@ from labelwise.campaign.labelling.encoding import decode_structure
 from labelwise.campaign.seeds import derive_seed
 from labelwise.campaign.state import CampaignState
 from labelwise.errors import LabelwiseError
-from labelwise.features.fill import find_rows
+from labelwise.features.fill import find_rows, make_screen
 from labelwise.features.representations import (
     Chunk,
     is_finite,
@@ -36,7 +36,7 @@ from labelwise.potentials import Potential
 from labelwise.selection.rules import JOINT_RULE
 from labelwise.selection.rules.posterior_variance import posterior_variance
 from labelwise.selection.settings import AcquisitionSettings
-from labelwise.structures import Frame, Screen, Source, hash_structure
+from labelwise.structures import Frame, Source, hash_structure
 
 #: Points of a map; of a larger pool as many are drawn, and all that a round chose.
 MOST_POINTS = 50_000
@@ -182,7 +182,7 @@ def _gather(
     seed: int,
 ) -> _Gathered:
     """Read and screen the given training structures, the pool, and what is labelled."""
-    screen = Screen(potential.graph_builder)
+    screen = make_screen(potential)
     found = _Gathered()
     for frame in bench.given.train:
         if screen.check_train(frame) is None:

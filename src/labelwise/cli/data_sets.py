@@ -13,6 +13,7 @@ from labelwise.cli.commands.check_data import CheckDataCommand
 from labelwise.cli.commands.split import SplitCommand
 from labelwise.cli.commands.summarise import SummariseCommand
 from labelwise.errors import ArgumentError, WriteError
+from labelwise.features.fill import make_screen
 from labelwise.features.representations import (
     make_representation,
     make_size_limit,
@@ -22,7 +23,7 @@ from labelwise.potentials import Potential
 from labelwise.potentials.loading import load_model
 from labelwise.runtime.provenance import package_versions
 from labelwise.selection.record import describe_potential
-from labelwise.structures import Frame, Screen, Screened, iter_frames, iter_unscreened
+from labelwise.structures import Frame, Screened, iter_frames, iter_unscreened
 from labelwise.structures.reading import count_quickly, expand_specs
 from labelwise.structures.screening import count_reasons
 from labelwise.studies.curation.data_set import DataSet, load_data_set, make_kernel
@@ -108,7 +109,7 @@ def read_usable(
         ArgumentError: There are structures, and none can be taken.
         ReadError: A file cannot be read.
     """
-    screen = Screen(None if potential is None else potential.graph_builder)
+    screen = make_screen(potential)
     kept: list[Frame] = []
     screened: list[Screened] = []
     for frame in iter_unscreened(specs):

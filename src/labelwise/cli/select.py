@@ -24,6 +24,7 @@ from labelwise.cli.scale import (
 )
 from labelwise.cli.tables import show_table
 from labelwise.errors import ArgumentError, ReadError, WriteError
+from labelwise.features.fill import make_screen
 from labelwise.pages.options import ReportOptions
 from labelwise.pages.page import write_page
 from labelwise.potentials import Potential
@@ -40,7 +41,7 @@ from labelwise.selection.record import describe_model, summarise_acquisition
 from labelwise.selection.results import Acquisition
 from labelwise.selection.settings import AcquisitionSettings
 from labelwise.selection.storage import open_store
-from labelwise.structures import Screen, Source, iter_unscreened, write_structures
+from labelwise.structures import Source, iter_unscreened, write_structures
 from labelwise.structures.labels import DEFAULT_FORCES_KEY
 from labelwise.structures.reading import count_quickly, expand_specs
 from labelwise.structures.screening import count_reasons
@@ -180,7 +181,7 @@ def _note_force_std(
 
     What the selection set aside of the labelled structures is left out here, too.
     """
-    screen = Screen(potential.graph_builder)
+    screen = make_screen(potential)
     frames = iter_unscreened(train)
     labelled = [frame.atoms for frame in frames if screen.check_train(frame) is None]
     found = predict_force_uncertainty(

@@ -94,8 +94,7 @@ class RowRecipe:
 
     def make_screen(self, potential: Potential | None) -> Screen:
         """Return what sets aside the structures that the model or the memory cannot take."""
-        builder = None if potential is None else potential.graph_builder
-        return Screen(builder, size_limit=self.make_size_limit(potential))
+        return make_screen(potential, self.make_size_limit(potential))
 
     def open(
         self,
@@ -128,6 +127,16 @@ class RowRecipe:
             grouped=self.group_by is not None,
             tell=tell,
         )
+
+
+def make_screen(potential: Potential | None, size_limit: SizeLimit | None = None) -> Screen:
+    """Return what sets aside the structures that a model cannot take.
+
+    Args:
+        potential: The model; None checks the structures alone.
+        size_limit: Tells which structures are too large; None for any size.
+    """
+    return Screen(None if potential is None else potential.graph_builder, size_limit=size_limit)
 
 
 class Filler:

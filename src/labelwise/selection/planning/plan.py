@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from labelwise.errors import ArgumentError
+from labelwise.features.fill import make_screen
 from labelwise.potentials.base import Potential
 from labelwise.runtime.memory import usable_memory_bytes
 from labelwise.selection.planning.estimate import (
@@ -26,7 +27,7 @@ from labelwise.selection.planning.estimate import (
 from labelwise.selection.planning.survey import Survey, survey_files
 from labelwise.selection.planning.trial import check_plannable, run_trial
 from labelwise.selection.settings import AcquisitionSettings
-from labelwise.structures import Frame, Screen, Source
+from labelwise.structures import Frame, Source
 
 #: Parts of the time that the steps of a trial get.
 _SURVEY, _TRAIN, _TRIAL = 0.2, 0.1, 0.7
@@ -182,7 +183,7 @@ def find_largest_structure(
     """Return the structure of most atoms and what it takes; frames, at least one, are a sample."""
     frame = max(frames, key=lambda each: len(each.atoms))
     limit = settings.make_recipe(memory_bytes).make_size_limit(potential)
-    is_sound = Screen(None).check_content(frame) is None
+    is_sound = make_screen(None).check_content(frame) is None
     return LargestStructure(
         source=frame.source,
         n_atoms=len(frame.atoms),

@@ -13,11 +13,12 @@ from typing import Any
 from labelwise.campaign.durable import read_json, write_json
 from labelwise.campaign.inputs import find_model, locate
 from labelwise.errors import StructureError
+from labelwise.features.fill import make_screen
 from labelwise.potentials import Potential, load_potential
 from labelwise.runtime.provenance import describe_machine
 from labelwise.runtime.timing import ProgressCallback, ignore_progress
 from labelwise.selection.rules import JOINT_RULE
-from labelwise.structures import Screen, iter_unscreened
+from labelwise.structures import iter_unscreened
 from labelwise.studies.comparison.cells import read_results
 from labelwise.studies.comparison.costs import JOINT_ROWS, measure_costs
 from labelwise.studies.comparison.presets import count_structures
@@ -195,7 +196,7 @@ class _Sample:
         key = json.dumps(specs)
         if key not in self._pools:
             potential = self.potential(cell)
-            screen = Screen(potential.graph_builder)
+            screen = make_screen(potential)
             n_pool = count_structures(specs, Path())
             step = max(1, n_pool // _N_SAMPLE)
             frames = (frame for i, frame in enumerate(iter_unscreened(specs)) if i % step == 0)

@@ -11,9 +11,10 @@ from ase import Atoms
 from jaxtyping import Float64
 
 from labelwise.errors import ArgumentError
+from labelwise.features.fill import make_screen
 from labelwise.potentials import Potential
 from labelwise.runtime.part_store import PartStore
-from labelwise.structures import Frame, Screen
+from labelwise.structures import Frame
 from labelwise.studies.comparison.inputs import KernelChoice, StudyInputs, draw_frames
 from labelwise.studies.comparison.page.kernels import GEOMETRY_NUMBERS
 from labelwise.studies.diagnostics.geometry import mean_by_family
@@ -54,7 +55,7 @@ def measure_kernels(
         StructureError: A structure that the model cannot take.
         MissingDependencyError: A kernel needs a package that is not installed.
     """
-    screen = Screen(potential.graph_builder)
+    screen = make_screen(potential)
     frames = draw_frames(inputs.files_of("pool"), screen, LARGEST_DRAW, seed=inputs.asked.seed)
     if len(frames) < _LEAST_MEMBERS:
         raise ArgumentError(f"the pool {inputs.pool} has fewer than {_LEAST_MEMBERS} structures")

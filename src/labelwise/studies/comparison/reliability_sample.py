@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from labelwise.errors import ArgumentError
+from labelwise.features.fill import make_screen
 from labelwise.potentials import Potential
 from labelwise.runtime.part_store import PartStore
-from labelwise.structures import Frame, Screen
+from labelwise.structures import Frame
 from labelwise.studies.comparison.inputs import StudyInputs, draw_frames
 from labelwise.studies.diagnostics.calibration import calibrate
 from labelwise.studies.diagnostics.calibration_metrics import DEFAULT_LEVELS
@@ -96,7 +97,7 @@ def _draw_sets(inputs: StudyInputs, potential: Potential, part: float) -> _Sets:
     sizes = [
         max(least, round(part * n)) for n, least in zip(LARGEST_SETS, _LEAST_SETS, strict=True)
     ]
-    screen = Screen(potential.graph_builder)
+    screen = make_screen(potential)
     seed = inputs.asked.seed
     drawn: dict[str, list[Frame]] = {}
     for number, role in enumerate(("valid", "test")):

@@ -10,7 +10,7 @@ from ase import Atoms
 from jaxtyping import Bool, Int64
 
 from labelwise.errors import ArgumentError, ScreeningError
-from labelwise.features.fill import find_rows
+from labelwise.features.fill import find_rows, make_screen
 from labelwise.features.representations import RepresentationOptions, make_representation
 from labelwise.features.store.memory import MemoryRows
 from labelwise.kernels.base import Kernel
@@ -18,7 +18,7 @@ from labelwise.kernels.building import check_kernel, open_kernels
 from labelwise.potentials.base import Potential
 from labelwise.potentials.size_limit import SizeLimit
 from labelwise.runtime.timing import ProgressCallback, ignore_progress
-from labelwise.structures import DuplicateIndex, Frame, Screen, Screened, Source
+from labelwise.structures import DuplicateIndex, Frame, Screened, Source
 from labelwise.structures.screening import NON_FINITE, NON_FINITE_DETAIL
 
 
@@ -138,8 +138,7 @@ def load_data_set(
         ScreeningError: ``strict``, and a structure would be set aside.
         ReadError: Raised by the stream itself.
     """
-    builder = None if potential is None else potential.graph_builder
-    screen = Screen(builder, size_limit=size_limit)
+    screen = make_screen(potential, size_limit)
     seen = DuplicateIndex()
     kept: list[Frame] = []
     aside: list[Atoms] = []
