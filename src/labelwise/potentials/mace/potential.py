@@ -337,7 +337,10 @@ class _Geometry(torch.nn.Module):
         self.track = False
 
     def forward(self, edges: torch.Tensor, *others: torch.Tensor) -> Any:
-        return self.inner(edges if self.track else edges.detach(), *others)
+        # e3nn's harmonics are TorchScript that torch rewrites for what it was first called with:
+        # unless it is left as it is, the last bits depend on what a process did before.
+        with torch.jit.optimized_execution(edges.is_cuda):
+            return self.inner(edges if self.track else edges.detach(), *others)
 
 
 def _with_modules(module: Any, replaced: dict[str, torch.nn.Module]) -> Any:
