@@ -14,20 +14,23 @@ from ase import Atoms
 from labelwise.errors import ArgumentError
 from labelwise.features.store.columns import column_dtype
 from labelwise.potentials import Potential
-from labelwise.selection.planning import (
+from labelwise.selection.planning.estimate import (
     Estimate,
+    Machine,
     Rates,
     RunSettings,
+    Trial,
     Workload,
-    check_plannable,
     estimate_run,
-    make_plan,
-    survey_files,
+    find_largest,
 )
-from labelwise.selection.planning.estimate import Machine, find_largest
-from labelwise.selection.planning.plan import describe_machine
-from labelwise.selection.planning.survey import count_by_length, read_frames_at
-from labelwise.selection.planning.trial import Trial, run_trial
+from labelwise.selection.planning.plan import (
+    check_plannable,
+    describe_machine,
+    make_plan,
+    run_trial,
+)
+from labelwise.selection.planning.survey import count_by_length, read_frames_at, survey_files
 from labelwise.selection.settings import AcquisitionSettings
 from labelwise.structures import write_structures
 from labelwise.structures.reading import FileSlice

@@ -16,7 +16,8 @@ from labelwise.errors import ArgumentError
 from labelwise.potentials.loading import load_model
 from labelwise.runtime.memory import format_bytes, parse_bytes
 from labelwise.runtime.provenance import package_versions, to_json
-from labelwise.selection.planning import LargestStructure, Plan, RunSettings, make_plan
+from labelwise.selection.planning.estimate import RunSettings
+from labelwise.selection.planning.plan import LargestStructure, Plan, make_plan
 from labelwise.selection.record import describe_potential
 from labelwise.selection.settings import AcquisitionSettings
 

@@ -10,19 +10,17 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
+
 from labelwise.errors import ArgumentError, SelectionError, check_name
 from labelwise.features.store.columns import column_dtype
+from labelwise.features.store.identity import STORAGE_DTYPES
+from labelwise.features.store.stored_rows import ZARR_DTYPES
 from labelwise.features.store.view import DEFAULT_PIECE_BYTES
-from labelwise.selection.planning.trial import Trial
 from labelwise.selection.rules.planning import SelectionMemory, plan_selection
-
-#: Bytes of a feature on disk, by the type it is stored in.
-STORE_DTYPES = {"float32": 4, "float16": 2, "bfloat16": 2}
 
 # The source of a structure and the screen's index of what it has seen, measured.
 _STRUCTURE_BYTES = 500
-
-
 _MOST_STRUCTURES = 10**12
 _MB = 10**6
 
@@ -32,7 +30,7 @@ class RunSettings:
     """Where and how the selection will run.
 
     Attributes:
-        store_dtype: Type in which features are stored, of ``STORE_DTYPES``.
+        store_dtype: Type in which features are stored, of ``STORAGE_DTYPES``.
         memory_bytes: The bound on the process's memory; None for half of what it may use.
         n_gpus: GPUs that represent at once, while the cores of this machine read and build
             neighbour lists; None for one process, as it was measured.
@@ -58,16 +56,18 @@ class RunSettings:
         Raises:
             ArgumentError: A number is out of range, or the speed of the GPUs is not known.
         """
-        check_name("store_dtype", self.store_dtype, STORE_DTYPES)
-        for name, value, is_allowed in (
-            ("memory_bytes", self.memory_bytes, _is_positive),
-            ("gpus", self.n_gpus, _is_positive),
-            ("structures_per_second", self.structures_per_second, _is_positive),
-            ("price_per_hour", self.price_per_hour, _is_natural),
-            ("hours", self.hours, _is_positive),
+        check_name("store_dtype", self.store_dtype, STORAGE_DTYPES)
+        for name, value in (
+            ("memory_bytes", self.memory_bytes),
+            ("gpus", self.n_gpus),
+            ("structures_per_second", self.structures_per_second),
+            ("price_per_hour", self.price_per_hour),
+            ("hours", self.hours),
         ):
-            if value is not None and not is_allowed(value):
-                least = "above 0" if is_allowed is _is_positive else "at least 0"
+            may_be_0 = name == "price_per_hour"
+            is_allowed = value is None or value > 0 or (may_be_0 and value == 0)
+            if not is_allowed or value == math.inf:
+                least = "at least 0" if may_be_0 else "above 0"
                 raise ArgumentError(f"{name} is {value}; it must be finite and {least}")
         if self.n_gpus is None or self.structures_per_second is not None:
             return
@@ -129,6 +129,45 @@ class Machine:
     load_average: float
     memory_bytes: int
     free_bytes: int
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What it took to screen and represent a sample.
+
+    Attributes:
+        n_structures: Structures that were represented.
+        n_atoms: Their atoms.
+        kept_fraction: Part of the structures read that passed the screen.
+        screen_s_per_atom: Seconds to screen, by atom read.
+        represent_s_per_atom: Seconds to represent, neighbour lists included, by atom; 0 where
+            the rule looks at no rows.
+        relative_error: Standard error of ``represent_s_per_atom``, from how batches differ; 0.5
+            where there were fewer than three.
+        width: Entries of a row, d; 0 where the rule looks at no rows.
+        n_blocks: Parts of a row that are normalised on their own.
+        peak_memory_bytes: The most memory the process held so far, the model included.
+        device: Where the model ran.
+        device_memory_bytes: The most that was allocated on a CUDA device, or None.
+    """
+
+    n_structures: int
+    n_atoms: int
+    kept_fraction: float
+    screen_s_per_atom: float
+    represent_s_per_atom: float
+    relative_error: float
+    width: int
+    n_blocks: int
+    peak_memory_bytes: int
+    device: str
+    device_memory_bytes: int | None = None
+
+    @property
+    def structures_per_second(self) -> float:
+        """Structures represented in a second; 0 where none were."""
+        seconds = self.represent_s_per_atom * self.n_atoms
+        return self.n_structures / seconds if seconds > 0.0 else 0.0
 
 
 @dataclass(frozen=True)
@@ -247,145 +286,112 @@ def estimate_run(work: Workload, run: RunSettings, rates: Rates) -> Estimate:
     work.check()
     run.check(rates.trial.device)
     model = _Model(work, run, rates)
-    n = work.n_structures
-    stages = model.stages(n)
+    n, free = work.n_structures, rates.machine.free_bytes
+    bound = rates.machine.memory_bytes // 2 if run.memory_bytes is None else run.memory_bytes
+    stages, held, least = model.stages(n), model.divide(n, bound), model.least_memory(n)
     cost = None
     if run.price_per_hour is not None:
-        n_machines = 1 if run.n_gpus is None else run.n_gpus
-        cost = sum(stage.seconds for stage in stages) / 3600.0 * run.price_per_hour * n_machines
+        hours = sum(stage.seconds for stage in stages) / 3600.0
+        cost = hours * run.price_per_hour * (1 if run.n_gpus is None else run.n_gpus)
+
+    def has_room_for_rows(n_read: int) -> bool:
+        found = model.divide(n_read, bound)
+        return found is not None and found.cache_bytes >= model.row_memory(n_read)
+
+    def is_in_time(n_read: int) -> bool:
+        assert run.hours is not None  # noqa: S101  (asked below only then)
+        return sum(stage.seconds for stage in model.stages(n_read)) <= 3600.0 * run.hours
+
     return Estimate(
         workload=work,
         run=run,
         stages=stages,
-        peak_memory_bytes=model.peak_memory(n),
-        least_memory_bytes=model.least_memory(n),
-        memory_bound_bytes=model.memory_bound,
+        peak_memory_bytes=least if held is None else held.peak_bytes,
+        least_memory_bytes=least,
+        memory_bound_bytes=bound,
         store_bytes=model.store_bytes(n),
-        free_bytes=rates.machine.free_bytes,
+        free_bytes=free,
         cost=cost,
-        largest=model.largest(),
+        largest=LargestPool(
+            in_memory_bound=find_largest(lambda n_read: model.divide(n_read, bound) is not None),
+            rows_in_memory=find_largest(has_room_for_rows),
+            on_disk=find_largest(lambda n_read: model.store_bytes(n_read) <= free),
+            in_hours=None if run.hours is None else find_largest(is_in_time),
+        ),
     )
 
 
-def _is_positive(value: int | float) -> bool:
-    return math.isfinite(value) and value > 0
-
-
-def _is_natural(value: int | float) -> bool:
-    return math.isfinite(value) and value >= 0
-
-
 class _Model:
-    """Times and sizes as functions of the size of the pool."""
+    """Times and sizes as functions of the structures that the pool has as read."""
 
     def __init__(self, work: Workload, run: RunSettings, rates: Rates) -> None:
-        self._work, self._run, self._rates = work, run, rates
+        self._work, self._run, self._rates, self._trial = work, run, rates, rates.trial
         self._width = rates.trial.width
-        half = rates.machine.memory_bytes // 2
-        self.memory_bound = half if run.memory_bytes is None else run.memory_bytes
-        self._n_cores = 1 if run.n_gpus is None else rates.machine.n_cores
 
     def stages(self, n_read: int) -> tuple[StageEstimate, ...]:
-        """Return the stages of a pool of ``n_read`` structures."""
-        work, rates = self._work, self._rates
+        """Return the stages, in order."""
+        work, run, rates, trial = self._work, self._run, self._rates, self._trial
+        n_gpus, n_cores = (1, 1) if run.n_gpus is None else (run.n_gpus, rates.machine.n_cores)
         atoms = n_read * work.atoms_per_structure
         train_atoms = work.n_train * work.train_atoms_per_structure
         counted = 1.0 + 2.0 * work.count_error
-        trial = (1.0 + 2.0 * rates.trial.relative_error) * counted
-        reading = (rates.read_s_per_atom + rates.trial.screen_s_per_atom) / self._n_cores
+        reading_s = (rates.read_s_per_atom + trial.screen_s_per_atom) * (atoms + train_atoms)
         found = [
             StageEstimate("load the model", rates.load_s, 1.0),
-            StageEstimate("read and screen", reading * (atoms + train_atoms), counted),
+            StageEstimate("read and screen", reading_s / n_cores, counted),
         ]
         if self._width > 0:
-            kept_atoms = atoms * rates.trial.kept_fraction + train_atoms
-            seconds = self._represent_s(self._n_kept(n_read), kept_atoms)
-            found.append(StageEstimate("represent", seconds, trial))
-        again = rates.split_s_per_structure * n_read
-        return (*found, StageEstimate("read the batch", again, counted))
-
-    def _n_kept(self, n_read: int) -> int:
-        return round(n_read * self._rates.trial.kept_fraction)
-
-    def _represent_s(self, n: int, atoms: float) -> float:
-        run = self._run
-        n_gpus = 1 if run.n_gpus is None else run.n_gpus
-        if run.structures_per_second is not None:
-            return (n + self._work.n_train) / (run.structures_per_second * n_gpus)
-        return atoms * self._rates.trial.represent_s_per_atom / n_gpus
-
-    def _row_bytes(self) -> int:
-        columns = column_dtype(self._rates.trial.n_blocks).itemsize
-        return self._width * STORE_DTYPES[self._run.store_dtype] + columns
+            if run.structures_per_second is None:
+                kept_atoms = atoms * trial.kept_fraction + train_atoms
+                seconds = kept_atoms * trial.represent_s_per_atom
+            else:
+                seconds = (self._n_kept(n_read) + work.n_train) / run.structures_per_second
+            factor = (1.0 + 2.0 * trial.relative_error) * counted
+            found.append(StageEstimate("represent", seconds / n_gpus, factor))
+        again_s = rates.split_s_per_structure * n_read
+        return (*found, StageEstimate("read the batch", again_s, counted))
 
     def store_bytes(self, n_read: int) -> int:
         """Return the size of the features on disk, labelled ones included."""
         if self._width == 0:
             return 0
-        return (self._n_kept(n_read) + self._work.n_train) * self._row_bytes()
+        columns = column_dtype(self._trial.n_blocks).itemsize
+        entry_bytes = np.dtype(ZARR_DTYPES[self._run.store_dtype]).itemsize
+        row_bytes = self._width * entry_bytes + columns
+        return (self._n_kept(n_read) + self._work.n_train) * row_bytes
 
-    def _row_memory(self, n_read: int) -> int:
+    def row_memory(self, n_read: int) -> int:
         """Return the size of all rows of the pool in memory."""
         return 4 * self._width * self._n_kept(n_read)
 
-    def _before_choosing(self, n_read: int) -> int:
-        """Return what is held when the choosing begins: the model, and where structures are."""
-        structures = _STRUCTURE_BYTES * (n_read + self._work.n_train)
-        return self._rates.trial.peak_memory_bytes + structures
-
-    def _divide(self, n_read: int, bound: int) -> SelectionMemory | None:
+    def divide(self, n_read: int, bound: int) -> SelectionMemory | None:
         """Return how a bound on memory is divided while choosing; None if it is too little."""
         work = self._work
+        # The model, and where structures are.
+        held = self._trial.peak_memory_bytes + _STRUCTURE_BYTES * (n_read + work.n_train)
+        if self._width == 0:
+            return None if held > bound else SelectionMemory(True, 0, 0, 1, held)
         try:
             return plan_selection(
                 bound,
                 n=max(1, self._n_kept(n_read)),
-                d=max(1, self._width),
+                d=self._width,
                 n_train=work.n_train,
                 n_select=work.n_select,
                 rule=work.rule,
                 shortlist=work.shortlist,
                 piece_bytes=DEFAULT_PIECE_BYTES,
-                resident=self._before_choosing(n_read),
+                resident=held,
             )
         except SelectionError:
             return None
 
     def least_memory(self, n_read: int) -> int:
         """Return the memory without which it cannot be done, to a megabyte."""
-        if self._width == 0:
-            return self._before_choosing(n_read)
-        too_little = find_largest(lambda size: self._divide(n_read, size * _MB) is None)
-        return (too_little + 1) * _MB
+        return _MB * (1 + find_largest(lambda size: self.divide(n_read, size * _MB) is None))
 
-    def peak_memory(self, n_read: int) -> int:
-        """Return the memory that will be used: rows as far as they have room."""
-        held = self._divide(n_read, self.memory_bound) if self._width > 0 else None
-        return self.least_memory(n_read) if held is None else held.peak_bytes
-
-    def _has_room(self, n_read: int) -> bool:
-        if self._width == 0:
-            return self._before_choosing(n_read) <= self.memory_bound
-        return self._divide(n_read, self.memory_bound) is not None
-
-    def _has_room_for_rows(self, n_read: int) -> bool:
-        held = self._divide(n_read, self.memory_bound)
-        return held is not None and held.cache_bytes >= self._row_memory(n_read)
-
-    def largest(self) -> LargestPool:
-        """Return the largest pools that fit."""
-        hours, free = self._run.hours, self._rates.machine.free_bytes
-        return LargestPool(
-            in_memory_bound=find_largest(self._has_room),
-            rows_in_memory=find_largest(self._has_room_for_rows),
-            on_disk=find_largest(lambda n: self.store_bytes(n) <= free),
-            in_hours=None
-            if hours is None
-            else find_largest(lambda n: self._total_s(n) <= 3600.0 * hours),
-        )
-
-    def _total_s(self, n_read: int) -> float:
-        return sum(stage.seconds for stage in self.stages(n_read))
+    def _n_kept(self, n_read: int) -> int:
+        return round(n_read * self._trial.kept_fraction)
 
 
 def find_largest(holds: Callable[[int], bool]) -> int:

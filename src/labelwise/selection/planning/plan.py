@@ -2,35 +2,49 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
-import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+
 from labelwise.errors import ArgumentError
-from labelwise.features.fill import make_screen
+from labelwise.features.fill import Filler, make_screen
+from labelwise.features.frames import FrameTable
+from labelwise.features.representations import feature_blocks, feature_size
+from labelwise.features.store.memory import MemoryRows
 from labelwise.potentials.base import Potential
-from labelwise.runtime.memory import usable_memory_bytes
+from labelwise.potentials.batching import DEFAULT_BATCH_ATOMS
+from labelwise.runtime.cores import usable_cores
+from labelwise.runtime.memory import peak_resident_bytes, usable_memory_bytes
+from labelwise.runtime.timing import Stopwatch
 from labelwise.selection.planning.estimate import (
     Estimate,
     Machine,
     Rates,
     RunSettings,
     StageEstimate,
+    Trial,
     Workload,
     estimate_run,
 )
-from labelwise.selection.planning.survey import Survey, survey_files
-from labelwise.selection.planning.trial import check_plannable, run_trial
+from labelwise.selection.planning.survey import Survey, ratio_error, survey_files
+from labelwise.selection.rules import get_rule
 from labelwise.selection.settings import AcquisitionSettings
 from labelwise.structures import Frame, Source
 
 #: Parts of the time that the steps of a trial get.
 _SURVEY, _TRAIN, _TRIAL = 0.2, 0.1, 0.7
+_WARM_UP_PART = 4
+#: The relative error of a rate that was noted too few times.
+_UNKNOWN_ERROR = 0.5
+_LEAST_MARKS = 3
 
 
 @dataclass(frozen=True)
@@ -157,6 +171,125 @@ def make_plan(
     return Plan(estimate, rates, survey, time.perf_counter() - began, largest)
 
 
+def check_plannable(settings: AcquisitionSettings) -> None:
+    """Raise unless the rows of a selection are dense, one a structure.
+
+    Raises:
+        ArgumentError: They are bits, sparse, or sets of rows.
+    """
+    representation = settings.make_representation()
+    is_sparse = representation.column_block is not None
+    is_joint = get_rule(settings.rule).takes == "row-sets"
+    if is_joint or representation.kernel != "linear" or is_sparse:
+        name = f"rule {settings.rule}" if is_joint else representation.name
+        raise ArgumentError(
+            f"{name}: a plan can be made for one dense row a structure only (ntk-e, ntk-f, "
+            "ntk-ef, activation, ntk-random, activation-random, random); for others time "
+            "'labelwise select' on a part of the pool"
+        )
+
+
+def run_trial(
+    frames: Sequence[Frame],
+    settings: AcquisitionSettings,
+    potential: Potential | None,
+    *,
+    seconds: float,
+) -> Trial:
+    """Screen and represent structures of a sample until the time is over, as a selection does.
+
+    A first, smaller batch warms up and is not counted.
+
+    Args:
+        frames: The sample, in any order, at least one.
+        settings: As for the selection.
+        potential: The model, if one is needed.
+        seconds: How long to take, about: batches are finished.
+
+    Raises:
+        ArgumentError: There are no structures, or the rows are not dense.
+        PotentialError: The model fails on a structure.
+    """
+    check_plannable(settings)
+    if not frames:
+        raise ArgumentError("the pool holds no structures; give one to plan for")
+    deadline = time.perf_counter() + seconds
+    has_rows = settings.needs_features
+    if has_rows:
+        n_first = _count_warm_up(frames, settings, potential)
+        _represent(frames[:n_first], settings, potential, math.inf)
+        frames = frames[n_first:] if n_first < len(frames) else frames
+    table, spent, marks = _represent(frames, settings, potential, deadline)
+    sizes, usable = np.array([len(frame.atoms) for frame in frames[: len(table)]]), table.usable()
+    n_atoms = int(sizes[usable].sum())
+    n_done, done_s = np.diff(np.array([(0, 0.0), *marks]), axis=0).T
+    is_told = len(marks) >= _LEAST_MARKS
+    representation = settings.make_representation()
+    return Trial(
+        n_structures=int(usable.sum()),
+        n_atoms=n_atoms,
+        kept_fraction=float(usable.mean()),
+        screen_s_per_atom=spent["screen"] / max(1, int(sizes.sum())),
+        represent_s_per_atom=spent.get("represent pool", 0.0) / max(1, n_atoms),
+        relative_error=(ratio_error(done_s, n_done) if is_told else _UNKNOWN_ERROR)
+        if has_rows
+        else 0.0,
+        width=feature_size(representation, potential) if has_rows else 0,
+        n_blocks=len(feature_blocks(representation, potential)) if has_rows else 0,
+        peak_memory_bytes=peak_resident_bytes(),
+        device="cpu" if potential is None else str(potential.device),
+        device_memory_bytes=int(torch.cuda.max_memory_allocated(potential.device))
+        if potential is not None and potential.device.type == "cuda"
+        else None,
+    )
+
+
+def _represent(
+    frames: Sequence[Frame],
+    settings: AcquisitionSettings,
+    potential: Potential | None,
+    deadline: float,
+) -> tuple[FrameTable, dict[str, float], list[tuple[int, float]]]:
+    """Fill rows in memory until the time is over, with at least one frame.
+
+    Returns:
+        The frames, seconds by stage, and as it went on the frames done and the seconds spent on
+        their rows.
+    """
+    watch = Stopwatch()
+    watch.count("screen", 0)
+    marks: list[tuple[int, float]] = []
+
+    def spent() -> dict[str, float]:
+        return {stage.name: stage.seconds for stage in watch.stages()}
+
+    def note(_stage: str, n_done: int, _n_total: int | None) -> None:
+        marks.append((n_done, spent().get("represent pool", 0.0)))
+
+    def in_time() -> Iterator[Frame]:
+        for frame in frames:
+            yield frame
+            if time.perf_counter() > deadline:
+                return
+
+    rows = None
+    if settings.needs_features:
+        rows = MemoryRows(settings.make_representation(), potential)
+    filler = Filler(settings.make_recipe(), rows, potential, watch=watch, progress=note)
+    return filler.fill(in_time(), "pool"), spent(), marks
+
+
+def _count_warm_up(
+    frames: Sequence[Frame], settings: AcquisitionSettings, potential: Potential | None
+) -> int:
+    """Return how many structures are about a quarter of a batch."""
+    device = "cpu" if potential is None else potential.device.type
+    limit = settings.batch_atoms
+    limit = DEFAULT_BATCH_ATOMS.get(device, 256) if limit is None else limit
+    sizes = np.cumsum([len(frame.atoms) for frame in frames])
+    return 1 + int(np.searchsorted(sizes, limit // _WARM_UP_PART))
+
+
 def describe_machine(folder: Path) -> Machine:
     """Return what there is here.
 
@@ -167,7 +300,7 @@ def describe_machine(folder: Path) -> Machine:
     while not folder.is_dir():
         folder = folder.parent
     return Machine(
-        n_cores=len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1,
+        n_cores=usable_cores(),
         load_average=os.getloadavg()[0],
         memory_bytes=usable_memory_bytes(),
         free_bytes=shutil.disk_usage(folder).free,

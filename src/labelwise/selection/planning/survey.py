@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 import numpy as np
 
-from labelwise.structures import Frame, Source, iter_unscreened
-from labelwise.structures.compression import strip_compression
+from labelwise.structures import Frame, Source
 from labelwise.structures.extxyz import iter_frame_texts
-from labelwise.structures.reading import FileSlice, RawFrame, Spec, expand_specs
+from labelwise.structures.reading import FileSlice, RawFrame, Spec, expand_specs, iter_raw_parts
 
 _EXTXYZ_SUFFIXES = (".xyz", ".extxyz")
 _N_PLACES = 16
@@ -57,15 +55,24 @@ class Survey:
 
 @dataclass
 class _Part:
-    """What some of the files contribute."""
+    """What some of the files contribute: structures and seconds, seen and parsed."""
 
-    n_structures: int | None = 0
-    count_error: float = 0.0
-    n_seen: int = 0
-    n_atoms_seen: int = 0
-    split_s: float = 0.0
+    n_structures: int | None
+    count_error: float
+    n_seen: int
+    n_atoms_seen: int
+    split_s: float
+    frames: list[Frame] = field(default_factory=list)
     read_s: float = 0.0
-    n_atoms_read: int = 0
+
+    def parse(self, raws: Iterable[RawFrame], deadline: float) -> None:
+        """Parse frames until the time is over, at least one."""
+        began = time.perf_counter()
+        for raw in raws:
+            self.frames.append(raw.parse())
+            if time.perf_counter() > deadline:
+                break
+        self.read_s = time.perf_counter() - began
 
 
 def survey_files(
@@ -93,39 +100,31 @@ def survey_files(
     slices = expand_specs(specs)
     plain = [part for part in slices if _is_plain(part)]
     others = [part for part in slices if not _is_plain(part)]
-    deadline = time.perf_counter() + seconds
-    middle = time.perf_counter() + seconds * (len(plain) / max(1, len(slices)))
-    frames: list[Frame] = []
+    began, random = time.perf_counter(), np.random.default_rng(seed)
     parts: list[_Part] = []
     if plain:
-        part, texts = _look_into(plain, seconds, counted_bytes)
-        _shuffle(texts, seed)
+        part, raws = _look_into(plain, seconds, counted_bytes)
+        random.shuffle(raws)  # type: ignore[arg-type]  # a list will do
+        part.parse(raws, began + seconds * len(plain) / len(slices))
         parts.append(part)
-        frames += _parse(part, texts, middle)
-    for file in others:
-        parts.append(_Part())
-        frames += _read_front(parts[-1], file, deadline)
-    _shuffle(frames, seed)
-    return _join(parts, [replace(f, index=i) for i, f in enumerate(frames)], bool(others))
-
-
-def _join(parts: Sequence[_Part], frames: list[Frame], has_fronts: bool) -> Survey:
+    parts += [_read_front(file, began + seconds) for file in others]
+    frames = [frame for part in parts for frame in part.frames]
+    random.shuffle(frames)  # type: ignore[arg-type]
     counts = [part.n_structures for part in parts]
     known = [count for count in counts if count is not None]
     n_structures = sum(known) if len(known) == len(counts) else None
     error = math.hypot(*(part.count_error * (part.n_structures or 0) for part in parts))
     weights = [p.n_seen if n_structures is None else (p.n_structures or 0) for p in parts]
     atoms = sum(w * p.n_atoms_seen / max(1, p.n_seen) for w, p in zip(weights, parts, strict=True))
-    n_read = sum(part.n_atoms_read for part in parts)
-    n_seen = sum(part.n_seen for part in parts)
+    n_atoms_read = sum(len(frame.atoms) for frame in frames)
     return Survey(
         n_structures=n_structures,
         count_error=error / n_structures if n_structures else 0.0,
-        is_spread=not has_fronts or n_structures == len(frames),
+        is_spread=not others or n_structures == len(frames),
         atoms_per_structure=atoms / max(1, sum(weights)),
-        frames=tuple(frames),
-        read_s_per_atom=sum(part.read_s for part in parts) / max(1, n_read),
-        split_s_per_structure=sum(part.split_s for part in parts) / max(1, n_seen),
+        frames=tuple(replace(frame, index=i) for i, frame in enumerate(frames)),
+        read_s_per_atom=sum(part.read_s for part in parts) / max(1, n_atoms_read),
+        split_s_per_structure=sum(p.split_s for p in parts) / max(1, sum(p.n_seen for p in parts)),
     )
 
 
@@ -135,52 +134,48 @@ def _is_plain(part: FileSlice) -> bool:
     return is_whole and part.path.is_file() and part.path.suffix.lower() in _EXTXYZ_SUFFIXES
 
 
-def _shuffle(items: list[Frame] | list[tuple[str, Source]], seed: int) -> None:
-    np.random.default_rng(seed).shuffle(items)
-
-
 def _look_into(
     files: Sequence[FileSlice], seconds: float, counted_bytes: int
-) -> tuple[_Part, list[tuple[str, Source]]]:
+) -> tuple[_Part, list[RawFrame]]:
     """Return what places spread over the bytes of plain files tell, and the frames there."""
+    began = time.perf_counter()
     sizes = [file.path.stat().st_size for file in files]
     wanted = int(seconds * _PLACE_BYTES_PER_S)
     width = min(max(wanted, _LEAST_PLACE_BYTES), _MOST_PLACE_BYTES)
-    part = _Part()
+    error = 0.0
     if sum(sizes) <= max(_N_PLACES * width, counted_bytes):
-        texts = []
-        for file in files:
-            with _clock(part):
-                found = list(iter_frame_texts(file.path))
-            texts += [(text, Source(str(file.path), i)) for i, text in enumerate(found)]
-        part.n_structures = part.n_seen = len(texts)
+        texts = [
+            (text, Source(str(file.path), number))
+            for file in files
+            for number, text in enumerate(iter_frame_texts(file.path))
+        ]
+        n_structures = len(texts)
     else:
-        texts = _enter(part, files, sizes, width)
-    part.n_atoms_seen = sum(int(text[: text.index("\n")]) for text, _ in texts)
-    return part, texts
+        texts, n_structures, error = _enter(files, sizes, width)
+    split_s = time.perf_counter() - began
+    n_atoms = sum(int(text[: text.index("\n")]) for text, _ in texts)
+    part = _Part(n_structures, error, len(texts), n_atoms, split_s)
+    return part, [RawFrame(text, source, 0) for text, source in texts]
 
 
 def _enter(
-    part: _Part, files: Sequence[FileSlice], sizes: Sequence[int], width: int
-) -> list[tuple[str, Source]]:
-    """Read whole frames at places spread over the files; note how many frames there may be."""
+    files: Sequence[FileSlice], sizes: Sequence[int], width: int
+) -> tuple[list[tuple[str, Source]], int, float]:
+    """Read whole frames at places spread over the files; tell how many frames there may be."""
     ends = np.cumsum(sizes)
     texts: list[tuple[str, Source]] = []
     n_bytes, n_frames = [], []
     for place in np.linspace(0, int(ends[-1]) - width, _N_PLACES).astype(np.int64).tolist():
         number = int(np.searchsorted(ends, place, side="right"))
         offset = place - (int(ends[number]) - sizes[number])
-        with _clock(part):
-            found = read_frames_at(files[number], offset, width)
+        found = read_frames_at(files[number], offset, width)
         # A place inside a frame that is larger than what is read there holds the start of none.
         empty = min(sizes[number] - offset, _WIDEST_PLACE_BYTES)
         n_bytes.append(sum(len(text.encode()) for text in found) if found else empty)
         n_frames.append(len(found))
         name = str(files[number].path)
         texts += [(text, Source(name, len(texts) + i)) for i, text in enumerate(found)]
-    part.n_seen = len(texts)
-    part.n_structures, part.count_error = count_by_length(sum(sizes), n_bytes, n_frames)
-    return texts
+    return texts, *count_by_length(sum(sizes), n_bytes, n_frames)
 
 
 def count_by_length(
@@ -194,18 +189,23 @@ def count_by_length(
         n_frames: Their number.
 
     Returns:
-        The number, and its relative standard error from how the places differ.
-
-    Source: Cochran, *Sampling Techniques*, 3rd ed. 1977, section 6.4 (ratio estimates).
+        The number, and its relative standard error.
     """
     length = sum(n_bytes) / max(1, sum(n_frames))
     if length == 0.0:
         return 0, 0.0
-    residuals = np.asarray(n_bytes) - length * np.asarray(n_frames)
-    k = len(n_frames)
-    mean = sum(n_bytes) / k
-    error = math.sqrt(float(np.square(residuals).sum()) / (k * max(1, k - 1))) / mean
-    return round(total_bytes / length), error
+    return round(total_bytes / length), ratio_error(n_bytes, n_frames)
+
+
+def ratio_error(totals: Sequence[float], counts: Sequence[float]) -> float:
+    """Return the relative standard error of Σ totals / Σ counts, from how several places differ.
+
+    Source: Cochran, *Sampling Techniques*, 3rd ed. 1977, section 6.4 (ratio estimates).
+    """
+    y, x = np.asarray(totals, dtype=np.float64), np.asarray(counts, dtype=np.float64)
+    k = len(y)
+    square = float(np.square(y - y.sum() / x.sum() * x).sum())
+    return math.sqrt(square / (k * max(1, k - 1))) / float(y.mean())
 
 
 def read_frames_at(file: FileSlice, offset: int, width: int) -> list[str]:
@@ -239,17 +239,16 @@ def read_frames_at(file: FileSlice, offset: int, width: int) -> list[str]:
 
 
 def _whole_frames(lines: Sequence[bytes], is_end: bool) -> list[str]:
+    """Return the text of the first frame among some lines and of those that follow it at once."""
     frames: list[str] = []
     place = 0
     while place < len(lines):
-        following = _end_of_frame(lines, place, is_end)
-        if following is None:
-            if frames:
-                break
-            place += 1
-            continue
-        frames.append(b"\n".join(lines[place:following]).decode() + "\n")
-        place = following
+        end = _end_of_frame(lines, place, is_end)
+        if end is None and frames:
+            break
+        if end is not None:
+            frames.append(b"\n".join(lines[place:end]).decode() + "\n")
+        place = place + 1 if end is None else end
     return frames
 
 
@@ -274,67 +273,22 @@ def _count_of(line: bytes) -> int | None:
     return int(text) if text.isdigit() else None
 
 
-def _parse(part: _Part, texts: Iterable[tuple[str, Source]], deadline: float) -> Iterator[Frame]:
-    """Parse frames until the time is over, at least one."""
-    for text, source in texts:
-        began = time.perf_counter()
-        frame = RawFrame(text, source, 0).parse()
-        part.read_s += time.perf_counter() - began
-        part.n_atoms_read += len(frame.atoms)
-        yield frame
-        if time.perf_counter() > deadline:
-            return
-
-
-def _read_front(part: _Part, file: FileSlice, deadline: float) -> list[Frame]:
-    """Read the first frames of a file, and count the others if the time allows."""
+def _read_front(file: FileSlice, deadline: float) -> _Part:
+    """Parse the first frames of a file, and count the others if the time allows."""
     began = time.perf_counter()
-    stream = iter_unscreened(_spec_of(file))
-    frames = list(_until(islice(stream, _FRONT_FRAMES), (began + deadline) / 2))
-    part.read_s = time.perf_counter() - began
-    part.n_atoms_read = sum(len(frame.atoms) for frame in frames)
-    part.n_seen, part.n_atoms_seen = len(frames), part.n_atoms_read
-    part.split_s = part.read_s  # other formats are parsed again to find the picks
-    if not (_is_text(file) and file.frames == slice(None)):
-        rest = _count(stream, deadline)
-        part.n_structures = None if rest is None else len(frames) + rest
-        return frames
-    began = time.perf_counter()
-    part.n_structures = _count(iter_frame_texts(file.path), deadline)
-    if part.n_structures:
-        part.split_s = (time.perf_counter() - began) * len(frames) / part.n_structures
-    return frames
-
-
-def _spec_of(file: FileSlice) -> str:
-    if file.frames == slice(None):
-        return str(file.path)
-    ends = (file.frames.start, file.frames.stop, file.frames.step)
-    return f"{file.path}@" + ":".join("" if end is None else str(end) for end in ends)
-
-
-def _is_text(file: FileSlice) -> bool:
-    return strip_compression(file.path).suffix.lower() in _EXTXYZ_SUFFIXES
-
-
-def _count(frames: Iterable[object], deadline: float) -> int | None:
-    n_frames = 0
-    for _ in frames:
-        n_frames += 1
+    raws = iter_raw_parts([file])
+    part = _Part(None, 0.0, 0, 0, 0.0)
+    part.parse(islice(raws, _FRONT_FRAMES), (began + deadline) / 2)
+    part.n_seen, part.n_atoms_seen = len(part.frames), sum(len(f.atoms) for f in part.frames)
+    began, n_more = time.perf_counter(), 0
+    for _ in raws:
+        n_more += 1
         if time.perf_counter() > deadline:
-            return None
-    return n_frames
-
-
-def _until(frames: Iterable[Frame], deadline: float) -> Iterator[Frame]:
-    for frame in frames:
-        yield frame
-        if time.perf_counter() > deadline:
-            return
-
-
-@contextmanager
-def _clock(part: _Part) -> Iterator[None]:
-    began = time.perf_counter()
-    yield
-    part.split_s += time.perf_counter() - began
+            break
+    else:
+        part.n_structures = part.n_seen + n_more
+    passing_s = (
+        (time.perf_counter() - began) / n_more if n_more else part.read_s / max(1, part.n_seen)
+    )
+    part.split_s = passing_s * part.n_seen
+    return part
