@@ -25,8 +25,6 @@ from labelwise.selection.rules import (
     nearest_centre,
     nearest_labelled,
     select_batch,
-    shortlist_by_variance,
-    variance_filter,
 )
 from labelwise.selection.rules.nearest_labelled import find_nearest
 
@@ -111,20 +109,6 @@ def list_cases() -> list[Case]:
             (64, 256, 1024),
             lambda: find_nearest(pool, train, every)[0].tolist(),
             "nearest labelled, paths",
-        ),
-        Case(
-            variance_filter,
-            "_ROWS_AT_ONCE",
-            (256, 1024, 4096),
-            lambda: shortlist_by_variance(pool, train, 5000).tolist(),
-            "shortlist, paths",
-        ),
-        Case(
-            variance_filter,
-            "_FACTOR_BLOCKS",
-            (2, 8, 32),
-            lambda: shortlist_by_variance(pool, train, 5000).tolist(),
-            "shortlist, paths",
         ),
         Case(
             linear,

@@ -128,10 +128,6 @@ class StoredKernel(FeatureKernel):
             self._piece(number)
         return self._diagonal.clone()
 
-    def rows_and_norms(self, part: slice) -> tuple[Float[Tensor, "r d"], Float[Tensor, " r"]]:
-        """Return φ̃ and ‖φ̃‖², which was noted when the rows were read."""
-        return self.rows(part), self._diagonal[part]
-
     def pieces(self) -> list[slice]:
         """Return the pieces in which the rows are read."""
         return list(self._pieces)

@@ -16,15 +16,15 @@ from labelwise.features.store.memory import MemoryRows
 from labelwise.features.store.view import DEFAULT_PIECE_BYTES
 from labelwise.kernels.base import DEFAULT_CHUNK_SIZE, Kernel
 from labelwise.kernels.building import open_kernels
-from labelwise.kernels.linear import FeatureKernel, LinearKernel
-from labelwise.runtime.engines import Engine
+from labelwise.kernels.linear import LinearKernel
+from labelwise.runtime.engines import Engine, Ready
 from labelwise.runtime.memory import usable_memory_bytes
 from labelwise.selection.measurement import BatchKernels
 from labelwise.selection.rules import Selection, find_nearest, select_batch
-from labelwise.selection.rules.linear_posterior import LinearPrior
+from labelwise.selection.rules.base import Ticker
+from labelwise.selection.rules.linear_posterior import LinearPrior, linear_variances
 from labelwise.selection.rules.planning import open_kernel, plan_selection
-from labelwise.selection.rules.shortlist import decide_shortlist
-from labelwise.selection.rules.variance_filter import RunningTop, ScoredRows, VarianceFilter
+from labelwise.selection.rules.top import fall_in_order
 from labelwise.selection.settings import AcquisitionSettings
 
 Report = Callable[[int, int], None]
@@ -181,39 +181,33 @@ def _shortlist_on(
     kernels: _Kernels,
     settings: AcquisitionSettings,
     report: Report,
-) -> Int64[np.ndarray, " k"] | None:
-    """Score the pieces of the pool in workers, and reduce here; None if bounds did not hold."""
-    pool, train = kernels.pool, kernels.train
-    assert settings.shortlist is not None  # noqa: S101  (the caller's)
-    assert isinstance(pool, FeatureKernel)  # noqa: S101  (of rows on disk)
-    assert isinstance(train, LinearKernel)  # noqa: S101
-    on_cpu = LinearKernel.from_rows(train.features.cpu(), train.normalise)
-    prior = LinearPrior(on_cpu, settings.resolved_regularisation)
-    scorer = _PieceScorer(pool_rows, VarianceFilter(prior))
-    top = RunningTop(settings.shortlist)
+) -> Int64[np.ndarray, " k"]:
+    """Return what ``shortlist_by_variance`` does, the pieces of the pool scored in workers."""
+    assert isinstance(kernels.train, LinearKernel)  # noqa: S101  (of rows on disk)
+    train = LinearKernel.from_rows(kernels.train.features.cpu(), kernels.train.normalise)
+    prior = LinearPrior(train, settings.resolved_regularisation)
+    scorer = _PieceScorer(pool_rows, prior, kernels.chunk_size)
     pieces = pool_rows.pieces()
-    for n_done, scored in enumerate(engine.map(scorer.copy, _PieceScorer.score, pieces), start=1):
-        top.add(scored)
+    variances, largest = [], 0.0
+    found = engine.map(Ready(scorer), _PieceScorer.score, pieces)
+    for n_done, (variance, largest_diagonal) in enumerate(found, start=1):
+        variances.append(variance)
+        largest = max(largest, largest_diagonal)
         report(n_done, len(pieces))
-
-    def read_rows(idx: Int64[Tensor, " k"]) -> Float[Tensor, "k d"]:
-        return pool.rows(idx.to(pool.device)).cpu()
-
-    return decide_shortlist(
-        top, prior, settings.shortlist, read_rows, chunk_size=kernels.chunk_size
-    )
+    order = fall_in_order(torch.cat(variances), largest)[: settings.shortlist]
+    return np.sort(order.numpy())
 
 
+@dataclass(frozen=True, eq=False)
 class _PieceScorer:
     """What a worker needs to score pieces of the pool."""
 
-    def __init__(self, rows: StoreView, scores: VarianceFilter) -> None:
-        self._rows, self._scores = rows, scores
+    rows: StoreView
+    prior: LinearPrior
+    chunk_size: int
 
-    def copy(self) -> _PieceScorer:
-        """Return itself: what a worker calls is a copy already."""
-        return self
-
-    def score(self, piece: slice) -> ScoredRows:
-        """Bound the variances of one piece."""
-        return self._scores.score(torch.from_numpy(self._rows.read(piece)), piece.start)
+    def score(self, piece: slice) -> tuple[Float[Tensor, " r"], float]:
+        """Return the posterior variances of a piece, (r,) float64, and its largest k(x, x)."""
+        kernel = LinearKernel(self.rows.read(piece), normalise="none")
+        variance = linear_variances(kernel, self.prior, self.chunk_size, Ticker(None, 0))
+        return variance, float(kernel.diagonal().max())
