@@ -14,6 +14,7 @@ from torch import Tensor
 
 from labelwise.errors import ArgumentError
 
+#: Norms below this count as this.
 NORM_FLOOR = 1e-12
 
 
@@ -38,14 +39,18 @@ def squared_norms(rows: Float[Tensor, "r d"]) -> Float[Tensor, " r"]:
     return norms
 
 
-def unit_rows(features: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
-    """Divide each row by its norm, taken in float64, into a new tensor."""
-    unit = torch.empty_like(features)
-    for part, out in zip(small_parts(features), small_parts(unit), strict=True):
+def divide_by_norms(
+    rows: Float[Tensor, "n d"], out: Float[Tensor, "n d"], factor: float = 1.0
+) -> Float[Tensor, "n d"]:
+    """Write rows to ``out``, which may be the same, each over its norm, times a factor.
+
+    Norms are taken in float64; a row of zeros stays one.
+    """
+    for part, to in zip(small_parts(rows), small_parts(out), strict=True):
         wide = part.to(torch.float64)
         norm = torch.linalg.vector_norm(wide, dim=1, keepdim=True)
-        out.copy_(wide / norm.clamp_min(NORM_FLOOR))
-    return unit
+        to.copy_(wide / norm.clamp_min(NORM_FLOOR) * factor)
+    return out
 
 
 def check_range(features: Float[Tensor, "n d"], first: int = 0) -> None:

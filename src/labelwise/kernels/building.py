@@ -22,6 +22,7 @@ from labelwise.features.representations import (
     normalise_rows,
 )
 from labelwise.features.representations.rows import MOST_DENSE_COLUMNS
+from labelwise.features.row_parts import NORM_FLOOR
 from labelwise.features.store.memory import MemoryRows
 from labelwise.kernels.base import Kernel
 from labelwise.kernels.linear import LinearKernel
@@ -30,7 +31,6 @@ from labelwise.kernels.tanimoto import TanimotoKernel
 from labelwise.potentials.base import Potential
 
 _ROWS_AT_ONCE = 256
-_NORM_FLOOR = 1e-12
 
 
 def build_kernels(
@@ -174,7 +174,7 @@ def _normalise_sparse(sets: Sequence[SparseRows], normalise: str) -> list[Sparse
         for square in squares
     ]
     return [
-        part.scale(1.0 / np.maximum(norm, _NORM_FLOOR))
+        part.scale(1.0 / np.maximum(norm, NORM_FLOOR))
         for part, norm in zip(sets, norms, strict=True)
     ]
 

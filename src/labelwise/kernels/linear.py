@@ -13,10 +13,10 @@ from torch import Tensor
 from labelwise.errors import ArgumentError
 from labelwise.features.row_parts import (
     checked_features,
+    divide_by_norms,
     rounding_of_width,
     small_parts,
     squared_norms,
-    unit_rows,
 )
 from labelwise.kernels.base import DEFAULT_CHUNK_SIZE, Kernel, Rows, chunks
 
@@ -91,11 +91,6 @@ class FeatureKernel(Kernel):
     def diagonal(self) -> Float[Tensor, " n"]:
         """Return ‖φ̃(x)‖², (n,) float64, fresh."""
         return torch.cat([squared_norms(self.rows(piece)) for piece in self.pieces()])
-
-    def rows_and_norms(self, part: slice) -> tuple[Float[Tensor, "r d"], Float[Tensor, " r"]]:
-        """Return φ̃ and ‖φ̃‖² of consecutive structures, (r, d) and (r,) float64."""
-        rows = self.rows(part)
-        return rows, squared_norms(rows)
 
     def block(self, rows: Rows, other: Kernel, cols: Rows) -> Float[Tensor, "r c"]:
         """Return φ̃(x)ᵀφ̃(z) in the features' precision, (r, c).
@@ -214,7 +209,9 @@ class LinearKernel(FeatureKernel):
             raise ArgumentError(f"normalise={normalise!r}: allowed are 'cosine' and 'none'")
         tensor = checked_features(features, device, dtype)
         self.normalise = normalise
-        self._features = unit_rows(tensor) if normalise == "cosine" else tensor
+        self._features = tensor
+        if normalise == "cosine":
+            self._features = divide_by_norms(tensor, torch.empty_like(tensor))
 
     @classmethod
     def from_rows(cls, rows: Float[Tensor, "n d"], normalise: str) -> LinearKernel:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -13,8 +13,7 @@ from torch import Tensor
 from labelwise.errors import ArgumentError, check_name
 from labelwise.features.options import NORMALISATIONS
 from labelwise.features.representations.base import FeatureBlock
-
-_NORM_FLOOR = 1e-12
+from labelwise.features.row_parts import divide_by_norms, small_parts
 
 
 def check_normalisation(normalise: str) -> None:
@@ -60,30 +59,19 @@ def normalise_rows(
         parts = [torch.from_numpy(rows)[:, columns] for rows in (train, pool)]
         factor = math.sqrt(block.weight)
         if normalise == "cosine":
-            _divide_by_norms(parts, factor)
+            for part in parts:
+                divide_by_norms(part, part, factor)
         else:
             _divide_by_common_norm(parts, factor)
         start = columns.stop
 
 
-def _divide_by_norms(parts: Sequence[Float[Tensor, "_ b"]], factor: float) -> None:
-    for chunk in _chunks(parts):
-        wide = chunk.to(torch.float64)
-        norm = torch.linalg.vector_norm(wide, dim=1, keepdim=True)
-        chunk.copy_(wide / norm.clamp_min(_NORM_FLOOR) * factor)
-
-
 def _divide_by_common_norm(parts: Sequence[Float[Tensor, "_ b"]], factor: float) -> None:
     n_rows = sum(len(part) for part in parts)
-    square = sum(float(chunk.to(torch.float64).square_().sum()) for chunk in _chunks(parts))
+    few = [chunk for part in parts for chunk in small_parts(part)]
+    square = sum(float(chunk.to(torch.float64).square_().sum()) for chunk in few)
     if square == 0.0:
         return
     scale = factor / math.sqrt(square / n_rows)
-    for chunk in _chunks(parts):
+    for chunk in few:
         chunk.copy_(chunk.to(torch.float64) * scale)
-
-
-def _chunks(parts: Sequence[Float[Tensor, "_ b"]]) -> Iterator[Float[Tensor, "_ b"]]:
-    """Yield views of some rows whose float64 copy stays in the cache."""
-    for part in parts:
-        yield from torch.split(part, max(16, 2**16 // part.shape[1]))

@@ -12,9 +12,8 @@ from jaxtyping import Float16, Float32, Float64, UInt16
 from labelwise.errors import ArgumentError
 from labelwise.features.representations.base import FeatureBlock
 from labelwise.features.representations.normalisation import normalise_rows
+from labelwise.features.row_parts import NORM_FLOOR, small_parts
 
-#: Norms below this count as this, as in ``normalise_rows``.
-NORM_FLOOR = 1e-12
 #: The Zarr data type of each storage dtype; bfloat16, which Zarr does not have, is kept as bits.
 ZARR_DTYPES = {"float32": "float32", "float16": "float16", "bfloat16": "uint16"}
 
@@ -155,8 +154,7 @@ def _block_columns(blocks: Blocks) -> list[slice]:
 
 
 def _norms(rows: torch.Tensor) -> Float64[np.ndarray, " k"]:
-    # Few rows at a time: their float64 copy stays in the cache.
-    parts = torch.split(rows, max(16, 2**16 // rows.shape[1]))
-    norms = [torch.linalg.vector_norm(part.to(torch.float64), dim=1) for part in parts]
+    wide = (part.to(torch.float64) for part in small_parts(rows))
+    norms = [torch.linalg.vector_norm(part, dim=1) for part in wide]
     joined: Float64[np.ndarray, " k"] = torch.cat(norms).numpy()
     return joined
