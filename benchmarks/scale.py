@@ -31,7 +31,7 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-from labelwise.features.store import ChunkWriter, FeatureStore, Identity, RowColumns
+from labelwise.features.store import FeatureStore, Identity, RowColumns
 from scale_measurements import MEASUREMENTS, Setting
 from selection import describe_machine, make_paths
 
@@ -51,20 +51,24 @@ def make_features(folder: Path, n: int, d: int, n_train: int) -> Path:
     store = FeatureStore.open(partial, Identity("synthetic", ((d, 1.0),)), create=True)
     cuts = np.linspace(0, n, 1 + math.ceil(n / ROWS_AT_ONCE)).astype(int)
     train: list[torch.Tensor] = []
-    with store.make_writer() as writer:
-        for number, (first, last) in enumerate(pairwise(cuts.tolist())):
-            share = n_train * last // n - n_train * first // n
-            rows = make_paths(last - first + share, d, seed=number)
-            train.append(rows[:share])
-            pool = rows[share:]  # frames of a path lie together in a file
-            append(writer, pool[torch.argsort(pool[:, 0])].numpy(), first)
-        append(writer, torch.cat(train).numpy(), n)
+    for number, (first, last) in enumerate(pairwise(cuts.tolist())):
+        share = n_train * last // n - n_train * first // n
+        rows = make_paths(last - first + share, d, seed=number)
+        train.append(rows[:share])
+        pool = rows[share:]  # frames of a path lie together in a file
+        append(store, pool[torch.argsort(pool[:, 0])].numpy(), first)
+    append(store, torch.cat(train).numpy(), n)
     partial.rename(path)
     return path
 
 
-def append(writer: ChunkWriter, rows: np.ndarray, first: int) -> None:
-    """Append rows whose keys are numbers from ``first`` on."""
+def append(store: FeatureStore, rows: np.ndarray, first: int) -> None:
+    """Append rows whose keys are numbers from ``first`` on, in chunks of 16 MiB."""
+    size = max(1, 2**24 // (4 * rows.shape[1]))
+    if len(rows) > size:
+        for start in range(0, len(rows), size):
+            append(store, rows[start : start + size], first + start)
+        return
     k = len(rows)
     numbers = np.arange(first, first + k, dtype="<u8")
     keys = np.stack([numbers * np.uint64(0x9E3779B97F4A7C15), numbers], axis=1)
@@ -75,7 +79,7 @@ def append(writer: ChunkWriter, rows: np.ndarray, first: int) -> None:
         projections=np.zeros((k, 8)),
         species=np.zeros((k, 16), np.uint8),
     )
-    writer.append(rows, columns)
+    store.append_rows(rows, columns)
 
 
 class Results:

@@ -41,8 +41,12 @@ def make_store(
 ) -> FeatureStore:
     """Make a store of the rows 0 … n - 1."""
     store = FeatureStore.open(path, identity, create=True)
-    itemsize = 4 if identity.storage_dtype == "float32" else 2
-    numbers = np.arange(n_rows)
-    with store.make_writer(chunk_bytes=chunk_rows * identity.width * itemsize) as writer:
-        writer.append(row_of(numbers, identity.width), columns_of(numbers))
+    append(store, np.arange(n_rows), chunk_rows)
     return store
+
+
+def append(store: FeatureStore, numbers: Int[np.ndarray, " k"], chunk_rows: int) -> list[int]:
+    """Append rows in chunks of so many each, and return the chunks' numbers."""
+    parts = [numbers[start : start + chunk_rows] for start in range(0, len(numbers), chunk_rows)]
+    width = store.identity.width
+    return [store.append_rows(row_of(part, width), columns_of(part)) for part in parts]

@@ -13,10 +13,11 @@ import numpy as np
 import pytest
 
 from labelwise.errors import ArgumentError, WriteError
-from labelwise.features.store import ChunkWriter, FeatureStore, verify_store
+from labelwise.features.store import FeatureStore, verify_store
+from labelwise.features.store.chunk_writer import append_chunk
 from tests.features.store.stores import (
     IDENTITY,
-    WIDTH,
+    append,
     columns_of,
     key_of,
     make_store,
@@ -24,20 +25,19 @@ from tests.features.store.stores import (
 )
 
 ROOT = Path(__file__).parents[3]
-# Appends rows of numbers from argv[2] on, eight at a time, until argv[3].
+# Appends rows of numbers from argv[2] on, ten at a time, until argv[3].
 WRITE = """
 import sys
 from pathlib import Path
 import numpy as np
-from labelwise.features.store import ChunkWriter
-from tests.features.store.stores import IDENTITY, WIDTH, columns_of, row_of
+from labelwise.features.store.chunk_writer import append_chunk
+from tests.features.store.stores import IDENTITY, columns_of, row_of
 
 store, start, stop = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 print("ready", flush=True)
-with ChunkWriter(store, IDENTITY, chunk_bytes=10 * WIDTH * 4) as writer:
-    for first in range(start, stop, 8):
-        numbers = np.arange(first, min(first + 8, stop))
-        writer.append(row_of(numbers), columns_of(numbers))
+for first in range(start, stop, 10):
+    numbers = np.arange(first, min(first + 10, stop))
+    append_chunk(store, IDENTITY, row_of(numbers), columns_of(numbers))
 """
 
 
@@ -78,18 +78,12 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("part", [1, 3, 4, 9, 30])
-def test_rows_are_cut_into_chunks(tmp_path: Path, part: int) -> None:
+def test_what_is_appended_together_is_a_chunk(tmp_path: Path, part: int) -> None:
     store = FeatureStore.open(tmp_path / "s", IDENTITY, create=True)
-    writer = store.make_writer(chunk_bytes=4 * WIDTH * 4 + 31)
-    for start in range(0, 30, part):
-        numbers = np.arange(start, min(start + part, 30))
-        writer.append(row_of(numbers), columns_of(numbers))
-        assert writer.n_held + len(store) == numbers[-1] + 1
-        assert writer.n_held < 4
-    writer.flush()
-    writer.flush()
-    assert writer.numbers == store.chunk_numbers == list(range(8))
-    assert [len(store.read_chunk(number)) for number in writer.numbers] == [4] * 7 + [2]
+    numbers = append(store, np.arange(30), part)
+    assert numbers == store.chunk_numbers == list(range(-(-30 // part)))
+    sizes = [len(store.read_chunk(number)) for number in numbers]
+    assert set(sizes[:-1]) <= {part} and sum(sizes) == 30
     again = FeatureStore.open(tmp_path / "s", IDENTITY)
     for each in (store, again):
         assert len(each) == 30
@@ -103,57 +97,35 @@ def test_names_of_files_are_kept_chunk_by_chunk(tmp_path: Path) -> None:
     assert found == columns_of(np.arange(10)).source_file
 
 
-def test_a_chunk_has_at_least_one_row(tmp_path: Path) -> None:
-    store = FeatureStore.open(tmp_path / "s", IDENTITY, create=True)
-    numbers = np.arange(3)
-    store.make_writer(chunk_bytes=1).append(row_of(numbers), columns_of(numbers))
-    assert store.chunk_numbers == [0, 1, 2]
-    with pytest.raises(ArgumentError, match="chunk_bytes=0"):
-        store.make_writer(chunk_bytes=0)
-
-
 def test_rows_must_fit_the_store(tmp_path: Path) -> None:
     store = make_store(tmp_path / "s")
     numbers = np.arange(10, 13)
     broken = row_of(numbers)
     broken[1, 1] = np.nan
-    with store.make_writer() as writer:
-        with pytest.raises(ArgumentError, match="3 rows and columns of 2"):
-            writer.append(row_of(numbers), columns_of(numbers[:2]))
-        with pytest.raises(ArgumentError, match="the rows 9"):
-            writer.append(row_of(numbers, 9), columns_of(numbers))
-        with pytest.raises(ArgumentError, match=r"row 1 .* not finite"):
-            writer.append(broken, columns_of(numbers))
-        writer.append(row_of(numbers[:0]), columns_of(numbers[:0]))
+    with pytest.raises(ArgumentError, match="3 rows and columns of 2"):
+        store.append_rows(row_of(numbers), columns_of(numbers[:2]))
+    with pytest.raises(ArgumentError, match="the rows 9"):
+        store.append_rows(row_of(numbers, 9), columns_of(numbers))
+    with pytest.raises(ArgumentError, match=r"row 1 .* not finite"):
+        store.append_rows(broken, columns_of(numbers))
     assert len(store) == 10
-
-
-def test_rows_in_hand_survive_another_error(tmp_path: Path) -> None:
-    store = make_store(tmp_path / "s")
-    numbers = np.arange(10, 13)
-    with pytest.raises(KeyboardInterrupt), store.make_writer() as writer:
-        writer.append(row_of(numbers), columns_of(numbers))
-        raise KeyboardInterrupt
-    check_rows(FeatureStore.open(tmp_path / "s"), np.arange(13))
 
 
 @pytest.mark.parametrize("chunk_rows", [20, 200, 2000])
 def test_a_full_disk(small_disk: Path, chunk_rows: int) -> None:
     store = FeatureStore.open(small_disk / "s", IDENTITY, create=True)
-    writer = store.make_writer(chunk_bytes=chunk_rows * WIDTH * 4)
     numbers = np.arange(0, 10_000)
     with pytest.raises(WriteError, match=r"cannot write to the feature store .*No space left"):
-        writer.append(row_of(numbers), columns_of(numbers))
+        append(store, numbers, chunk_rows)
     n_rows = len(store)
-    assert n_rows == len(writer.numbers) * chunk_rows
-    assert writer.n_held == chunk_rows
+    assert n_rows == len(store.chunk_numbers) * chunk_rows
     assert not [path.name for path in store.path.iterdir() if path.name.startswith(".tmp")]
     again = FeatureStore.open(small_disk / "s", IDENTITY)
     assert verify_store(again.path) == []
     if n_rows:
         check_rows(again, numbers[:n_rows])
     subprocess.run(["mount", "-o", "remount,size=16m", str(small_disk)], check=True)
-    writer.flush()
+    append(store, numbers[n_rows : n_rows + chunk_rows], chunk_rows)
     check_rows(store, numbers[: n_rows + chunk_rows])
 
 
@@ -211,16 +183,12 @@ def test_a_number_that_was_taken_is_passed_over(
     (store.path / "c000001").write_text("a file in the way")
     monkeypatch.setattr("labelwise.features.store.chunk_writer.next_chunk_number", lambda _: 0)
     numbers = np.arange(4, 7)
-    with store.make_writer() as writer:
-        writer.append(row_of(numbers), columns_of(numbers))
-    assert writer.numbers == [2]
+    assert store.append_rows(row_of(numbers), columns_of(numbers)) == 2
     check_rows(store, np.arange(7))
 
 
 def test_a_store_that_cannot_be_written_to(tmp_path: Path) -> None:
-    writer = ChunkWriter(tmp_path / "none", IDENTITY)
     numbers = np.arange(2)
-    writer.append(row_of(numbers), columns_of(numbers))
     with pytest.raises(WriteError, match="No such file"):
-        writer.flush()
+        append_chunk(tmp_path / "none", IDENTITY, row_of(numbers), columns_of(numbers))
     assert list(tmp_path.iterdir()) == []

@@ -19,11 +19,12 @@ from labelwise.errors import ArgumentError
 from labelwise.features.representations.base import FeatureBlock
 from labelwise.features.representations.normalisation import normalise_rows
 from labelwise.features.store import DamagedChunkError, FeatureStore, StoreView, find_common_norms
-from labelwise.features.store.chunk_writer import ChunkWriter
+from labelwise.features.store.chunk_writer import append_chunk
 from tests.features.store.stores import (
     BLOCKS,
     IDENTITY,
     WIDTH,
+    append,
     columns_of,
     key_of,
     make_store,
@@ -42,8 +43,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, FeatureStore]:
         path = tmp_path_factory.mktemp(dtype) / "s"
         store = make_store(path, N_ROWS, 20, replace(IDENTITY, storage_dtype=dtype))
         extra = np.arange(N_ROWS, N_ROWS + 15)
-        with store.make_writer(chunk_bytes=3 * WIDTH * (4 if dtype == "float32" else 2)) as writer:
-            writer.append(row_of(extra), columns_of(extra))
+        append(store, extra, 3)
         made[dtype] = store
     return made
 
@@ -215,9 +215,7 @@ def test_a_view_does_not_read_another_chunk_of_the_same_number(tmp_path: Path) -
     views: list[StoreView] = [store.view(np.arange(20)) for _ in range(2)]
     shutil.rmtree(store.path / "c000000")
     numbers = np.arange(100, 120)
-    with ChunkWriter(store.path, IDENTITY) as writer:
-        writer.append(row_of(numbers), columns_of(numbers))
-    assert writer.numbers == [0]
+    assert append_chunk(store.path, IDENTITY, row_of(numbers), columns_of(numbers)) == 0
     for view, idx in zip(views, (np.arange(20), np.array([3])), strict=True):
         with pytest.raises(DamagedChunkError, match="another chunk than when the store was opened"):
             view.gather(idx)

@@ -1,6 +1,5 @@
 """Feature rows on disk in checked chunks, reused by every rule and appended to."""
 
-from labelwise.features.store.chunk_writer import ChunkWriter
 from labelwise.features.store.columns import RowColumns, StoredColumns
 from labelwise.features.store.errors import DamagedChunkError
 from labelwise.features.store.identity import Identity
@@ -10,7 +9,6 @@ from labelwise.features.store.verifying import Damage, verify_store
 from labelwise.features.store.view import StoreView
 
 __all__ = [
-    "ChunkWriter",
     "Damage",
     "DamagedChunkError",
     "FeatureStore",

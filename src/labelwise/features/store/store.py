@@ -16,7 +16,7 @@ from labelwise.features.frames import FrameTable
 from labelwise.features.representations.normalisation import check_normalisation
 from labelwise.features.store.base import RowStore
 from labelwise.features.store.chunk_files import read_columns, read_record, read_rows
-from labelwise.features.store.chunk_writer import DEFAULT_CHUNK_BYTES, ChunkWriter
+from labelwise.features.store.chunk_writer import append_chunk
 from labelwise.features.store.columns import RowColumns, StoredColumns
 from labelwise.features.store.errors import DamagedChunkError
 from labelwise.features.store.identity import Identity
@@ -171,20 +171,17 @@ class FeatureStore(RowStore):
             projections=frames.prints.projections,
             species=frames.prints.species,
         )
-        with self.make_writer(chunk_bytes=max(1, rows.nbytes)) as writer:
-            writer.append(rows, columns)
+        self.append_rows(rows, columns)
 
-    def make_writer(self, *, chunk_bytes: int = DEFAULT_CHUNK_BYTES) -> ChunkWriter:
-        """Return a writer that appends to this store; ``find`` knows each chunk it finishes.
-
-        A process that has not opened the store makes a ``ChunkWriter`` of its own.
-
-        Args:
-            chunk_bytes: Bytes of rows in a chunk.
-        """
-        return ChunkWriter(
-            self._path, self._identity, chunk_bytes=chunk_bytes, on_commit=self._register
-        )
+    def append_rows(self, rows: Float32[np.ndarray, "k d"], columns: RowColumns) -> int:
+        """Write k >= 1 rows as one chunk, and return its number; see ``append_chunk``."""
+        number = append_chunk(self._path, self._identity, rows, columns)
+        record = read_record(self._path / chunk_name(number))
+        with self._lock:
+            if all(chunk.number != number for chunk in self._chunks):
+                chunk = _Chunk(number, self._n_places(), record.n_rows, record.seal)
+                self._append(chunk, columns.keys)
+        return number
 
     def refresh(self) -> None:
         """Take in the chunks that other processes have added since; damaged ones are set aside.
@@ -439,13 +436,6 @@ class FeatureStore(RowStore):
         else:
             self._gone.add(number)
             self._say(f"{chunk} is damaged: {error.reason}")
-
-    def _register(self, number: int, keys: UInt8[np.ndarray, "k 16"]) -> None:
-        """Take in a chunk that was just written here."""
-        record = read_record(self._path / chunk_name(number))
-        with self._lock:
-            if all(chunk.number != number for chunk in self._chunks):
-                self._append(_Chunk(number, self._n_places(), record.n_rows, record.seal), keys)
 
     def _append(self, chunk: _Chunk, keys: UInt8[np.ndarray, "k 16"]) -> None:
         self._index.add(keys, chunk.first)
