@@ -35,8 +35,8 @@ from labelwise.selection.acquire import acquire
 from labelwise.selection.force_uncertainty import predict_force_uncertainty
 from labelwise.selection.input_files import describe_files, mark_files, warn_of_changes
 from labelwise.selection.measures import SUFFIX, is_measures, write_measures
-from labelwise.selection.names import FORCE_STD_KEY
 from labelwise.selection.page import gather_selection
+from labelwise.selection.picks import FORCE_STD_KEY
 from labelwise.selection.record import describe_model, summarise_acquisition
 from labelwise.selection.results import Acquisition
 from labelwise.selection.settings import AcquisitionSettings

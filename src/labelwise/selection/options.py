@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Annotated
+from dataclasses import KW_ONLY, dataclass
+from typing import Annotated, Literal
 
 from labelwise.errors import SelectionError
 from labelwise.features.options import CHOICE, KernelOptions
@@ -48,6 +48,20 @@ class SelectionOptions(KernelOptions):
             panel=MACHINE,
         ),
     ] = None
+
+
+@dataclass(frozen=True)
+class RuleFacts:
+    """What a summary keeps and a page tells of a rule; see ``rules.Rule``."""
+
+    name: str
+    _: KW_ONLY
+    says: str = ""
+    score_name: str | None = "score"
+    why: str = ""
+    has_clusters: bool = False
+    is_random: bool = False
+    takes: Literal["kernel", "row-sets"] = "kernel"
 
 
 def check_regularisation(regularisation: float) -> None:

@@ -1,4 +1,4 @@
-"""One chosen structure."""
+"""One chosen structure, and what it may carry."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 
 from labelwise.structures import Source
 from labelwise.structures.identity import Fingerprint
+
+#: Info key of a structure's predicted force error, and array key of its atoms', eV/Å.
+FORCE_STD_KEY = "labelwise_force_std"
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 from labelwise.potentials import Potential, find_model_file
 from labelwise.runtime.provenance import package_versions
 from labelwise.selection.input_files import describe_paths
+from labelwise.selection.options import RuleFacts
 from labelwise.selection.picks import Pick
 from labelwise.selection.results import Acquisition
 from labelwise.selection.rules import get_rule
@@ -122,17 +123,10 @@ def describe_potential(potential: Potential) -> dict[str, Any]:
     }
 
 
-def _describe_rule(name: str) -> dict[str, Any]:
+def _describe_rule(rule: str) -> dict[str, Any]:
     """Return what a page says of a rule."""
-    rule = get_rule(name)
-    return {
-        "says": rule.says,
-        "score_name": rule.score_name,
-        "why": rule.why,
-        "has_clusters": rule.has_clusters,
-        "is_random": rule.is_random,
-        "takes": rule.takes,
-    }
+    names = [field.name for field in fields(RuleFacts) if field.name != "name"]
+    return {name: getattr(get_rule(rule), name) for name in names}
 
 
 def _describe_pick(pick: Pick) -> dict[str, Any]:

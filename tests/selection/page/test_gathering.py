@@ -30,7 +30,6 @@ from labelwise.selection.acquire import acquire
 from labelwise.selection.force_uncertainty import predict_force_uncertainty
 from labelwise.selection.measurement import measure
 from labelwise.selection.measures import write_measures
-from labelwise.selection.names import FORCE_STD_KEY
 from labelwise.selection.page import gather_selection
 from labelwise.selection.page.pool_map import (
     DISTANCE_AFTER,
@@ -38,6 +37,7 @@ from labelwise.selection.page.pool_map import (
     VARIANCE_AFTER,
     VARIANCE_BEFORE,
 )
+from labelwise.selection.picks import FORCE_STD_KEY
 from labelwise.selection.record import summarise_acquisition
 from labelwise.selection.settings import AcquisitionSettings
 from labelwise.selection.storage import StoreSettings, open_store

@@ -16,7 +16,7 @@ from labelwise.selection.measures import SUFFIX, Measures, read_measures
 from labelwise.selection.page.coverage import chart_distances, compare_groups
 from labelwise.selection.page.headlines import list_facts, write_small_print, write_subtitle
 from labelwise.selection.page.packing import pack_structures
-from labelwise.selection.page.picked import Picked
+from labelwise.selection.page.picked import Picked, read_again
 from labelwise.selection.page.pool_columns import category_column, name_apart
 from labelwise.selection.page.pool_map import (
     SOURCE,
@@ -25,12 +25,10 @@ from labelwise.selection.page.pool_map import (
     move_to_front,
     take_rows,
 )
-from labelwise.selection.page.reading import ReadAgain, read_again
 from labelwise.selection.page.reasons import make_notes, make_pick_table
 from labelwise.selection.page.record import SelectionRecord, read_record
 from labelwise.selection.page.room import Room
 from labelwise.selection.page.set_aside import chart_times, list_screened
-from labelwise.selection.page.shelves import Names
 
 
 def gather_selection(
@@ -53,31 +51,25 @@ def gather_selection(
     """
     record = read_record(summary)
     room = Room(options.max_megabytes)
-    measures = _find_measures(record)
-    read = read_again(
-        record, seed=options.seed, max_bytes=room.for_all_structures, progress=progress
-    )
-    names = Names(read.pool, read.train)
-    picked = Picked(record, read.pool, read.train, names, read.rows, read.chosen, measures)
-    return _write_document(picked, read, options, room)
-
-
-def _find_measures(record: SelectionRecord) -> Measures | None:
-    """Return what was measured, None if nothing is there that fits the summary."""
     places = [pick.pool_index for pick in record.picks]
-    return read_measures(record.path.with_suffix(SUFFIX), places)
+    picked = read_again(
+        record,
+        read_measures(record.path.with_suffix(SUFFIX), places),
+        seed=options.seed,
+        max_bytes=room.for_all_structures,
+        progress=progress,
+    )
+    return _write_document(picked, options, room)
 
 
-def _write_document(
-    picked: Picked, read: ReadAgain, options: ReportOptions, room: Room
-) -> Document:
+def _write_document(picked: Picked, options: ReportOptions, room: Room) -> Document:
     record, measures = picked.record, picked.measures
     every: tuple[Column, ...] = ()
     columns: tuple[Column, ...] = ()
     n_points = 0
     if measures is not None:
         n_points = len(measures.shown.pool) + len(measures.shown.train)
-        every = tuple(list_columns(picked, measures, read.columns))
+        every = tuple(list_columns(picked, measures))
         columns = room.fit(move_to_front(every, options.colour_by), n_points)
     max_bytes = room.for_structures(n_points, columns)
     structures, places = pack_structures(picked, max_bytes=max_bytes, seed=options.seed)
@@ -89,7 +81,7 @@ def _write_document(
         title=f"{len(record.picks):,} structures chosen of {record.n_pool:,}",
         subtitle=write_subtitle(record),
         facts=list_facts(record, measures),
-        sections=tuple(_list_sections(picked, read, pool_map)),
+        sections=tuple(_list_sections(picked, pool_map)),
         structures=structures,
         notes=(
             *write_small_print(record, is_measured=measures is not None),
@@ -142,7 +134,7 @@ def _explain_no_map(record: SelectionRecord) -> str:
     return f"{text}."
 
 
-def _list_sections(picked: Picked, read: ReadAgain, pool_map: PoolMap | None) -> Iterator[Section]:
+def _list_sections(picked: Picked, pool_map: PoolMap | None) -> Iterator[Section]:
     """Go through the parts of the page that there is something to show in."""
     record, measures = picked.record, picked.measures
     panels = () if pool_map is None else (pool_map,)
@@ -150,9 +142,9 @@ def _list_sections(picked: Picked, read: ReadAgain, pool_map: PoolMap | None) ->
     yield Section("why", "Why these", (make_pick_table(picked),))
     coverage: list[Panel] = []
     if measures is not None:
-        coverage.append(chart_distances(measures, len(read.train), len(read.rows)))
-    columns = _columns_of_pool(read, picked.names)
-    coverage += compare_groups(columns, read.rows, record.settings.group_by)
+        coverage.append(chart_distances(measures, len(picked.train), len(picked.rows)))
+    columns = _columns_of_pool(picked)
+    coverage += compare_groups(columns, picked.rows, record.settings.group_by)
     if coverage:
         yield Section("coverage", "Coverage", tuple(coverage))
     aside = list_screened(record.screened, picked.names)
@@ -164,10 +156,11 @@ def _list_sections(picked: Picked, read: ReadAgain, pool_map: PoolMap | None) ->
         yield Section("time", "Time", times)
 
 
-def _columns_of_pool(read: ReadAgain, names: Names) -> list[Column]:
+def _columns_of_pool(picked: Picked) -> list[Column]:
     """Return what is known of the whole pool, the files first."""
-    rows = len(read.train) + np.arange(len(read.pool))
-    known = [take_rows(column, rows) for column in read.columns]
-    files = [names.of_file(read.pool.files[number]) for number in read.pool.file.tolist()]
+    pool = picked.pool
+    rows = len(picked.train) + np.arange(len(pool))
+    known = [take_rows(column, rows) for column in picked.columns]
+    files = [picked.names.of_file(pool.files[number]) for number in pool.file.tolist()]
     source = category_column(SOURCE, files)
     return [*name_apart([*([] if source is None else [source]), *known])]

@@ -76,13 +76,12 @@ def make_pool_map(
     )
 
 
-def list_columns(picked: Picked, measures: Measures, known: Sequence[Column]) -> tuple[Column, ...]:
+def list_columns(picked: Picked, measures: Measures) -> tuple[Column, ...]:
     """Return all columns of the points, with unique names.
 
     Args:
         picked: The selection and its structures.
         measures: What the batch changed, and which structures are points.
-        known: What is known of all structures, labelled ones first.
 
     Returns:
         Variances and distances, where structures are from, then what is known, the most common
@@ -99,7 +98,7 @@ def list_columns(picked: Picked, measures: Measures, known: Sequence[Column]) ->
     return name_apart(
         [
             *(column for column in own if column is not None),
-            *(take_rows(column, rows) for column in known),
+            *(take_rows(column, rows) for column in picked.columns),
         ]
     )
 

@@ -11,10 +11,10 @@ from ase import Atoms
 from jaxtyping import Float64
 
 from labelwise.pages.document import Cell, PointNote, Table, TableColumn
-from labelwise.selection.names import FORCE_STD_KEY
 from labelwise.selection.page.picked import Picked
 from labelwise.selection.page.pool_columns import clean_text
 from labelwise.selection.page.pool_map import MAP_NAME
+from labelwise.selection.picks import FORCE_STD_KEY
 
 _MEV = 1000.0
 _MOST_ATOMS = 3

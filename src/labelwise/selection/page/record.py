@@ -12,6 +12,7 @@ from typing import Any
 from labelwise.errors import LabelwiseError, ReadError
 from labelwise.runtime.timing import Stage
 from labelwise.selection.input_files import describe_files
+from labelwise.selection.options import RuleFacts
 from labelwise.selection.picks import Pick
 from labelwise.structures import Source
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY
@@ -22,23 +23,10 @@ _KEYS = ("format_version", "inputs", "settings", "counts", "picks", "screened", 
 
 
 @dataclass(frozen=True)
-class SavedRule:
-    """A rule as a summary tells of it; see ``rules.Rule``. Older ones tell its name alone."""
-
-    name: str
-    says: str = ""
-    score_name: str | None = "score"
-    why: str = ""
-    has_clusters: bool = False
-    is_random: bool = False
-    takes: str = "kernel"
-
-
-@dataclass(frozen=True)
 class SavedSettings:
     """How a batch was chosen, as its summary says it; see ``AcquisitionSettings``."""
 
-    rule: SavedRule
+    rule: RuleFacts
     representation: str
     normalise: str
     regularisation: float
@@ -180,9 +168,10 @@ def _read_settings(content: Mapping[str, Any], rule: Mapping[str, Any]) -> Saved
     )
 
 
-def _read_rule(name: str, told: Mapping[str, Any]) -> SavedRule:
-    known = {field.name for field in fields(SavedRule)} - {"name"}
-    plain = SavedRule(
+def _read_rule(name: str, told: Mapping[str, Any]) -> RuleFacts:
+    """Return what is told of a rule; older summaries have its name alone."""
+    known = {field.name for field in fields(RuleFacts)} - {"name"}
+    plain = RuleFacts(
         name, is_random=name == "random", takes="row-sets" if name == "joint-pv" else "kernel"
     )
     return replace(plain, **{key: value for key, value in told.items() if key in known})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,6 @@ import numpy as np
 from ase import Atoms
 from jaxtyping import Int32, Int64
 
-from labelwise.errors import ReadError
 from labelwise.selection.page.pool_columns import ColumnCollector, clean_text
 from labelwise.selection.page.structure_packing import BYTES_AN_ATOM
 from labelwise.structures import Frame, Source
@@ -19,99 +18,12 @@ from labelwise.structures import Frame, Source
 _LONGEST_NAME = 120
 
 
-class Shelf:
-    """The structures of one role that were not set aside, in the order in which they were read.
-
-    Args:
-        role: ``train`` or ``pool``.
-        aside: Places, among all that are read, of those that were set aside.
-        collector: Told of every structure that was not.
-        always: Places of structures that are kept, whatever room there is.
-        max_bytes: Room for others, as ``StructurePacker`` counts; they are drawn at random.
-        seed: Of the draw.
-    """
-
-    def __init__(
-        self,
-        role: str,
-        aside: set[int],
-        collector: ColumnCollector,
-        *,
-        always: set[int],
-        max_bytes: int,
-        seed: int,
-    ) -> None:
-        self.role = role
-        self.n_read = 0
-        self._aside, self._collector, self._always = aside, collector, always
-        self._indices: list[int] = []
-        self._files: dict[str, int] = {}
-        self._file: list[int] = []
-        self._frame: list[int] = []
-        self._kept: dict[int, Atoms] = {}
-        self._drawn: list[tuple[float, int, Atoms]] = []
-        self._room = max_bytes
-        self._random = np.random.default_rng(seed)
-
-    def __len__(self) -> int:
-        """Count the structures that were not set aside."""
-        return len(self._indices)
-
-    def passing(self, frames: Iterable[Frame]) -> Iterator[Atoms]:
-        """Note structures as they pass, and pass on those that were not set aside."""
-        for frame in frames:
-            self.n_read += 1
-            if frame.index in self._aside:
-                continue
-            self._note(frame)
-            yield frame.atoms
-
-    def close(self, n_expected: int, where: str) -> Shelved:
-        """Return what was noted.
-
-        Args:
-            n_expected: Structures that must have been read.
-            where: What says so.
-
-        Raises:
-            ReadError: There were more or fewer.
-        """
-        if self.n_read != n_expected:
-            raise ReadError(
-                f"the {self.role} holds {self.n_read} structures and held {n_expected} when "
-                f"{where} was written; put the files back, or run the selection again"
-            )
-        kept = {**self._kept, **{row: atoms for _, row, atoms in self._drawn}}
-        return Shelved(
-            np.array(self._indices, dtype=np.int64),
-            tuple(self._files),
-            np.array(self._file, dtype=np.int32),
-            np.array(self._frame, dtype=np.int32),
-            kept,
-        )
-
-    def _note(self, frame: Frame) -> None:
-        row = len(self._indices)
-        self._collector.add(frame.atoms)
-        self._indices.append(frame.index)
-        self._file.append(self._files.setdefault(frame.source.file, len(self._files)))
-        self._frame.append(frame.source.frame)
-        if frame.index in self._always:
-            self._kept[row] = frame.atoms
-            return
-        self._room -= BYTES_AN_ATOM * len(frame.atoms)
-        lot = (-float(self._random.random()), row, _bare(frame.atoms))
-        heapq.heappush(self._drawn, lot)
-        while self._room < 0 and self._drawn:
-            _, _, dropped = heapq.heappop(self._drawn)
-            self._room += BYTES_AN_ATOM * len(dropped)
-
-
 @dataclass(frozen=True, eq=False)
 class Shelved:
-    """What was noted of n structures.
+    """What was noted of the n structures of a role that were not set aside.
 
     Attributes:
+        n_read: Structures that were read, those set aside included.
         indices: Place among all that were read, (n,), ascending.
         files: Names of files, as they were read.
         file: Place in ``files``, (n,).
@@ -119,6 +31,7 @@ class Shelved:
         kept: Structures to be looked at, by row 0 to n - 1.
     """
 
+    n_read: int
     indices: Int64[np.ndarray, " n"]
     files: tuple[str, ...]
     file: Int32[np.ndarray, " n"]
@@ -133,11 +46,61 @@ class Shelved:
         """Return file and frame of a structure."""
         return Source(self.files[int(self.file[row])], int(self.frame[row]))
 
-    def rows_of(self, indices: Iterable[int]) -> Int64[np.ndarray, " k"]:
-        """Return the rows of structures given by their place among all that were read."""
-        wanted = np.fromiter(indices, dtype=np.int64)
-        rows: Int64[np.ndarray, " k"] = np.searchsorted(self.indices, wanted).astype(np.int64)
-        return rows
+
+def shelve(
+    frames: Iterable[Frame],
+    aside: Collection[int],
+    collector: ColumnCollector,
+    *,
+    always: Collection[int],
+    max_bytes: int,
+    seed: int,
+    tell: Callable[[int], object],
+) -> Shelved:
+    """Note the structures of a role.
+
+    Args:
+        frames: Read once.
+        aside: Places, among all that are read, of those that were set aside.
+        collector: Told of every structure that was not.
+        always: Places of structures that are kept, whatever room there is.
+        max_bytes: Room for others, as ``StructurePacker`` counts; they are drawn at random.
+        seed: Of the draw.
+        tell: Called with the number of structures noted so far.
+    """
+    indices: list[int] = []
+    files: dict[str, int] = {}
+    file: list[int] = []
+    number: list[int] = []
+    kept: dict[int, Atoms] = {}
+    drawn: list[tuple[float, int, Atoms]] = []
+    random, n_read = np.random.default_rng(seed), 0
+    for frame in frames:
+        n_read += 1
+        if frame.index in aside:
+            continue
+        row, atoms = len(indices), frame.atoms
+        collector.add(atoms)
+        indices.append(frame.index)
+        file.append(files.setdefault(frame.source.file, len(files)))
+        number.append(frame.source.frame)
+        tell(len(indices))
+        if frame.index in always:
+            kept[row] = atoms
+            continue
+        max_bytes -= BYTES_AN_ATOM * len(atoms)
+        heapq.heappush(drawn, (-float(random.random()), row, _bare(atoms)))
+        while max_bytes < 0 and drawn:
+            max_bytes += BYTES_AN_ATOM * len(heapq.heappop(drawn)[2])
+    kept |= {row: atoms for _, row, atoms in drawn}
+    return Shelved(
+        n_read,
+        np.array(indices, dtype=np.int64),
+        tuple(files),
+        np.array(file, dtype=np.int32),
+        np.array(number, dtype=np.int32),
+        kept,
+    )
 
 
 def short_names(files: Iterable[str]) -> dict[str, str]:

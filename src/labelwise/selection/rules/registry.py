@@ -7,13 +7,14 @@ memory and pages ask for the record.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from inspect import signature
 from typing import Any, Literal, TypeAlias
 
 from labelwise.errors import ArgumentError, check_name
 from labelwise.kernels.base import Kernel
 from labelwise.runtime.plugins import load_plugins
+from labelwise.selection.options import RuleFacts
 from labelwise.selection.rules.base import DEFAULT_REGULARISATION, Selection
 
 #: ``select(pool, train, n_select, *, ...) -> Selection``
@@ -28,7 +29,7 @@ def _unknown_state(n: int, d: int, n_train: int, n_select: int) -> int:  # noqa:
 
 
 @dataclass(frozen=True)
-class Rule:
+class Rule(RuleFacts):
     """A selection rule and all that is known about it.
 
     Attributes:
@@ -59,16 +60,10 @@ class Rule:
         >>> register_rule(Rule("first", select_first, says="the order of the files"))
     """
 
-    name: str
     select: SelectFunction
-    says: str = ""
-    score_name: str | None = "score"
-    why: str = ""
+    _: KW_ONLY
     state_bytes: StateBytes = _unknown_state
     keeps_columns: bool = False
-    has_clusters: bool = False
-    is_random: bool = False
-    takes: Literal["kernel", "row-sets"] = "kernel"
     regularisation: float = DEFAULT_REGULARISATION
     normalise: Literal["cosine", "none"] = "cosine"
 
