@@ -31,7 +31,7 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-from labelwise.features.store import FeatureStore, Identity, RowColumns
+from labelwise.features.store import FeatureStore, Identity
 from scale_measurements import MEASUREMENTS, Setting
 from selection import describe_machine, make_paths
 
@@ -72,14 +72,7 @@ def append(store: FeatureStore, rows: np.ndarray, first: int) -> None:
     k = len(rows)
     numbers = np.arange(first, first + k, dtype="<u8")
     keys = np.stack([numbers * np.uint64(0x9E3779B97F4A7C15), numbers], axis=1)
-    columns = RowColumns(
-        keys=keys.view(np.uint8).reshape(k, 16),
-        source_file=["synthetic"] * k,
-        source_frame=numbers.astype(np.int64),
-        projections=np.zeros((k, 8)),
-        species=np.zeros((k, 16), np.uint8),
-    )
-    store.append_rows(rows, columns)
+    store.append_rows(rows, keys.view(np.uint8).reshape(k, 16))
 
 
 class Results:

@@ -19,7 +19,8 @@ Each is a ``LabelwiseError`` and also the builtin that a caller would expect::
 
 Four rooms add branches of their own, drawn where they are defined: ``labelling/base.py``
 (``LabellingError``, ``LabelsPending``), ``campaign/errors.py`` (``CampaignError``),
-``cluster/base.py`` (``ClusterError``) and ``feature_store/errors.py`` (``DamagedChunkError``).
+``runtime/engines/base.py`` (``ClusterError``) and ``features/store/chunk_files.py``
+(``DamagedChunkError``).
 
 A message says which argument, what came, what is allowed and what to do next.
 """

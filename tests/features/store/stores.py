@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, Int, UInt8
 
-from labelwise.features.store import FeatureStore, Identity, RowColumns
+from labelwise.features.store import FeatureStore, Identity
 
 BLOCKS = ((5, 1.0), (3, 1.0))
 IDENTITY = Identity("ntk-e", BLOCKS, {"n_probes": 4}, model="abc")
@@ -26,16 +26,6 @@ def row_of(numbers: Int[np.ndarray, " k"], width: int = WIDTH) -> Float32[np.nda
     return np.array(rows, dtype=np.float32).reshape(-1, width) * 10.0
 
 
-def columns_of(numbers: Int[np.ndarray, " k"]) -> RowColumns:
-    return RowColumns(
-        keys=key_of(numbers),
-        source_file=[f"häß_{number % 3}.xyz" for number in numbers],
-        source_frame=numbers.astype(np.int64),
-        projections=row_of(numbers, 8).astype(np.float64) / 7,
-        species=key_of(numbers)[:, ::-1].copy(),
-    )
-
-
 def make_store(
     path: Path, n_rows: int = 10, chunk_rows: int = 4, identity: Identity = IDENTITY
 ) -> FeatureStore:
@@ -49,4 +39,4 @@ def append(store: FeatureStore, numbers: Int[np.ndarray, " k"], chunk_rows: int)
     """Append rows in chunks of so many each, and return the chunks' numbers."""
     parts = [numbers[start : start + chunk_rows] for start in range(0, len(numbers), chunk_rows)]
     width = store.identity.width
-    return [store.append_rows(row_of(part, width), columns_of(part)) for part in parts]
+    return [store.append_rows(row_of(part, width), key_of(part)) for part in parts]

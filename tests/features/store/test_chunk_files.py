@@ -14,15 +14,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labelwise.errors import ReadError
-from labelwise.features.store import DamagedChunkError
+from labelwise.features.store import DamagedChunkError, FeatureStore, verify_store
 from labelwise.features.store.chunk_files import (
     read_columns,
     read_record,
     read_rows,
     read_some_rows,
+    write_chunk,
 )
 from labelwise.features.store.columns import column_dtype
-from tests.features.store.stores import IDENTITY, columns_of, key_of, make_store, row_of
+from tests.features.store.stores import IDENTITY, key_of, make_store, row_of
 
 FILES = [
     "zarr.json",
@@ -47,10 +48,6 @@ def read_all(folder: Path) -> tuple[object, ...]:
     return (
         record,
         columns.keys.tolist(),
-        columns.source_file,
-        columns.source_frame.tolist(),
-        columns.projections.tolist(),
-        columns.species.tolist(),
         columns.norms.tolist(),
         read_rows(folder, record).tolist(),
         read_some_rows(folder, record, some, columns.row_checksums[some]).tolist(),
@@ -61,10 +58,8 @@ def test_what_was_written_is_read(chunk: Path) -> None:
     record = read_record(chunk)
     assert record.identity == IDENTITY
     numbers = np.arange(10)
-    found, expected = read_columns(chunk, record), columns_of(numbers)
-    assert found.source_file == expected.source_file
-    for name in ("keys", "source_frame", "projections", "species"):
-        assert np.array_equal(getattr(found, name), getattr(expected, name))
+    found = read_columns(chunk, record)
+    assert np.array_equal(found.keys, key_of(numbers))
     rows = row_of(numbers)
     np.testing.assert_allclose(found.norms[:, 1], np.linalg.norm(rows[:, 5:], axis=1), rtol=1e-6)
     stored = read_rows(chunk, record)
@@ -72,6 +67,29 @@ def test_what_was_written_is_read(chunk: Path) -> None:
     some = np.array([7, 0, 7])
     few = read_some_rows(chunk, record, some, found.row_checksums[some])
     assert np.array_equal(few, stored[some])
+
+
+def test_chunks_of_version_1_are_read(
+    tmp_path: Path, chunk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They have more columns of each row, in the middle, and names of files."""
+    records = np.zeros(10, column_dtype(2, 1))
+    new = read_columns(chunk, read_record(chunk))
+    records["key"], records["norms"] = new.keys, new.norms
+    for name in ("source_file", "source_frame", "projections", "species"):
+        records[name] = 7
+    monkeypatch.setattr("labelwise.features.store.identity.FORMAT_VERSION", 1)
+    rows = read_rows(chunk, read_record(chunk))
+    write_chunk(tmp_path / "c000007", IDENTITY, rows, records)
+    monkeypatch.undo()
+    record = read_record(tmp_path / "c000007")
+    assert (record.version, record.identity) == (1, IDENTITY)
+    old = read_columns(tmp_path / "c000007", record)
+    for name in ("keys", "norms", "row_checksums"):
+        assert np.array_equal(getattr(old, name), getattr(new, name))
+    (tmp_path / "c000007").rename(chunk.parent / "c000001")
+    assert len(FeatureStore.open(chunk.parent)) == 20
+    assert verify_store(chunk.parent) == []
 
 
 def test_zarr_reads_the_same(chunk: Path) -> None:

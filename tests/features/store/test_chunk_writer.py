@@ -18,7 +18,6 @@ from labelwise.features.store.chunk_writer import append_chunk
 from tests.features.store.stores import (
     IDENTITY,
     append,
-    columns_of,
     key_of,
     make_store,
     row_of,
@@ -31,13 +30,13 @@ import sys
 from pathlib import Path
 import numpy as np
 from labelwise.features.store.chunk_writer import append_chunk
-from tests.features.store.stores import IDENTITY, columns_of, row_of
+from tests.features.store.stores import IDENTITY, key_of, row_of
 
 store, start, stop = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 print("ready", flush=True)
 for first in range(start, stop, 10):
     numbers = np.arange(first, min(first + 10, stop))
-    append_chunk(store, IDENTITY, row_of(numbers), columns_of(numbers))
+    append_chunk(store, IDENTITY, row_of(numbers), key_of(numbers))
 """
 
 
@@ -91,23 +90,17 @@ def test_what_is_appended_together_is_a_chunk(tmp_path: Path, part: int) -> None
         check_rows(each, np.arange(30))
 
 
-def test_names_of_files_are_kept_chunk_by_chunk(tmp_path: Path) -> None:
-    store = make_store(tmp_path / "s", 10, 4)
-    found = [name for n in store.chunk_numbers for name in store.read_columns(n).source_file]
-    assert found == columns_of(np.arange(10)).source_file
-
-
 def test_rows_must_fit_the_store(tmp_path: Path) -> None:
     store = make_store(tmp_path / "s")
     numbers = np.arange(10, 13)
     broken = row_of(numbers)
     broken[1, 1] = np.nan
-    with pytest.raises(ArgumentError, match="3 rows and columns of 2"):
-        store.append_rows(row_of(numbers), columns_of(numbers[:2]))
+    with pytest.raises(ArgumentError, match="3 rows and keys of 2"):
+        store.append_rows(row_of(numbers), key_of(numbers[:2]))
     with pytest.raises(ArgumentError, match="the rows 9"):
-        store.append_rows(row_of(numbers, 9), columns_of(numbers))
+        store.append_rows(row_of(numbers, 9), key_of(numbers))
     with pytest.raises(ArgumentError, match=r"row 1 .* not finite"):
-        store.append_rows(broken, columns_of(numbers))
+        store.append_rows(broken, key_of(numbers))
     assert len(store) == 10
 
 
@@ -183,12 +176,12 @@ def test_a_number_that_was_taken_is_passed_over(
     (store.path / "c000001").write_text("a file in the way")
     monkeypatch.setattr("labelwise.features.store.chunk_writer.next_chunk_number", lambda _: 0)
     numbers = np.arange(4, 7)
-    assert store.append_rows(row_of(numbers), columns_of(numbers)) == 2
+    assert store.append_rows(row_of(numbers), key_of(numbers)) == 2
     check_rows(store, np.arange(7))
 
 
 def test_a_store_that_cannot_be_written_to(tmp_path: Path) -> None:
     numbers = np.arange(2)
     with pytest.raises(WriteError, match="No such file"):
-        append_chunk(tmp_path / "none", IDENTITY, row_of(numbers), columns_of(numbers))
+        append_chunk(tmp_path / "none", IDENTITY, row_of(numbers), key_of(numbers))
     assert list(tmp_path.iterdir()) == []

@@ -54,5 +54,7 @@ def test_what_cannot_be_an_identity(changed: dict[str, object]) -> None:
 
 
 def test_another_format_is_refused() -> None:
-    with pytest.raises(ReadError, match="has format 2; this version of Labelwise reads format 1"):
-        Identity.from_record({**IDENTITY.to_record(), "format_version": 2})
+    with pytest.raises(
+        ReadError, match="has format 3; this version of Labelwise reads formats 1 to 2"
+    ):
+        Identity.from_record({**IDENTITY.to_record(), "format_version": 3})

@@ -14,20 +14,21 @@ from labelwise.features.frames import FrameTable
 from labelwise.features.store import FeatureStore
 from labelwise.runtime.files import hash_file
 from labelwise.structures.repeats import Fingerprints
-from tests.features.store.stores import IDENTITY, columns_of
+from tests.features.store.stores import IDENTITY, key_of
 
 HASH = "0123456789abcdef" * 2
 
 
 def make_listing(n_frames: int = 5) -> FrameTable:
-    columns = columns_of(np.arange(n_frames))
+    keys = key_of(np.arange(n_frames))
+    projections = np.linspace(0.0, 1.0, 8 * n_frames).reshape(n_frames, 8)
     aside = {1: ("no-neighbours", "no two atoms within the model's 5 Å"), 3: ("non-finite", "é\n")}
     counts, frames = np.arange(n_frames) + 3, 2 * np.arange(n_frames)
     groups = tuple(f"reaction {i}" for i in range(n_frames))
     coordinates = np.linspace(0.0, 1.0, 7)
     return FrameTable(
-        columns.keys,
-        Fingerprints(columns.species, counts, columns.projections, coordinates),
+        keys,
+        Fingerprints(keys[:, ::-1].copy(), counts, projections, coordinates),
         ("pool.extxyz",),
         np.zeros(n_frames, np.int32),
         frames,

@@ -15,7 +15,7 @@ import pytest
 
 from labelwise.errors import ArgumentError, ReadError
 from labelwise.features.store import Damage, DamagedChunkError, FeatureStore, verify_store
-from tests.features.store.stores import IDENTITY, columns_of, key_of, make_store, row_of
+from tests.features.store.stores import IDENTITY, key_of, make_store, row_of
 
 
 def test_a_store_in_words(tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_norms_come_in_the_order_asked_for(tmp_path: Path) -> None:
 def test_the_first_of_several_rows_is_found(tmp_path: Path) -> None:
     store = make_store(tmp_path / "s")
     numbers = np.array([20, 3, 20, 9])
-    store.append_rows(row_of(numbers), columns_of(numbers))
+    store.append_rows(row_of(numbers), key_of(numbers))
     assert store.find(key_of(np.array([3, 9, 20, 21]))).tolist() == [3, 9, 10, -1]
     again = FeatureStore.open(store.path)
     assert again.find(key_of(np.array([3, 9, 20, 21]))).tolist() == [3, 9, 10, -1]
@@ -89,7 +89,7 @@ def test_only_what_is_bad_is_computed_again(tmp_path: Path) -> None:
     assert places[8] == 8  # places of other chunks stay
     with pytest.raises(ArgumentError, match="c000001, which was set aside; find the keys again"):
         store.view(np.arange(10))
-    assert store.append_rows(row_of(lost), columns_of(lost)) == 3
+    assert store.append_rows(row_of(lost), key_of(lost)) == 3
     for each in (store, FeatureStore.open(store.path, IDENTITY)):
         assert len(each) == 10
         after = each.view(each.find(key_of(numbers))).read(slice(None))
@@ -122,7 +122,7 @@ def test_what_other_processes_add_is_taken_in(tmp_path: Path) -> None:
     first = make_store(tmp_path / "s")
     second = FeatureStore.open(tmp_path / "s", IDENTITY)
     for store, numbers in ((first, np.arange(10, 13)), (second, np.arange(13, 19))):
-        store.append_rows(row_of(numbers), columns_of(numbers))
+        store.append_rows(row_of(numbers), key_of(numbers))
     assert (len(first), len(second)) == (13, 16)
     for store in (first, second):
         store.refresh()

@@ -17,7 +17,7 @@ from labelwise.errors import ReadError
 from labelwise.features.frames import FrameTable
 from labelwise.features.store import FeatureStore, Identity, verify_store
 from labelwise.structures.repeats import Fingerprints
-from tests.features.store.stores import BLOCKS, columns_of, key_of, make_store
+from tests.features.store.stores import BLOCKS, key_of, make_store
 
 HASH = "0" * 31 + "a"
 
@@ -26,14 +26,13 @@ def fill(path: Path) -> Path:
     """Make a store of three chunks and a listing, and return its folder."""
     store = make_store(path)
     numbers = np.arange(10)
-    columns = columns_of(numbers)
     frames = np.arange(11)
     store.save_listing(
         HASH,
         FrameTable(
             np.concatenate([key_of(numbers), np.zeros((1, 16), np.uint8)]),
             Fingerprints(
-                np.concatenate([columns.species, np.zeros((1, 16), np.uint8)]),
+                np.concatenate([key_of(numbers)[:, ::-1], np.zeros((1, 16), np.uint8)]),
                 np.full(11, 100),  # large enough to be known by projections alone
                 np.zeros((11, 8)),
                 np.zeros(0),

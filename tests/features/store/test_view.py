@@ -25,7 +25,6 @@ from tests.features.store.stores import (
     IDENTITY,
     WIDTH,
     append,
-    columns_of,
     key_of,
     make_store,
     row_of,
@@ -215,7 +214,7 @@ def test_a_view_does_not_read_another_chunk_of_the_same_number(tmp_path: Path) -
     views: list[StoreView] = [store.view(np.arange(20)) for _ in range(2)]
     shutil.rmtree(store.path / "c000000")
     numbers = np.arange(100, 120)
-    assert append_chunk(store.path, IDENTITY, row_of(numbers), columns_of(numbers)) == 0
+    assert append_chunk(store.path, IDENTITY, row_of(numbers), key_of(numbers)) == 0
     for view, idx in zip(views, (np.arange(20), np.array([3])), strict=True):
         with pytest.raises(DamagedChunkError, match="another chunk than when the store was opened"):
             view.gather(idx)

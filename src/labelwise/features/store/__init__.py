@@ -1,7 +1,7 @@
 """Feature rows on disk in checked chunks, reused by every rule and appended to."""
 
-from labelwise.features.store.columns import RowColumns, StoredColumns
-from labelwise.features.store.errors import DamagedChunkError
+from labelwise.features.store.chunk_files import DamagedChunkError
+from labelwise.features.store.columns import RowColumns
 from labelwise.features.store.identity import Identity
 from labelwise.features.store.store import FeatureStore
 from labelwise.features.store.stored_rows import find_common_norms
@@ -15,7 +15,6 @@ __all__ = [
     "Identity",
     "RowColumns",
     "StoreView",
-    "StoredColumns",
     "find_common_norms",
     "verify_store",
 ]

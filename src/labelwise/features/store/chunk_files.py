@@ -11,7 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,15 +25,14 @@ from zarr.codecs import Crc32cCodec
 
 from labelwise.errors import ReadError
 from labelwise.features.store.columns import (
-    StoredColumns,
+    RowColumns,
     checksum_rows,
     column_dtype,
     describe_fields,
     unpack_columns,
 )
-from labelwise.features.store.errors import DamagedChunkError
 from labelwise.features.store.identity import Identity
-from labelwise.features.store.names import METADATA_FILE
+from labelwise.features.store.names import METADATA_FILE, read_chunk_number
 from labelwise.features.store.sealing import (
     check_unchanged,
     load_strictly,
@@ -52,6 +51,36 @@ _FILES = (
 _CHECKSUM_BYTES = 4
 
 
+class DamagedChunkError(ReadError):
+    """A chunk of rows that is missing, cut short or altered.
+
+    ``FeatureStore.set_aside`` takes such a chunk out, so that its rows count as absent and are
+    computed again.
+
+    Args:
+        folder: The chunk's folder.
+        reason: What is wrong with it, in words.
+
+    Attributes:
+        folder: The chunk's folder.
+        number: The chunk's number.
+        reason: What is wrong with it, in words.
+    """
+
+    def __init__(self, folder: Path, reason: str) -> None:
+        super().__init__(
+            f"chunk {folder.name} of the feature store {folder.parent} is damaged: {reason}; set "
+            "it aside (FeatureStore.set_aside), and its rows are computed again"
+        )
+        self.folder = folder
+        self.number = read_chunk_number(folder.name)
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let the error pass from a worker process to the one that repairs."""
+        return DamagedChunkError, (self.folder, self.reason)
+
+
 @dataclass(frozen=True)
 class ChunkRecord:
     """What a chunk says about itself.
@@ -59,13 +88,13 @@ class ChunkRecord:
     Attributes:
         identity: Whose rows these are.
         n_rows: Rows.
-        files: Names that ``source_file`` of the columns counts in.
+        version: Of the format that it was written in.
         seal: A word that no other chunk has.
     """
 
     identity: Identity
     n_rows: int
-    files: tuple[str, ...]
+    version: int
     seal: str
 
     @property
@@ -79,7 +108,6 @@ def write_chunk(
     identity: Identity,
     rows: StoredRows,
     columns: Shaped[np.ndarray, " k"],
-    files: Sequence[str],
 ) -> None:
     """Write a chunk into a new folder and wait until it is on the disk.
 
@@ -88,7 +116,6 @@ def write_chunk(
         identity: Whose rows these are.
         rows: (k, d) unit rows in the storage dtype, k >= 1.
         columns: (k,) of ``column_dtype``; the row checksums are overwritten.
-        files: The names that ``source_file`` counts in.
 
     Raises:
         OSError: The disk is full or cannot be written to; half a chunk may be left.
@@ -98,7 +125,6 @@ def write_chunk(
     content = {
         "identity": identity.to_record(),
         "rows": len(rows),
-        "files": list(files),
         "word": secrets.token_hex(8),
     }
     (folder / METADATA_FILE).write_bytes(make_group_metadata(content))
@@ -118,22 +144,23 @@ def read_record(folder: Path) -> ChunkRecord:
     with _telling_damage(folder):
         content, seal = open_group_metadata((folder / METADATA_FILE).read_bytes())
         identity = Identity.from_record(content["identity"])
-        record = ChunkRecord(identity, int(content["rows"]), tuple(content["files"]), seal)
+        version = int(content["identity"]["format_version"])
+        record = ChunkRecord(identity, int(content["rows"]), version, seal)
         _check_features(folder, record)
         return record
 
 
-def read_columns(folder: Path, record: ChunkRecord) -> StoredColumns:
+def read_columns(folder: Path, record: ChunkRecord) -> RowColumns:
     """Read a chunk's columns and check them.
 
     Raises:
         DamagedChunkError: The chunk is not as it was written.
         ReadError: The files cannot be read for another reason.
     """
-    dtype = column_dtype(len(record.identity.blocks))
+    dtype = column_dtype(len(record.identity.blocks), record.version)
     with _telling_damage(folder):
         raw = _read_array(folder / "columns", (record.n_rows, dtype.itemsize), "uint8")
-        return unpack_columns(raw.view(dtype)[:, 0], record.files)
+        return unpack_columns(raw.view(dtype)[:, 0])
 
 
 def read_rows(folder: Path, record: ChunkRecord) -> StoredRows:
@@ -151,7 +178,7 @@ def read_rows(folder: Path, record: ChunkRecord) -> StoredRows:
         return rows
 
 
-def check_rest(folder: Path, rows: StoredRows, columns: StoredColumns) -> None:
+def check_rest(folder: Path, rows: StoredRows, columns: RowColumns) -> None:
     """Check what reading a chunk does not look at: row checksums, stray words and files.
 
     Args:

@@ -8,18 +8,21 @@ from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, UInt8
 
 from labelwise.errors import ArgumentError, WriteError
 from labelwise.features.store.chunk_files import sync_path, write_chunk
-from labelwise.features.store.columns import RowColumns, column_dtype
+from labelwise.features.store.columns import column_dtype
 from labelwise.features.store.identity import Identity
 from labelwise.features.store.names import chunk_name, make_temporary_name, next_chunk_number
 from labelwise.features.store.stored_rows import split_norms, to_storage
 
 
 def append_chunk(
-    store: Path, identity: Identity, rows: Float32[np.ndarray, "k d"], columns: RowColumns
+    store: Path,
+    identity: Identity,
+    rows: Float32[np.ndarray, "k d"],
+    keys: UInt8[np.ndarray, "_ 16"],
 ) -> int:
     """Write rows as a chunk of a feature store; any number of processes may at once.
 
@@ -30,29 +33,24 @@ def append_chunk(
         store: The store's folder, which ``FeatureStore.open`` has made.
         identity: The store's.
         rows: (k, d) as the representation gives them, k >= 1; not modified.
-        columns: Of k structures.
+        keys: (k, 16), of their structures.
 
     Returns:
         The chunk's number.
 
     Raises:
-        ArgumentError: Not as many columns as rows, rows of another width, or a value that is not
+        ArgumentError: Not as many keys as rows, rows of another width, or a value that is not
             finite.
         WriteError: The disk is full or cannot be written to; nothing is left of the chunk.
     """
-    if len(rows) != len(columns):
-        raise ArgumentError(f"{len(rows)} rows and columns of {len(columns)} structures")
+    if len(rows) != len(keys):
+        raise ArgumentError(f"{len(rows)} rows and keys of {len(keys)} structures")
     unit, norms = split_norms(rows, identity.blocks)
-    files: dict[str, int] = {}
     records = np.zeros(len(rows), column_dtype(len(identity.blocks)))
-    records["key"], records["norms"] = columns.keys, norms
-    records["source_file"] = [files.setdefault(name, len(files)) for name in columns.source_file]
-    records["source_frame"] = columns.source_frame
-    records["projections"], records["species"] = columns.projections, columns.species
+    records["key"], records["norms"] = keys, norms
     temporary = store / make_temporary_name()
     try:
-        stored = to_storage(unit, identity.storage_dtype)
-        write_chunk(temporary, identity, stored, records, list(files))
+        write_chunk(temporary, identity, to_storage(unit, identity.storage_dtype), records)
         return _give_name(temporary, store)
     except OSError as error:
         raise WriteError(

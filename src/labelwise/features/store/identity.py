@@ -10,7 +10,9 @@ from typing import Any
 
 from labelwise.errors import ArgumentError, ReadError
 
-FORMAT_VERSION = 1
+#: Of what is written; version 1 kept more columns of a row, and is read as well.
+FORMAT_VERSION = 2
+_READ_VERSIONS = (1, FORMAT_VERSION)
 STORAGE_DTYPES = ("float32", "float16", "bfloat16")
 
 
@@ -24,7 +26,6 @@ class Identity:
         options: Of the representation, as plain data.
         model: Hash of the model's content; None for a representation without a model.
         storage_dtype: How rows are kept: ``float32``, ``float16`` or ``bfloat16``.
-        format_version: Of the files.
 
     Raises:
         ArgumentError: no blocks, a size < 1, a weight < 0 or not finite, an unknown storage
@@ -36,7 +37,6 @@ class Identity:
     options: Mapping[str, Any] = field(default_factory=dict)
     model: str | None = None
     storage_dtype: str = "float32"
-    format_version: int = FORMAT_VERSION
 
     def __post_init__(self) -> None:
         if not self.blocks or any(size < 1 for size, _ in self.blocks):
@@ -60,7 +60,7 @@ class Identity:
     def to_record(self) -> dict[str, Any]:
         """Return the same as JSON would give it back."""
         record = {
-            "format_version": self.format_version,
+            "format_version": FORMAT_VERSION,
             "representation": self.representation,
             "options": dict(self.options),
             "blocks": [[size, float(weight)] for size, weight in self.blocks],
@@ -79,10 +79,10 @@ class Identity:
             ReadError: The format is of another version.
             KeyError, TypeError, ValueError: It is not such a record.
         """
-        if record["format_version"] != FORMAT_VERSION:
+        if record["format_version"] not in _READ_VERSIONS:
             raise ReadError(
                 f"the feature store has format {record['format_version']}; this version of "
-                f"Labelwise reads format {FORMAT_VERSION}: use the version that wrote it, or "
+                f"Labelwise reads formats 1 to {FORMAT_VERSION}: use the version that wrote it, or "
                 "another folder"
             )
         return cls(
@@ -99,7 +99,7 @@ class Identity:
         words = []
         if former["model"] != now["model"]:
             words.append(_explain_models(former["model"], now["model"]))
-        names = ("representation", "blocks", "storage_dtype", "format_version")
+        names = ("representation", "blocks", "storage_dtype")
         words += [
             f"{name} was {former[name]} and is {now[name]}"
             for name in names

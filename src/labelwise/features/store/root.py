@@ -8,8 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from labelwise.errors import ArgumentError, LabelwiseWarning, ReadError, WriteError
-from labelwise.features.store.chunk_files import read_record
-from labelwise.features.store.errors import DamagedChunkError
+from labelwise.features.store.chunk_files import DamagedChunkError, read_record
 from labelwise.features.store.identity import Identity
 from labelwise.features.store.names import (
     METADATA_FILE,

@@ -15,10 +15,14 @@ from labelwise.errors import ArgumentError, ReadError
 from labelwise.features.frames import FrameTable
 from labelwise.features.representations.normalisation import check_normalisation
 from labelwise.features.store.base import RowStore
-from labelwise.features.store.chunk_files import read_columns, read_record, read_rows
+from labelwise.features.store.chunk_files import (
+    DamagedChunkError,
+    read_columns,
+    read_record,
+    read_rows,
+)
 from labelwise.features.store.chunk_writer import append_chunk
-from labelwise.features.store.columns import RowColumns, StoredColumns
-from labelwise.features.store.errors import DamagedChunkError
+from labelwise.features.store.columns import RowColumns
 from labelwise.features.store.identity import Identity
 from labelwise.features.store.key_index import KeyIndex
 from labelwise.features.store.listings import (
@@ -164,23 +168,16 @@ class FeatureStore(RowStore):
         Raises:
             WriteError: The store cannot be written to.
         """
-        columns = RowColumns(
-            keys=frames.keys,
-            source_file=[frames.files[file] for file in frames.file_idx.tolist()],
-            source_frame=frames.frames,
-            projections=frames.prints.projections,
-            species=frames.prints.species,
-        )
-        self.append_rows(rows, columns)
+        self.append_rows(rows, frames.keys)
 
-    def append_rows(self, rows: Float32[np.ndarray, "k d"], columns: RowColumns) -> int:
+    def append_rows(self, rows: Float32[np.ndarray, "k d"], keys: UInt8[np.ndarray, "_ 16"]) -> int:
         """Write k >= 1 rows as one chunk, and return its number; see ``append_chunk``."""
-        number = append_chunk(self._path, self._identity, rows, columns)
+        number = append_chunk(self._path, self._identity, rows, keys)
         record = read_record(self._path / chunk_name(number))
         with self._lock:
             if all(chunk.number != number for chunk in self._chunks):
                 chunk = _Chunk(number, self._n_places(), record.n_rows, record.seal)
-                self._append(chunk, columns.keys)
+                self._append(chunk, keys)
         return number
 
     def refresh(self) -> None:
@@ -218,7 +215,7 @@ class FeatureStore(RowStore):
         stored = read_rows(folder, read_record(folder))
         return from_storage(stored, self._identity.storage_dtype)
 
-    def read_columns(self, number: int) -> StoredColumns:
+    def read_columns(self, number: int) -> RowColumns:
         """Return what is known of each row of a chunk.
 
         Args:

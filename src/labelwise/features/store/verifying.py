@@ -11,8 +11,13 @@ import numpy as np
 
 from labelwise.errors import ReadError
 from labelwise.features.frames import FrameTable
-from labelwise.features.store.chunk_files import check_rest, read_columns, read_record, read_rows
-from labelwise.features.store.errors import DamagedChunkError
+from labelwise.features.store.chunk_files import (
+    DamagedChunkError,
+    check_rest,
+    read_columns,
+    read_record,
+    read_rows,
+)
 from labelwise.features.store.identity import Identity
 from labelwise.features.store.key_index import KeyIndex
 from labelwise.features.store.listings import read_listing

@@ -16,13 +16,13 @@ from jaxtyping import Float32, Float64, Int32, Int64
 from labelwise.errors import ArgumentError
 from labelwise.features.store.chunk_files import (
     ChunkRecord,
+    DamagedChunkError,
     read_columns,
     read_record,
     read_rows,
     read_some_rows,
 )
-from labelwise.features.store.columns import StoredColumns
-from labelwise.features.store.errors import DamagedChunkError
+from labelwise.features.store.columns import RowColumns
 from labelwise.features.store.identity import Identity
 from labelwise.features.store.names import chunk_name
 from labelwise.features.store.stored_rows import (
@@ -169,7 +169,7 @@ class StoreView:
 
     def _open_caches(self) -> None:
         self._rows: _RecentlyRead[StoredRows] = _RecentlyRead(_N_KEPT_CHUNKS)
-        self._columns: _RecentlyRead[tuple[ChunkRecord, StoredColumns]] = _RecentlyRead(
+        self._columns: _RecentlyRead[tuple[ChunkRecord, RowColumns]] = _RecentlyRead(
             _N_KEPT_COLUMNS
         )
 
@@ -229,7 +229,7 @@ class StoreView:
             )
         return record
 
-    def _read_columns(self, place: int) -> tuple[ChunkRecord, StoredColumns]:
+    def _read_columns(self, place: int) -> tuple[ChunkRecord, RowColumns]:
         known = self._columns.get(place)
         if known is None:
             record = self._read_record(place)
