@@ -339,7 +339,7 @@ class _Geometry(torch.nn.Module):
     def forward(self, edges: torch.Tensor, *others: torch.Tensor) -> Any:
         # e3nn's harmonics are TorchScript that torch rewrites for what it was first called with:
         # unless it is left as it is, the last bits depend on what a process did before.
-        with torch.jit.optimized_execution(edges.is_cuda):
+        with torch.jit.optimized_execution(edges.is_cuda):  # type: ignore[attr-defined]
             return self.inner(edges if self.track else edges.detach(), *others)
 
 

@@ -104,12 +104,12 @@ def survey_files(
     parts: list[_Part] = []
     if plain:
         part, raws = _look_into(plain, seconds, counted_bytes)
-        random.shuffle(raws)  # type: ignore[arg-type]  # a list will do
+        random.shuffle(raws)
         part.parse(raws, began + seconds * len(plain) / len(slices))
         parts.append(part)
     parts += [_read_front(file, began + seconds) for file in others]
     frames = [frame for part in parts for frame in part.frames]
-    random.shuffle(frames)  # type: ignore[arg-type]
+    random.shuffle(frames)
     counts = [part.n_structures for part in parts]
     known = [count for count in counts if count is not None]
     n_structures = sum(known) if len(known) == len(counts) else None
