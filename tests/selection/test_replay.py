@@ -6,7 +6,7 @@ import pytest
 from labelwise.kernels.base import Kernel
 from labelwise.kernels.linear import LinearKernel
 from labelwise.kernels.tanimoto import TanimotoKernel
-from labelwise.selection.replay import replay_clusters
+from labelwise.selection.measurement import replay_clusters
 from labelwise.selection.rules import select_k_center, select_lcmd
 
 

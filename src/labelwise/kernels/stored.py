@@ -15,6 +15,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -23,7 +24,6 @@ from torch import Tensor
 
 from labelwise.errors import ArgumentError
 from labelwise.features.row_parts import check_range, squared_norms
-from labelwise.features.row_source import RowSource, slice_bounds
 from labelwise.kernels.base import Rows, chunks, to_positions
 from labelwise.kernels.linear import FeatureKernel, LinearKernel
 
@@ -34,6 +34,32 @@ _MOST_REMEMBERED_AT_ONCE = 128
 # A part whose float64 copy, 2 MiB, stays in the cache.
 _PART_NUMBERS = 2**18
 _LEAST_PART = 256
+
+
+@runtime_checkable
+class RowSource(Protocol):
+    """n rows φ̃ of length d on disk, normalised for a kernel, in the order of a pool."""
+
+    @property
+    def width(self) -> int:
+        """Length d of a row."""
+        ...
+
+    def __len__(self) -> int:
+        """Count the rows."""
+        ...
+
+    def pieces(self) -> list[slice]:
+        """Cut 0..n, in order and without gaps, into slices that are cheap to read at once."""
+        ...
+
+    def read(self, rows: slice) -> Float32[np.ndarray, "r d"]:
+        """Return some consecutive rows, (r, d), fresh. Called from another thread too."""
+        ...
+
+    def gather(self, idx: Int64[np.ndarray, " k"]) -> Float32[np.ndarray, "k d"]:
+        """Return rows in any order, (k, d), fresh."""
+        ...
 
 
 class StoredKernel(FeatureKernel):
@@ -355,3 +381,11 @@ def _grouped(keys: Int64[np.ndarray, " k"]) -> Iterator[tuple[int, Int64[np.ndar
     order = np.argsort(keys, kind="stable")
     found, firsts = np.unique(keys[order], return_index=True)
     yield from zip(found.tolist(), np.split(order, firsts[1:]), strict=False)
+
+
+def slice_bounds(rows: slice, n: int) -> tuple[int, int]:
+    """Return start and stop of a slice of n structures."""
+    start, stop, step = rows.indices(n)
+    if step != 1:
+        raise ArgumentError(f"a slice of rows with step {step}: allowed are steps of 1")
+    return start, max(start, stop)

@@ -18,7 +18,6 @@ from labelwise.selection.measures import (
     Measures,
     Shown,
 )
-from labelwise.selection.replay import replay_clusters
 from labelwise.selection.rules import (
     JOINT_RULE,
     find_nearest,
@@ -26,7 +25,8 @@ from labelwise.selection.rules import (
     posterior_variance,
     shortlist_by_variance,
 )
-from labelwise.selection.rules.base import positive_factor
+from labelwise.selection.rules.base import Ticker, positive_factor
+from labelwise.selection.rules.nearest_centre import NearestCentre
 from labelwise.selection.settings import AcquisitionSettings
 
 #: Draws of random picks that a batch is compared with.
@@ -232,3 +232,42 @@ def _find_clusters(
         return replay_clusters(kernels.pool, kernels.train, picks)
     within = np.searchsorted(shortlist, picks).astype(np.int64)
     return replay_clusters(subset(kernels.pool, shortlist), kernels.train, within)
+
+
+def replay_clusters(
+    pool: Kernel, train: Kernel, picks: Int64[np.ndarray, " k"]
+) -> tuple[ClusterAtPick | None, ...]:
+    """Return the cluster that each pick was taken from.
+
+    Every structure belongs to its nearest centre among the labelled structures and the picks
+    so far, as the rules have it.
+
+    Args:
+        pool: The structures on which the rule worked, (n,).
+        train: The labelled structures, (m,), may be empty.
+        picks: Rows of the picks, in order of choice.
+
+    Returns:
+        One entry a pick; None for the first where nothing was labelled.
+    """
+    state = NearestCentre(pool, train, DEFAULT_CHUNK_SIZE, Ticker(None, 0))
+    order = picks.tolist()
+    clusters: list[ClusterAtPick | None] = []
+    for rank, pick in enumerate(order):
+        clusters.append(None if state.n_centres == 0 else _cluster_of(state, pick))
+        coming = order[rank + 1 :]
+        state.add(pick, lambda count, coming=coming: coming[:count])  # type: ignore[misc]
+    return tuple(clusters)
+
+
+def _cluster_of(state: NearestCentre, pick: int) -> ClusterAtPick:
+    centre = int(state.centre[pick])
+    members = (state.centre == centre) & ~state.taken
+    mass = torch.bincount(state.centre, weights=state.sq_dist, minlength=state.n_centres)
+    total = float(mass.sum())
+    return ClusterAtPick(
+        centre,
+        int(members.sum()),
+        float(mass[centre]) / total if total > 0 else 0.0,
+        float(state.sq_dist[pick]),
+    )

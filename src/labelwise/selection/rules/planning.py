@@ -13,10 +13,9 @@ from dataclasses import dataclass
 import torch
 
 from labelwise.errors import SelectionError
-from labelwise.features.row_source import RowSource
 from labelwise.kernels.base import DEFAULT_CHUNK_SIZE
 from labelwise.kernels.linear import FeatureKernel
-from labelwise.kernels.stored import GATHER_BYTES, ROW_MEMO_BYTES, StoredKernel
+from labelwise.kernels.stored import GATHER_BYTES, ROW_MEMO_BYTES, RowSource, StoredKernel
 from labelwise.runtime.memory import format_bytes, give_freed_memory_back, resident_bytes
 from labelwise.selection.rules.linear_posterior import prior_bytes
 from labelwise.selection.rules.registry import get_rule

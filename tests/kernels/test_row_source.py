@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from labelwise.errors import ArgumentError
-from labelwise.features.row_source import RowSource, slice_bounds
+from labelwise.kernels.stored import RowSource, slice_bounds
 from tests.features.npy_rows import NpyRows
 
 
