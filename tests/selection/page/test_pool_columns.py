@@ -1,12 +1,11 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from ase import Atoms
 from ase.build import molecule
 from ase.calculators.singlepoint import SinglePointCalculator
 
-from labelwise.pages.document import CategoryColumn, Column, NumberColumn
+from labelwise.pages.document import CategoryColumn, Column
 from labelwise.selection.page.pool_columns import (
     ENERGY,
     ENERGY_PER_ATOM,
@@ -16,9 +15,7 @@ from labelwise.selection.page.pool_columns import (
     N_ATOMS,
     ColumnCollector,
     category_column,
-    clean_text,
     make_columns,
-    number_column,
 )
 
 
@@ -134,31 +131,14 @@ def test_columns_and_words_are_bounded() -> None:
     assert int((words.codes == MOST_WORDS).sum()) == 101 - MOST_WORDS
 
 
-def test_places_choose_structures_in_any_order() -> None:
+def test_a_structure_without_a_word_has_none() -> None:
     collector = ColumnCollector()
-    for number, word in enumerate(["a", "b", None, "c"]):
+    for number, word in enumerate(["a", "b", None, "c", None]):
         atoms = Atoms("H" * (number + 1))
         if word is not None:
             atoms.info["word"] = word
         collector.add(atoms)
-    assert len(collector) == 4
-    columns = _named(collector.columns(np.array([3, 2, 0])))
-    assert columns[N_ATOMS].values.tolist() == [4.0, 3.0, 1.0]
-    assert _words(columns["word"]) == ["c", None, "a"]
-    assert "word" not in _named(collector.columns(np.array([2])))
-
-
-def test_nothing_known_makes_no_column() -> None:
-    assert number_column("x", np.array([np.nan, np.inf])) is None
-    assert category_column("x", [None, None]) is None
-    assert make_columns([]) == ()
-    known = number_column("x", np.array([1.0, np.nan]), unit="eV")
-    assert isinstance(known, NumberColumn)
-    assert known.unit == "eV"
-
-
-@pytest.mark.parametrize(
-    ("text", "clean"), [("a" * 5, "a" * 5), ("a" * 6, "aaaa…"), (" b\x00 ", "b"), ("", "")]
-)
-def test_texts_are_cut_and_cleaned(text: str, clean: str) -> None:
-    assert clean_text(text, 5) == clean
+    assert len(collector) == 5
+    columns = _named(collector.columns())
+    assert columns[N_ATOMS].values.tolist() == [1.0, 2.0, 3.0, 4.0, 5.0]
+    assert _words(columns["word"]) == ["a", "b", None, "c", None]

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
-from jaxtyping import Float32, Int32, Int64
+from jaxtyping import Float32, Int32
 
 from labelwise.errors import LabelError
 from labelwise.pages.document import CategoryColumn, Column, NumberColumn
@@ -73,28 +73,23 @@ class ColumnCollector:
             self._note(str(name), value)
         self._n += 1
 
-    def columns(self, places: Int64[np.ndarray, " k"] | None = None) -> tuple[Column, ...]:
+    def columns(self) -> tuple[Column, ...]:
         """Return the columns that tell something: those that are not empty.
-
-        Args:
-            places: The structures wanted, in the order in which they were added, from 0; all
-                if None.
 
         Returns:
             Composition, number of atoms, energy in eV and eV per atom, then info keys: numbers
             as numbers, words and truth values as categories. Names are unique.
         """
-        chosen = np.arange(self._n) if places is None else places
-        energy, sizes = np.array(self._energies)[chosen], np.array(self._sizes)[chosen]
+        energy, sizes = np.array(self._energies), np.array(self._sizes)
         columns: list[Column | None] = [
-            self._formulas.column(FORMULA, chosen),
+            self._formulas.column(FORMULA, self._n),
             number_column(N_ATOMS, sizes),
             number_column(ENERGY, energy, unit="eV"),
             number_column(ENERGY_PER_ATOM, energy / np.maximum(sizes, 1.0), unit="eV"),
         ]
         by_coverage = sorted(self._keys.items(), key=lambda item: -item[1].n_values)
         for name, key in by_coverage[:MOST_KEYS]:
-            columns.append(key.column(clean_text(name, _LONGEST_NAME), chosen))
+            columns.append(key.column(clean_text(name, _LONGEST_NAME), self._n))
         return name_apart([column for column in columns if column is not None])
 
     def _note(self, name: str, value: Any) -> None:
@@ -134,21 +129,18 @@ def number_column(name: str, values: np.ndarray, *, unit: str = "") -> NumberCol
     return NumberColumn(name, finite, unit) if np.isfinite(finite).any() else None
 
 
-def category_column(
-    name: str, words: Sequence[str | None], *, most: int = MOST_WORDS
-) -> CategoryColumn | None:
+def category_column(name: str, words: Sequence[str | None]) -> CategoryColumn | None:
     """Return words as a column, the most frequent first; None if there is none.
 
     Args:
         name: What the words are.
         words: Of each point; None where there is none.
-        most: Words that are told apart; rarer ones are counted together.
     """
     noted = _Words()
     for place, word in enumerate(words):
         if word is not None:
             noted.put(place, word)
-    return noted.column(name, np.arange(len(words)), most=most)
+    return noted.column(name, len(words))
 
 
 def find_energy(atoms: Atoms, key: str = DEFAULT_ENERGY_KEY) -> float:
@@ -225,15 +217,13 @@ class _Words:
         self._codes.extend([_NONE] * (place - len(self._codes)))
         self._codes.append(number)
 
-    def column(
-        self, name: str, places: np.ndarray, *, most: int = MOST_WORDS
-    ) -> CategoryColumn | None:
-        codes = _at(self._codes, places, _NONE).astype(np.int32)
+    def column(self, name: str, n: int) -> CategoryColumn | None:
+        codes = _padded(self._codes, n, _NONE).astype(np.int32)
         numbers, counts = np.unique(codes[codes >= 0], return_counts=True)
         if len(numbers) == 0:
             return None
         order = np.argsort(-counts, kind="stable")
-        kept, others = numbers[order[:most]], numbers[order[most:]]
+        kept, others = numbers[order[:MOST_WORDS]], numbers[order[MOST_WORDS:]]
         words = [*self._numbers, "(many more)"]
         categories = [clean_text(words[number]) or "(empty)" for number in kept.tolist()]
         if len(others):
@@ -267,17 +257,13 @@ class _Key:
             self._numbers.extend([math.nan] * (place - len(self._numbers)))
             self._numbers.append(value)
 
-    def column(self, name: str, places: np.ndarray) -> Column | None:
+    def column(self, name: str, n: int) -> Column | None:
         """Return the column of the kind that most values are of."""
         if self._kinds[float] >= self._kinds[str]:
-            return number_column(name, _at(self._numbers, places, math.nan))
-        return self._words.column(name, places)
+            return number_column(name, _padded(self._numbers, n, math.nan))
+        return self._words.column(name, n)
 
 
-def _at(values: Any, places: np.ndarray, missing: float | int) -> np.ndarray:
-    """Return values at some places, ``missing`` behind the last."""
-    known = np.array(values)
-    found = np.full(len(places), missing, dtype=np.float64)
-    there = places < len(known)
-    found[there] = known[places[there]]
-    return found
+def _padded(values: Sequence[float], n: int, missing: float) -> np.ndarray:
+    """Return n values, ``missing`` behind the last."""
+    return np.array([*values, *[missing] * (n - len(values))], dtype=np.float64)
