@@ -21,7 +21,7 @@ from labelwise.features.representations.extract import iter_rows, join_chunks
 from labelwise.features.representations.joint_rows import JointRows
 from labelwise.features.store.base import RowStore
 from labelwise.potentials.base import Potential
-from labelwise.potentials.graphs import Graph, GraphBuilder
+from labelwise.potentials.graphs import Graph
 from labelwise.runtime.engines import Engine, LocalEngine, Ready
 from labelwise.structures import Frame, Screened
 from labelwise.structures.identity import hash_geometry, hash_structure, make_fingerprint
@@ -62,7 +62,7 @@ class Preparer:
     Args:
         check: Tells why a structure is set aside, see ``Screen``.
         kind: What rows are made of.
-        builder: Makes the graphs, if rows are made with a model.
+        potential: Makes the graphs, if rows are made with a model.
         group_by: An info key whose value is passed on.
     """
 
@@ -70,12 +70,13 @@ class Preparer:
         self,
         check: Check,
         kind: RowKind,
-        builder: GraphBuilder | None,
+        potential: Potential | None,
         *,
         group_by: str | None = None,
     ) -> None:
         self._check, self._kind, self._group_by = check, kind, group_by
-        self._builder = builder if isinstance(kind, ModelRepresentation | JointRows) else None
+        takes_graphs = isinstance(kind, ModelRepresentation | JointRows)
+        self._builder = potential.graph_builder if potential is not None and takes_graphs else None
 
     def prepare(self, frames: Sequence[Frame | RawFrame]) -> tuple[list[_Prepared], float]:
         """Parse frames, check their content and make what rows are made of.
@@ -123,11 +124,11 @@ class Extractor:
         kind: What is computed; None to prepare frames only.
         potential: The model, if one is needed.
         rows: Where rows go; also tells which are there already. None to give them back.
-        preparer: Looks at the frames.
+        check: Tells why a structure is set aside, see ``Screen``.
+        group_by: An info key whose value is kept of each frame; None for none.
         batch_atoms: Atoms evaluated at once; None for the device's default.
         engine: Where rows are computed or, for a model on a GPU, frames are parsed, checked and
             given neighbour lists ahead; None for this process.
-        grouped: Whether the frames' groups are kept.
         tell: Called with the number of frames that are done, as they are.
     """
 
@@ -136,16 +137,17 @@ class Extractor:
         kind: RowKind,
         potential: Potential | None,
         rows: RowStore | None,
-        preparer: Preparer,
+        check: Check,
         *,
+        group_by: str | None = None,
         batch_atoms: int | None = None,
         engine: Engine | None = None,
-        grouped: bool = False,
         tell: Tell | None = None,
     ) -> None:
-        self._kind, self._potential, self._rows, self._preparer = kind, potential, rows, preparer
+        self._kind, self._potential, self._rows = kind, potential, rows
+        self._preparer = Preparer(check, kind, potential, group_by=group_by)
         self._batch_atoms = batch_atoms
-        self._grouped = grouped
+        self._grouped = group_by is not None
         self._tell = tell
         on_gpu = potential is not None and potential.device.type != "cpu"
         self._ahead = engine if on_gpu else None

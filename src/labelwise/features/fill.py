@@ -20,7 +20,7 @@ from ase import Atoms
 from jaxtyping import Int64
 
 from labelwise.errors import ScreeningError
-from labelwise.features.extractor import Check, Extracted, Extractor, Preparer, RowKind, Tell
+from labelwise.features.extractor import Check, Extracted, Extractor, RowKind, Tell
 from labelwise.features.frames import FrameTable
 from labelwise.features.representations import feature_size, make_size_limit
 from labelwise.features.representations.joint_rows import JointRows
@@ -114,17 +114,14 @@ class RowRecipe:
             engine: Where batches are evaluated; None for this process.
             tell: Called with the number of frames that are done.
         """
-        kind = self.make_kind()
-        builder = None if potential is None else potential.graph_builder
-        check = self.make_screen(potential).check_content if check is None else check
         return Extractor(
-            kind,
+            self.make_kind(),
             potential,
             rows,
-            Preparer(check, kind, builder, group_by=self.group_by),
+            self.make_screen(potential).check_content if check is None else check,
+            group_by=self.group_by,
             batch_atoms=self.batch_atoms,
             engine=engine,
-            grouped=self.group_by is not None,
             tell=tell,
         )
 
@@ -351,10 +348,8 @@ def find_rows(
         PotentialError: The model fails on one.
     """
     frames = (Frame(atoms, Source("structure", i), i) for i, atoms in enumerate(structures))
-    builder = None if potential is None else potential.graph_builder
-    preparer = Preparer(lambda _: None, rows.representation, builder)
     extractor = Extractor(
-        rows.representation, potential, rows, preparer, batch_atoms=batch_atoms, tell=tell
+        rows.representation, potential, rows, lambda _: None, batch_atoms=batch_atoms, tell=tell
     )
     table = extractor.extract(frames).frames
     places = rows.find(table.keys)
