@@ -27,10 +27,10 @@ from scipy.sparse import csr_array
 from labelwise.errors import ReadError, StructureError, WriteError
 from labelwise.features.fill import Filler, RowRecipe
 from labelwise.features.frames import FrameTable
+from labelwise.features.options import KernelOptions
 from labelwise.features.representations import (
     Chunk,
     Representation,
-    RepresentationOptions,
     SparseRows,
     make_representation,
 )
@@ -52,8 +52,7 @@ def write_features(
     potential: Potential | None,
     *,
     metadata: Mapping[str, Any],
-    representation: str | Representation = "ntk-e",
-    options: RepresentationOptions | None = None,
+    representation: str | Representation = KernelOptions.representation,
     batch_atoms: int | None = None,
     max_atoms: int | None = None,
     chunk_size: int = DEFAULT_CHUNK,
@@ -76,9 +75,7 @@ def write_features(
         potential: The model; None when the representation needs none.
         metadata: Plain data that identify the run. Chunks of an earlier run are used
             when theirs are equal.
-        representation: A registered representation, or the thing itself, to which ``options``
-            do not apply.
-        options: Of a representation given by name; None for the defaults.
+        representation: The thing itself, or the name of a registered one with default options.
         batch_atoms: Atoms evaluated at once.
         max_atoms: Structures of more atoms are left out; None for as many as memory allows.
         chunk_size: Structures read between two saves.
@@ -95,9 +92,7 @@ def write_features(
         PotentialError: The model fails on a structure.
     """
     chosen = (
-        make_representation(representation, options)
-        if isinstance(representation, str)
-        else representation
+        make_representation(representation) if isinstance(representation, str) else representation
     )
     folder = path.with_name(f"{path.name}.part")
     _open_folder(folder, {**metadata, "chunk_size": chunk_size, "format": _FORMAT})

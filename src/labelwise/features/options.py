@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated
 
 from labelwise.potentials.spec import MACHINE
@@ -107,14 +107,8 @@ class KernelOptions(RepresentationOptions):
     @property
     def options(self) -> RepresentationOptions:
         """What representations take of the settings."""
-        return RepresentationOptions(
-            parameters=self.parameters,
-            sketch_dim=self.sketch_dim,
-            seed=self.seed,
-            reduction=self.reduction,
-            n_probes=self.n_probes,
-            energy_weight=self.energy_weight,
-        )
+        names = [field.name for field in fields(RepresentationOptions)]
+        return RepresentationOptions(**{name: getattr(self, name) for name in names})
 
     @property
     def resolved_normalise(self) -> str:

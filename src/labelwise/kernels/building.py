@@ -11,6 +11,7 @@ from ase import Atoms
 from jaxtyping import Float32, Int64
 
 from labelwise.errors import ArgumentError, StructureError
+from labelwise.features.options import KernelOptions
 from labelwise.features.representations import (
     Representation,
     RepresentationOptions,
@@ -36,7 +37,7 @@ _ROWS_AT_ONCE = 256
 def build_kernels(
     sets: Sequence[Sequence[Atoms]],
     potential: Potential | None = None,
-    representation: str | Representation = "ntk-e",
+    representation: str | Representation = KernelOptions.representation,
     *,
     options: RepresentationOptions | None = None,
     normalise: str = "cosine",

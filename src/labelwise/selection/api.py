@@ -13,12 +13,12 @@ from jaxtyping import Float32
 from labelwise.errors import ArgumentError
 from labelwise.features import representations
 from labelwise.features.representations import RepresentationOptions
-from labelwise.features.representations.base import DEFAULT_PROBES
 from labelwise.potentials import Potential, as_potential
 from labelwise.runtime.engines import ProcessEngine
 from labelwise.runtime.memory import parse_bytes
 from labelwise.runtime.timing import ProgressCallback, open_progress
 from labelwise.selection.acquire import acquire
+from labelwise.selection.options import SelectionOptions
 from labelwise.selection.picks import Pick
 from labelwise.selection.results import Acquisition
 from labelwise.selection.settings import AcquisitionSettings
@@ -69,18 +69,18 @@ def select(
     *,
     train: Structures = (),
     potential: Potential | str | PathLike[str] | None = None,
-    representation: str = "ntk-e",
-    parameters: str = "embedding",
-    sketch_dim: int | None = None,
-    reduction: str = "fields",
-    n_probes: int | None = DEFAULT_PROBES,
-    energy_weight: float = 0.5,
-    normalise: str | None = None,
-    rule: str = "lcmd",
-    shortlist: int | None = None,
-    regularisation: float | None = None,
-    seed: int = 0,
-    batch_atoms: int | None = None,
+    representation: str = SelectionOptions.representation,
+    parameters: str = SelectionOptions.parameters,
+    sketch_dim: int | None = SelectionOptions.sketch_dim,
+    reduction: str = SelectionOptions.reduction,
+    n_probes: int | None = SelectionOptions.n_probes,
+    energy_weight: float = SelectionOptions.energy_weight,
+    normalise: str | None = SelectionOptions.normalise,
+    rule: str = SelectionOptions.rule,
+    shortlist: int | None = SelectionOptions.shortlist,
+    regularisation: float | None = SelectionOptions.regularisation,
+    seed: int = SelectionOptions.seed,
+    batch_atoms: int | None = SelectionOptions.batch_atoms,
     strict: bool = False,
     store: str | PathLike[str] | None = None,
     memory: str | None = None,
@@ -198,15 +198,15 @@ def select(
 def represent(
     structures: Structures,
     potential: Potential | str | PathLike[str] | None = None,
-    representation: str = "ntk-e",
+    representation: str = SelectionOptions.representation,
     *,
-    parameters: str = "embedding",
-    sketch_dim: int | None = None,
-    reduction: str = "fields",
-    n_probes: int | None = DEFAULT_PROBES,
-    energy_weight: float = 0.5,
-    seed: int = 0,
-    batch_atoms: int | None = None,
+    parameters: str = SelectionOptions.parameters,
+    sketch_dim: int | None = SelectionOptions.sketch_dim,
+    reduction: str = SelectionOptions.reduction,
+    n_probes: int | None = SelectionOptions.n_probes,
+    energy_weight: float = SelectionOptions.energy_weight,
+    seed: int = SelectionOptions.seed,
+    batch_atoms: int | None = SelectionOptions.batch_atoms,
     workers: int | None = None,
 ) -> Float32[np.ndarray, "n d"]:
     """Compute one feature row for each structure.

@@ -18,7 +18,6 @@ from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
 from labelwise.errors import ArgumentError, check_name
-from labelwise.features.options import DEFAULT_PROBES as DEFAULT_PROBES
 from labelwise.features.options import RepresentationOptions as RepresentationOptions
 from labelwise.features.representations.rows import SparseRows
 from labelwise.potentials.base import Potential
