@@ -27,22 +27,7 @@ def select_k_center(
     The radius that is left is at most twice the smallest possible (Gonzalez 1985). With
     nothing labelled the first pick is that of ``unlabelled.first_pick``.
 
-    Args:
-        pool: The pool's kernel, (n_pool,) structures, dimensionless.
-        train: The labelled structures under the same representation, (n_train,), may
-            be empty.
-        n_select: Structures to pick, 1 <= n_select <= n_pool.
-        chunk_size: Pool structures a block; no effect on the picks.
-        progress: Called as ``progress(done, total)`` in units of work.
-
-    Returns:
-        pool_idx (n_select,) int64 in order of choice; score (n_select,), the squared
-        distance to the nearest centre when chosen, k(x, x) where there was none.
-
-    Raises:
-        SelectionError: n_select or chunk_size out of range, or a kernel value that is
-            not finite.
-        ArgumentError: The kernels do not belong together.
+    Arguments, result and errors are those of ``select_by_distance``.
 
     Source: Gonzalez, Theor. Comput. Sci. 38 (1985) 293; as a selection rule, Sener and
     Savarese, ICLR 2018.

@@ -32,22 +32,7 @@ def select_lcmd(
     picks so far; a cluster's weight is its sum of squared kernel distances. With nothing
     labelled the first pick is that of ``unlabelled.first_pick``.
 
-    Args:
-        pool: The pool's kernel, (n_pool,) structures, dimensionless.
-        train: The labelled structures under the same representation, (n_train,), may
-            be empty.
-        n_select: Structures to pick, 1 <= n_select <= n_pool.
-        chunk_size: Pool structures a block; no effect on the picks.
-        progress: Called as ``progress(done, total)`` in units of work.
-
-    Returns:
-        pool_idx (n_select,) int64 in order of choice; score (n_select,), the squared
-        distance to the nearest centre when chosen, k(x, x) where there was none.
-
-    Raises:
-        SelectionError: n_select or chunk_size out of range, or a kernel value that is
-            not finite.
-        ArgumentError: The kernels do not belong together.
+    Arguments, result and errors are those of ``select_by_distance``.
 
     Source: Holzmüller et al., JMLR 24 (2023) 164, section 4.
     """

@@ -44,14 +44,7 @@ def select_posterior_variance(
     (``pivoted_cholesky``). With nothing labelled the first pick is that of
     ``unlabelled.first_pick``.
 
-    Args:
-        pool: The pool's kernel, (n_pool,) structures, dimensionless.
-        train: The labelled structures under the same representation, (n_train,), may
-            be empty.
-        n_select: Structures to pick, 1 <= n_select <= n_pool.
-        regularisation: λ, the noise variance in units of the kernel, > 0.
-        chunk_size: Pool structures a block; no effect on the picks.
-        progress: Called as ``progress(done, total)`` in units of work.
+    Arguments are those of ``posterior_variance``, and so many to pick, 1 <= n_select <= n_pool.
 
     Returns:
         pool_idx (n_select,) int64 in order of choice; score (n_select,), the variance

@@ -24,14 +24,8 @@ def shortlist_by_variance(
 
     The pool is scored chunk by chunk, in one pass; what is kept are n variances.
 
-    Args:
-        pool: The pool's kernel, (n_pool,) structures, dimensionless.
-        train: The labelled structures, (n_train,), may be empty: then the order is that
-            of ``unlabelled.prior_order``.
-        n_shortlist: Structures to keep, >= 1; above n_pool all are kept.
-        regularisation: λ, the noise variance in units of the kernel, > 0.
-        chunk_size: Pool structures a block; no effect on the result.
-        progress: Called as ``progress(done, total)`` in units of work.
+    Arguments are those of ``posterior_variance``, and so many to keep, n_shortlist >= 1, of which
+    n_pool are enough. With nothing labelled the order is that of ``unlabelled.prior_order``.
 
     Returns:
         Pool indices, (min(n_shortlist, n_pool),) int64, ascending.

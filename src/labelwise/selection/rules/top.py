@@ -66,13 +66,7 @@ def select_top_variance(
     No pick is conditioned on another, so near-duplicates are picked together. With
     nothing labelled the order is that of ``unlabelled.prior_order``.
 
-    Args:
-        pool: The pool's kernel, (n_pool,) structures, dimensionless.
-        train: The labelled structures, (n_train,), may be empty.
-        n_select: Structures to pick, 1 <= n_select <= n_pool.
-        regularisation: λ, the noise variance in units of the kernel, > 0.
-        chunk_size: Pool structures a block; no effect on the picks.
-        progress: Called as ``progress(done, total)`` in units of work.
+    Arguments are those of ``posterior_variance``, and so many to pick, 1 <= n_select <= n_pool.
 
     Returns:
         pool_idx (n_select,) int64 by falling variance; score (n_select,), the variance
