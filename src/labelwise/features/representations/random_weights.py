@@ -72,23 +72,11 @@ class RandomWeights(ModelRepresentation):
         return network
 
 
-def random_activation(options: RepresentationOptions) -> RandomWeights:
-    """Return ``activation-random``; takes ``seed``.
-
-    Raises:
-        ArgumentError: a negative seed.
-    """
-    return RandomWeights("activation-random", Activation(), seed=options.seed)
-
-
-def random_tangent(options: RepresentationOptions) -> RandomWeights:
-    """Return ``ntk-random``; takes ``parameters``, ``sketch_dim`` and ``seed``.
-
-    Raises:
-        ArgumentError: see ``EnergyTangent``.
-    """
-    return RandomWeights("ntk-random", EnergyTangent(options), seed=options.seed)
-
-
-register_representation("activation-random", random_activation)
-register_representation("ntk-random", random_tangent)
+register_representation(
+    "activation-random",
+    lambda options: RandomWeights("activation-random", Activation(), seed=options.seed),
+)
+register_representation(
+    "ntk-random",
+    lambda options: RandomWeights("ntk-random", EnergyTangent(options), seed=options.seed),
+)
