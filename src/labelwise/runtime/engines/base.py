@@ -8,9 +8,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar, runtime_checkable
+from typing import Any, Generic, Self, TypeVar
 
 from labelwise.errors import LabelwiseError
 
@@ -34,8 +35,7 @@ class Ready(Generic[State]):
         return self.state
 
 
-@runtime_checkable
-class Engine(Protocol):
+class Engine(ABC):
     """Runs one function over many items, in this process or in many.
 
     Attributes:
@@ -44,6 +44,7 @@ class Engine(Protocol):
 
     n_workers: int
 
+    @abstractmethod
     def map(
         self,
         setup: Callable[[], State],
@@ -76,16 +77,34 @@ class Engine(Protocol):
             Exception: What ``setup``, ``work`` or the stream itself raised, as the same type,
                 after the results of all earlier items; it is not tried again.
         """
-        ...
 
+    @abstractmethod
     def close(self) -> None:
         """End the workers and whatever was started for them; harmless when repeated."""
-        ...
 
-    def __enter__(self) -> Engine:
+    def __enter__(self) -> Self:
         """Return the engine; ``with`` closes it."""
-        ...
+        return self
 
     def __exit__(self, *_: object) -> None:
         """Close the engine."""
-        ...
+        self.close()
+
+
+class KeptState:
+    """What the setup of the last map made in this process."""
+
+    def __init__(self) -> None:
+        self._kept: tuple[Hashable, Any] | None = None
+
+    def get(self, key: Hashable, setup: Callable[[], Any]) -> Any:
+        """Return the state of a key; that of another key goes before the new one is made."""
+        if self._kept is None or self._kept[0] != key:
+            self._kept = None
+            self._kept = (key, setup())
+        return self._kept[1]
+
+    def forget(self, key: Hashable = None) -> None:
+        """Let go of the state, or of that of one key."""
+        if key is None or (self._kept is not None and self._kept[0] == key):
+            self._kept = None

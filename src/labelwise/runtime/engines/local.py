@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator
-from typing import Any
 
-from labelwise.runtime.engines.base import Item, Result, State
+from labelwise.runtime.engines.base import Engine, Item, KeptState, Result, State
 
 
-class LocalEngine:
+class LocalEngine(Engine):
     """Maps in this process; what any other engine has to equal.
 
     Attributes:
@@ -18,7 +17,7 @@ class LocalEngine:
     n_workers: int = 1
 
     def __init__(self) -> None:
-        self._kept: tuple[Hashable, Any] | None = None
+        self._kept = KeptState()
 
     def map(
         self,
@@ -37,24 +36,10 @@ class LocalEngine:
         is_ready = False
         for item in items:
             if not is_ready:
-                state, is_ready = self._prepare(setup, setup_key), True
+                state = setup() if setup_key is None else self._kept.get(setup_key, setup)
+                is_ready = True
             yield work(state, item)  # type: ignore[arg-type]  # State may itself allow None
 
     def close(self) -> None:
         """Let go of the state of the last map."""
-        self._kept = None
-
-    def __enter__(self) -> LocalEngine:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _prepare(self, setup: Callable[[], State], setup_key: Hashable | None) -> State:
-        if setup_key is None:
-            return setup()
-        if self._kept is None or self._kept[0] != setup_key:
-            self._kept = None  # the old state goes before the new one is made
-            self._kept = (setup_key, setup())
-        state: State = self._kept[1]
-        return state
+        self._kept.forget()

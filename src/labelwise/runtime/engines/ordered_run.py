@@ -10,6 +10,9 @@ from typing import Any, Generic
 from labelwise.runtime.engines.base import ClusterError, Item, Result
 
 MAX_LOSSES = 3
+MAX_FAILED_STARTS = 3
+#: Items read but not handed out, per worker: one runs, one waits, two are done early.
+WINDOW = 4
 
 
 @dataclass

@@ -12,21 +12,26 @@ from typing import Any
 
 from labelwise.errors import ArgumentError, LabelwiseWarning
 from labelwise.runtime.cores import torch_threads, usable_cores
-from labelwise.runtime.engines.base import ClusterError, Item, Result, State
-from labelwise.runtime.engines.ordered_run import Done, OrderedRun, Raised, Task
+from labelwise.runtime.engines.base import ClusterError, Engine, Item, KeptState, Result, State
+from labelwise.runtime.engines.ordered_run import (
+    MAX_FAILED_STARTS,
+    WINDOW,
+    Done,
+    OrderedRun,
+    Raised,
+    Task,
+)
 from labelwise.runtime.engines.process_crew import Desk, Event, Sharing, Worker, end_all
 from labelwise.runtime.engines.sent_errors import unpack
 from labelwise.runtime.memory import available_bytes, resident_bytes
 
-_WINDOW = 4  # items read but not handed out, per worker: one runs, one waits, two are done early
 _AHEAD = 2  # items that wait for each process, so that none is idle while this one is busy
 _START_S = 5.0  # until a worker has imported a model's libraries; measured anew with each start
 _LEAST_SHARE = 0.8  # of a core that this process must get: on a full machine none is free
-_MAX_FAILED_STARTS = 3
 _POLL_S = 1.0
 
 
-class ProcessEngine:
+class ProcessEngine(Engine):
     """Maps in this process and in further ones of this machine; see ``Engine.map``.
 
     This process begins at once. Others are started when what is left pays for the seconds that
@@ -72,7 +77,7 @@ class ProcessEngine:
         self.n_workers = n_workers or max(1, usable_cores() // n_threads)
         self._n_threads = n_threads
         self._memory_bytes = memory_bytes
-        self._kept: tuple[Hashable, Any] | None = None
+        self._kept = KeptState()
         self._told: set[str] = set()
         self._start_s = _START_S
         self._here_s = self._cpu_s = 0.0  # on items in this process, by the clock and of a core
@@ -106,7 +111,7 @@ class ProcessEngine:
         if not self._end.alive:
             raise ClusterError("this engine was closed; make a new ProcessEngine")
         run: OrderedRun[Item, Result] = OrderedRun(
-            items, window=_WINDOW * self.n_workers, on_retry=on_retry
+            items, window=WINDOW * self.n_workers, on_retry=on_retry
         )
         key = object() if setup_key is None else setup_key
         this = Sharing(run, setup, key, work, items)
@@ -125,14 +130,8 @@ class ProcessEngine:
 
     def close(self) -> None:
         """End the other processes at once; harmless when repeated."""
-        self._kept = None
+        self._kept.forget()
         self._end()
-
-    def __enter__(self) -> ProcessEngine:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _share(self, this: Sharing) -> None:
         """Read items for this process and for the others, and start others if that pays."""
@@ -183,7 +182,7 @@ class ProcessEngine:
     def _work_here(self, this: Sharing, task: Task[Any]) -> None:
         try:
             with torch_threads(self._n_threads):
-                state = self._prepare(this)
+                state = self._kept.get(this.setup_key, this.setup)
                 begun_s, cpu_begun_s = time.perf_counter(), time.thread_time()
                 result = this.work(state, task.item)
         except Exception as error:  # raised in its turn, behind the results before it
@@ -195,12 +194,6 @@ class ProcessEngine:
         this.busy_s += seconds
         this.n_done += 1
         this.run.finish(task, Done(result))
-
-    def _prepare(self, this: Sharing) -> Any:
-        if self._kept is None or self._kept[0] != this.setup_key:
-            self._kept = None  # the old state goes before the new one is made
-            self._kept = (this.setup_key, this.setup())
-        return self._kept[1]
 
     def _take_events(self, *, timeout_s: float) -> None:
         """Take in all that has happened; wait for the first event if nothing has."""
@@ -231,7 +224,7 @@ class ProcessEngine:
         """Start a process in place of a dead one."""
         self._workers.remove(worker)
         self._n_failed_starts += not worker.is_ready
-        if self._n_failed_starts >= _MAX_FAILED_STARTS:
+        if self._n_failed_starts >= MAX_FAILED_STARTS:
             raise ClusterError(
                 f"{self._n_failed_starts} worker processes in a row died as they started "
                 f"({reason}); use one worker"
@@ -242,5 +235,5 @@ class ProcessEngine:
         """Let the workers finish what nobody waits for; they take new items after that."""
         this.is_over = True
         self._desk.clear(this)
-        if self._kept is not None and type(self._kept[0]) is object:  # nobody asks for it again
-            self._kept = None
+        if type(this.setup_key) is object:  # nobody asks for it again
+            self._kept.forget(this.setup_key)

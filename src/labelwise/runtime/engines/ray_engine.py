@@ -17,14 +17,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from labelwise.errors import ArgumentError, LabelwiseWarning
-from labelwise.runtime.engines.base import ClusterError, Item, Result, State
-from labelwise.runtime.engines.ordered_run import OrderedRun, Raised, Task
+from labelwise.runtime.engines.base import ClusterError, Engine, Item, Result, State
+from labelwise.runtime.engines.ordered_run import (
+    MAX_FAILED_STARTS,
+    WINDOW,
+    OrderedRun,
+    Raised,
+    Task,
+)
 from labelwise.runtime.engines.ray_session import RaySession
 from labelwise.runtime.engines.ray_worker import Order, Worker, import_ray
 from labelwise.runtime.engines.sent_errors import unpack
 
-_WINDOW = 4  # items read but not handed out, per worker: one runs, one waits, two are done early
-_MAX_FAILED_STARTS = 3
 _POLL_S = 1.0
 
 
@@ -49,7 +53,7 @@ class _Slot:
     n_failed_starts: int = 0
 
 
-class RayEngine:
+class RayEngine(Engine):
     """Maps on worker processes of Ray; ``Engine.map`` says what is promised.
 
     An item whose worker dies, of whatever cause, is sent to another, three times at most; no
@@ -131,7 +135,7 @@ class RayEngine:
         if not self._slots:
             raise ClusterError("this engine was closed; make a new RayEngine")
         run: OrderedRun[Item, Result] = OrderedRun(
-            items, window=_WINDOW * self.n_workers, on_retry=on_retry
+            items, window=WINDOW * self.n_workers, on_retry=on_retry
         )
         order = self._make_order(setup, work, setup_key)
         try:
@@ -153,12 +157,6 @@ class RayEngine:
         self._slots = []
         self._kept_setup = None
         self._session.close()
-
-    def __enter__(self) -> RayEngine:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _count_workers(self, n_workers: int | None) -> int:
         total = self._ray.cluster_resources()
@@ -248,7 +246,7 @@ class RayEngine:
         """Put a new process into the place of a dead one, and give its item back."""
         task, run = slot.task, slot.run
         n_failed_starts = 0 if slot.is_alive else slot.n_failed_starts + 1
-        if n_failed_starts >= _MAX_FAILED_STARTS:
+        if n_failed_starts >= MAX_FAILED_STARTS:
             raise ClusterError(
                 f"{n_failed_starts} workers in a row died as they started: {error}; check that "
                 "this version of labelwise is installed on every node of the cluster"
