@@ -14,6 +14,7 @@ from ase import Atoms
 from jaxtyping import Bool, Float32
 
 from labelwise.errors import ArgumentError, StructureError
+from labelwise.features.options import KernelOptions
 from labelwise.features.representations.base import (
     FeatureBlock,
     ModelRepresentation,
@@ -40,7 +41,7 @@ Chunk = Float32[np.ndarray, "_ _"] | SparseRows
 def represent(
     structures: Iterable[Atoms],
     potential: Potential | None = None,
-    representation: str | Representation = "ntk-e",
+    representation: str | Representation = KernelOptions.representation,
     *,
     options: RepresentationOptions | None = None,
     batch_atoms: int | None = None,
@@ -106,7 +107,7 @@ def join_rows(
 def iter_features(
     structures: Iterable[Atoms],
     potential: Potential | None = None,
-    representation: str | Representation = "ntk-e",
+    representation: str | Representation = KernelOptions.representation,
     *,
     options: RepresentationOptions | None = None,
     batch_atoms: int | None = None,
