@@ -26,7 +26,7 @@ class StoreSettings:
     """
 
     path: Path
-    storage_dtype: str = "float32"
+    storage_dtype: str = Identity.storage_dtype
     memory_bytes: int | None = None
 
 

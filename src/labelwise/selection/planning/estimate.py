@@ -14,7 +14,7 @@ import numpy as np
 
 from labelwise.errors import ArgumentError, SelectionError, check_name
 from labelwise.features.store.columns import column_dtype
-from labelwise.features.store.identity import STORAGE_DTYPES
+from labelwise.features.store.identity import STORAGE_DTYPES, Identity
 from labelwise.features.store.stored_rows import ZARR_DTYPES
 from labelwise.features.store.view import DEFAULT_PIECE_BYTES
 from labelwise.selection.rules.planning import SelectionMemory, plan_selection
@@ -40,7 +40,7 @@ class RunSettings:
         hours: Time that is to be kept within, for the largest pool.
     """
 
-    store_dtype: str = "float32"
+    store_dtype: str = Identity.storage_dtype
     memory_bytes: int | None = None
     n_gpus: int | None = None
     structures_per_second: float | None = None
