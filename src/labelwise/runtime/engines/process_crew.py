@@ -8,12 +8,9 @@ sends it and waits for the answer, and so the item of a dead process is known.
 from __future__ import annotations
 
 import operator
-import os
 import pickle
 import queue
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections import deque
@@ -21,16 +18,14 @@ from collections.abc import Callable, Hashable, Iterable, Sized
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import cloudpickle
 
 from labelwise.runtime.engines.ordered_run import OrderedRun, Raised, Task
+from labelwise.runtime.engines.process_start import start_process
 from labelwise.runtime.engines.process_worker import Answer, Order
 from labelwise.runtime.engines.sent_errors import ErrorParts
-
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 @dataclass(eq=False)
@@ -182,7 +177,7 @@ class Worker:
         code = self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
             with suppress(OSError, ValueError):
-                pipe.close()  # type: ignore[union-attr]  # started with pipes
+                pipe.close()
         return code
 
     def _attend(self, desk: Desk, events: queue.SimpleQueue[Event]) -> None:
@@ -226,9 +221,8 @@ class Worker:
         return self._send(order)
 
     def _send(self, order: Order) -> Answer:
-        stdin: Any = self._process.stdin
-        pickle.dump(order, stdin)
-        stdin.flush()
+        pickle.dump(order, self._process.stdin)
+        self._process.stdin.flush()
         message = self._receive()
         try:
             answer: Answer = pickle.loads(message)  # noqa: S301  # our own bytes
@@ -237,21 +231,8 @@ class Worker:
         return answer
 
     def _receive(self) -> bytes:
-        message: bytes = pickle.load(self._process.stdout)  # type: ignore[arg-type]  # noqa: S301
+        message: bytes = pickle.load(self._process.stdout)  # noqa: S301  # our own bytes
         return message
-
-
-def start_process(n_threads: int) -> subprocess.Popen[bytes]:
-    """Start a worker process that finds the modules that this one finds."""
-    folders = os.pathsep.join(folder or str(Path.cwd()) for folder in sys.path)
-    threads = dict.fromkeys(_THREAD_VARIABLES, str(n_threads))
-    program = "from labelwise.runtime.engines.process_worker import serve; serve()"
-    return subprocess.Popen(  # noqa: S603  # our own program
-        [sys.executable, "-c", program],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env={**os.environ, **threads, "PYTHONPATH": folders},
-    )
 
 
 def end_all(workers: list[Worker], desk: Desk) -> None:

@@ -22,11 +22,11 @@ from labelwise.runtime.engines.ordered_run import (
     Task,
 )
 from labelwise.runtime.engines.process_crew import Desk, Event, Sharing, Worker, end_all
+from labelwise.runtime.engines.process_start import expected_start_s
 from labelwise.runtime.engines.sent_errors import unpack
 from labelwise.runtime.memory import available_bytes, resident_bytes
 
 _AHEAD = 2  # items that wait for each process, so that none is idle while this one is busy
-_START_S = 5.0  # until a worker has imported a model's libraries; measured anew with each start
 _LEAST_SHARE = 0.8  # of a core that this process must get: on a full machine none is free
 _POLL_S = 1.0
 
@@ -38,8 +38,9 @@ class ProcessEngine(Engine):
     one needs to start, as far as there are memory and free cores. Each computes with ``n_threads``
     threads, as this one does. Results come in the same order with any number of workers.
 
-    Workers are programs of their own to which functions and items are sent: a script needs no
-    ``if __name__ == "__main__":``, and functions of a notebook can be used. Their warnings are
+    Functions and items are sent to workers, which are copies of this process or programs of their
+    own (``process_start``): a script needs no ``if __name__ == "__main__":``, and functions of a
+    notebook can be used. Their warnings are
     given here, each once. They end at once when the engine is closed, and with this process.
 
     Args:
@@ -79,7 +80,7 @@ class ProcessEngine(Engine):
         self._memory_bytes = memory_bytes
         self._kept = KeptState()
         self._told: set[str] = set()
-        self._start_s = _START_S
+        self._start_s = expected_start_s(n_threads)
         self._here_s = self._cpu_s = 0.0  # on items in this process, by the clock and of a core
         self._n_failed_starts = 0
         self._desk = Desk()

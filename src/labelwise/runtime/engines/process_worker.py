@@ -1,22 +1,19 @@
 """What runs inside a worker process of ``ProcessEngine``.
 
-Orders come on standard input and answers leave on standard output, each a pickle (an answer within
-another, so that one that cannot be read costs no other). The process
-is started as a program of its own, so the caller's script is never run a second time, and it
-ends when its input does: with the process that it works for, whatever became of that.
+Orders come on one pipe and answers leave on another, each a pickle (an answer within another, so
+that one that cannot be read costs no other). The caller's script is never run a second time, and
+the process ends when its orders do: with the process that it works for, whatever became of that.
 """
 
 from __future__ import annotations
 
-import os
 import pickle
 import signal
-import sys
 import time
 import warnings
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 import cloudpickle
 
@@ -85,12 +82,10 @@ class _State:
         return None if order.item is None else self._work(self._state, _load(order.item))
 
 
-def serve() -> None:
+def serve(orders: IO[bytes], answers: IO[bytes]) -> None:
     """Say that the process has started, then answer orders until there are no more."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that it works for decides
     warnings.simplefilter("ignore")  # of libraries: that process gives them, too
-    orders, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # what else is printed must not come between the answers
     state = _State()
     message = pickle.dumps(b"ready")
     with suppress(EOFError, OSError):  # nobody is left to work for
