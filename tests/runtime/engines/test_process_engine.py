@@ -86,7 +86,7 @@ def test_little_work_starts_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("tells_length", [True, False])
 def test_work_that_pays_starts_them(monkeypatch: pytest.MonkeyPatch, tells_length: bool) -> None:
     monkeypatch.setattr(process_engine, "usable_cores", lambda: 2)
-    monkeypatch.setattr(process_engine, "_START_S", 0.1)
+    monkeypatch.setattr(process_engine, "expected_start_s", lambda _: 0.1)
     monkeypatch.setattr(process_engine, "_LEAST_SHARE", -1.0)  # whatever else the machine does
     pids: set[int] = set()
     with ProcessEngine() as engine:
@@ -104,7 +104,7 @@ def test_work_that_pays_starts_them(monkeypatch: pytest.MonkeyPatch, tells_lengt
 
 def test_no_process_is_started_on_a_machine_that_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process_engine, "usable_cores", lambda: 2)
-    monkeypatch.setattr(process_engine, "_START_S", 0.001)
+    monkeypatch.setattr(process_engine, "expected_start_s", lambda _: 0.001)
     monkeypatch.setattr(process_crew, "start_process", lambda _: pytest.fail("started one"))
     with ProcessEngine() as engine:
         assert count_here(engine, 20) == 20, "asleep, this process has less than a core"
