@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from labelwise.errors import ArgumentError
-from labelwise.studies.comparison.methods import METHODS, get_method
+from labelwise.studies.comparison.methods import METHODS, get_method, name_method
 from labelwise.studies.comparison.study import (
     StudyError,
     check_study,
@@ -68,6 +69,10 @@ def test_a_study_survives_being_written_and_read(tmp_path: Path) -> None:
     path = tmp_path / "study.yaml"
     path.write_text(dump_study(study), encoding="utf-8")
     assert read_study(path) == study
+    written = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert written["stop"] == {"rounds": 3}
+    assert written["data"]["energy_key"] == "REF_energy"
+    assert written["measure"] == {"fixed_forces": "count", "energy_errors": "total"}
 
 
 def test_a_method_of_ones_own() -> None:
@@ -79,9 +84,30 @@ def test_a_method_of_ones_own() -> None:
     assert cell.config.finetune.max_updates == 7
 
 
+def test_methods_take_options_and_are_named_by_them() -> None:
+    own = {"kernel": "ntk-ef", "rule": "lcmd", "energy_weight": 0.3, "n_probes": None}
+    scratch = {"kernel": "tanimoto", "rule": "pv", "finetune": {"start": "scratch"}}
+    study = check_study(content(methods=["random", own, scratch]))
+    names = ["random", "ntk-ef-lcmd+energy_weight0.3+n_probesNone", "tanimoto-pv-scratch"]
+    assert list(study.methods) == names
+    configs = {cell.key.method: cell.config for cell in list_cells(study, Path("o"), Path())}
+    selection = configs[names[1]].selection
+    assert (selection.representation, selection.rule) == ("ntk-ef", "lcmd")
+    assert (selection.energy_weight, selection.n_probes, selection.batch_size) == (0.3, None, 2)
+    assert configs[names[2]].selection.representation == "morgan"
+    assert configs[names[2]].finetune.start == "scratch"
+    mine = check_study(content(methods={"random": None, "mine": own}))
+    assert mine.methods["mine"] == study.methods[names[1]]
+    assert name_method({"rule": "committee-f", "members": 5}) == "committee-f+members5"
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
+        ({"methods": ["random", {"kernel": "ntk", "rule": "pv", "weight": 1}]}, "weight"),
+        ({"methods": ["random", {"kernel": "ntk", "representation": "ntk-e"}]}, "are the same"),
+        ({"methods": ["random", "random"]}, "random is there twice"),
+        ({"methods": 3}, "methods"),
         ({"methods": ["random", "ntk-pvv"]}, "did you mean 'ntk-pv'"),
         ({"methods": ["ntk-pv"]}, "reference is 'random'"),
         ({"methods": {"random": None, "x": {"rule": "nope"}}}, "rule is 'nope'"),
@@ -116,7 +142,7 @@ def test_every_named_method_makes_a_campaign() -> None:
     for name in METHODS:
         for ending in ("", "-scratch"):
             check_study(content(methods=list(dict.fromkeys(["random", f"{name}{ending}"]))))
-    assert get_method("tanimoto-pv")["selection"]["representation"] == "morgan"
+    assert get_method("tanimoto-pv")["representation"] == "morgan"
     with pytest.raises(ArgumentError, match="unknown"):
         get_method("qqqq")
 

@@ -90,8 +90,10 @@ def choose_styles(series: Sequence[Series], *, reference: str) -> dict[str, Styl
             line = _LINES[0] if is_filled else _LINES[2]
             styles[each.label] = Style("#000000", line, ".", is_filled, 2.0)
             continue
-        family, _, rule = each.kernel.rpartition("-")
-        family = (family or rule).removesuffix("-k")  # k-center
+        named, plus, options = each.kernel.partition("+")
+        family, _, rule = named.rpartition("-")
+        rule += plus + options
+        family = (family or named).removesuffix("-k")  # k-center
         members = families.setdefault(family, [])
         if rule not in members:
             members.append(rule)

@@ -23,7 +23,7 @@ from labelwise.campaign.yaml_reading import override
 from labelwise.errors import LabelwiseError
 from labelwise.finetuning.recipe import EnergyErrors, FixedForces
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
-from labelwise.studies.comparison.methods import get_method
+from labelwise.studies.comparison.methods import spell_out
 from labelwise.studies.comparison.results import CellKey
 from labelwise.studies.comparison.study_file import STUDY_FILE as STUDY_FILE
 from labelwise.studies.comparison.study_file import StudyError as StudyError
@@ -39,7 +39,7 @@ class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-#: Keys as in ``campaign.yaml``, which a study takes too, and the names that they have here.
+#: Keys as in ``campaign.yaml``, and the shorter names that a study has for them and takes, too.
 CAMPAIGN_KEYS = {
     "data.energy_key": "energy_key",
     "data.forces_key": "forces_key",
@@ -67,8 +67,8 @@ class StudyConfig(_Section):
         title: Heading of the results.
         model: The pretrained model, as in ``campaign.yaml``.
         pools: Name to files. Relative paths begin at the study's folder.
-        methods: Name to the keys of ``selection`` that make it, and under ``finetune`` the
-            keys of fine-tuning in which it differs; or a list of names that ``METHODS`` knows.
+        methods: Names that ``METHODS`` knows, or settings: ``kernel``, ``rule`` and any other
+            keys of ``selection``, under ``finetune`` those of fine-tuning; see ``spell_out``.
         seeds: A campaign of each method and pool is run with each of them.
         reference: The method that others are held against.
         energy_key, forces_key: Keys of the labels.
@@ -126,17 +126,10 @@ class StudyConfig(_Section):
     @model_validator(mode="before")
     @classmethod
     def _spell_out_methods(cls, content: Any) -> Any:
-        """Replace names of methods by their settings."""
-        methods = content.get("methods") if isinstance(content, dict) else None
-        if isinstance(methods, list):
-            content = {**content, "methods": {str(name): None for name in methods}}
-        if not isinstance(content, dict) or not isinstance(content.get("methods"), dict):
+        """Give every method a name and its settings."""
+        if not isinstance(content, dict) or "methods" not in content:
             return content
-        spelt = {
-            name: _from_name(str(name)) if settings is None else settings
-            for name, settings in content["methods"].items()
-        }
-        return {**content, "methods": spelt}
+        return {**content, "methods": spell_out(content["methods"])}
 
     @model_validator(mode="after")
     def _possible(self) -> StudyConfig:
@@ -226,8 +219,10 @@ def override_study(study: StudyConfig, changes: Mapping[str, Any]) -> StudyConfi
 
 
 def dump_study(study: StudyConfig) -> str:
-    """Return a study as YAML that ``read_study`` reads, everything spelt out."""
-    return yaml.safe_dump(study.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    """Return a study as YAML with the keys of ``campaign.yaml``, everything spelt out."""
+    content = study.model_dump(mode="json")
+    nested = {key: content.pop(name) for key, name in CAMPAIGN_KEYS.items()}
+    return yaml.safe_dump(override(content, nested), sort_keys=False, allow_unicode=True)
 
 
 def list_cells(study: StudyConfig, folder: Path, base: Path) -> list[Cell]:
@@ -296,9 +291,3 @@ def _move(spec: str, base: Path, directory: Path) -> str:
     if Path(spec).is_absolute():
         return spec
     return os.path.relpath(base / spec, directory)
-
-
-def _from_name(name: str) -> dict[str, Any]:
-    found = get_method(name)
-    settings: dict[str, Any] = found["selection"]
-    return {**settings, "finetune": found["finetune"]} if found["finetune"] else settings
