@@ -39,10 +39,6 @@ WRONG = {
         "--start": "scratchy",
         "--reference-energies": "atuo",
     },
-    "study-weight --pool {xyz} --model demo --out {new}": {
-        "--parameters": "embedding,readot",
-        "--reduction": "feilds",
-    },
     "geometry --pool {xyz} --model demo --group-by family --out {new}": {
         "--kernels": "ntk-e,actvation",
         "--parameters": "embeding",

@@ -58,7 +58,7 @@ def test_no_words_show_help(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["select", "represent", "finetune", "campaign", "study-weight", "models", "doctor", "demo"],
+    ["select", "represent", "finetune", "campaign", "models", "doctor", "demo"],
 )
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([command, "--help"]) == 0

@@ -156,14 +156,11 @@ def test_plan(capsys: pytest.CaptureFixture[str]) -> None:
         ["geometry", "--pool", "pool.extxyz@:21", "--group-by", "family"],
         ["calibrate", "--pool", "pool.extxyz@:21", "--valid", "valid.extxyz", "--test",
          "test.extxyz", "--max-labels", "8", "--n-initial", "4", "--bins", "2"],
-        ["study-weight", "--pool", "pool.extxyz@:21", "--train", "train.extxyz", "--test",
-         "test.extxyz", "--batch-size", "2", "--max-updates", "2", "--weights", "0"],
     ],
     ids=lambda words: words[0],
 )  # fmt: skip
 def test_studies(capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
-    kernels = [] if words[0] == "study-weight" else ["--kernels", "activation"]
-    _, err = run(capsys, *words, *kernels, "--out", "out")
+    _, err = run(capsys, *words, "--kernels", "activation", "--out", "out")
     line = next(line for line in err.splitlines() if line.startswith("--pool: set aside"))
     counts = {name: int(n) for n, name in re.findall(r"(\d+) ([a-z-]+)", line)}
     assert counts == Counter(expected(repeats=False, features=False).values())

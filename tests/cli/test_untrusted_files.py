@@ -30,7 +30,6 @@ COMMANDS = {
     "finetune": ["--train", "train.extxyz", "--valid", "train.extxyz"],
     "calibrate": SETS,
     "geometry": [*POOL, "--group-by", "family", "--out", "out"],
-    "study-weight": SETS,
     "summarise": [*POOL, "-n", "2", "--out", "out.extxyz"],
     "split": [*POOL, "--out-dir", "out"],
     "check-data": POOL,

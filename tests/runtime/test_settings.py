@@ -16,11 +16,10 @@ from labelwise.selection.options import SelectionOptions
 from labelwise.structures.label_keys import LabelKeys
 from labelwise.studies.curation.settings import CheckSettings
 from labelwise.studies.diagnostics.settings import CalibrationSettings
-from labelwise.studies.weights.settings import WeightStudySettings
 
 GROUPS = [
     CalibrationSettings, CheckSettings, LabelKeys, ModelSpec, Recipe, RepresentationOptions,
-    SelectionOptions, WeightStudySettings,
+    SelectionOptions,
 ]  # fmt: skip
 
 

@@ -28,7 +28,6 @@ EXAMPLES = {
     "models": ("labelwise models",),
     "doctor": ("labelwise doctor --device cpu",),
     "demo": ("labelwise demo demo",),
-    "study-weight": ("labelwise study-weight --model demo --pool pool.extxyz --out study",),
     "geometry": ("labelwise geometry --pool pool.extxyz --group-by reaction -o kinds",),
     "calibrate": (
         (

@@ -108,6 +108,26 @@ def test_choices_of_the_user(tmp_path: Path) -> None:
     assert study.origin["strength"] == [2, 5.5]
 
 
+def test_structures_of_no_families_are_held_out_at_random(tmp_path: Path) -> None:
+    write_reactions(tmp_path / "all.extxyz", {"r": 60})
+    text = (tmp_path / "all.extxyz").read_text().replace("reaction=r", "")
+    (tmp_path / "all.extxyz").write_text(text)
+    data = [str(tmp_path / "all.extxyz")]
+    study = make_preset("energy-weight", tmp_path / "a", data=data, model=DEMO)
+    section = study.pools["random"]
+    sizes = [
+        len(read_structures(tmp_path / "a" / spec))
+        for spec in (*section.pool, *section.valid.files, *section.test.files)
+    ]
+    assert sizes == [42, 6, 12]
+    weights = [each.get("energy_weight") for each in study.methods.values()]
+    assert weights == [None, *[0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0] * 2]
+    some = ["ntk-ef-pv+energy_weight0.9", "joint-pv"]
+    study = make_preset("energy-weight", tmp_path / "a", data=data, model=DEMO, methods=some)
+    assert list(study.methods) == some and study.reference == some[0]
+    assert study.methods[some[0]]["energy_weight"] == 0.9
+
+
 def test_given_labels_begin_the_campaigns(tmp_path: Path) -> None:
     source = str(write_folder(tmp_path / "set", n_train=6))
     study = make_preset("reaction-natural", tmp_path, data=[source], model=DEMO)

@@ -114,7 +114,7 @@ def test_from_published_files_to_the_tables(
     assert {row["method"] for row in rows} == set(METHODS.split(","))
     page = Path("study/results.md").read_text()
     record = json.loads(Path("study/results.json").read_text())
-    assert PRESETS[name].title in page
+    assert PRESETS[name].study["title"] in page
     for manifest in Path("study/data").glob("*/manifest.json"):
         content = json.loads(manifest.read_text())
         assert content["build"] == PRESETS[name].build

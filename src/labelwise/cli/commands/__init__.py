@@ -22,10 +22,6 @@ COMMANDS = {
     "models": ("inspect", "List the models that --model takes by name."),
     "doctor": ("inspect", "Show versions and devices and run a self-check of about ten seconds."),
     "demo": ("inspect", "Write the embedded reaction pool, to try the other commands on."),
-    "study-weight": (
-        "study",
-        "Compare energy/force weights and blocks of parameters on labelled structures.",
-    ),
     "geometry": (
         "geometry",
         "Compare what kernels tell apart: families of structures, and places along a path.",

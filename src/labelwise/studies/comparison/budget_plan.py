@@ -16,8 +16,8 @@ from labelwise.campaign.config import CampaignConfig, HeldOut, SelectionSection
 from labelwise.campaign.training import member_files
 from labelwise.errors import ArgumentError
 from labelwise.finetuning.recipe import resolve_schedule
-from labelwise.selection.rules import JOINT_RULE
 from labelwise.studies.comparison.adjusting import adjust_study
+from labelwise.studies.comparison.methods import ROW_OPTIONS, name_kernel
 from labelwise.studies.comparison.presets import count_structures
 from labelwise.studies.comparison.study import Cell, StudyConfig, list_cells
 
@@ -79,16 +79,7 @@ def selection_key(selection: SelectionSection) -> str:
     """Return one word for what a selection has to compute for each candidate."""
     if selection.rule in ("random", "committee-e", "committee-f"):
         return str(selection.rule).partition("-")[0]
-    name: str = JOINT_RULE if selection.rule == JOINT_RULE else selection.representation
-    options = {
-        "parameters": selection.parameters,
-        "reduction": selection.reduction,
-        "n_probes": selection.n_probes,
-        "sketch_dim": selection.sketch_dim,
-    }
-    default = SelectionSection()
-    own = [f"{key}={value}" for key, value in options.items() if value != getattr(default, key)]
-    return " ".join([name, *own])
+    return name_kernel(selection, ROW_OPTIONS)
 
 
 def count_sets(study: StudyConfig, base: Path) -> dict[str, PoolSize]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from labelwise.campaign.errors import DamagedStateError
@@ -12,10 +12,17 @@ from labelwise.potentials import Potential
 from labelwise.runtime.files import write_text
 from labelwise.runtime.part_store import PartStore, without_nan
 from labelwise.runtime.provenance import to_json
-from labelwise.studies.comparison.inputs import SampleOptions, StudyInputs, find_inputs
+from labelwise.studies.comparison.inputs import (
+    KernelChoice,
+    SampleOptions,
+    StudyInputs,
+    find_inputs,
+)
 from labelwise.studies.comparison.kernel_sample import LARGEST_SAMPLE, measure_kernels
+from labelwise.studies.comparison.methods import ROW_OPTIONS, name_kernel
 from labelwise.studies.comparison.page.diagnosis import DIAGNOSIS, KEPT
 from labelwise.studies.comparison.page.record import StudyRecord
+from labelwise.studies.comparison.ranking import LARGEST_RANKING, ORACLE, measure_ranking
 from labelwise.studies.comparison.reliability_sample import LARGEST_SETS, measure_reliability
 
 #: Seconds that features of all structures may take.
@@ -44,25 +51,34 @@ def measure_diagnosis(record: StudyRecord, asked: SampleOptions) -> None:
 
 
 def _diagnose(record: StudyRecord, asked: SampleOptions) -> dict[str, Any]:
-    nothing: dict[str, Any] = {"pool": "", "styles": {}, "kernels": {}, "reliability": {}}
+    nothing: dict[str, Any] = {
+        "pool": "",
+        "styles": {},
+        "kernels": {},
+        "reliability": {},
+        "ranking": {},
+    }
     if not record.comparison.n_used:
         return {**nothing, "notes": []}
     try:
         inputs = find_inputs(record, asked)
-        settings = inputs.describe() if inputs.kernels else {}
+        settings = inputs.describe() if inputs.ranked else {}
     except LabelwiseError as error:
         return {**nothing, "notes": [f"No kernels: {error}."]}
-    if not inputs.kernels:
+    if not inputs.ranked:
         return {**nothing, "notes": ["No kernels: no method of the study chooses by one."]}
     run = _Run(record, inputs, settings)
-    kernels, no_kernels = run.find("kernels")
-    reliability, no_reliability = run.find("reliability")
+    labels = [choice.kernel for choice in inputs.kernels]
+    kernels, no_kernels = run.find("kernels", labels)
+    reliability, no_reliability = run.find("reliability", labels)
+    ranking, no_ranking = run.find("ranking", [*(each.label for each in inputs.ranked), ORACLE])
     return {
         "pool": inputs.pool,
         "styles": {choice.kernel: choice.style for choice in inputs.kernels},
         "kernels": kernels,
         "reliability": reliability,
-        "notes": [*no_kernels, *no_reliability],
+        "ranking": ranking,
+        "notes": [*no_kernels, *no_reliability, *no_ranking],
     }
 
 
@@ -77,24 +93,22 @@ class _Run:
         self._potential: Potential | None = None
         self._part = _bound(record, inputs)
 
-    def find(self, name: str) -> tuple[Results, tuple[str, ...]]:
-        """Return results, kept or computed, or none and the reason."""
+    def find(self, name: str, labels: Sequence[str]) -> tuple[Results, tuple[str, ...]]:
+        """Return results by label, kept or computed, or none and the reason."""
         settings = {**self._settings, "part": round(self._part, 2)}
         store = PartStore(self._folder / name, settings, kind="a result of a page", force=True)
-        measure = {"kernels": self._measure_kernels, "reliability": self._measure_reliability}
+        measure = {
+            "kernels": self._measure_kernels,
+            "reliability": self._measure_reliability,
+            "ranking": self._measure_ranking,
+        }
         try:
-            known = self._read(store)
-            return (measure[name](store) if known is None else known), ()
+            known = {label: found for label in labels if (found := store.read(label)) is not None}
+            return (known if len(known) == len(labels) else measure[name](store)), ()
         except LabelwiseError as error:
             if isinstance(error, PotentialError | DamagedStateError):
                 warnings.warn(f"no {name}: {error}", LabelwiseWarning, stacklevel=3)
             return {}, (f"No {name}: {error}.",)
-
-    def _read(self, store: PartStore) -> Results | None:
-        """Return what was kept, None unless all kernels are there."""
-        found = {each.kernel: store.read(each.kernel) for each in self._inputs.kernels}
-        known = {name: result for name, result in found.items() if result is not None}
-        return known if len(known) == len(found) else None
 
     def _measure_kernels(self, store: PartStore) -> Results:
         n_most = round(self._part * LARGEST_SAMPLE)
@@ -102,6 +116,9 @@ class _Run:
 
     def _measure_reliability(self, store: PartStore) -> Results:
         return measure_reliability(self._inputs, self._load(), store, self._part)
+
+    def _measure_ranking(self, store: PartStore) -> Results:
+        return measure_ranking(self._inputs, self._load(), store, self._part)
 
     def _load(self) -> Potential:
         if self._part < _LEAST_PART:
@@ -118,8 +135,12 @@ def _bound(record: StudyRecord, inputs: StudyInputs) -> float:
     """Return which part of the largest samples fits into the time, from what methods cost."""
     measured = {cost.method: cost.seconds_per_structure for cost in record.costs}
     methods = [series.method for series in record.comparison.series]
-    seconds = sum(
-        max(measured.get(methods[choice.style], _USUAL_SECONDS), 0.0) for choice in inputs.kernels
-    )
-    n_all = LARGEST_SAMPLE + sum(LARGEST_SETS)
-    return min(1.0, LONGEST / max(seconds * n_all, 1e-9))
+
+    def seconds(choices: Iterable[KernelChoice]) -> float:
+        costs = (measured.get(methods[choice.style], _USUAL_SECONDS) for choice in choices)
+        return sum(max(cost, 0.0) for cost in costs)
+
+    rows = {name_kernel(each.settings, ROW_OPTIONS): each for each in inputs.ranked}
+    total = seconds(inputs.kernels) * (LARGEST_SAMPLE + sum(LARGEST_SETS))
+    total += seconds(rows.values()) * LARGEST_RANKING
+    return min(1.0, LONGEST / max(total, 1e-9))

@@ -15,16 +15,15 @@ from labelwise.campaign.inputs import find_model, locate
 from labelwise.campaign.state import read_state, verify_model
 from labelwise.campaign.yaml_reading import CONFIG_FILE
 from labelwise.errors import ReadError
-from labelwise.features.representations import RepresentationOptions
 from labelwise.potentials import Potential, load_potential
 from labelwise.selection.rules import JOINT_RULE, list_rules
+from labelwise.selection.settings import AcquisitionSettings
 from labelwise.structures import Frame, Screen
 from labelwise.structures.reading import RawFrame, expand_specs, iter_raw_frames
+from labelwise.studies.comparison.methods import name_kernel
 from labelwise.studies.comparison.page.record import StudyRecord
 from labelwise.studies.comparison.series import Series
 from labelwise.studies.comparison.study import CELLS
-
-_NOT_KERNELS = frozenset({"random", JOINT_RULE})
 
 
 @dataclass(frozen=True)
@@ -32,14 +31,19 @@ class KernelChoice:
     """A kernel that methods of the study choose by.
 
     Attributes:
-        kernel: Name of the representation.
-        options: Its options.
-        style: Of the first method that has it.
+        label: What tells it from the study's others.
+        settings: Of the first method that has it.
+        style: Of that method.
     """
 
-    kernel: str
-    options: RepresentationOptions
+    label: str
+    settings: AcquisitionSettings
     style: int
+
+    @property
+    def kernel(self) -> str:
+        """Name of the representation."""
+        return self.settings.representation
 
 
 @dataclass(frozen=True)
@@ -67,15 +71,24 @@ class StudyInputs:
         pool: Name of the pool.
         directory: A campaign on it, where relative paths begin.
         config: Its configuration.
-        kernels: Each representation once.
+        ranked: Each kernel, the joint posterior's among them, once.
         asked: How they are looked at.
     """
 
     pool: str
     directory: Path
     config: CampaignConfig
-    kernels: tuple[KernelChoice, ...]
+    ranked: tuple[KernelChoice, ...]
     asked: SampleOptions
+
+    @property
+    def kernels(self) -> tuple[KernelChoice, ...]:
+        """Each representation once, with the options of the first method that has it."""
+        first: dict[str, KernelChoice] = {}
+        for each in self.ranked:
+            if each.settings.rule != JOINT_RULE:
+                first.setdefault(each.kernel, each)
+        return tuple(first.values())
 
     def load(self) -> Potential:
         """Load the pretrained model.
@@ -112,11 +125,12 @@ class StudyInputs:
         model = Path(find_model(self.directory, self.config.model.path))
         return {
             "version": __version__,
-            "format": 2,
+            "format": 3,
             "model": [self.config.model.path, _describe_file(model)],
             "precision": [self.config.model.dtype, self.config.model.head],
             **{role: [[spec, *_describe(spec)] for spec in found] for role, found in specs.items()},
-            "kernels": [[each.kernel, asdict(each.options)] for each in self.kernels],
+            "kernels": [[each.kernel, asdict(each.settings.options)] for each in self.kernels],
+            "ranked": [each.label for each in self.ranked],
             "energies": [self.config.data.energy_key, self.config.measure.energy_errors],
             "references": self.config.finetune.reference_energies,
             "asked": [self.asked.seed, self.asked.group_by],
@@ -146,7 +160,7 @@ def find_inputs(record: StudyRecord, asked: SampleOptions) -> StudyInputs:
         found.append((directory, config))
         choice = _choose_kernel(config, style)
         if choice is not None:
-            kernels.setdefault(choice.kernel, choice)
+            kernels.setdefault(choice.label, choice)
     if not found:
         raise ReadError(
             f"no campaign of the pool {pool} is in {record.folder / CELLS}, so its model and data "
@@ -195,10 +209,10 @@ def _find_campaign(folder: Path, pool: str, series: Series) -> Path | None:
 
 def _choose_kernel(config: CampaignConfig, style: int) -> KernelChoice | None:
     selection = config.selection
-    if selection.rule in _NOT_KERNELS or selection.rule not in list_rules():
+    if selection.rule == "random" or selection.rule not in list_rules():
         return None
     settings = selection.settings(selection.batch_size, seed=config.seed)
-    return KernelChoice(settings.representation, settings.options, style)
+    return KernelChoice(name_kernel(settings), settings, style)
 
 
 def _describe(spec: str) -> list[Any]:

@@ -87,7 +87,7 @@ def _measure(
         sample,
         [choice.kernel],
         potentials=[("pretrained", potential)],
-        options=choice.options,
+        options=choice.settings.options,
     )
     entry = study.entries[0]
     geometry = asdict(entry.geometry)

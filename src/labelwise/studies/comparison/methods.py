@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+from labelwise.campaign.config import SelectionSection
 from labelwise.errors import ArgumentError, suggest
+from labelwise.selection.options import SelectionOptions
+from labelwise.selection.rules import JOINT_RULE
+from labelwise.selection.settings import AcquisitionSettings
 
 #: Names of kernels in the papers' tables, and the representations behind them.
 KERNELS = {
@@ -41,6 +45,10 @@ def _name_methods() -> dict[str, dict[str, Any]]:
 #: Name of a method to the keys of ``SelectionSection`` that make it. ``ntk`` is ``ntk-e``, and
 #: ``tanimoto`` is the kernel of ``morgan`` fingerprints, as in the paper's tables.
 METHODS: Mapping[str, Mapping[str, Any]] = MappingProxyType(_name_methods())
+
+#: Options of a selection that its rows depend on, and those that its kernel depends on.
+ROW_OPTIONS = ("parameters", "reduction", "n_probes", "sketch_dim")
+KERNEL_OPTIONS = (*ROW_OPTIONS, "energy_weight", "normalise", "regularisation")
 
 #: Ending of a method's name that lets fine-tuning begin with random weights.
 SCRATCH = "-scratch"
@@ -95,6 +103,21 @@ def name_method(settings: Mapping[str, Any]) -> str:
         name, tuning = name + SCRATCH, {}
     options = [f"+{key}{value}" for key, value in (*rest.items(), *dict(tuning).items())]
     return re.sub(r"[^A-Za-z0-9._+-]", "", name + "".join(options))
+
+
+def name_kernel(
+    settings: AcquisitionSettings | SelectionSection, options: Sequence[str] = KERNEL_OPTIONS
+) -> str:
+    """Return what a selection scores by: the representation, and options that are not usual.
+
+    Args:
+        settings: Of the selection.
+        options: Those that tell two kernels apart.
+    """
+    name: str = JOINT_RULE if settings.rule == JOINT_RULE else settings.representation
+    usual = SelectionOptions()
+    own = ((key, getattr(settings, key)) for key in options)
+    return name + "".join(f"+{key}{value}" for key, value in own if value != getattr(usual, key))
 
 
 def _take_kernel(settings: Any) -> Any:

@@ -19,7 +19,12 @@ from labelwise.structures import DuplicateIndex, get_labels
 from labelwise.structures.compression import strip_compression
 from labelwise.structures.datasets.building import build_pools
 from labelwise.structures.datasets.builds import BUILDS
-from labelwise.structures.datasets.splits import PoolSplit, split_mixed, split_natural
+from labelwise.structures.datasets.splits import (
+    PoolSplit,
+    split_at_random,
+    split_mixed,
+    split_natural,
+)
 from labelwise.structures.demo_data import DEMO_FILES, demo_file_content
 from labelwise.structures.extxyz import iter_frame_texts, parse_frame
 from labelwise.structures.isolated_atoms import is_isolated_atom
@@ -103,7 +108,8 @@ def prepare_pools(
             they have them; or extended XYZ files with labels, of which pools are made below
             ``data`` in the study's folder; or nothing, for the embedded reactions.
         folder: The study's folder; made if missing.
-        layout: ``natural`` or ``mixed``, see ``datasets.splits``. Folders keep their own.
+        layout: ``natural`` or ``mixed``, see ``datasets.splits``, or ``random``, for structures
+            of no families. Folders keep their own.
         seed: Decides how files are split, >= 0.
         keys: Where structures say what they are; None for the defaults.
         n_pools: Pools to make of files in the ``natural`` layout; None for three.
@@ -135,7 +141,7 @@ def prepare_pools(
         isolated = f"{DATA}/{_ISOLATED}"
         write_if_changed(folder / isolated, "".join(lone).encode("utf-8", "surrogateescape"))
     splits = _split(frames, keys, layout, seed, n_pools)
-    names = ["mixed"] if layout == "mixed" else [f"natural_{i}" for i in range(len(splits))]
+    names = [layout] if layout != "natural" else [f"natural_{i}" for i in range(len(splits))]
     record = {"sources": _describe(sources, embedded=not data), "seed": seed, "layout": layout}
     pools = {}
     for name, split in zip(names, splits, strict=True):
@@ -337,8 +343,10 @@ def _describe(specs: Sequence[str], *, embedded: bool) -> list[dict[str, str]]:
 def _split(
     frames: list[LabelledText], keys: DataKeys, layout: Layout, seed: int, n_pools: int | None
 ) -> list[PoolSplit]:
-    families = require_family(frames, keys.family)
     copy_of = [frame.copy_of for frame in frames]
+    if layout == "random":
+        return [split_at_random([""] * len(frames), copy_of, {""}, seed, [])]
+    families = require_family(frames, keys.family)
     if layout == "mixed":
         return [split_mixed(families, copy_of, seed=seed)]
     if n_pools is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,10 +13,18 @@ from labelwise.errors import ArgumentError, check_name
 from labelwise.structures.datasets.builds import BUILDS
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
 from labelwise.structures.reading import expand_specs, frames_of
+from labelwise.studies.comparison.methods import name_method, spell_out
 from labelwise.studies.comparison.pool_bias import write_biased_pools
 from labelwise.studies.comparison.pools import DataKeys, PoolFiles, prepare_built, prepare_pools
 from labelwise.studies.comparison.protocols import PRESETS, SHIFTS, Preset
 from labelwise.studies.comparison.study import PoolSection, StudyConfig, check_study
+
+#: What follows the size of a pool that is smaller or larger than the protocol's, in words.
+_IN_PROPORTION = {
+    "batch_size": "structures a round",
+    "initial_size": "labels to begin with",
+    "shortlist": "shortlist",
+}
 
 
 def make_preset(
@@ -72,7 +81,8 @@ def make_preset(
     check_name("preset", name, PRESETS)
     if seed < 0:
         raise ArgumentError(f"seed is {seed}; allowed are integers >= 0")
-    preset, scaling = _scale(PRESETS[name], size)
+    preset = PRESETS[name]
+    protocol, scaling = _scale(preset, size)
     keys = DataKeys(family_key, order_key, energy_key, forces_key)
     if preset.build is not None:
         files = prepare_built(data, folder, build=preset.build, seed=seed, size=size)
@@ -95,109 +105,103 @@ def make_preset(
     }
     if preset.is_biased:
         origin |= {"shift": shifts, "strength": strengths}
-    content = _compose(preset, files, folder, methods, seeds, rounds)
+    content = _compose(preset, protocol, files, folder, methods, rounds)
+    content |= {} if seeds is None else {"seeds": list(seeds)}
     content |= {"model": _describe_model(model), "origin": origin}
     content |= {"energy_key": energy_key, "forces_key": forces_key}
     return check_study(content, where=f"preset {name}")
 
 
-def _scale(preset: Preset, size: int | None) -> tuple[Preset, list[str]]:
-    """Return a preset for a pool of another size, and what that changes, in words."""
+def _scale(preset: Preset, size: int | None) -> tuple[dict[str, Any], list[str]]:
+    """Return a preset's study for a pool of another size, and what that changes, in words."""
+    study = copy.deepcopy(dict(preset.study))
     if size is None:
-        return preset, []
+        return study, []
     usual = None if preset.build is None else BUILDS[preset.build].usual_size
     if usual is None:
-        raise ArgumentError(f"size is {size}, but {preset.title} takes all there is; leave it out")
-    part = size / usual
-    numbers = {
-        "structures a round": preset.batch_size,
-        "labels to begin with": preset.initial_size,
-        **{name: value for name, value in preset.selection.items() if name == "shortlist"},
-    }
-    scaled = {name: max(1, round(part * value)) for name, value in numbers.items()}
-    changed = replace(
-        preset,
-        batch_size=scaled["structures a round"],
-        initial_size=scaled["labels to begin with"],
-        selection={**preset.selection, **{k: scaled[k] for k in preset.selection if k in scaled}},
-    )
-    return changed, [
-        f"{name}: {value} → {scaled[name]}, in proportion" for name, value in numbers.items()
-    ]
+        raise ArgumentError(
+            f"size is {size}, but {study['title']} takes all there is; leave it out"
+        )
+    changes = []
+    for key, words in _IN_PROPORTION.items():
+        if key in study["selection"]:
+            before = study["selection"][key]
+            after = study["selection"][key] = max(1, round(size / usual * before))
+            changes.append(f"{words}: {before} → {after}, in proportion")
+    return study, changes
 
 
 def _compose(
     preset: Preset,
+    study: dict[str, Any],
     files: PoolFiles,
     folder: Path,
     methods: Sequence[str] | None,
-    seeds: Sequence[int] | None,
     rounds: int | None,
 ) -> dict[str, Any]:
-    chosen = list(preset.methods if methods is None else methods)
+    """Return the study on its pools."""
+    own = {name_method(each): each for each in study["methods"] if not isinstance(each, str)}
+    chosen = study["methods"] if methods is None else [own.get(name, name) for name in methods]
     if not chosen:
         raise ArgumentError("methods is empty; name at least one, or leave it to the preset")
+    reference = study["methods"][0]
     changes = list(files.changes)
-    initial = _initial_size(preset, files.pools, changes)
-    n_rounds = preset.rounds if rounds is None else rounds
-    n_rounds = _limit_rounds(preset, files.pools, folder, initial, n_rounds, changes)
-    reference = preset.methods[0]
+    selection = study["selection"]
+    selection["initial_size"] = _initial_size(preset, selection, files.pools, changes)
+    wanted = study["rounds"] if rounds is None else rounds
     return {
-        "title": preset.title,
+        **study,
         "pools": {name: section.model_dump() for name, section in files.pools.items()},
-        "methods": chosen,
-        "seeds": list(preset.seeds if seeds is None else seeds),
-        "reference": reference if reference in chosen else chosen[0],
-        "selection": {
-            "batch_size": preset.batch_size,
-            "initial_size": initial,
-            **preset.selection,
-        },
-        "finetune": dict(preset.finetune),
-        "rounds": n_rounds,
+        "methods": list(chosen),
+        "reference": reference if reference in chosen else next(iter(spell_out(list(chosen)))),
+        "rounds": _limit_rounds(selection, files.pools, folder, wanted, changes),
         "changes": changes,
-        **preset.errors,
     }
 
 
-def _initial_size(preset: Preset, pools: Mapping[str, PoolSection], changes: list[str]) -> int:
+def _initial_size(
+    preset: Preset,
+    selection: Mapping[str, Any],
+    pools: Mapping[str, PoolSection],
+    changes: list[str],
+) -> int:
     """Return how many structures round 0 chooses; none if all pools give some to begin with."""
+    wanted: int = selection["initial_size"]
     given = [bool(section.train) for section in pools.values()]
     if not any(given):
-        return preset.initial_size
+        return wanted
     if not all(given):
         lacking = next(name for name, section in pools.items() if not section.train)
         raise ArgumentError(
             f"data: the pool {lacking} has no train.extxyz, but others have; allowed are all or "
             "none: add or remove the file"
         )
-    if preset.has_labels:
-        return 0
-    changes.append(
-        f"labels to begin with: {preset.initial_size} at random → those of train.extxyz, the "
-        "same for all seeds"
-    )
+    if not preset.has_labels:
+        changes.append(
+            f"labels to begin with: {wanted} at random → those of train.extxyz, the same for all "
+            "seeds"
+        )
     return 0
 
 
 def _limit_rounds(
-    preset: Preset,
+    selection: Mapping[str, Any],
     pools: Mapping[str, PoolSection],
     folder: Path,
-    initial: int,
     rounds: int,
     changes: list[str],
 ) -> int:
     """Return the rounds that the smallest pool suffices for, at most those wanted."""
     sizes = {name: count_structures(section.pool, folder) for name, section in pools.items()}
     smallest = min(sizes, key=lambda name: sizes[name])
-    most = (sizes[smallest] - initial) // preset.batch_size
+    initial, batch = selection["initial_size"], selection["batch_size"]
+    most = (sizes[smallest] - initial) // batch
     if rounds <= most:
         return rounds
     if most < 1:
         raise ArgumentError(
             f"data: the pool {smallest} has {sizes[smallest]} structures; the preset takes "
-            f"{initial} to begin with and {preset.batch_size} a round: give a larger one"
+            f"{initial} to begin with and {batch} a round: give a larger one"
         )
     changes.append(f"rounds: {rounds} → {most}, then {smallest} is used up")
     return most

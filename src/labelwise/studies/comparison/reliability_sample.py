@@ -69,7 +69,7 @@ def measure_reliability(
             references="checkpoint" if references == "checkpoint" else "prefix",
             seed=inputs.asked.seed,
             energy_key=inputs.config.data.energy_key,
-            options=choice.options,
+            options=choice.settings.options,
         )
         calibration = calibrate(potential, _as_sets(sets), settings)
         (kernel,) = calibration.kernels

@@ -128,7 +128,7 @@ def test_without_a_model_there_is_a_reason(with_data: Path, tmp_path: Path) -> N
     folder = tmp_path / "study"
     shutil.copytree(with_data, folder, ignore=shutil.ignore_patterns("report"))
     (folder / "data" / "small.model").unlink()
-    with pytest.warns(LabelwiseWarning, match=r"no (kernels|reliability): .*small\.model"):
+    with pytest.warns(LabelwiseWarning, match=r"no (kernels|reliability|ranking): .*small\.model"):
         found = diagnose(read_record(folder))
     assert found.kernels == found.reliability == []
     assert all("small.model" in note for note in found.notes)

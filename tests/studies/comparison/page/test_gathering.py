@@ -58,7 +58,7 @@ def test_kernels_of_a_study_with_data(with_data: Path) -> None:
     measure_diagnosis(read_record(with_data), CPU)
     document = gather_comparison(with_data)
     assert document.sections[-1].title == "Kernels"
-    assert len(document.sections[-1].panels) == 4
+    assert len(document.sections[-1].panels) == 5
     assert not any(note.startswith("No ") for note in document.notes)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from labelwise.pages.document import Panel
 from labelwise.studies.comparison.page.kernels import draw_kernels
 from labelwise.studies.comparison.page.naming import Namer
-from labelwise.studies.comparison.page.reliability import draw_reliability
+from labelwise.studies.comparison.page.reliability import draw_reliability, show_ranking
 
 #: Where results are kept, below the study's folder.
 KEPT = "report"
@@ -23,11 +23,13 @@ class Diagnosis:
     Attributes:
         kernels: Heat maps and their numbers.
         reliability: The diagram and its numbers.
+        ranking: Whose variances rank the model's errors.
         notes: Why there is none, in sentences.
     """
 
     kernels: list[Panel] = field(default_factory=list)
     reliability: list[Panel] = field(default_factory=list)
+    ranking: list[Panel] = field(default_factory=list)
     notes: tuple[str, ...] = ()
 
 
@@ -49,7 +51,8 @@ def read_diagnosis(folder: Path, namer: Namer) -> Diagnosis:
         return Diagnosis(
             draw_kernels(content["kernels"], pool, namer),
             draw_reliability(content["reliability"], content["styles"], pool, namer),
-            tuple(map(str, content["notes"])),
+            show_ranking(content.get("ranking", {}), pool),
+            notes=tuple(map(str, content["notes"])),
         )
     except FileNotFoundError:
         return Diagnosis(notes=(f"No kernels: none were measured for the page; {again}.",))

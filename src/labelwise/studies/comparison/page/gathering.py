@@ -51,7 +51,11 @@ def gather_comparison(
     charts = ComparisonCharts(record.comparison, namer)
     diagnosis = read_diagnosis(record.folder, namer)
     kept = read_kept(record.folder, namer)
-    kernels = (*diagnosis.kernels, *kept.kernels, *diagnosis.reliability, *kept.reliability)
+    kernels = (
+        *(*diagnosis.kernels, *kept.kernels),
+        *(*diagnosis.reliability, *kept.reliability),
+        *diagnosis.ranking,
+    )
     sections = [
         *_list_result_sections(record, charts),
         *_list_method_sections(record, charts),

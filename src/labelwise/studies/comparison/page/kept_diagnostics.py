@@ -41,7 +41,7 @@ def read_kept(folder: Path, namer: Namer) -> Diagnosis:
     """
     kernels, first = _read_all(folder, GEOMETRY_DATA, _show_geometry, namer)
     reliability, second = _read_all(folder, _CALIBRATION, _show_calibration, namer)
-    return Diagnosis(kernels, reliability, (*first, *second))
+    return Diagnosis(kernels, reliability, notes=(*first, *second))
 
 
 _Show = Callable[[Mapping[str, Any], str, Namer], list[Panel]]

@@ -89,5 +89,36 @@ def _make_table(results: Mapping[str, Mapping[str, Any]], pool: str) -> Table:
     )
 
 
+def show_ranking(results: Mapping[str, Mapping[str, Any]], pool: str) -> list[Panel]:
+    """Return a table of how well each kernel's variances rank the model's errors.
+
+    Args:
+        results: What ``measure_ranking`` returned.
+        pool: Name of the pool.
+    """
+    if not results:
+        return []
+    quantities = {"forces": "ρ, force error", "energy": "ρ, energy error", "area": "area"}
+    columns = [TableColumn("kernel")]
+    for heading in quantities.values():
+        columns += [TableColumn(heading, 2), TableColumn("±", 1)]
+    rows: list[tuple[Cell, ...]] = []
+    for kernel, result in results.items():
+        row: list[Cell] = [kernel]
+        for name in quantities:
+            values = np.array(result.get(name, [math.nan]), dtype=np.float64)
+            spread = values.std(ddof=1) if len(values) > 1 else math.nan
+            row += [_known(values.mean()), _known(spread)]
+        rows.append(tuple(row))
+    caption = (
+        "Posterior variance of structures of the pool, given a few labelled ones, against the "
+        "pretrained model's true errors. ρ: Spearman correlation. Area: that under the "
+        "sparsification curve of the force error; 1 tells nothing, the oracle's is the least. "
+        "Means and standard deviations over labelled sets."
+    )
+    title = f"Which kernel ranks the model's errors on {pool}"
+    return [Table("ranking", title, tuple(columns), tuple(rows), caption=caption)]
+
+
 def _known(value: Any, factor: float = 1.0) -> float | None:
     return None if value is None or not math.isfinite(value) else factor * float(value)

@@ -1,1 +1,0 @@
-"""Protocols that compare methods on labelled structures."""
