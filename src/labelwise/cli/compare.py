@@ -24,10 +24,10 @@ from labelwise.studies.comparison.budget import parse_duration, scale_to_budget
 from labelwise.studies.comparison.comparing import report_study, run_study
 from labelwise.studies.comparison.diagnosis import measure_diagnosis
 from labelwise.studies.comparison.inputs import SampleOptions
-from labelwise.studies.comparison.page import gather_comparison
-from labelwise.studies.comparison.page.record import read_record
+from labelwise.studies.comparison.page.gathering import show_comparison
 from labelwise.studies.comparison.presets import make_preset
 from labelwise.studies.comparison.protocols import PRESETS
+from labelwise.studies.comparison.record import read_record
 from labelwise.studies.comparison.results import STUDY_FILE
 from labelwise.studies.comparison.study import (
     StudyConfig,
@@ -227,11 +227,12 @@ def _write_page(place: _Place, args: CompareCommand, *, quiet: bool) -> list[Pat
     try:
         read_libraries()  # before anything is computed that could not be shown
         with console.show_status("making the page", enabled=not quiet):
+            record = read_record(place.folder)
             if not args.tables_only:
                 model = place.study.model
                 asked = SampleOptions(device=model.device, trust_model=model.trust)
-                measure_diagnosis(read_record(place.folder), asked)
-            write_page(page, gather_comparison(place.folder))
+                measure_diagnosis(record, asked)
+            write_page(page, show_comparison(record))
     except Exception as error:  # a study is worth more than its page
         console.warn(f"no page of the study: {error or type(error).__name__}")
         return []

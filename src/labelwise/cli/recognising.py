@@ -14,7 +14,7 @@ from labelwise.pages.document import Document
 from labelwise.pages.options import ReportOptions
 from labelwise.runtime.timing import ProgressCallback, ignore_progress
 from labelwise.selection.page import gather_selection, is_summary
-from labelwise.studies.comparison.report import RECORD
+from labelwise.studies.comparison.record import RECORD
 from labelwise.studies.comparison.results import STUDY_FILE
 
 

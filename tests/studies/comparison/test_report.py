@@ -68,7 +68,7 @@ def test_page_shows_what_the_tables_hold(tmp_path: Path) -> None:
         for method in ("random", "ntk-pv")
     }
     page = read_page(tmp_path)
-    mean = cells_of(section(page, "Errors"), "ntk-pv")[-1]
+    mean = cells_of(section(page, "Errors on the test set"), "ntk-pv")[-1]
     assert mean.strip("*").startswith(f"{finals['ntk-pv'].mean():.1f} ± ")
     ratio = cells_of(section(page, "Ratio to random"), "ntk-pv")[-1]
     logs = np.log(finals["ntk-pv"] / finals["random"])
@@ -129,7 +129,7 @@ def test_one_pool_and_one_seed_have_no_intervals(tmp_path: Path) -> None:
         with_pictures=False,
     )
     page = read_page(tmp_path)
-    for heading in ("Errors", "Ratio to random"):
+    for heading in ("Errors on the test set", "Ratio to random"):
         row = " ".join(cells_of(section(page, heading), "ntk-pv"))
         assert "±" not in row
         assert "[" not in row
@@ -156,7 +156,7 @@ def test_failed_campaign_is_blank_and_named(tmp_path: Path) -> None:
     assert SMALL[6].key.method == "ntk-pv"
     write_report(tmp_path, cells, title="t", with_pictures=False)
     page = read_page(tmp_path)
-    assert cells_of(section(page, "Errors"), "ntk-pv")[2:] == ["", "", "", ""]
+    assert cells_of(section(page, "Errors on the test set"), "ntk-pv")[2:] == ["", "", "", ""]
     assert "not finite, so that cells are blank: ntk-pv, pool natural-1, seed 0." in page
     json.loads(
         (tmp_path / "results.json").read_text(encoding="utf-8"),
@@ -167,7 +167,7 @@ def test_failed_campaign_is_blank_and_named(tmp_path: Path) -> None:
 def test_best_is_bold_among_complete_methods_only(tmp_path: Path) -> None:
     better = [make_cell("natural-1", "best", 0, n_rounds=4, quality=0.01)]
     write_report(tmp_path, [*SMALL, *better], title="t", with_pictures=False)
-    table = section(read_page(tmp_path), "Errors")
+    table = section(read_page(tmp_path), "Errors on the test set")
     assert "**" not in " ".join(cells_of(table, "best"))
     assert "**" in " ".join(cells_of(table, "ntk-pv"))
 

@@ -126,7 +126,7 @@ def test_energies_per_atom_in_tables_and_page(tmp_path: Path) -> None:
     finals = np.array(
         [c.curves["energy_rmse_per_atom"][-1] for c in cells if c.key.method == "ntk-pv"]
     )
-    mean = cells_of(section(page, "Errors"), "ntk-pv")[4]
+    mean = cells_of(section(page, "Errors on the test set"), "ntk-pv")[4]
     assert mean.strip("*").startswith(f"{finals.reshape(3, 2).mean():.2f} ± ")
     with (tmp_path / "errors.csv").open(encoding="utf-8", newline="") as stream:
         row = list(csv.DictReader(stream))[1]
@@ -144,7 +144,7 @@ def test_energies_per_atom_in_tables_and_page(tmp_path: Path) -> None:
 def test_cells_that_lack_energies_per_atom_are_blank_and_named(tmp_path: Path) -> None:
     write_report(tmp_path, STUDY, title="t", energy_errors="per-atom", with_pictures=False)
     page = read_page(tmp_path)
-    row = cells_of(section(page, "Errors"), "ntk-pv")
+    row = cells_of(section(page, "Errors on the test set"), "ntk-pv")
     assert row[2] == "" and row[3] != ""
     assert "12 campaigns with errors that are not finite, so that cells are blank" in page
 

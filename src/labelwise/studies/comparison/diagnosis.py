@@ -21,8 +21,8 @@ from labelwise.studies.comparison.inputs import (
 from labelwise.studies.comparison.kernel_sample import LARGEST_SAMPLE, measure_kernels
 from labelwise.studies.comparison.methods import ROW_OPTIONS, name_kernel
 from labelwise.studies.comparison.page.diagnosis import DIAGNOSIS, KEPT
-from labelwise.studies.comparison.page.record import StudyRecord
 from labelwise.studies.comparison.ranking import LARGEST_RANKING, ORACLE, measure_ranking
+from labelwise.studies.comparison.record import StudyRecord
 from labelwise.studies.comparison.reliability_sample import LARGEST_SETS, measure_reliability
 
 #: Seconds that features of all structures may take.

@@ -21,7 +21,7 @@ from labelwise.selection.settings import AcquisitionSettings
 from labelwise.structures import Frame, Screen
 from labelwise.structures.reading import RawFrame, expand_specs, iter_raw_frames
 from labelwise.studies.comparison.methods import name_kernel
-from labelwise.studies.comparison.page.record import StudyRecord
+from labelwise.studies.comparison.record import StudyRecord
 from labelwise.studies.comparison.series import Series
 from labelwise.studies.comparison.study import CELLS
 

@@ -28,8 +28,6 @@ from labelwise.studies.comparison.statistics import (
 
 Value = str | int | float | None
 
-#: Names of what the page shows, in the order of ``Comparison.errors``.
-SHOWN_GAINS = ("E RMSE", "F RMSE", "E MAE", "F MAE")
 _ALL_POOLS = "all"
 
 

@@ -8,23 +8,6 @@ from labelwise.studies.comparison.series import Comparison
 from labelwise.studies.comparison.statistics import CONFIDENCE
 from labelwise.studies.comparison.tables import list_unknown
 
-ERRORS = (
-    "RMSE. AUC: sum over the rounds after round 0, which is common to all methods. Final: "
-    "after the last round."
-)
-GAINS = (
-    "Rounds saved on the way to the best error that both reach, as a part of the rounds "
-    "of the later one; positive where the method is earlier."
-)
-COSTS = (
-    "Passes of the model a candidate, as counted; processor time to represent one structure; "
-    "memory of the pool's rows; wall time of a round by stage, averaged over the rounds that have "
-    "the stage; the largest resident memory."
-)
-COMMITTEES = (
-    "Spearman correlation of the committee's deviation with the true error over the pool, "
-    "averaged over the rounds in which it is known."
-)
 _LISTED = 20
 
 

@@ -10,7 +10,7 @@ import pytest
 from labelwise.pages.document import Chart, Choice, Series
 from labelwise.studies.comparison.page.charts import ComparisonCharts
 from labelwise.studies.comparison.page.naming import Namer
-from labelwise.studies.comparison.page.record import StudyRecord, read_record
+from labelwise.studies.comparison.record import StudyRecord, read_record
 from labelwise.studies.comparison.series import compare_cells
 from tests.studies.comparison.building import make_cell, make_study
 from tests.studies.comparison.page.building import as_number, read_csv

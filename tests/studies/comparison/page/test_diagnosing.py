@@ -17,7 +17,7 @@ from labelwise.studies.comparison.diagnosis import measure_diagnosis
 from labelwise.studies.comparison.inputs import SampleOptions
 from labelwise.studies.comparison.page.diagnosis import DIAGNOSIS, Diagnosis, read_diagnosis
 from labelwise.studies.comparison.page.naming import Namer
-from labelwise.studies.comparison.page.record import StudyRecord, read_record
+from labelwise.studies.comparison.record import StudyRecord, read_record
 from labelwise.studies.diagnostics.calibration_metrics import DEFAULT_LEVELS
 from labelwise.studies.diagnostics.geometry import mean_by_family
 

@@ -6,7 +6,7 @@ from labelwise.studies.comparison.page.facts import (
     describe_study,
     list_facts,
 )
-from labelwise.studies.comparison.page.record import read_record
+from labelwise.studies.comparison.record import read_record
 from labelwise.studies.comparison.report import write_report
 from labelwise.studies.comparison.tables import find_best
 from labelwise.studies.comparison.wording import list_warnings

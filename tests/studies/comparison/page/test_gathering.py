@@ -11,7 +11,7 @@ from labelwise.pages.page import render_page
 from labelwise.studies.comparison.diagnosis import measure_diagnosis
 from labelwise.studies.comparison.inputs import SampleOptions
 from labelwise.studies.comparison.page import gather_comparison
-from labelwise.studies.comparison.page.record import read_record
+from labelwise.studies.comparison.record import read_record
 from labelwise.studies.comparison.report import write_report
 from tests.studies.comparison.building import make_cell, make_study
 

@@ -16,7 +16,7 @@ from labelwise.studies.comparison.inputs import (
     draw_frames,
     find_inputs,
 )
-from labelwise.studies.comparison.page.record import read_record
+from labelwise.studies.comparison.record import read_record
 from tests.campaign.building import make_structures
 
 CPU = SampleOptions(device="cpu", trust_model=True)

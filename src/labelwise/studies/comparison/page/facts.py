@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterator
 
 from labelwise.pages.document import Fact
-from labelwise.studies.comparison.page.record import StudyRecord
+from labelwise.studies.comparison.record import StudyRecord
 from labelwise.studies.comparison.results import unit_of
 from labelwise.studies.comparison.series import Comparison, Series
 from labelwise.studies.comparison.statistics import CONFIDENCE, Estimate, estimate_mean

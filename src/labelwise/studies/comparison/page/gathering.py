@@ -4,20 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from labelwise.pages.document import Document, Kind, Panel, Section, Table
+from labelwise.pages.document import Document, Kind, Panel, Section
 from labelwise.pages.options import ReportOptions
+from labelwise.studies.comparison import shown
 from labelwise.studies.comparison.page.charts import ComparisonCharts
 from labelwise.studies.comparison.page.diagnosis import read_diagnosis
 from labelwise.studies.comparison.page.facts import describe_study, list_facts
 from labelwise.studies.comparison.page.kept_diagnostics import read_kept
 from labelwise.studies.comparison.page.naming import Namer
-from labelwise.studies.comparison.page.record import StudyRecord, read_record
-from labelwise.studies.comparison.page.tables import (
-    drop_unknown,
-    list_tables,
-    make_pools_table,
-    make_splits_table,
-)
+from labelwise.studies.comparison.record import StudyRecord, read_record
 from labelwise.studies.comparison.wording import list_warnings
 
 _PROTOCOL = (
@@ -46,7 +41,11 @@ def gather_comparison(
         ReadError: The record is missing, or not what ``labelwise compare`` writes.
     """
     place = folder if folder.is_dir() or folder.suffix != ".json" else folder.parent
-    record = read_record(place)
+    return show_comparison(read_record(place))
+
+
+def show_comparison(record: StudyRecord) -> Document:
+    """Make a page of a study's results, and of what lies beside them; see ``gather_comparison``."""
     namer = Namer()
     charts = ComparisonCharts(record.comparison, namer)
     diagnosis = read_diagnosis(record.folder, namer)
@@ -73,31 +72,32 @@ def gather_comparison(
 
 def _list_result_sections(record: StudyRecord, charts: ComparisonCharts) -> list[Section]:
     comparison = record.comparison
-    tables = _list_by_name(record)
     results = (
-        *_pick(tables, "errors"),
+        *_draw(shown.make_errors(comparison)),
         *charts.draw_ratios(),
-        *_pick(tables, "ratios", "round-gain", "scratch"),
+        *_draw(shown.make_ratios(comparison)),
+        *_draw(shown.make_gains(comparison)),
+        *_draw(shown.make_scratch(comparison)),
     )
     sections = [
         Section("results", "Results", results, text=list_warnings(comparison)),
         Section("learning-curves", "Learning curves", tuple(charts.draw_curves())),
     ]
     if len(comparison.pools) > 1:
-        sections.append(Section("pools", "Pools", _with_rows(make_pools_table(comparison))))
+        sections.append(Section("pools", "Pools", _draw(shown.make_pools(comparison))))
     if comparison.splits:
-        panels = (*charts.draw_split_curves(), *_with_rows(make_splits_table(comparison)))
+        panels = (*charts.draw_split_curves(), *_draw(shown.make_splits(comparison)))
         sections.append(Section("splits", "Test splits", panels))
     return sections
 
 
 def _list_method_sections(record: StudyRecord, charts: ComparisonCharts) -> list[Section]:
-    tables = _list_by_name(record)
-    committees = (*charts.draw_correlations(), *_pick(tables, "committees"))
+    comparison = record.comparison
+    committees = (*charts.draw_correlations(), *_draw(shown.make_committees(comparison)))
     cost = (
         *charts.draw_cost_against_gain(record.costs),
         *charts.draw_stages(),
-        *_pick(tables, "cost"),
+        *_draw(shown.make_costs(comparison, record.costs)),
     )
     return [
         Section("committees-section", "Committees", committees),
@@ -105,13 +105,6 @@ def _list_method_sections(record: StudyRecord, charts: ComparisonCharts) -> list
     ]
 
 
-def _list_by_name(record: StudyRecord) -> dict[str, Table]:
-    return {table.name: table for table in list_tables(record.comparison, record.costs)}
-
-
-def _with_rows(table: Table) -> tuple[Panel, ...]:
-    return (drop_unknown(table),) if table.rows else ()
-
-
-def _pick(tables: dict[str, Table], *names: str) -> list[Panel]:
-    return [tables[name] for name in names if name in tables]
+def _draw(table: shown.Shown) -> tuple[Panel, ...]:
+    panel = table.as_panel()
+    return () if panel is None else (panel,)

@@ -1,19 +1,23 @@
-"""What a study found, read back from the record that ``labelwise compare`` wrote."""
+"""What a study found, as ``results.json`` keeps it."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from labelwise.errors import LabelwiseError, ReadError
-from labelwise.studies.comparison.report import RECORD
 from labelwise.studies.comparison.results import CellKey, CellResult, MethodCost, RoundCost
 from labelwise.studies.comparison.series import Comparison, compare_cells
+from labelwise.studies.comparison.statistics import CONFIDENCE
+from labelwise.studies.comparison.tables import Table, list_unknown
 
+RECORD = "results.json"
+#: Tables of all rounds, which the cells hold already.
+_LONG = frozenset({"curves", "rounds_seconds", "committees"})
 _AGAIN = "write it anew with: labelwise compare {folder} --tables-only"
 
 
@@ -40,6 +44,52 @@ class StudyRecord:
         """What all campaigns took together, finished or not, hours."""
         rounds = [cost for cell in self.comparison.cells for cost in cell.costs]
         return sum(sum(cost.seconds.values()) for cost in rounds) / 3600.0
+
+
+def write_record(record: StudyRecord, made: Sequence[Table]) -> str:
+    """Return all cells and the short tables as JSON; null for what is not known."""
+    comparison = record.comparison
+    content = {
+        "title": record.title,
+        "notes": list(record.notes),
+        "reference": comparison.reference,
+        "energy_errors": comparison.energy_errors,
+        "confidence": CONFIDENCE,
+        "n_used": comparison.n_used,
+        "n_planned": comparison.n_planned,
+        "unfinished": comparison.unfinished,
+        "missing": comparison.missing,
+        "odd": comparison.odd,
+        "not_finite": list_unknown(comparison),
+        "tables": {table.name: table.as_records() for table in made if table.name not in _LONG},
+        "cells": [_plain_cell(cell) for cell in comparison.cells],
+    }
+    return json.dumps(_without_nan(content), indent=1, ensure_ascii=False) + "\n"
+
+
+def _plain_cell(cell: CellResult) -> dict[str, Any]:
+    """Return a cell as plain data; its mappings may be of any kind."""
+    costs = [{"seconds": dict(c.seconds), "peak_mib": dict(c.peak_mib)} for c in cell.costs]
+    return {
+        **asdict(cell.key),
+        "start": cell.start,
+        "n_models": cell.n_models,
+        "is_finished": cell.is_finished,
+        "n_labels": cell.n_labels,
+        "curves": dict(cell.curves),
+        "splits": {name: dict(curves) for name, curves in cell.splits.items()},
+        "rank_correlations": dict(cell.rank_correlations),
+        "costs": costs,
+    }
+
+
+def _without_nan(value: Any) -> Any:
+    """Return plain data with None for numbers that JSON does not know."""
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_record(folder: Path) -> StudyRecord:

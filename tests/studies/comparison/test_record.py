@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from labelwise.errors import ReadError
-from labelwise.studies.comparison.page.record import read_record
+from labelwise.studies.comparison.record import read_record
 from labelwise.studies.comparison.report import write_report
 from labelwise.studies.comparison.series import compare_cells
 from tests.studies.comparison.building import make_study

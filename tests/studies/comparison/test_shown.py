@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from labelwise.studies.comparison.page import tables
-from labelwise.studies.comparison.page.record import read_record
+from labelwise.pages.document import Table
+from labelwise.studies.comparison import shown
+from labelwise.studies.comparison.record import read_record
 from tests.studies.comparison.page.building import COSTS, as_number, column_of, read_csv
 
 SHOWN = (
@@ -16,8 +17,14 @@ SHOWN = (
 )
 
 
+def panel(table: shown.Shown) -> Table:
+    found = table.as_panel()
+    assert found is not None
+    return found
+
+
 def test_errors_are_those_of_the_csv(study: Path) -> None:
-    table = tables.make_errors_table(read_record(study).comparison)
+    table = panel(shown.make_errors(read_record(study).comparison))
     rows = read_csv(study / "errors.csv")
     assert [row[0] for row in table.rows] == [row["method"] for row in rows]
     assert column_of(table, "campaigns") == {row["method"]: int(row["n_cells"]) for row in rows}
@@ -29,7 +36,7 @@ def test_errors_are_those_of_the_csv(study: Path) -> None:
 
 
 def test_ratios_are_those_of_the_csv(study: Path) -> None:
-    table = tables.make_ratios_table(read_record(study).comparison)
+    table = panel(shown.make_ratios(read_record(study).comparison))
     rows = [row for row in read_csv(study / "errors.csv") if row["method"] != "random"]
     assert column_of(table, "pairs") == {row["method"]: int(row["n_pairs"]) for row in rows}
     for place, (key, heading) in enumerate(SHOWN):
@@ -45,19 +52,19 @@ def test_ratios_are_those_of_the_csv(study: Path) -> None:
 @pytest.mark.parametrize("part", ["pool", "split"])
 def test_parts_are_those_of_the_csv(study: Path, part: str) -> None:
     comparison = read_record(study).comparison
-    make = tables.make_pools_table if part == "pool" else tables.make_splits_table
-    table = make(comparison)
+    make = shown.make_pools if part == "pool" else shown.make_splits
+    table = panel(make(comparison))
     rows = read_csv(study / f"errors_by_{part}.csv")
     assert len(table.rows) == len(rows) > 0
-    for shown, row in zip(table.rows, rows, strict=True):
-        assert shown[:3] == (row[part], row["method"], int(row["n_cells"]))
+    for cells, row in zip(table.rows, rows, strict=True):
+        assert cells[:3] == (row[part], row["method"], int(row["n_cells"]))
         for place, (key, _) in enumerate(SHOWN):
             wanted = [as_number(row, f"{key}_{name}") for name in ("mean", "se", "ratio")]
-            assert list(shown[3 + 3 * place : 6 + 3 * place]) == pytest.approx(wanted)
+            assert list(cells[3 + 3 * place : 6 + 3 * place]) == pytest.approx(wanted)
 
 
 def test_saved_rounds_are_those_of_the_csv(study: Path) -> None:
-    table = tables.make_gains_table(read_record(study).comparison)
+    table = panel(shown.make_gains(read_record(study).comparison))
     rows = [
         row
         for row in read_csv(study / "round_gain.csv")
@@ -69,7 +76,7 @@ def test_saved_rounds_are_those_of_the_csv(study: Path) -> None:
 
 def test_cost_is_that_of_the_csv(study: Path) -> None:
     record = read_record(study)
-    table = tables.make_cost_table_of(record.comparison, record.costs)
+    table = panel(shown.make_costs(record.comparison, record.costs))
     rows = read_csv(study / "cost.csv")
     for key, heading in (
         ("select_seconds", "select / s"),
@@ -85,7 +92,7 @@ def test_cost_is_that_of_the_csv(study: Path) -> None:
 
 def test_rank_correlations_are_means_over_rounds(study: Path) -> None:
     comparison = read_record(study).comparison
-    table = tables.make_committees_table(comparison)
+    table = panel(shown.make_committees(comparison))
     rows = [row for row in read_csv(study / "committees.csv") if row["quantity"] == "energy"]
     pools = {
         pool: [float(row["spearman"]) for row in rows if row["pool"] == pool]
@@ -97,23 +104,23 @@ def test_rank_correlations_are_means_over_rounds(study: Path) -> None:
 
 def test_one_seed_has_no_spread(single: Path) -> None:
     comparison = read_record(single).comparison
-    errors = tables.make_errors_table(comparison)
-    assert set(column_of(errors, "±").values()) == {None}
+    errors = panel(shown.make_errors(comparison))
+    assert all(column.name != "±" for column in errors.columns)
     assert "unknown, for there is one seed only" in errors.caption
-    ratios = tables.make_ratios_table(comparison)
-    assert set(column_of(ratios, "low").values()) == {None}
+    ratios = panel(shown.make_ratios(comparison))
     assert None not in column_of(ratios, "AUC E").values()
     assert "one pair only" in ratios.caption
 
 
 def test_columns_of_which_nothing_is_known_are_left_out(single: Path) -> None:
-    comparison = read_record(single).comparison
-    found = tables.drop_unknown(tables.make_ratios_table(comparison))
+    found = panel(shown.make_ratios(read_record(single).comparison))
     names = [column.name for column in found.columns]
     assert names == ["method", "pairs", "AUC E", "AUC F", "final E", "final F"]
     assert all(len(row) == 6 for row in found.rows)
 
 
 def test_tables_without_rows_are_left_out(single: Path) -> None:
-    names = [table.name for table in tables.list_tables(read_record(single).comparison, COSTS)]
-    assert names == ["errors", "ratios", "round-gain", "cost"]
+    comparison = read_record(single).comparison
+    assert shown.make_committees(comparison).as_panel() is None
+    assert shown.make_splits(comparison).as_panel() is None
+    assert shown.make_costs(comparison, COSTS).as_panel() is not None
