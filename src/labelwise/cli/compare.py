@@ -196,7 +196,11 @@ def _scale(place: _Place, budget: str, n_processes: int, *, force: bool, quiet: 
             return _Place(known, place.folder, place.base)
     with console.show_status("measuring this machine", enabled=not quiet):
         scaled = scale_to_budget(
-            place.study, place.base, seconds=parse_duration(budget), n_processes=n_processes
+            place.study,
+            place.folder,
+            place.base,
+            seconds=parse_duration(budget),
+            n_processes=n_processes,
         )
     content = scaled.model_dump(mode="json")
     content["origin"] = {**scaled.origin, "budget": budget, "scaled_from": digest}

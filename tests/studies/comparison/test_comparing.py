@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from labelwise.structures import write_structures
-from labelwise.studies.comparison import comparing
+from labelwise.studies.comparison import costs
 from labelwise.studies.comparison.adjusting import adjust_study
-from labelwise.studies.comparison.comparing import COSTS, report_study, run_study
+from labelwise.studies.comparison.comparing import report_study, run_study
+from labelwise.studies.comparison.costs import COSTS
 from labelwise.studies.comparison.presets import make_preset
 from labelwise.studies.comparison.study import check_study, list_cells
 from tests.campaign.building import make_structures, write_data
@@ -59,8 +60,8 @@ def test_every_preset_runs_to_its_tables(name: str, files: Path, tmp_path: Path)
     assert {row["method"] for row in rows} == {*content.methods}
     page = written[0].read_text(encoding="utf-8")
     assert "updates a round: 2 at most" in page
-    costs = json.loads((tmp_path / COSTS).read_text())
-    assert {*costs} == {cell.key.method for cell in list_cells(content, tmp_path, tmp_path)}
+    known = json.loads((tmp_path / COSTS).read_text())
+    assert {*known} == {cell.key.method for cell in list_cells(content, tmp_path, tmp_path)}
     assert all(path.stat().st_size > 0 for path in written)
 
 
@@ -89,7 +90,7 @@ def test_costs_are_measured_once(
     assert (cost["n_forward"], cost["n_backward"]) == (1.0, 1.0)
     (tmp_path / COSTS).unlink()
     with monkeypatch.context() as patched:  # tables alone need no model
-        patched.setattr(comparing, "load_potential", pytest.fail)
+        patched.setattr(costs, "load_potential", pytest.fail)
         report_study(study, tmp_path, tmp_path, measures=False)
     assert said[1].endswith("are not known: --tables-only measures nothing")
     assert not (tmp_path / COSTS).exists()

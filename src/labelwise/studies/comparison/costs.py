@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from ase import Atoms
 
-from labelwise.errors import ArgumentError
+from labelwise.campaign.durable import read_json, write_json
+from labelwise.campaign.inputs import find_model
+from labelwise.errors import ArgumentError, StructureError
 from labelwise.features.representations import (
     Representation,
     RepresentationOptions,
@@ -21,9 +28,19 @@ from labelwise.features.representations.joint_rows import iter_row_sets
 from labelwise.features.store.memory import MemoryRows
 from labelwise.finetuning.committee import predict_committee
 from labelwise.kernels.building import open_kernels
-from labelwise.potentials import Potential
+from labelwise.potentials import Potential, load_potential
 from labelwise.potentials.passes import count_passes
+from labelwise.selection.rules import JOINT_RULE
+from labelwise.structures import Screen
+from labelwise.studies.comparison.inputs import draw_frames
+from labelwise.studies.comparison.presets import count_structures
 from labelwise.studies.comparison.results import MethodCost
+from labelwise.studies.comparison.study import Cell, StudyConfig
+
+_log = logging.getLogger(__name__)
+
+COSTS = "costs.json"
+_N_SAMPLE = 32
 
 #: The representation of the joint posterior: a row for the energy, and rows for the forces.
 JOINT_ROWS = "joint"
@@ -37,6 +54,120 @@ class _Features:
 
     n_bytes: int = 0
     dim: int = 0
+
+
+class StudySample:
+    """A study's pretrained model and some structures of each pool, read when first needed.
+
+    Args:
+        study: The study.
+        base: Where its relative paths begin.
+    """
+
+    def __init__(self, study: StudyConfig, base: Path) -> None:
+        self._study, self._base = study, base
+        self._drawn: dict[str, list[Atoms]] = {}
+
+    @cached_property
+    def potential(self) -> Potential:
+        """The pretrained model."""
+        model = self._study.model
+        return load_potential(
+            find_model(self._base, model.path),
+            device=model.device,
+            dtype=model.dtype,
+            head=model.head,
+            trust=model.trust,
+        )
+
+    def structures(self, pool: str) -> list[Atoms]:
+        """Return structures spread over a pool, those of its files that the model can take.
+
+        Raises:
+            ReadError: A file cannot be read.
+            StructureError: There are none.
+        """
+        if pool not in self._drawn:
+            screen = Screen(self.potential.graph_builder)
+            specs = [str(self._base / spec) for spec in self._study.pools[pool].pool]
+            drawn = [frame.atoms for frame in draw_frames(specs, screen, _N_SAMPLE, seed=0)]
+            if not drawn:
+                raise StructureError(f"the pool {pool} has no structure that the model can take")
+            self._drawn[pool] = drawn
+        return self._drawn[pool]
+
+    def count(self, pool: str) -> int:
+        """Return how many structures a pool has."""
+        return count_structures(self._study.pools[pool].pool, self._base)
+
+
+def find_costs(
+    cells: Sequence[Cell], folder: Path, sample: StudySample, *, measures: bool = True
+) -> list[MethodCost]:
+    """Return what scoring costs with each method, measured once and kept in ``costs.json``.
+
+    Args:
+        cells: Campaigns; a method is measured on the pool of its first one.
+        folder: The study's.
+        sample: What to measure on.
+        measures: Whether those that are not known are measured; else they are left out.
+
+    Raises:
+        ReadError: A file cannot be read.
+        PotentialError: The model cannot be loaded.
+        MissingDependencyError: A representation's package is not installed.
+        WriteError: The folder cannot be written to.
+    """
+    path = folder / COSTS
+    known: dict[str, Any] = read_json(path) if path.exists() else {}
+    first = {cell.key.method: cell for cell in reversed(cells)}
+    settings = {name: _settings(cell) for name, cell in first.items()}
+    missing = [name for name in first if known.get(name, {}).get("settings") != settings[name]]
+    if missing and not measures:
+        names = ", ".join(missing)
+        _log.info("the costs of %s are not known: --tables-only measures nothing", names)
+    elif missing:
+        _log.info("measuring what each method costs")
+        for name in missing:
+            cost = _measure(first[name], sample)
+            known[name] = {"settings": settings[name], "cost": asdict(cost)}
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(path, known)
+    order = dict.fromkeys(cell.key.method for cell in cells)
+    return [MethodCost(**known[name]["cost"]) for name in order if measures or name not in missing]
+
+
+def _measure(cell: Cell, sample: StudySample) -> MethodCost:
+    selection = cell.config.selection
+    potentials: list[Potential] = []
+    representation: str | None = None
+    if selection.needs_committee:
+        potentials = [sample.potential] * selection.members
+    elif selection.rule != "random":
+        potentials = [sample.potential]
+        is_joint = selection.rule == JOINT_RULE
+        representation = JOINT_ROWS if is_joint else selection.representation
+    cost = measure_costs(
+        cell.key.method,
+        sample.structures(cell.key.pool),
+        potentials,
+        representation=representation,
+        options=selection.settings(selection.batch_size, seed=0).options,
+        n_pool=sample.count(cell.key.pool),
+        batch_atoms=selection.batch_atoms,
+    )
+    return replace(cost, n_models=selection.members) if selection.needs_committee else cost
+
+
+def _settings(cell: Cell) -> Mapping[str, Any]:
+    """Return what a method's cost depends on, as it is in JSON."""
+    content = {
+        "model": cell.config.model.model_dump(mode="json"),
+        "selection": cell.config.selection.model_dump(mode="json"),
+        "pool": cell.config.data.pool,
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(content))
+    return plain
 
 
 def measure_costs(
