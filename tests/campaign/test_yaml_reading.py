@@ -11,7 +11,8 @@ from labelwise.campaign.config import read_config
 from labelwise.campaign.errors import ConfigError
 from labelwise.campaign.yaml_reading import override, read_overrides, read_yaml
 from labelwise.errors import ArgumentError
-from labelwise.studies.comparison.study import StudyError, read_study
+from labelwise.studies.comparison.study import read_study
+from labelwise.studies.comparison.study_file import StudyError
 
 NINE = "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}' if i else 'x'] * 9)}]\n" for i in range(10))
 

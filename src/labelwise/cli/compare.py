@@ -28,7 +28,6 @@ from labelwise.studies.comparison.page.gathering import show_comparison
 from labelwise.studies.comparison.presets import make_preset
 from labelwise.studies.comparison.protocols import PRESETS
 from labelwise.studies.comparison.record import read_record
-from labelwise.studies.comparison.results import STUDY_FILE
 from labelwise.studies.comparison.study import (
     StudyConfig,
     check_study,
@@ -37,6 +36,7 @@ from labelwise.studies.comparison.study import (
     override_study,
     read_study,
 )
+from labelwise.studies.comparison.study_file import STUDY_FILE
 
 #: The study as it is run, when a budget or options changed it.
 RESOLVED_FILE = "study.resolved.yaml"

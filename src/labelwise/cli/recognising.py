@@ -15,7 +15,7 @@ from labelwise.pages.options import ReportOptions
 from labelwise.runtime.timing import ProgressCallback, ignore_progress
 from labelwise.selection.page import gather_selection, is_summary
 from labelwise.studies.comparison.record import RECORD
-from labelwise.studies.comparison.results import STUDY_FILE
+from labelwise.studies.comparison.study_file import STUDY_FILE
 
 
 def warn_of_old_options(model: str | None, device: str | None, *, is_trusted: bool) -> None:

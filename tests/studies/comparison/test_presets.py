@@ -13,11 +13,11 @@ from labelwise.studies.comparison.presets import make_preset
 from labelwise.studies.comparison.protocols import PRESETS
 from labelwise.studies.comparison.study import (
     StudyConfig,
-    StudyError,
     dump_study,
     list_cells,
     read_study,
 )
+from labelwise.studies.comparison.study_file import StudyError
 from tests.studies.comparison.pool_building import write_folder, write_reactions
 
 DEMO = {"path": "demo"}

@@ -29,11 +29,11 @@ from labelwise.studies.comparison.running import SHARED, run_cells
 from labelwise.studies.comparison.study import (
     Cell,
     StudyConfig,
-    StudyError,
     check_study,
     dump_study,
     list_cells,
 )
+from labelwise.studies.comparison.study_file import StudyError
 
 METHODS = ["random", "ntk-pv", "committee-e"]
 

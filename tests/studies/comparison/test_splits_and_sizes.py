@@ -21,12 +21,12 @@ from labelwise.studies.comparison.report import write_report
 from labelwise.studies.comparison.results import MEASURED, CellResult, name_error, unit_of
 from labelwise.studies.comparison.series import compare_cells
 from labelwise.studies.comparison.study import (
-    StudyError,
     check_study,
     dump_study,
     list_cells,
     override_study,
 )
+from labelwise.studies.comparison.study_file import StudyError
 from tests.studies.comparison.building import make_cell, make_study
 from tests.studies.comparison.test_report import cells_of, read_page, section
 from tests.studies.comparison.test_study import content

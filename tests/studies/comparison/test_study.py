@@ -11,13 +11,13 @@ import yaml
 from labelwise.errors import ArgumentError
 from labelwise.studies.comparison.methods import METHODS, get_method, name_method
 from labelwise.studies.comparison.study import (
-    StudyError,
     check_study,
     dump_study,
     list_cells,
     override_study,
     read_study,
 )
+from labelwise.studies.comparison.study_file import StudyError
 
 
 def content(**changes: Any) -> dict[str, Any]:

@@ -9,13 +9,11 @@ import heapq
 import re
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
 from ase import Atoms
 
 from labelwise.campaign.config import CampaignConfig, HeldOut
@@ -26,6 +24,7 @@ from labelwise.finetuning.loop import EpochRecord
 from labelwise.finetuning.recipe import Recipe, resolve_schedule
 from labelwise.finetuning.training import finetune
 from labelwise.potentials import Potential
+from labelwise.runtime.cores import torch_threads
 from labelwise.studies.comparison.adjusting import adjust_study
 from labelwise.studies.comparison.costs import StudySample, find_costs
 from labelwise.studies.comparison.presets import count_structures
@@ -89,13 +88,7 @@ def format_duration(seconds: float) -> str:
 
 
 def parse_duration(text: str) -> float:
-    """Read a duration such as ``45m``, ``2h``, ``90s``, ``1h30m`` or ``0.5h``.
-
-    Args:
-        text: Numbers with h, m and s, in this order, each at most once.
-
-    Returns:
-        Seconds, above 0.
+    """Return the seconds of a duration such as ``45m``, ``2h``, ``90s``, ``1h30m`` or ``0.5h``.
 
     Raises:
         ArgumentError: It is none, or zero.
@@ -122,7 +115,7 @@ def scale_to_budget(
     n_processes: int,
     probe: Probe | None = None,
 ) -> StudyConfig:
-    """Measure what a study will take and make it smaller until it fits.
+    """Measure what a study will take and make it smaller until it fits, see ``plan_budget``.
 
     Args:
         study: The study.
@@ -132,15 +125,10 @@ def scale_to_budget(
         n_processes: Processes that run at once, >= 1, each on a core of its own.
         probe: What single steps take; None to measure it.
 
-    Returns:
-        The study, see ``plan_budget``.
-
     Raises:
         ArgumentError: A number out of range.
-        ReadError: A file that cannot be read.
         LabelError: A structure without labels.
-        PotentialError: The model cannot be loaded or used.
-        MissingDependencyError: A representation's package is not installed.
+        LabelwiseError: A file that cannot be read, or a model that cannot be used.
     """
     sizes = count_sets(study, base)
     if probe is None:
@@ -155,24 +143,12 @@ def measure_probe(
 
     One thread is used, as in the study's processes, and processor time is taken on a CPU, so
     that another program at work beside it does not count.
-
-    Args:
-        study: The study.
-        folder: Its folder, where costs of methods are kept.
-        base: Where its relative paths begin.
-        sizes: Of the pools.
-
-    Raises:
-        ReadError: A file that cannot be read, or no structures.
-        LabelError: A structure without labels.
-        PotentialError: The model cannot be loaded or used.
-        MissingDependencyError: A representation's package is not installed.
     """
     cells = list_cells(study, folder, base)
     sample = StudySample(study, base)
     batch_sizes = {b for cell in cells for b in _batch_sizes(cell.config, sizes[cell.key.pool])}
     keys = {"energy_key": study.energy_key, "forces_key": study.forces_key}
-    with _single_thread():
+    with torch_threads(1):
         potential = sample.potential
         clock = time.process_time if potential.device.type == "cpu" else time.perf_counter
         costs = find_costs(cells, folder, sample)
@@ -216,26 +192,8 @@ def _batch_sizes(config: CampaignConfig, size: PoolSize) -> set[int]:
     return {resolve_schedule(recipe, _labels_after(config, size, n)).batch_size for n in rounds}
 
 
-@contextmanager
-def _single_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def count_sets(study: StudyConfig, base: Path) -> dict[str, PoolSize]:
-    """Count the structures of a study's pools.
-
-    Args:
-        study: The study.
-        base: Where its relative paths begin.
-
-    Raises:
-        ReadError: A file that cannot be read.
-    """
+    """Count the structures of a study's pools and of their sets."""
     sizes = {}
     for name, section in study.pools.items():
         n_train = count_structures(section.train, base)
@@ -251,20 +209,11 @@ def count_sets(study: StudyConfig, base: Path) -> dict[str, PoolSize]:
 def forecast(
     study: StudyConfig, sizes: Mapping[str, PoolSize], probe: Probe, *, n_processes: int
 ) -> Forecast:
-    """Predict what a study takes.
+    """Predict what a study takes, with ``SAFETY``.
 
     A campaign fine-tunes in each round (several models for a committee), validates on the way,
     measures, and represents pool and labelled structures in each round
     after round 0. Campaigns go to the processes one after another, in the study's order.
-
-    Args:
-        study: The study.
-        sizes: Of each pool.
-        probe: What single steps take.
-        n_processes: Processes that run at once, >= 1, each on a core of its own.
-
-    Returns:
-        Seconds, with ``SAFETY``.
 
     Raises:
         ArgumentError: n_processes < 1.
@@ -293,18 +242,11 @@ def plan_budget(
     seconds: float,
     n_processes: int,
 ) -> StudyConfig:
-    """Make a study smaller until it is predicted to fit.
+    """Make a study smaller until it is predicted to fit into seconds of wall time.
 
     In this order, each only as far as needed and to its limit before the next is touched:
     updates a round (to 200, see ``adjust_study``), rounds (to 6), seeds (to 1). When a later one
     has made it fit, the updates are given back what is left.
-
-    Args:
-        study: The study.
-        sizes: Of each pool.
-        probe: What single steps take.
-        seconds: The budget, wall time, > 0.
-        n_processes: Processes that run at once, >= 1.
 
     Returns:
         The study; ``changes`` says what was changed and the predicted time, also when even

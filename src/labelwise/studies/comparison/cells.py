@@ -18,7 +18,8 @@ from labelwise.campaign.undetermined import is_undetermined, read_messages
 from labelwise.campaign.yaml_reading import CONFIG_FILE
 from labelwise.runtime.files import write_bytes
 from labelwise.studies.comparison.results import MEASURED, CellResult, RoundCost
-from labelwise.studies.comparison.study import Cell, StudyError
+from labelwise.studies.comparison.study import Cell
+from labelwise.studies.comparison.study_file import StudyError
 
 FINISHED = "finished.json"
 _N_LISTED = 5
@@ -59,15 +60,7 @@ def prepare_cell(cell: Cell, *, force: bool = False) -> None:
 
 
 def mark_finished(directory: Path, reason: str) -> None:
-    """Write down that a campaign came to its end.
-
-    Args:
-        directory: The campaign.
-        reason: Why it stopped.
-
-    Raises:
-        WriteError: The file cannot be written.
-    """
+    """Write down that a campaign came to its end, and why."""
     stop = read_config(directory).stop.model_dump(mode="json")
     write_json(directory / FINISHED, {"reason": reason, "stop": stop})
 
@@ -88,9 +81,6 @@ def count_rounds(cell: Cell) -> int:
 
 def read_results(cells: Iterable[Cell]) -> list[CellResult]:
     """Read what campaigns measured, finished or not; those without a round are left out.
-
-    Args:
-        cells: The campaigns.
 
     Raises:
         DamagedStateError: A file is not what the campaign wrote.

@@ -111,12 +111,6 @@ def find_costs(
         folder: The study's.
         sample: What to measure on.
         measures: Whether those that are not known are measured; else they are left out.
-
-    Raises:
-        ReadError: A file cannot be read.
-        PotentialError: The model cannot be loaded.
-        MissingDependencyError: A representation's package is not installed.
-        WriteError: The folder cannot be written to.
     """
     path = folder / COSTS
     known: dict[str, Any] = read_json(path) if path.exists() else {}

@@ -136,17 +136,9 @@ def list_curves(comparison: Comparison, error: str, *, pool: str | None = None) 
 
 
 def list_correlations(comparison: Comparison, quantity: str, pool: str) -> list[Curve]:
-    """Return the rank correlations of committees in a pool, averaged over seeds.
+    """Return the rank correlations of committees on a pool over rounds from 1 on, one a method.
 
-    Each committee has a colour of its own here.
-
-    Args:
-        comparison: The cells.
-        quantity: ``energy`` or ``forces``.
-        pool: Name of the pool.
-
-    Returns:
-        Curves over rounds from 1 on; methods without any are left out.
+    Those of energies or of forces, averaged over seeds; methods without any are left out.
     """
     committees = [
         series
@@ -330,12 +322,7 @@ def _make_figure(width: float, height: float) -> Any:
 
 
 def render(figure: Any, suffix: str) -> bytes:
-    """Return a Matplotlib figure as a file's bytes; the same figure gives the same bytes.
-
-    Args:
-        figure: The figure.
-        suffix: ``png`` or ``svg``.
-    """
+    """Return a Matplotlib figure as PNG or SVG; the same figure gives the same bytes."""
     from matplotlib import rc_context
 
     content = io.BytesIO()

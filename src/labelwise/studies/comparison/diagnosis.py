@@ -38,13 +38,6 @@ def measure_diagnosis(record: StudyRecord, asked: SampleOptions) -> None:
 
     What cannot be measured is told in words. Results of single kernels are kept, too, so that
     only those that are new or whose data have changed are measured again.
-
-    Args:
-        record: The study's results.
-        asked: How kernels are looked at.
-
-    Raises:
-        WriteError: The study's folder cannot be written to.
     """
     found = _diagnose(record, asked)
     write_text(record.folder / DIAGNOSIS, to_json(without_nan(found)))

@@ -140,10 +140,6 @@ class StudyInputs:
 def find_inputs(record: StudyRecord, asked: SampleOptions) -> StudyInputs:
     """Find the campaigns of a study's first pool and the kernels that they choose by.
 
-    Args:
-        record: The study's results.
-        asked: How they are looked at.
-
     Raises:
         ReadError: No campaign of the pool is in the study's folder.
         StateError: A campaign's configuration cannot be read.
@@ -170,14 +166,9 @@ def find_inputs(record: StudyRecord, asked: SampleOptions) -> StudyInputs:
 
 
 def draw_frames(specs: Sequence[str], screen: Screen, n_most: int, *, seed: int) -> list[Frame]:
-    """Read some structures, each with the same chance, in the order of the files.
+    """Read some structures at most, each with the same chance, in the order of the files.
 
-    Args:
-        specs: Where they are.
-        screen: What sets structures aside; it remembers those it has seen, so that sets drawn
-            with the same one have none in common.
-        n_most: How many at most.
-        seed: Of the draw.
+    The screen remembers what it has seen: sets drawn with the same one have none in common.
 
     Raises:
         ReadError: A file is missing or damaged.

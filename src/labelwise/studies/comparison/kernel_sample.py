@@ -37,23 +37,15 @@ _LEAST_FAMILIES, _LEAST_MEMBERS = 2, 3
 def measure_kernels(
     inputs: StudyInputs, potential: Potential, store: PartStore, n_most: int
 ) -> dict[str, dict[str, Any]]:
-    """Return each kernel's matrix on a sample and its numbers, computed or kept from before.
-
-    Args:
-        inputs: The study's data and kernels.
-        potential: The pretrained model.
-        store: Where results are kept.
-        n_most: Structures of the sample at most.
+    """Return each kernel's matrix on a sample of ``n_most`` structures, and its numbers.
 
     Returns:
         Name of the kernel to ``matrix``, ``by_family``, ``names``, ``family``, ``families``,
-        ``grouped_by`` and ``numbers``, as plain data.
+        ``grouped_by`` and ``numbers``, as plain data, which is kept in the store, too.
 
     Raises:
         ArgumentError: Too few structures.
-        ReadError: A file is missing or damaged.
-        StructureError: A structure that the model cannot take.
-        MissingDependencyError: A kernel needs a package that is not installed.
+        LabelwiseError: What keeps the kernels from being measured.
     """
     screen = make_screen(potential)
     frames = draw_frames(inputs.files_of("pool"), screen, LARGEST_DRAW, seed=inputs.asked.seed)

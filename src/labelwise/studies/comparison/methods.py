@@ -108,12 +108,7 @@ def name_method(settings: Mapping[str, Any]) -> str:
 def name_kernel(
     settings: AcquisitionSettings | SelectionSection, options: Sequence[str] = KERNEL_OPTIONS
 ) -> str:
-    """Return what a selection scores by: the representation, and options that are not usual.
-
-    Args:
-        settings: Of the selection.
-        options: Those that tell two kernels apart.
-    """
+    """Return what a selection scores by: the representation, and options that are not usual."""
     name: str = JOINT_RULE if settings.rule == JOINT_RULE else settings.representation
     usual = SelectionOptions()
     own = ((key, getattr(settings, key)) for key in options)

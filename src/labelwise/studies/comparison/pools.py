@@ -167,12 +167,11 @@ def prepare_built(
         folder: The study's folder; made if missing.
         build: Name of the recipe.
         seed: Decides what is drawn, >= 0.
-        size: Structures in place of the recipe's number; None for that.
+        size: Structures in place of the recipe's number.
 
     Raises:
         ArgumentError: No data, or too few structures.
         DataSetError: A file that is damaged or of no format.
-        WriteError: The study's folder cannot be written to.
     """
     if not data:
         raise ArgumentError(
@@ -197,17 +196,10 @@ def prepare_built(
 def read_labelled(
     specs: Sequence[str], keys: DataKeys, *, lone: list[str] | None = None
 ) -> list[LabelledText]:
-    """Read labelled frames of extended XYZ files, each as it stands.
+    """Read labelled frames of extended XYZ files, each as it stands, in order.
 
-    Isolated atoms, whose labels are reference energies, are not among them.
-
-    Args:
-        specs: Files, patterns, or either with ``@slice``.
-        keys: Where structures say what they are.
-        lone: The text of each isolated atom is added to it.
-
-    Returns:
-        The frames in order.
+    Isolated atoms, whose labels are reference energies, are not among them; their texts are
+    added to ``lone``.
 
     Raises:
         ArgumentError: A file that is not extended XYZ.
@@ -245,11 +237,7 @@ def sort_canonically(frames: Sequence[LabelledText]) -> list[LabelledText]:
 
 
 def require_family(frames: Sequence[LabelledText], key: str) -> list[str]:
-    """Return the family of each frame.
-
-    Raises:
-        ArgumentError: A frame does not say; names it.
-    """
+    """Return the family of each frame; raise ``ArgumentError`` if one does not say."""
     families = [frame.family for frame in frames if frame.family is not None]
     if len(families) < len(frames):
         lacking = next(frame for frame in frames if frame.family is None)
@@ -261,21 +249,13 @@ def require_family(frames: Sequence[LabelledText], key: str) -> list[str]:
 
 
 def write_if_changed(path: Path, content: bytes) -> None:
-    """Write a file unless it is there with this content.
-
-    Raises:
-        WriteError: It cannot be written.
-    """
+    """Write a file unless it is there with this content."""
     if not path.is_file() or path.read_bytes() != content:
         write_bytes(path, content)
 
 
 def write_manifest(folder: Path, content: dict[str, Any]) -> None:
-    """Write what a pool was made of, unless it stands there.
-
-    Raises:
-        WriteError: It cannot be written.
-    """
+    """Write what a pool was made of, unless it stands there."""
     text = json.dumps(content, indent=1, ensure_ascii=False) + "\n"
     write_if_changed(folder / MANIFEST, text.encode())
 

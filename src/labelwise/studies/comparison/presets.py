@@ -208,15 +208,7 @@ def _limit_rounds(
 
 
 def count_structures(specs: Sequence[str], base: Path) -> int:
-    """Count the structures of a study's files.
-
-    Args:
-        specs: Files, patterns, or either with ``@slice``; there may be none.
-        base: Where relative paths begin.
-
-    Raises:
-        ReadError: A file that cannot be read.
-    """
+    """Count the structures of files, patterns, or either with ``@slice``, below a folder."""
     if not specs:
         return 0
     parts = expand_specs([str(base / spec) for spec in specs])

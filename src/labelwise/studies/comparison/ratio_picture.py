@@ -14,13 +14,7 @@ _PAIRS_BELOW = 0.3
 
 
 def draw_ratios(comparison: Comparison) -> Any:
-    """Draw the ratio of each method to the reference, with its interval and all pairs.
-
-    Args:
-        comparison: The cells.
-
-    Returns:
-        A Matplotlib figure; None if no method has pairs.
+    """Return a figure of the ratios to the reference, with intervals; None without pairs.
 
     Raises:
         MissingDependencyError: Matplotlib is not installed.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,26 +24,14 @@ _N_INITIAL, _STEP, _MOST_LABELS = 10, 10, 100
 _LEAST_SETS = (20, 5, 10)
 
 
-@dataclass(frozen=True)
-class _Sets:
-    pool: list[Frame]
-    valid: list[Frame]
-    test: list[Frame]
-
-
 def measure_reliability(
     inputs: StudyInputs, potential: Potential, store: PartStore, part: float
 ) -> dict[str, dict[str, Any]]:
     """Return how well each kernel's uncertainty fits the errors in energy.
 
     A Gaussian process with the kernel learns the pretrained model's residuals on a sample of
-    the pool; its predictions are held against the test set.
-
-    Args:
-        inputs: The study's data and kernels.
-        potential: The pretrained model.
-        store: Where results are kept.
-        part: Part of ``LARGEST_SETS`` to take, 0 to 1.
+    the pool; its predictions are held against the test set. ``part``, 0 to 1, is that of
+    ``LARGEST_SETS`` to take.
 
     Returns:
         Name of the kernel to ``coverages`` and numbers, as plain data; energies in eV or eV per
@@ -53,7 +40,6 @@ def measure_reliability(
     Raises:
         ArgumentError: Too few structures.
         LabelError: A label is missing.
-        ReadError: A file is missing or damaged.
     """
     sets = _draw_sets(inputs, potential, part)
     per_atom = inputs.config.measure.energy_errors == "per-atom"
@@ -71,7 +57,7 @@ def measure_reliability(
             energy_key=inputs.config.data.energy_key,
             options=choice.settings.options,
         )
-        calibration = calibrate(potential, _as_sets(sets), settings)
+        calibration = calibrate(potential, sets, settings)
         (kernel,) = calibration.kernels
         best = kernel.replays[0].best
         result = {
@@ -92,7 +78,7 @@ def measure_reliability(
     return results
 
 
-def _draw_sets(inputs: StudyInputs, potential: Potential, part: float) -> _Sets:
+def _draw_sets(inputs: StudyInputs, potential: Potential, part: float) -> CalibrationSets:
     """Draw three sets that have no structure in common; without a file, from the pool."""
     sizes = [
         max(least, round(part * n)) for n, least in zip(LARGEST_SETS, _LEAST_SETS, strict=True)
@@ -117,11 +103,7 @@ def _draw_sets(inputs: StudyInputs, potential: Potential, part: float) -> _Sets:
             f"and {len(found[2])} structures; a calibration takes {_LEAST_SETS[0]}, "
             f"{_LEAST_SETS[1]} and {_LEAST_SETS[2]} at least"
         )
-    return _Sets(*found)
-
-
-def _as_sets(sets: _Sets) -> CalibrationSets:
-    roles = {"pool": sets.pool, "valid": sets.valid, "test": sets.test}
+    roles = dict(zip(("pool", "valid", "test"), found, strict=True))
     return CalibrationSets(
         **{role: [frame.atoms for frame in frames] for role, frames in roles.items()},
         sources={role: [frame.source for frame in frames] for role, frames in roles.items()},

@@ -120,15 +120,7 @@ def make_page(
     notes: Sequence[str] = (),
     pictures: Sequence[str] = (),
 ) -> str:
-    """Return the page as Markdown.
-
-    Args:
-        comparison: The cells.
-        costs: What scoring with each method takes.
-        title: Of the page.
-        notes: Paragraphs behind the title.
-        pictures: Names of picture files that lie beside the page.
-    """
+    """Return the page as Markdown, with those of the pictures that lie beside it."""
     blocks = [f"# {title}", *notes, *_describe_cells(comparison)]
     if comparison.n_used:
         blocks += _error_blocks(comparison)

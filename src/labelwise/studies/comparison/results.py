@@ -9,8 +9,6 @@ from typing import get_args
 from labelwise.errors import check_name
 from labelwise.finetuning.recipe import EnergyErrors
 
-#: A study's configuration, in its folder.
-STUDY_FILE = "study.yaml"
 #: The errors that tables hold, by the names of ``ErrorTable``.
 ERRORS = ("energy_rmse", "forces_rmse", "energy_mae", "forces_mae")
 #: What takes their place in tables of energies per atom.
@@ -22,12 +20,8 @@ MEASURED = (*ERRORS, *PER_ATOM.values())
 def name_error(error: str, energy_errors: str) -> str:
     """Return the error that a table shows in the place of one of ``ERRORS``.
 
-    Args:
-        error: One of ``ERRORS``.
-        energy_errors: ``total`` or ``per-atom``.
-
     Raises:
-        ArgumentError: energy_errors is neither.
+        ArgumentError: energy_errors is neither ``total`` nor ``per-atom``.
     """
     check_name("energy_errors", energy_errors, get_args(EnergyErrors))
     return PER_ATOM.get(error, error) if energy_errors == "per-atom" else error

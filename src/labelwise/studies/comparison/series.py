@@ -55,12 +55,7 @@ class Series:
         return [word for word in self.method.replace("_", "-").split("-") if word]
 
     def values(self, quantity: str, error: str) -> dict[Place, float]:
-        """Return a quantity of every cell, in the unit of the error; NaN where it is not known.
-
-        Args:
-            quantity: One of ``QUANTITIES``.
-            error: One of ``MEASURED``.
-        """
+        """Return one of ``QUANTITIES`` of each cell, in the unit of the error; NaN if unknown."""
         return {place: measure(cell, quantity, error) for place, cell in self.cells.items()}
 
     def in_pool(self, pool: str) -> Series:
@@ -216,16 +211,10 @@ def compare_cells(
 
 
 def measure(cell: CellResult, quantity: str, error: str) -> float:
-    """Return one number of a campaign, in the unit of the error.
+    """Return one number of a campaign, in the unit of the error; NaN if it is not known.
 
-    Args:
-        cell: The campaign.
-        quantity: ``auc``, the sum over the rounds after round 0; ``auc_with_round_0``; or
-            ``final``, the error after the last round.
-        error: One of ``MEASURED``.
-
-    Returns:
-        The number; NaN if the curve is missing, or a value that it needs is not finite.
+    ``auc`` is the sum over the rounds after round 0, ``auc_with_round_0`` over all, and ``final``
+    the error after the last round.
     """
     curve = cell.curves.get(error, ())
     if not curve:

@@ -25,9 +25,7 @@ from labelwise.finetuning.recipe import EnergyErrors, FixedForces
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
 from labelwise.studies.comparison.methods import spell_out
 from labelwise.studies.comparison.results import CellKey
-from labelwise.studies.comparison.study_file import STUDY_FILE as STUDY_FILE
-from labelwise.studies.comparison.study_file import StudyError as StudyError
-from labelwise.studies.comparison.study_file import read_study_settings
+from labelwise.studies.comparison.study_file import StudyError, read_study_settings
 
 CELLS = "cells"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
@@ -203,11 +201,7 @@ def check_study(content: dict[str, Any], *, where: str = "the study") -> StudyCo
 
 
 def override_study(study: StudyConfig, changes: Mapping[str, Any]) -> StudyConfig:
-    """Return a study with some of its settings changed.
-
-    Args:
-        study: The study.
-        changes: By dotted key, those of a study or of a campaign.
+    """Return a study with some settings changed, by dotted key of a study or of a campaign.
 
     Raises:
         StudyError: An unknown key or a wrong value.

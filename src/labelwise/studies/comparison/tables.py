@@ -307,15 +307,7 @@ def list_others(comparison: Comparison) -> list[Series]:
 
 
 def mean_correlation(series: Series, quantity: str) -> Estimate:
-    """Return a committee's rank correlation, averaged over rounds, then over pools and seeds.
-
-    Args:
-        series: The method.
-        quantity: ``energy`` or ``forces``.
-
-    Returns:
-        −1 to 1, dimensionless; NaN if it is not known.
-    """
+    """Return a committee's rank correlation, averaged over rounds, then over pools and seeds."""
     means: dict[Place, float] = {}
     for place, cell in series.cells.items():
         known = [v for v in cell.rank_correlations.get(quantity, ()) if math.isfinite(v)]
@@ -327,13 +319,7 @@ def mean_correlation(series: Series, quantity: str) -> Estimate:
 def find_best(comparison: Comparison, quantity: str, error: str) -> Series | None:
     """Return the method of the lowest mean, of those that have all pools and seeds.
 
-    Args:
-        comparison: The campaigns.
-        quantity: ``auc``, ``auc_with_round_0`` or ``final``.
-        error: One of the comparison's errors.
-
-    Returns:
-        None unless there are two such methods at least.
+    None unless there are two such methods at least.
     """
     complete = [
         (mean.value, place)

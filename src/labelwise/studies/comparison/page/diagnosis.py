@@ -36,12 +36,7 @@ class Diagnosis:
 def read_diagnosis(folder: Path, namer: Namer) -> Diagnosis:
     """Draw what the run of a study measured of its kernels.
 
-    Args:
-        folder: Of the study.
-        namer: Gives panels their names.
-
-    Returns:
-        The panels; what is missing is told in the notes, with the command that measures it.
+    What is missing is told in the notes, with the command that measures it.
     """
     path = folder / DIAGNOSIS
     again = f"to have them: labelwise compare {folder}"

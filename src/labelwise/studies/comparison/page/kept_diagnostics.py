@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import numpy as np
 
 from labelwise.pages.document import Axis, Cell, Chart, Mark, Panel, Series, Table, TableColumn
 from labelwise.studies.comparison.page.diagnosis import Diagnosis
-from labelwise.studies.comparison.page.kernels import GEOMETRY_NUMBERS
+from labelwise.studies.comparison.page.kernels import GEOMETRY_NUMBERS, known
 from labelwise.studies.comparison.page.naming import Namer
 from labelwise.studies.diagnostics.settings import GEOMETRY_DATA
 
@@ -30,14 +29,9 @@ _CALIBRATION_COLUMNS = (
 
 
 def read_kept(folder: Path, namer: Namer) -> Diagnosis:
-    """Return tables and reliability diagrams of diagnostics that lie in a study's folder.
+    """Return tables and reliability diagrams of diagnostics that lie in or below a study's folder.
 
-    Args:
-        folder: Of the study; it and its folders are looked into.
-        namer: Gives panels their names.
-
-    Returns:
-        The panels; a file that is not what those commands write is named in the notes.
+    A file that is not what those commands write is named in the notes.
     """
     kernels, first = _read_all(folder, GEOMETRY_DATA, _show_geometry, namer)
     reliability, second = _read_all(folder, _CALIBRATION, _show_calibration, namer)
@@ -68,7 +62,7 @@ def _show_geometry(content: Mapping[str, Any], where: str, namer: Namer) -> list
     rows: list[tuple[Cell, ...]] = []
     for entry in content["kernels"]:
         head = (str(entry["kernel"]), None if entry["model"] is None else str(entry["model"]))
-        rows.append((*head, *(_known(entry[key]) for key, _ in _GEOMETRY_COLUMNS)))
+        rows.append((*head, *(known(entry[key]) for key, _ in _GEOMETRY_COLUMNS)))
     n_structures = len(content["idx"])
     table = Table(
         name=namer.name("geometry", where),
@@ -94,7 +88,7 @@ def _show_calibration(content: Mapping[str, Any], where: str, namer: Namer) -> l
     for place, entry in enumerate(content["kernels"]):
         series.append(_as_series(entry, levels, place))
         mean: Mapping[str, Any] = entry["mean"]
-        rows.append((str(entry["kernel"]), *(_known(mean[key]) for key, _ in _CALIBRATION_COLUMNS)))
+        rows.append((str(entry["kernel"]), *(known(mean[key]) for key, _ in _CALIBRATION_COLUMNS)))
     has_bands = any(each.low is not None for each in series)
     chart = Chart(
         name=namer.name("reliability", where),
@@ -135,7 +129,3 @@ def _as_series(entry: Mapping[str, Any], levels: np.ndarray, place: int) -> Seri
         high=None if deviation is None else (mean + deviation).astype(np.float32),
         style=place,
     )
-
-
-def _known(value: Any) -> float | None:
-    return None if value is None or not math.isfinite(value) else float(value)

@@ -26,13 +26,7 @@ GEOMETRY_NUMBERS = (
 
 
 def draw_kernels(results: Mapping[str, Mapping[str, Any]], pool: str, namer: Namer) -> list[Panel]:
-    """Return heat maps of kernels, of families and of structures, and a table of their numbers.
-
-    Args:
-        results: What ``measure_kernels`` returned.
-        pool: Name of the pool.
-        namer: Gives panels their names.
-    """
+    """Return heat maps of what ``measure_kernels`` returned, and a table of its numbers."""
     if not results:
         return []
     options = [*_draw_families(results, pool, namer), *_draw_structures(results, pool, namer)]
@@ -95,7 +89,7 @@ def _make_table(results: Mapping[str, Mapping[str, Any]], pool: str) -> Table:
     for kernel, result in results.items():
         numbers: Mapping[str, Any] = result["numbers"]
         rows.append(
-            (kernel, len(result["names"]), *(_known(numbers[name]) for name, _ in GEOMETRY_NUMBERS))
+            (kernel, len(result["names"]), *(known(numbers[name]) for name, _ in GEOMETRY_NUMBERS))
         )
     return Table(
         name="kernel-numbers",
@@ -126,5 +120,6 @@ def _find_limits(values: Float64[np.ndarray, "n n"]) -> tuple[float, float] | No
     return (low, high) if high > low else None
 
 
-def _known(value: Any) -> float | None:
-    return None if value is None or not math.isfinite(value) else float(value)
+def known(value: Any, factor: float = 1.0) -> float | None:
+    """Return a number for a table's cell; None for what is not known."""
+    return None if value is None or not math.isfinite(value) else factor * float(value)

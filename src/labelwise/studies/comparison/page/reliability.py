@@ -9,20 +9,14 @@ from typing import Any
 import numpy as np
 
 from labelwise.pages.document import Axis, Cell, Chart, Mark, Panel, Series, Table, TableColumn
+from labelwise.studies.comparison.page.kernels import known
 from labelwise.studies.comparison.page.naming import Namer
 
 
 def draw_reliability(
     results: Mapping[str, Mapping[str, Any]], styles: Mapping[str, int], pool: str, namer: Namer
 ) -> list[Panel]:
-    """Return the reliability diagram of kernels and a table of what it comes to.
-
-    Args:
-        results: What ``measure_reliability`` returned.
-        styles: Kernel to the style of its line.
-        pool: Name of the pool.
-        namer: Gives panels their names.
-    """
+    """Return the reliability diagram of what ``measure_reliability`` returned, and its numbers."""
     if not results:
         return []
     series = tuple(
@@ -58,12 +52,12 @@ def _make_table(results: Mapping[str, Mapping[str, Any]], pool: str) -> Table:
         (
             kernel,
             int(result["n_labels"]),
-            _known(result["nll"]),
-            _known(result["ece"]),
-            _known(result["coverage"], 100.0),
-            _known(result["rank_correlation"]),
-            _known(result["rmse"], 1e3),
-            _known(result["bias_rmse"], 1e3),
+            known(result["nll"]),
+            known(result["ece"]),
+            known(result["coverage"], 100.0),
+            known(result["rank_correlation"]),
+            known(result["rmse"], 1e3),
+            known(result["bias_rmse"], 1e3),
         )
         for kernel, result in results.items()
     ]
@@ -90,12 +84,7 @@ def _make_table(results: Mapping[str, Mapping[str, Any]], pool: str) -> Table:
 
 
 def show_ranking(results: Mapping[str, Mapping[str, Any]], pool: str) -> list[Panel]:
-    """Return a table of how well each kernel's variances rank the model's errors.
-
-    Args:
-        results: What ``measure_ranking`` returned.
-        pool: Name of the pool.
-    """
+    """Return a table of what ``measure_ranking`` returned."""
     if not results:
         return []
     quantities = {"forces": "ρ, force error", "energy": "ρ, energy error", "area": "area"}
@@ -108,7 +97,7 @@ def show_ranking(results: Mapping[str, Mapping[str, Any]], pool: str) -> list[Pa
         for name in quantities:
             values = np.array(result.get(name, [math.nan]), dtype=np.float64)
             spread = values.std(ddof=1) if len(values) > 1 else math.nan
-            row += [_known(values.mean()), _known(spread)]
+            row += [known(values.mean()), known(spread)]
         rows.append(tuple(row))
     caption = (
         "Posterior variance of structures of the pool, given a few labelled ones, against the "
@@ -118,7 +107,3 @@ def show_ranking(results: Mapping[str, Mapping[str, Any]], pool: str) -> list[Pa
     )
     title = f"Which kernel ranks the model's errors on {pool}"
     return [Table("ranking", title, tuple(columns), tuple(rows), caption=caption)]
-
-
-def _known(value: Any, factor: float = 1.0) -> float | None:
-    return None if value is None or not math.isfinite(value) else factor * float(value)
