@@ -59,39 +59,7 @@ def run_compare(args: CompareCommand) -> None:
         )
     is_talkative = not (args.quiet or args.as_json)
     say = console.say if is_talkative else _say_nothing
-    flags = {
-        "split_key": args.split_key,
-        "fixed_forces": "exclude" if args.exclude_fixed else None,
-        "energy_errors": args.energy_errors,
-    }
-    changes: dict[str, Any] = {key: value for key, value in flags.items() if value is not None}
-    if args.study is not None:
-        place = _find_study(args.study, args.out)
-        place = _take_part(place, args.methods)
-        changes |= {"seeds": list(args.seeds)} if args.seeds is not None else {}
-        changes |= {"rounds": args.rounds} if args.rounds is not None else {}
-        changes |= {"model.trust": True} if args.model.trust else {}
-        place = replace(place, study=override_study(place.study, {**changes, **args.changes}))
-    else:
-        arguments = {
-            "data": args.data or [],
-            "model": asdict(args.model),
-            "methods": args.methods,
-            "seeds": args.seeds,
-            "rounds": args.rounds,
-            "family_key": args.family_key,
-            "order_key": args.order_key,
-            **asdict(args.labels),
-            "shift": args.shift,
-            "strength": args.strength,
-            "size": args.size,
-        }
-        changes |= args.changes
-        place = _make_preset(str(args.preset), arguments, changes, args.out, force=args.force)
-    adjusted = adjust_study(
-        place.study, n_updates=args.updates, stride=args.thin, compiled=args.compiled
-    )
-    place = replace(place, study=adjusted)
+    place = _open(args)
     n_processes = resolve_workers(args.workers) or _count_devices(place.study, args.threads)
     if args.budget is not None:
         place = _scale(place, args.budget, n_processes, force=args.force, quiet=not is_talkative)
@@ -137,10 +105,28 @@ def run_compare(args: CompareCommand) -> None:
         raise CampaignError(f"{len(failures)} of {len(cells)} campaigns failed:\n{listed}")
 
 
-def _find_study(study: Path, out: Path | None) -> _Place:
-    path = study / STUDY_FILE if study.is_dir() else study
-    found = read_study(path)
-    return _Place(found, path.parent if out is None else out, path.parent)
+def _open(args: CompareCommand) -> _Place:
+    """Return the study that is asked for, with what the command changes of it."""
+    flags = {
+        "split_key": args.split_key,
+        "fixed_forces": "exclude" if args.exclude_fixed else None,
+        "energy_errors": args.energy_errors,
+    }
+    changes: dict[str, Any] = {key: value for key, value in flags.items() if value is not None}
+    if args.study is None:
+        place = _make_preset(args, {**changes, **args.changes})
+    else:
+        path = args.study / STUDY_FILE if args.study.is_dir() else args.study
+        folder = path.parent if args.out is None else args.out
+        place = _take_part(_Place(read_study(path), folder, path.parent), args.methods)
+        changes |= {"seeds": list(args.seeds)} if args.seeds is not None else {}
+        changes |= {"rounds": args.rounds} if args.rounds is not None else {}
+        changes |= {"model.trust": True} if args.model.trust else {}
+        place = replace(place, study=override_study(place.study, {**changes, **args.changes}))
+    adjusted = adjust_study(
+        place.study, n_updates=args.updates, stride=args.thin, compiled=args.compiled
+    )
+    return replace(place, study=adjusted)
 
 
 def _take_part(place: _Place, names: tuple[str, ...] | None) -> _Place:
@@ -159,21 +145,29 @@ def _take_part(place: _Place, names: tuple[str, ...] | None) -> _Place:
     return replace(place, study=override_study(study, {"methods": chosen}))
 
 
-def _make_preset(
-    name: str,
-    arguments: dict[str, Any],
-    changes: dict[str, Any],
-    out: Path | None,
-    *,
-    force: bool,
-) -> _Place:
+def _make_preset(args: CompareCommand, changes: dict[str, Any]) -> _Place:
     """Make a preset's study, or take the one that the same arguments made before."""
-    folder = Path(f"compare-{name}") if out is None else out
+    folder = Path(f"compare-{args.preset}") if args.out is None else args.out
     path = folder / STUDY_FILE
-    made = override_study(make_preset(name, folder, **arguments), changes)
+    study = make_preset(
+        str(args.preset),
+        folder,
+        model=asdict(args.model),
+        data=args.data or [],
+        methods=args.methods,
+        seeds=args.seeds,
+        rounds=args.rounds,
+        family_key=args.family_key,
+        order_key=args.order_key,
+        shift=args.shift,
+        strength=args.strength,
+        size=args.size,
+        **asdict(args.labels),
+    )
+    made = override_study(study, changes)
     if path.exists():
         known = read_study(path)
-        if known != made and not force:
+        if known != made and not args.force:
             raise WriteError(
                 f"{path} is another study: give --out another folder, run it with 'labelwise "
                 f"compare {folder}', or replace it with --force"

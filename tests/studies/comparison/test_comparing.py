@@ -25,6 +25,7 @@ TABLES = {
     "reaction-mixed": ("errors", "round_gain", "cost", "committees", "curves"),
     "pool-bias": ("errors", "round_gain", "cost", "committees", "errors_by_pool"),
     "scratch": ("errors", "scratch", "cost"),
+    "energy-weight": ("errors", "round_gain", "cost"),
 }
 
 

@@ -11,6 +11,7 @@ import time
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -147,28 +148,28 @@ def measure_probe(
     cells = list_cells(study, folder, base)
     sample = StudySample(study, base)
     batch_sizes = {b for cell in cells for b in _batch_sizes(cell.config, sizes[cell.key.pool])}
-    keys = {"energy_key": study.energy_key, "forces_key": study.forces_key}
+    measure = partial(evaluate, energy_key=study.energy_key, forces_key=study.forces_key)
     with torch_threads(1):
         potential = sample.potential
         clock = time.process_time if potential.device.type == "cpu" else time.perf_counter
         costs = find_costs(cells, folder, sample)
         structures = [atoms for pool in study.pools for atoms in sample.structures(pool)]
-        evaluate(potential, structures[:2], **keys)
+        measure(potential, structures[:2])
         begin = clock()
-        evaluate(potential, structures, **keys)
+        measure(potential, structures)
         predict_s = (clock() - begin) / len(structures)
         return Probe(
-            {b: _time_update(potential, structures, b, keys, clock) for b in sorted(batch_sizes)},
+            {b: _time_update(study, potential, structures, b, clock) for b in sorted(batch_sizes)},
             {cost.method: cost.seconds_per_structure for cost in costs},
             predict_s,
         )
 
 
 def _time_update(
+    study: StudyConfig,
     potential: Potential,
     structures: Sequence[Atoms],
     batch_size: int,
-    keys: Mapping[str, str],
     clock: Callable[[], float],
 ) -> float:
     """Return seconds of an update; an epoch beforehand is not counted."""
@@ -180,7 +181,16 @@ def _time_update(
         marks.append((record.updates, clock()))
 
     recipe = Recipe(batch_size=batch_size, epochs=2, max_validations=2)
-    finetune(potential, train, [], recipe, seed=0, progress=note, **keys)
+    finetune(
+        potential,
+        train,
+        [],
+        recipe,
+        seed=0,
+        energy_key=study.energy_key,
+        forces_key=study.forces_key,
+        progress=note,
+    )
     (n_warm, warm), (n_end, end) = marks[-2:]
     return (end - warm) / (n_end - n_warm)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from labelwise.campaign.errors import DamagedStateError
@@ -32,6 +34,13 @@ _LEAST_PART = 0.15
 
 Results = dict[str, dict[str, Any]]
 
+#: What is measured, by its name on the page: of a part, 0 to 1, of its largest sample.
+_MEASURES: dict[str, Callable[[StudyInputs, Potential, PartStore, float], Results]] = {
+    "kernels": measure_kernels,
+    "reliability": measure_reliability,
+    "ranking": measure_ranking,
+}
+
 
 def measure_diagnosis(record: StudyRecord, asked: SampleOptions) -> None:
     """Look at a study's kernels on a sample of its first pool, and write down what was found.
@@ -44,84 +53,60 @@ def measure_diagnosis(record: StudyRecord, asked: SampleOptions) -> None:
 
 
 def _diagnose(record: StudyRecord, asked: SampleOptions) -> dict[str, Any]:
-    nothing: dict[str, Any] = {
-        "pool": "",
-        "styles": {},
-        "kernels": {},
-        "reliability": {},
-        "ranking": {},
-    }
+    found: dict[str, Any] = {"pool": "", "styles": {}, **{name: {} for name in _MEASURES}}
+    found["notes"] = []
     if not record.comparison.n_used:
-        return {**nothing, "notes": []}
+        return found
     try:
         inputs = find_inputs(record, asked)
         settings = inputs.describe() if inputs.ranked else {}
     except LabelwiseError as error:
-        return {**nothing, "notes": [f"No kernels: {error}."]}
+        return {**found, "notes": [f"No kernels: {error}."]}
     if not inputs.ranked:
-        return {**nothing, "notes": ["No kernels: no method of the study chooses by one."]}
-    run = _Run(record, inputs, settings)
-    labels = [choice.kernel for choice in inputs.kernels]
-    kernels, no_kernels = run.find("kernels", labels)
-    reliability, no_reliability = run.find("reliability", labels)
-    ranking, no_ranking = run.find("ranking", [*(each.label for each in inputs.ranked), ORACLE])
-    return {
-        "pool": inputs.pool,
-        "styles": {choice.kernel: choice.style for choice in inputs.kernels},
-        "kernels": kernels,
-        "reliability": reliability,
-        "ranking": ranking,
-        "notes": [*no_kernels, *no_reliability, *no_ranking],
-    }
+        return {**found, "notes": ["No kernels: no method of the study chooses by one."]}
+    part = _bound(record, inputs)
+    run = _Run(inputs, {**settings, "part": round(part, 2)}, part, record.folder / KEPT)
+    found |= {"pool": inputs.pool, "styles": {each.kernel: each.style for each in inputs.kernels}}
+    for name in _MEASURES:
+        found[name] = run.find(name, found["notes"])
+    return found
 
 
 class _Run:
-    """What heat maps and reliability share; the model is loaded when first needed."""
+    """What the measurements share; the model is loaded when first needed."""
 
     def __init__(
-        self, record: StudyRecord, inputs: StudyInputs, settings: Mapping[str, Any]
+        self, inputs: StudyInputs, settings: Mapping[str, Any], part: float, folder: Path
     ) -> None:
-        self._inputs, self._settings = inputs, settings
-        self._folder = record.folder / KEPT
-        self._potential: Potential | None = None
-        self._part = _bound(record, inputs)
+        self._inputs, self._settings, self._part, self._folder = inputs, settings, part, folder
 
-    def find(self, name: str, labels: Sequence[str]) -> tuple[Results, tuple[str, ...]]:
-        """Return results by label, kept or computed, or none and the reason."""
-        settings = {**self._settings, "part": round(self._part, 2)}
-        store = PartStore(self._folder / name, settings, kind="a result of a page", force=True)
-        measure = {
-            "kernels": self._measure_kernels,
-            "reliability": self._measure_reliability,
-            "ranking": self._measure_ranking,
-        }
+    def find(self, name: str, notes: list[str]) -> Results:
+        """Return results by label, kept or computed; or none, and the reason in the notes."""
+        labels = [choice.kernel for choice in self._inputs.kernels]
+        if name == "ranking":
+            labels = [*(choice.label for choice in self._inputs.ranked), ORACLE]
+        store = PartStore(
+            self._folder / name, self._settings, kind="a result of a page", force=True
+        )
         try:
             known = {label: found for label in labels if (found := store.read(label)) is not None}
-            return (known if len(known) == len(labels) else measure[name](store)), ()
+            if len(known) == len(labels):
+                return known
+            return _MEASURES[name](self._inputs, self._potential, store, self._part)
         except LabelwiseError as error:
             if isinstance(error, PotentialError | DamagedStateError):
                 warnings.warn(f"no {name}: {error}", LabelwiseWarning, stacklevel=3)
-            return {}, (f"No {name}: {error}.",)
+            notes.append(f"No {name}: {error}.")
+            return {}
 
-    def _measure_kernels(self, store: PartStore) -> Results:
-        n_most = round(self._part * LARGEST_SAMPLE)
-        return measure_kernels(self._inputs, self._load(), store, n_most)
-
-    def _measure_reliability(self, store: PartStore) -> Results:
-        return measure_reliability(self._inputs, self._load(), store, self._part)
-
-    def _measure_ranking(self, store: PartStore) -> Results:
-        return measure_ranking(self._inputs, self._load(), store, self._part)
-
-    def _load(self) -> Potential:
+    @cached_property
+    def _potential(self) -> Potential:
         if self._part < _LEAST_PART:
             raise ArgumentError(
                 "with this model the features of a sample take longer than "
                 f"{LONGEST:.0f} s; use 'labelwise geometry' and 'labelwise calibrate'"
             )
-        if self._potential is None:
-            self._potential = self._inputs.load()
-        return self._potential
+        return self._inputs.load()
 
 
 def _bound(record: StudyRecord, inputs: StudyInputs) -> float:

@@ -35,9 +35,11 @@ _LEAST_FAMILIES, _LEAST_MEMBERS = 2, 3
 
 
 def measure_kernels(
-    inputs: StudyInputs, potential: Potential, store: PartStore, n_most: int
+    inputs: StudyInputs, potential: Potential, store: PartStore, part: float
 ) -> dict[str, dict[str, Any]]:
-    """Return each kernel's matrix on a sample of ``n_most`` structures, and its numbers.
+    """Return each kernel's matrix on a sample, and its numbers.
+
+    ``part``, 0 to 1, is that of ``LARGEST_SAMPLE`` structures to take.
 
     Returns:
         Name of the kernel to ``matrix``, ``by_family``, ``names``, ``family``, ``families``,
@@ -47,6 +49,7 @@ def measure_kernels(
         ArgumentError: Too few structures.
         LabelwiseError: What keeps the kernels from being measured.
     """
+    n_most = round(part * LARGEST_SAMPLE)
     screen = make_screen(potential)
     frames = draw_frames(inputs.files_of("pool"), screen, LARGEST_DRAW, seed=inputs.asked.seed)
     if len(frames) < _LEAST_MEMBERS:

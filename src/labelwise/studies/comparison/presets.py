@@ -194,7 +194,7 @@ def _limit_rounds(
     """Return the rounds that the smallest pool suffices for, at most those wanted."""
     sizes = {name: count_structures(section.pool, folder) for name, section in pools.items()}
     smallest = min(sizes, key=lambda name: sizes[name])
-    initial, batch = selection["initial_size"], selection["batch_size"]
+    initial, batch = int(selection["initial_size"]), int(selection["batch_size"])
     most = (sizes[smallest] - initial) // batch
     if rounds <= most:
         return rounds

@@ -156,7 +156,10 @@ def write_markdown(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def make_errors(comparison: Comparison) -> Shown:
     """Return sums over rounds and last errors of each method."""
-    rows = [(s.label, len(s.cells), *_means_of(comparison, s)) for s in comparison.series]
+    rows: list[tuple[Value, ...]] = [
+        (series.label, len(series.cells), *_means_of(comparison, series))
+        for series in comparison.series
+    ]
     return Shown(
         name="errors",
         title="Errors on the test set",
@@ -168,7 +171,7 @@ def make_errors(comparison: Comparison) -> Shown:
 
 def make_ratios(comparison: Comparison) -> Shown:
     """Return the paired ratio of each method to the reference, with its interval."""
-    rows = []
+    rows: list[tuple[Value, ...]] = []
     for series in list_others(comparison):
         ratios = _ratios_of(comparison, series)
         rows.append((series.label, ratios[0].n_cells, *ratios))
@@ -224,7 +227,7 @@ def _make_part(
 
 def make_gains(comparison: Comparison) -> Shown:
     """Return which part of the rounds each method saves."""
-    rows = []
+    rows: list[tuple[Value, ...]] = []
     for series in list_others(comparison):
         gains = [estimate_mean(gains_of(comparison, series, e)) for e in comparison.errors]
         rows.append((series.label, gains[0].n_cells, *gains))
@@ -286,7 +289,7 @@ def make_costs(comparison: Comparison, costs: Sequence[MethodCost]) -> Shown:
 def make_committees(comparison: Comparison) -> Shown:
     """Return the mean rank correlation of each committee's deviation with the true error."""
     quantities = ("energy", "forces")
-    rows = []
+    rows: list[tuple[Value, ...]] = []
     for series in comparison.series:
         means = [mean_correlation(series, quantity) for quantity in quantities]
         if any(mean.n_cells for mean in means):
