@@ -6,7 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,10 @@ import numpy as np
 import torch
 from ase import Atoms
 
+from labelwise.campaign.config import SelectionSection
 from labelwise.campaign.durable import read_json, write_json
 from labelwise.campaign.inputs import find_model
-from labelwise.errors import ArgumentError, StructureError
+from labelwise.errors import StructureError
 from labelwise.features.representations import (
     Representation,
     RepresentationOptions,
@@ -41,9 +42,6 @@ _log = logging.getLogger(__name__)
 
 COSTS = "costs.json"
 _N_SAMPLE = 32
-
-#: The representation of the joint posterior: a row for the energy, and rows for the forces.
-JOINT_ROWS = "joint"
 
 _MIB = 2.0**20
 
@@ -123,34 +121,14 @@ def find_costs(
     elif missing:
         _log.info("measuring what each method costs")
         for name in missing:
-            cost = _measure(first[name], sample)
+            pool, selection = first[name].key.pool, first[name].config.selection
+            structures, n_pool = sample.structures(pool), sample.count(pool)
+            cost = measure_costs(name, selection, structures, sample.potential, n_pool=n_pool)
             known[name] = {"settings": settings[name], "cost": asdict(cost)}
         folder.mkdir(parents=True, exist_ok=True)
         write_json(path, known)
     order = dict.fromkeys(cell.key.method for cell in cells)
     return [MethodCost(**known[name]["cost"]) for name in order if measures or name not in missing]
-
-
-def _measure(cell: Cell, sample: StudySample) -> MethodCost:
-    selection = cell.config.selection
-    potentials: list[Potential] = []
-    representation: str | None = None
-    if selection.needs_committee:
-        potentials = [sample.potential] * selection.members
-    elif selection.rule != "random":
-        potentials = [sample.potential]
-        is_joint = selection.rule == JOINT_RULE
-        representation = JOINT_ROWS if is_joint else selection.representation
-    cost = measure_costs(
-        cell.key.method,
-        sample.structures(cell.key.pool),
-        potentials,
-        representation=representation,
-        options=selection.settings(selection.batch_size, seed=0).options,
-        n_pool=sample.count(cell.key.pool),
-        batch_atoms=selection.batch_atoms,
-    )
-    return replace(cost, n_models=selection.members) if selection.needs_committee else cost
 
 
 def _settings(cell: Cell) -> Mapping[str, Any]:
@@ -166,13 +144,11 @@ def _settings(cell: Cell) -> Mapping[str, Any]:
 
 def measure_costs(
     method: str,
+    selection: SelectionSection,
     structures: Sequence[Atoms],
-    potentials: Sequence[Potential] = (),
+    potential: Potential | None = None,
     *,
-    representation: str | None = None,
-    options: RepresentationOptions | None = None,
     n_pool: int,
-    batch_atoms: int | None = None,
 ) -> MethodCost:
     """Represent a sample of structures as a method does, and count and measure.
 
@@ -183,69 +159,48 @@ def measure_costs(
 
     Args:
         method: Its name.
+        selection: How it scores; every member of a committee counts as the same model.
         structures: The sample, at least one; not modified.
-        potentials: The model that features come from; the members of a committee, two or
-            more; or none.
-        representation: A registered name, or ``joint`` for the rows of the joint posterior.
-            None for a committee, which predicts, and for random choice, which costs nothing.
-        options: Of the representation; None for the defaults.
+        potential: The model; None where none is needed.
         n_pool: Structures of the pool that ``feature_mib`` is for.
-        batch_atoms: Atoms evaluated at once.
-
-    Returns:
-        Passes and seconds a structure; ``n_models`` is that of the potentials, 1 without any.
 
     Raises:
-        ArgumentError: No structures, more than one model for a representation or only one for
-            a committee, or see ``iter_features``.
+        ArgumentError: A representation needs a model, or see ``iter_features``.
         StructureError: See ``iter_features``.
     """
-    if not structures:
-        raise ArgumentError("structures are none; costs are measured on at least one")
-    run = _choose_run(method, potentials, representation, options, batch_atoms)
+    run = _choose_run(selection, potential)
     run(structures[:1])
     with count_passes() as passes:
         began = time.process_time()
         features = run(structures)
         seconds = time.process_time() - began
     n = len(structures)
-    is_idle = representation is None and not potentials
     return MethodCost(
         method=method,
         n_forward=passes.n_forward / n,
         n_backward=passes.n_backward / n,
-        n_models=max(1, len(potentials)),
+        n_models=selection.members if selection.needs_committee else 1,
         dim=features.dim,
-        seconds_per_structure=0.0 if is_idle else seconds / n,
+        seconds_per_structure=0.0 if selection.rule == "random" else seconds / n,
         feature_mib=features.n_bytes / n * n_pool / _MIB,
     )
 
 
 def _choose_run(
-    method: str,
-    potentials: Sequence[Potential],
-    representation: str | None,
-    options: RepresentationOptions | None,
-    batch_atoms: int | None,
+    selection: SelectionSection, potential: Potential | None
 ) -> Callable[[Sequence[Atoms]], _Features]:
-    """Return what represents structures; wrong combinations raise."""
-    fits = len(potentials) != 1 if representation is None else len(potentials) <= 1
-    if not fits or (representation == JOINT_ROWS and not potentials):
-        raise ArgumentError(
-            f"method {method!r} has representation {representation!r} and {len(potentials)} "
-            "potentials; allowed are a representation with at most one (the joint rows need "
-            "it), or none with the two or more members of a committee or with no potential"
-        )
-    if representation is None and not potentials:
+    """Return what scores structures."""
+    options = selection.settings(selection.batch_size, seed=0).options
+    batch_atoms = selection.batch_atoms
+    if selection.rule == "random":
         return lambda _: _Features()
-    if representation is None:
-        return lambda some: _predict(potentials, some, batch_atoms)
-    if representation == JOINT_ROWS:
-        settings = options if options is not None else RepresentationOptions()
-        return lambda some: _take_joint_rows(potentials[0], some, settings, batch_atoms)
+    if potential is not None and selection.needs_committee:
+        members = [potential] * selection.members
+        return lambda some: _predict(members, some, batch_atoms)
+    if potential is not None and selection.rule == JOINT_RULE:
+        return lambda some: _take_joint_rows(potential, some, options, batch_atoms)
     # Made once: random weights are drawn on first use, which is no part of scoring.
-    chosen = make_representation(representation, options)
-    potential = potentials[0] if potentials else None
+    chosen = make_representation(selection.representation, options)
     return lambda some: _take_rows(potential, some, chosen, batch_atoms)
 
 
