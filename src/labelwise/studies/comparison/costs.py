@@ -19,6 +19,7 @@ from labelwise.campaign.config import SelectionSection
 from labelwise.campaign.durable import read_json, write_json
 from labelwise.campaign.inputs import find_model
 from labelwise.errors import StructureError
+from labelwise.features.fill import make_screen
 from labelwise.features.representations import (
     Representation,
     RepresentationOptions,
@@ -32,7 +33,6 @@ from labelwise.kernels.building import open_kernels
 from labelwise.potentials import Potential, load_potential
 from labelwise.potentials.passes import count_passes
 from labelwise.selection.rules import JOINT_RULE
-from labelwise.structures import Screen
 from labelwise.studies.comparison.inputs import draw_frames
 from labelwise.studies.comparison.presets import count_structures
 from labelwise.studies.comparison.results import MethodCost
@@ -86,7 +86,7 @@ class StudySample:
             StructureError: There are none.
         """
         if pool not in self._drawn:
-            screen = Screen(self.potential.graph_builder)
+            screen = make_screen(self.potential)
             specs = [str(self._base / spec) for spec in self._study.pools[pool].pool]
             drawn = [frame.atoms for frame in draw_frames(specs, screen, _N_SAMPLE, seed=0)]
             if not drawn:

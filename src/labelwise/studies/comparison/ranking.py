@@ -12,6 +12,7 @@ from jaxtyping import Float64, Int64
 
 from labelwise.campaign.config import CampaignConfig
 from labelwise.errors import ArgumentError
+from labelwise.features.fill import make_screen
 from labelwise.features.representations import iter_features
 from labelwise.features.representations.joint_rows import iter_row_sets
 from labelwise.features.representations.row_sets import RowScales, join_row_sets
@@ -24,7 +25,7 @@ from labelwise.potentials import Potential
 from labelwise.runtime.part_store import PartStore
 from labelwise.selection.rules import JOINT_RULE, JointPosterior, posterior_variance
 from labelwise.selection.settings import AcquisitionSettings
-from labelwise.structures import Screen, get_labels
+from labelwise.structures import get_labels
 from labelwise.structures.atom_energies import count_elements, fit_atom_energies
 from labelwise.studies.comparison.inputs import StudyInputs, draw_frames
 from labelwise.studies.comparison.methods import ROW_OPTIONS, name_kernel
@@ -61,7 +62,7 @@ def measure_ranking(
     """
     seed, least = inputs.asked.seed, N_LABELLED + _LEAST_SCORED
     size = max(least, round(part * LARGEST_RANKING))
-    screen = Screen(potential.graph_builder)
+    screen = make_screen(potential)
     sample = [each.atoms for each in draw_frames(inputs.files_of("pool"), screen, size, seed=seed)]
     if len(sample) < least:
         raise ArgumentError(
