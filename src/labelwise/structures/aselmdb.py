@@ -8,45 +8,24 @@ nor its lock files are needed here.
 from __future__ import annotations
 
 import json
-import os
-import struct
-import threading
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
-from weakref import WeakValueDictionary
 
 import numpy as np
 import orjson
 
-from labelwise.errors import (
-    DataSetError,
-    LabelwiseError,
-    MissingDependencyError,
-    WriteError,
-)
+from labelwise.errors import DataSetError, LabelwiseError, WriteError
 from labelwise.runtime.files import whole_file
+from labelwise.structures.lmdb_file import LmdbFile, import_lmdb
 
-#: The head of a page (16 bytes), then magic, version, address and map size; page size, flags,
-#: depth and five counts of the free list; the same of the tree; last page; transaction.
-_META = struct.Struct("<16x II QQ IHH5Q IHH5Q QQ")
-_MAGIC = 0xBEEFC0DE
-_MAGIC_PLACE = slice(16, 20)
-_VERSION = 1
-_PAGE_SIZES = tuple(2**power for power in range(9, 17))
 _ARRAY = "__ndarray__"
 _ARRAY_KINDS = "biufU"
 _NESTED = (dict, list)
 _FIRST_MAP_SIZE = 2**20
 _ROWS_A_TRANSACTION = 1000
-#: A read maps up to 64 kB around a value, which stay in memory until the file is opened anew.
-READS_A_MAP = 1000
-
-# LMDB refuses to open a file twice in a process, so readers of the same file share it.
-_environments: WeakValueDictionary[tuple[int, str, int], Any] = WeakValueDictionary()
-_environments_lock = threading.Lock()
 
 
 def _find_decompressor() -> tuple[Callable[[bytes], bytes], type[Exception]]:
@@ -74,16 +53,14 @@ class AselmdbRows:
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
-        self._environment = _open_environment(path)
-        self._n_bytes = path.stat().st_size
-        self._n_read = 0
+        self.path = path
+        self._file = LmdbFile(path)
         #: Ascending ids of the rows that were not deleted.
         self.ids: Sequence[int] = self._list_ids()
 
     def close(self) -> None:
         """Let go of the file; harmless when repeated."""
-        self._environment = None
+        self._file.close()
 
     def iter_rows(self, ids: Iterable[int]) -> Iterator[tuple[int, dict[str, Any]]]:
         """Yield ids and rows as JSON gives them; see ``restore`` for their arrays.
@@ -93,19 +70,19 @@ class AselmdbRows:
                 object; names file and row.
         """
         for number in ids:
-            where = f"{self._path}: row {number}"
+            where = f"{self.path}: row {number}"
             row = decode_value(self._get(str(number).encode(), where), where)
             if not isinstance(row, dict):
                 raise DataSetError(f"{where}: a {type(row).__name__}; expected a JSON object")
             yield number, row
 
     def _list_ids(self) -> Sequence[int]:
-        where = f"{self._path}: nextid"
+        where = f"{self.path}: nextid"
         next_id = decode_value(self._get(b"nextid", where), where)
         if type(next_id) is not int or next_id < 1:
             raise DataSetError(f"{where} is {next_id!r:.40}; expected the number of rows + 1")
-        where = f"{self._path}: deleted_ids"
-        raw = self._get(b"deleted_ids", where, needed=False)
+        where = f"{self.path}: deleted_ids"
+        raw = self._file.get(b"deleted_ids", where)
         deleted = [] if raw is None else decode_value(raw, where)
         if not isinstance(deleted, list) or not all(type(each) is int for each in deleted):
             raise DataSetError(f"{where} are {deleted!r:.40}; expected a list of row numbers")
@@ -114,97 +91,11 @@ class AselmdbRows:
         gone = set(deleted)
         return [number for number in range(1, next_id) if number not in gone]
 
-    def _get(self, key: bytes, where: str, *, needed: bool = True) -> Any:
-        import lmdb
-
-        if self._environment is None:
-            raise DataSetError(f"{self._path} was closed; open it again")
-        self._n_read += 1
-        if self._n_read > READS_A_MAP:
-            self._n_read, self._environment = 0, None
-            self._environment = _open_environment(self._path)
-        try:
-            with self._environment.begin(buffers=True) as transaction:
-                view = transaction.get(key)
-                if view is not None and view.nbytes > self._n_bytes:  # LMDB believes any size
-                    raise DataSetError(
-                        f"{where}: {view.nbytes} bytes in a file of {self._n_bytes}: it is damaged"
-                    )
-                raw = None if view is None else bytes(view)
-        except lmdb.Error as error:
-            raise DataSetError(f"{where}: cannot be read ({error})") from error
-        if raw is None and needed:
+    def _get(self, key: bytes, where: str) -> bytes:
+        raw = self._file.get(key, where)
+        if raw is None:
             raise DataSetError(f"{where} is not in the file: it is damaged, or not an ASE database")
         return raw
-
-
-def is_lmdb(path: Path) -> bool:
-    """Return whether a file begins as LMDB files do."""
-    with path.open("rb") as stream:
-        head = stream.read(_MAGIC_PLACE.stop)
-    return head[_MAGIC_PLACE] == _MAGIC.to_bytes(4, "little")
-
-
-def check_pages(path: Path) -> None:
-    """Refuse a file that LMDB would crash on: it maps files and trusts what they say.
-
-    Raises:
-        DataSetError: Not an LMDB file, or shorter than the pages that it announces.
-    """
-    try:
-        n_bytes = path.stat().st_size
-        if not is_lmdb(path):
-            raise DataSetError(f"{path} is not an LMDB file")
-        page_size, needed = _measure_pages(path)
-    except struct.error as error:
-        raise DataSetError(f"{path} is truncated: it ends within its first pages") from error
-    except LabelwiseError:
-        raise
-    except OSError as error:
-        raise DataSetError(f"cannot read {path}: {error.strerror or error}") from error
-    if n_bytes < needed:
-        raise DataSetError(
-            f"{path} is truncated: {n_bytes} bytes, where its pages of {page_size} bytes need "
-            f"{needed}; copy it again"
-        )
-
-
-def _measure_pages(path: Path) -> tuple[int, int]:
-    """Return the size of a page and the bytes that the newest transaction needs."""
-    with path.open("rb") as stream:
-        first = _META.unpack(stream.read(_META.size))
-        version, page_size = first[1], first[4]
-        if version != _VERSION or page_size not in _PAGE_SIZES:
-            raise DataSetError(
-                f"{path}: LMDB version {version} with pages of {page_size} bytes; "
-                f"allowed are version {_VERSION} and 512-65536 bytes"
-            )
-        stream.seek(page_size)
-        second = _META.unpack(stream.read(_META.size))
-    if second[0] != _MAGIC:
-        raise DataSetError(f"{path} is damaged: its second page is not one of LMDB")
-    last_page = max((meta[-1], meta[-2]) for meta in (first, second))[1]
-    return page_size, (last_page + 1) * page_size
-
-
-def _open_environment(path: Path) -> Any:
-    try:
-        import lmdb
-    except ImportError as error:
-        raise MissingDependencyError("lmdb", "data", "reading .aselmdb files") from error
-    check_pages(path)
-    key = (os.getpid(), str(path.resolve()), path.stat().st_ino)
-    with _environments_lock:
-        environment = _environments.get(key)
-        if environment is None:
-            try:
-                environment = lmdb.open(
-                    str(path), subdir=False, readonly=True, lock=False, create=False, meminit=False
-                )
-            except lmdb.Error as error:
-                raise DataSetError(f"{path} cannot be opened ({error})") from error
-            _environments[key] = environment
-    return environment
 
 
 def decode_value(raw: bytes, where: str) -> Any:
@@ -288,10 +179,7 @@ def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> int:
         WriteError: The file cannot be written.
         MissingDependencyError: lmdb is not installed.
     """
-    try:
-        import lmdb
-    except ImportError as error:
-        raise MissingDependencyError("lmdb", "data", "writing .aselmdb files") from error
+    lmdb = import_lmdb("writing .aselmdb files")
     try:
         with whole_file(path) as temporary:
             environment = lmdb.open(

@@ -16,9 +16,9 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms, FixBondLength
 from ase.db import connect
 
-from labelwise.errors import ArgumentError, LabelwiseWarning, WriteError
+from labelwise.errors import ArgumentError, DataSetError, LabelwiseWarning, WriteError
 from labelwise.structures.datasets.ase_database import FORMAT
-from labelwise.structures.datasets.base import DataSetError, LabelledStructure
+from labelwise.structures.datasets.base import LabelledStructure
 from labelwise.structures.datasets.frame_text import format_frame
 
 

@@ -13,8 +13,8 @@ from ase.io.extxyz import read_xyz
 from hypothesis import given
 from hypothesis import strategies as st
 
+from labelwise.errors import DataSetError
 from labelwise.structures.datasets.base import (
-    DataSetError,
     Entry,
     LabelledStructure,
     make_structure,

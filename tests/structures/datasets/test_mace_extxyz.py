@@ -11,7 +11,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
 from ase.io import write
 
-from labelwise.structures.datasets.base import DataSetError
+from labelwise.errors import DataSetError
 from labelwise.structures.datasets.mace_extxyz import MaceExtxyz, write_labelled
 from tests.structures.datasets.making import make_paths
 

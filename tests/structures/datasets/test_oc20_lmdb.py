@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from labelwise.errors import ArgumentError, MissingDependencyError
-from labelwise.structures.datasets.base import DataSetError, LabelledStructure
+from labelwise.errors import ArgumentError, DataSetError, MissingDependencyError
+from labelwise.structures.datasets.base import LabelledStructure
 from labelwise.structures.datasets.oc20_lmdb import FORMAT, Oc20Lmdb
 from tests.structures.datasets.oc20_files import (
     Frame,
@@ -114,7 +114,7 @@ def test_the_same_split_twice_is_refused(tmp_path: Path) -> None:
 
 def test_wanted_positions_outside_or_not_ascending(tmp_path: Path) -> None:
     path = write_frames_lmdb(tmp_path / "data.0000.lmdb", make_frames(3))
-    with pytest.raises(ArgumentError, match="position 3 is wanted; the data set has 0 to 2"):
+    with pytest.raises(ArgumentError, match=r"position 3 is wanted .* holds 3 structures"):
         read(path, [1, 3])
     for wanted in ([1, 1], [2, 0], [-1]):
         with pytest.raises(ArgumentError, match="must ascend"):
@@ -191,12 +191,11 @@ def test_lmdb_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         Oc20Lmdb(tmp_path)
 
 
-def test_one_reader_at_a_time(tmp_path: Path) -> None:
+def test_two_readers_of_a_file_in_one_process(tmp_path: Path) -> None:
     path = write_frames_lmdb(tmp_path / "data.0000.lmdb", make_frames(1))
     with Oc20Lmdb(path) as one, Oc20Lmdb(path) as other:
         assert len(list(one.iter_entries())) == 1
-        with pytest.raises(DataSetError, match="already open in this process"):
-            list(other.iter_entries())
+        assert len(list(other.iter_structures())) == 1
         one.close()
         assert len(list(other.iter_entries())) == 1
 
@@ -256,13 +255,13 @@ def test_a_file_cut_short_is_told_and_does_not_kill(part: float, tmp_path: Path)
     assert done.returncode == 1
     last = done.stderr.strip().splitlines()[-1]
     assert "DataSetError" in last
-    assert "data.0000.lmdb: " in last
+    assert "data.0000.lmdb " in last
 
 
 def test_a_file_that_is_no_lmdb(tmp_path: Path) -> None:
     path = tmp_path / "data.0000.lmdb"
     path.write_bytes(b"nothing of the kind" * 1000)
-    with pytest.raises(DataSetError, match=r"data\.0000\.lmdb: cannot be opened as LMDB"):
+    with pytest.raises(DataSetError, match=r"data\.0000\.lmdb is not an LMDB file"):
         read(path)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from labelwise.structures.datasets.base import DataSetError
+from labelwise.errors import DataSetError
 from labelwise.structures.datasets.oc20_lmdb import Oc20Lmdb
 from labelwise.structures.datasets.oc20_pickle import decode, load_fields, load_plain
 from tests.structures.datasets.oc20_files import make_fields, make_frames, pickle_data, write_lmdb

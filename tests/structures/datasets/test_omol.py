@@ -19,9 +19,15 @@ from ase.db import connect
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from labelwise.errors import ArgumentError, LabelwiseWarning, MissingDependencyError, WriteError
+from labelwise.errors import (
+    ArgumentError,
+    DataSetError,
+    LabelwiseWarning,
+    MissingDependencyError,
+    WriteError,
+)
 from labelwise.structures.aselmdb import AselmdbRows, decode_value, restore, write_rows
-from labelwise.structures.datasets.base import DataSetError, LabelledStructure
+from labelwise.structures.datasets.base import LabelledStructure
 from labelwise.structures.datasets.frame_text import format_frame
 from labelwise.structures.datasets.omol import FORMAT, name_subset, parse_source
 from labelwise.structures.extxyz import parse_frame
@@ -430,7 +436,7 @@ def test_files_that_are_not_lmdb_are_refused(tmp_path: Path) -> None:
 TRUNCATE = """
 import sys
 from pathlib import Path
-from labelwise.structures.datasets.base import DataSetError
+from labelwise.errors import DataSetError
 from labelwise.structures.datasets.omol import FORMAT
 
 path = Path(sys.argv[1])

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from ase.units import Bohr, Hartree
 
-from labelwise.structures.datasets.base import DataSetError, Entry, LabelledStructure
+from labelwise.errors import DataSetError
+from labelwise.structures.datasets.base import Entry, LabelledStructure
 from labelwise.structures.datasets.spice import FORMAT, SpiceFile, recognise, sum_charges
 from labelwise.structures.datasets.transition1x import recognise as recognise_transition1x
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from ase.units import Hartree, kcal, kJ, mol
 
+from labelwise.errors import DataSetError
 from labelwise.structures.datasets.ase_database import write_database
-from labelwise.structures.datasets.base import DataSetError, LabelledStructure
+from labelwise.structures.datasets.base import LabelledStructure
 from labelwise.structures.datasets.inspecting import inspect_data
 from labelwise.structures.datasets.mace_extxyz import MaceExtxyz, write_labelled
 from labelwise.structures.datasets.omol import write_omol

@@ -21,14 +21,14 @@ from ase.db.jsondb import JSONDatabase
 from ase.db.row import AtomsRow
 from ase.db.sqlite import SQLite3Database
 
-from labelwise.errors import ArgumentError, LabelwiseError, WriteError
+from labelwise.errors import ArgumentError, DataSetError, LabelwiseError, WriteError
 from labelwise.runtime.files import whole_file
 from labelwise.structures.datasets.base import (
     DataFile,
-    DataSetError,
     Entry,
     Format,
     LabelledStructure,
+    divide_wanted,
     make_structure,
 )
 from labelwise.structures.datasets.database_keys import keys_to_write
@@ -322,38 +322,20 @@ class AseDatabase(DataFile):
             raise DataSetError(f"{self._path} cannot be read{after} ({reason})") from error
 
     def _iter_json(self, wanted: Iterable[int] | None) -> Iterator[tuple[int, AtomsRow]]:
-        database = JSONDatabase(str(self._path), use_lock_file=False)
-        places = iter(()) if wanted is None else iter(wanted)
-        n_rows, place = 0, next(places, None)
-        for position, row in enumerate(database.select()):
-            n_rows += 1
-            if wanted is None or position == place:
-                yield position, row
-                place = next(places, None)
-        self._check_found(place, n_rows)
+        rows = JSONDatabase(str(self._path), use_lock_file=False).select()
+        parts = ((row, 1) for row in rows)
+        for row, _, position, _ in divide_wanted(wanted, parts, self._path):
+            yield position, row
 
     def _iter_sqlite(self, wanted: Iterable[int] | None) -> Iterator[tuple[int, AtomsRow]]:
         with _ReadOnlySQLite(self._path) as database:
             ids = (each for (each,) in database.connection.execute(_LIST_IDS))
-            places = iter(()) if wanted is None else iter(wanted)
-            first, lowest, place = 0, 0, next(places, None)
-            while page := list(islice(ids, _ROWS_A_PAGE)):
-                chosen = page if wanted is None else []
-                while place is not None and lowest <= place < first + len(page):
-                    chosen.append(page[place - first])
-                    lowest, place = place + 1, next(places, None)
-                position_of = {each: position for position, each in enumerate(page, start=first)}
-                for row in database.select_ids(chosen):
+            pages = iter(lambda: list(islice(ids, _ROWS_A_PAGE)), [])
+            parts = ((page, len(page)) for page in pages)
+            for page, _, first, numbers in divide_wanted(wanted, parts, self._path):
+                position_of = {page[number]: first + number for number in numbers}
+                for row in database.select_ids([*position_of]):
                     yield position_of[row.id], row
-                first += len(page)
-            self._check_found(place, first)
-
-    def _check_found(self, place: int | None, n_rows: int) -> None:
-        if place is not None:
-            raise ArgumentError(
-                f"position {place} is wanted of {self._path}; positions are ascending, and it "
-                f"holds {n_rows} structures"
-            )
 
 
 def _check_pages(path: Path, head: bytes) -> None:
@@ -387,9 +369,7 @@ class _ReadOnlySQLite(SQLite3Database):
         return sqlite3.connect(self._address, timeout=20, uri=True)
 
     def select_ids(self, ids: list[int]) -> Iterator[AtomsRow]:
-        """Yield the rows of some ascending ids."""
-        if not ids:
-            return
+        """Yield the rows of some ascending ids, at least one."""
         wanted = set(ids)
         for row in self.select([("id", ">=", ids[0]), ("id", "<=", ids[-1])], sort="id"):
             if row.id in wanted:

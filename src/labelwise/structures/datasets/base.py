@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from ase import Atoms
 from ase.constraints import FixAtoms, FixCartesian, FixConstraint
 
-from labelwise.errors import DataSetError as DataSetError
+from labelwise.errors import ArgumentError, DataSetError
 from labelwise.runtime.timing import ProgressCallback
 from labelwise.structures.fixed_atoms import free_atoms, list_unwritten
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY, as_real
@@ -23,10 +23,10 @@ LARGEST_FORCE = 2000.0
 _HEAVIEST = 118
 _NOT_PERIODIC = (False, False, False)
 _EVERY = 100
+_Part = TypeVar("_Part")
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """What is known of a structure before its arrays are read.
 
     Attributes:
@@ -157,8 +157,9 @@ class LabelledStructure:
         ]
         return sorted({*partial, *list_unwritten(self._content)})
 
-    def moved_to(self, entry: Entry) -> LabelledStructure:
-        """Return the same structure under another entry."""
+    def moved_by(self, offset: int) -> LabelledStructure:
+        """Return the same structure at a position that is larger by ``offset``."""
+        entry = self.entry._replace(position=self.entry.position + offset)
         return LabelledStructure(entry, self._content)
 
 
@@ -241,7 +242,7 @@ class Format:
     recognise: Callable[[Path], bool]
     open: Callable[[Path], DataFile]
     write: Writer | None = None
-    suffixes: tuple[str, ...] = field(default=())
+    suffixes: tuple[str, ...] = ()
 
 
 def make_structure(
@@ -295,18 +296,7 @@ def make_structure(
         tags = _of_atoms(tags, n_atoms, "tags", where).astype(np.int64, copy=False)
     if fixed is not None:
         fixed = _of_atoms(fixed, n_atoms, "fixed atoms", where).astype(bool, copy=False)
-    filled = Entry(
-        entry.position,
-        entry.name,
-        entry.family,
-        entry.order,
-        entry.subset,
-        entry.split,
-        n_atoms,
-        elements,
-        entry.charge,
-        entry.spin,
-    )
+    filled = entry._replace(n_atoms=n_atoms, elements=elements)
     arrays = StructureArrays(
         numbers,
         positions,
@@ -368,6 +358,46 @@ def _of_atoms(values: Any, n_atoms: int, what: str, where: str) -> np.ndarray:
     if array.shape != (n_atoms,):
         raise DataSetError(f"{where}: {what}: shape {array.shape}; expected ({n_atoms},)")
     return array
+
+
+def divide_wanted(
+    wanted: Iterable[int] | None, parts: Iterable[tuple[_Part, int]], path: object
+) -> Iterator[tuple[_Part, int, int, Sequence[int]]]:
+    """Divide positions among the parts of a data set, in step with reading them.
+
+    Args:
+        wanted: Ascending positions, none twice; None for all.
+        parts: Files, groups or pages, and how many structures each has; not asked for behind the
+            last position that is wanted.
+        path: The data set, for messages.
+
+    Yields:
+        For each part with any that is wanted: the part, its structures, the position of its
+        first structure, and the numbers of those wanted within it.
+
+    Raises:
+        ArgumentError: Positions do not ascend, or one is outside the data set.
+    """
+    places = None if wanted is None else iter(wanted)
+    place = None if places is None else next(places, None)
+    first = lowest = 0
+    for part, n_here in parts:
+        numbers: Sequence[int] = range(n_here)
+        if places is not None:
+            if place is None:
+                return
+            numbers = []
+            while place is not None and lowest <= place < first + n_here:
+                numbers.append(place - first)
+                lowest, place = place + 1, next(places, None)
+        if numbers:
+            yield part, n_here, first, numbers
+        first += n_here
+    if place is not None:
+        raise ArgumentError(
+            f"position {place} is wanted of {path}; positions must ascend, none twice, and it "
+            f"holds {first} structures"
+        )
 
 
 def count(

@@ -15,10 +15,10 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Int64
 
-from labelwise.errors import ArgumentError, WriteError, check_name
+from labelwise.errors import ArgumentError, DataSetError, WriteError, check_name
 from labelwise.runtime.files import hash_file, write_text
 from labelwise.runtime.timing import ProgressCallback, ignore_progress
-from labelwise.structures.datasets.base import DataSetError, LabelledStructure, count
+from labelwise.structures.datasets.base import LabelledStructure, count
 from labelwise.structures.datasets.builds import BUILDS, Build, Roles
 from labelwise.structures.datasets.energies import correct_to_adsorption
 from labelwise.structures.datasets.spool import Spool, Spooled

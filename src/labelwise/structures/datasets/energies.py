@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from labelwise.structures.datasets.base import DataSetError, LabelledStructure
+from labelwise.errors import DataSetError
+from labelwise.structures.datasets.base import LabelledStructure
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY
 
 #: Info key of the energy of slab and gas that an adsorption energy is counted from, eV.

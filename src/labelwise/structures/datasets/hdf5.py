@@ -12,12 +12,12 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from labelwise.errors import ArgumentError, LabelwiseError, MissingDependencyError
+from labelwise.errors import DataSetError, LabelwiseError, MissingDependencyError
 from labelwise.structures.datasets.base import (
     DataFile,
-    DataSetError,
     Entry,
     LabelledStructure,
+    divide_wanted,
     make_structure,
 )
 from labelwise.structures.datasets.units import check_total_energy
@@ -94,13 +94,11 @@ class GroupedFile(DataFile):
         Raises:
             DataSetError: The file is damaged or not laid out as the format says.
         """
-        start = 0
-        for group, n_frames in self._count_frames():
-            if n_frames:
-                block = self._describe(group, n_frames)
-                for frame in range(n_frames):
-                    yield self._number(block.entry, start, frame)
-            start += n_frames
+        parts = self._count_frames()
+        for group, n_frames, start, frames in divide_wanted(None, parts, self._path):
+            block = self._describe(group, n_frames)
+            for frame in frames:
+                yield self._number(block.entry, start, frame)
 
     def iter_structures(self, wanted: Iterable[int] | None = None) -> Iterator[LabelledStructure]:
         """Yield structures in the order of their positions, a group or 2 MB of it at a time.
@@ -113,7 +111,8 @@ class GroupedFile(DataFile):
             ArgumentError: Wanted positions that do not ascend or are not in the file.
             DataSetError: The file is damaged, or a structure is not as the format says.
         """
-        for group, n_frames, start, frames in _pick(self._count_frames(), wanted, self._path):
+        parts = self._count_frames()
+        for group, n_frames, start, frames in divide_wanted(wanted, parts, self._path):
             block = self._describe(group, n_frames)
             n_at_once = max(1, WINDOW_BYTES // (_BYTES_PER_ATOM * block.numbers.size))
             for window in _windows(frames, n_at_once):
@@ -149,18 +148,8 @@ class GroupedFile(DataFile):
             yield group, shape[0]
 
     def _number(self, entry: Entry, start: int, frame: int) -> Entry:
-        return Entry(
-            start + frame,
-            f"{entry.name}/{frame}",
-            entry.family,
-            frame if self.is_path else None,
-            entry.subset,
-            entry.split,
-            entry.n_atoms,
-            entry.elements,
-            entry.charge,
-            entry.spin,
-        )
+        order = frame if self.is_path else None
+        return entry._replace(position=start + frame, name=f"{entry.name}/{frame}", order=order)
 
     def _read_window(
         self, block: Block, start: int, window: Sequence[int]
@@ -309,37 +298,3 @@ def _windows(frames: Sequence[int], n_at_once: int) -> Iterator[Sequence[int]]:
         stop = bisect_left(frames, frames[start] + n_at_once, start)
         yield frames[start:stop]
         start = stop
-
-
-def _pick(
-    counts: Iterator[tuple[str, int]], wanted: Iterable[int] | None, path: Path
-) -> Iterator[tuple[str, int, int, Sequence[int]]]:
-    """Yield groups, their sizes, the positions of their first frames, and the frames to read."""
-    pending = None if wanted is None else _ascending(wanted)
-    following = None if pending is None else next(pending, None)
-    start = 0
-    for group, n_frames in counts:
-        frames: Sequence[int] = range(n_frames)
-        if pending is not None:
-            if following is None:
-                return
-            frames = []
-            while following is not None and following < start + n_frames:
-                frames.append(following - start)
-                following = next(pending, None)
-        if frames:
-            yield group, n_frames, start, frames
-        start += n_frames
-    if following is not None:
-        raise ArgumentError(f"structure {following} is wanted; {path} has 0 to {start - 1}")
-
-
-def _ascending(wanted: Iterable[int]) -> Iterator[int]:
-    former = -1
-    for position in wanted:
-        if position <= former:
-            raise ArgumentError(
-                f"wanted position {position} comes after {former}; they must ascend from 0"
-            )
-        former = position
-        yield position

@@ -10,12 +10,11 @@ import numpy as np
 from ase import Atoms
 from ase.constraints import FixCartesian, FixConstraint
 
-from labelwise.errors import LabelError
+from labelwise.errors import DataSetError, LabelError
 from labelwise.runtime.files import whole_file
 from labelwise.structures.compression import strip_compression
 from labelwise.structures.datasets.base import (
     DataFile,
-    DataSetError,
     Entry,
     Format,
     LabelledStructure,

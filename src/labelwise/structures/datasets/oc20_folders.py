@@ -1,14 +1,13 @@
-"""Shards of OC20 in folders of splits, and which positions of a data set each of them holds."""
+"""Shards of OC20 in folders of splits."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from labelwise.errors import ArgumentError
-from labelwise.structures.datasets.base import DataSetError
+from labelwise.errors import DataSetError
 
 #: As the publishers name them.
 KNOWN_SPLITS = frozenset(
@@ -103,50 +102,3 @@ def find_shards(
     if not shards:
         raise DataSetError(f"{path}: no file in it or its folders is named as a shard of OC20")
     return tuple(shards.values())
-
-
-def divide_wanted(
-    wanted: Iterable[int] | None, counts: Iterable[int]
-) -> Iterator[tuple[int, int, Sequence[int]]]:
-    """Divide positions among shards, in step with reading them.
-
-    Args:
-        wanted: Ascending positions, none twice; None for all.
-        counts: Structures in each shard.
-
-    Yields:
-        For each shard with any: its index, the position of its first structure, and the
-        numbers of those wanted within it.
-
-    Raises:
-        ArgumentError: Positions do not ascend, or one is outside the data set.
-    """
-    positions = None if wanted is None else _ascending(wanted)
-    pending = None if positions is None else next(positions, None)
-    start = 0
-    for index, count in enumerate(counts):
-        if positions is None:
-            yield index, start, range(count)
-        else:
-            numbers = []
-            while pending is not None and pending < start + count:
-                numbers.append(pending - start)
-                pending = next(positions, None)
-            if numbers:
-                yield index, start, numbers
-            if pending is None:
-                return
-        start += count
-    if pending is not None:
-        raise ArgumentError(f"position {pending} is wanted; the data set has 0 to {start - 1}")
-
-
-def _ascending(wanted: Iterable[int]) -> Iterator[int]:
-    last = -1
-    for position in wanted:
-        if position <= last:
-            raise ArgumentError(
-                f"wanted: {position} after {last}; positions must ascend from 0, none twice"
-            )
-        last = position
-        yield int(position)

@@ -13,19 +13,19 @@ from typing import Any
 
 import numpy as np
 
-from labelwise.errors import MissingDependencyError
-from labelwise.structures.aselmdb import READS_A_MAP
+from labelwise.errors import DataSetError
 from labelwise.structures.datasets.base import (
     DataFile,
-    DataSetError,
     Entry,
     Format,
     LabelledStructure,
+    divide_wanted,
     make_structure,
 )
 from labelwise.structures.datasets.energies import REFERENCE_KEY
-from labelwise.structures.datasets.oc20_folders import Shard, divide_wanted, find_shards, iter_files
+from labelwise.structures.datasets.oc20_folders import Shard, find_shards, iter_files
 from labelwise.structures.datasets.oc20_pickle import decode, load_fields, load_plain
+from labelwise.structures.lmdb_file import LmdbFile, import_lmdb
 
 TITLE = "Open Catalyst 2020 (OC20), structure to energy and forces"
 LEVEL_OF_THEORY = "RPBE, PAW, plane waves to 350 eV (VASP)"
@@ -57,107 +57,66 @@ class Oc20Lmdb(DataFile):
     """
 
     def __init__(self, path: Path) -> None:
-        try:
-            import lmdb
-        except ImportError as error:
-            raise MissingDependencyError("lmdb", "data", "reading OC20's LMDB files") from error
-        self._lmdb: Any = lmdb
+        import_lmdb("reading OC20's LMDB files")
+        self._path = path
         self._shards = find_shards(path, _SHARD)
-        self._counts: dict[int, int] = {}
-        self._opened: tuple[int, Any] | None = None
-        self._n_read = 0
+        self._counts: dict[Shard, int] = {}
+        self._opened: LmdbFile | None = None
 
     def close(self) -> None:
         """Close the shard that is open."""
         if self._opened is not None:
-            self._opened[1].close()
+            self._opened.close()
             self._opened = None
 
     def iter_entries(self) -> Iterator[Entry]:
         """Yield names and splits; only reading a structure tells its relaxation and size."""
-        start = 0
-        for index, shard in enumerate(self._shards):
-            count = self._count(index)
-            for number in range(count):
-                name = shard.name_structure(number)
-                yield Entry(start + number, name, split=shard.split)
-            start += count
+        for shard, _, start, numbers in divide_wanted(None, self._iter_counts(), self._path):
+            for number in numbers:
+                yield Entry(start + number, shard.name_structure(number), split=shard.split)
 
     def iter_structures(self, wanted: Iterable[int] | None = None) -> Iterator[LabelledStructure]:
         """Yield structures; those that are not wanted are not touched."""
-        for index, start, numbers in divide_wanted(wanted, self._iter_counts()):
-            shard = self._shards[index]
+        for shard, _, start, numbers in divide_wanted(wanted, self._iter_counts(), self._path):
             for number in numbers:
                 name = shard.name_structure(number)
                 entry = Entry(start + number, name, split=shard.split)
                 where = f"{shard.path}@{number}"
-                yield _make(entry, self._get_fields(index, number, where), where)
+                value = self._open(shard).get(b"%d" % number, where)
+                if value is None:
+                    raise DataSetError(
+                        f"{where}: no such key; a shard's keys are 0, 1, 2 and so on"
+                    )
+                yield _make(entry, load_fields(value, where), where)
 
-    def _iter_counts(self) -> Iterator[int]:
-        return map(self._count, range(len(self._shards)))
+    def _iter_counts(self) -> Iterator[tuple[Shard, int]]:
+        for shard in self._shards:
+            if shard not in self._counts:
+                self._counts[shard] = _count(self._open(shard))
+            yield shard, self._counts[shard]
 
-    def _count(self, index: int) -> int:
-        if index not in self._counts:
-            self._counts[index] = self._read_count(index)
-        return self._counts[index]
-
-    def _read_count(self, index: int) -> int:
-        """Return the number of structures of a shard: of keys, where no key tells it."""
-        path, environment = self._shards[index].path, self._environment(index)
-        n_keys = int(environment.stat()["entries"])
-        with environment.begin() as transaction:
-            stored = transaction.get(_COUNT)
-            if stored is None:
-                return n_keys
-            count = load_plain(stored, f"{path}: key 'length'")
-            if not isinstance(count, int) or not 0 <= count < n_keys:
-                raise DataSetError(
-                    f"{path}: key 'length' says {count!r:.40} structures; it holds {n_keys - 1}"
-                )
-            if transaction.get(b"%d" % count) is not None:
-                raise DataSetError(f"{path}: key 'length' says {count}, but there is a key {count}")
-        return count
-
-    def _get_fields(self, index: int, number: int, where: str) -> dict[str, object]:
-        with self._environment(index).begin(buffers=True) as transaction:
-            value = transaction.get(b"%d" % number)
-            if value is None:
-                raise DataSetError(f"{where}: no such key; a shard's keys are 0, 1, 2 and so on")
-            return load_fields(value, where)
-
-    def _environment(self, index: int) -> Any:
-        """Return an open shard; one at a time is open, because each maps its file to memory.
-
-        What was read stays mapped and counts as this process's memory, so that a shard is opened
-        anew now and then.
-        """
-        self._n_read += 1
-        if self._opened is None or self._opened[0] != index or self._n_read > READS_A_MAP:
+    def _open(self, shard: Shard) -> LmdbFile:
+        """Return an open shard; one at a time is open, because each maps its file to memory."""
+        if self._opened is None or self._opened.path != shard.path:
             self.close()
-            self._n_read = 0
-            self._opened = index, _open_shard(self._lmdb, self._shards[index])
-        return self._opened[1]
+            self._opened = LmdbFile(shard.path)
+        return self._opened
 
 
-def _open_shard(lmdb: Any, shard: Shard) -> Any:
-    """Open a file for reading, without a lock file; one cut short would kill the process later."""
-    path = shard.path
-    try:
-        n_bytes = path.stat().st_size
-        if n_bytes == 0:
-            raise DataSetError(f"{path}: an empty file")
-        environment = lmdb.open(str(path), subdir=False, readonly=True, lock=False)
-    except (OSError, lmdb.Error) as error:
-        if isinstance(error, DataSetError):
-            raise
-        raise DataSetError(f"{path}: cannot be opened as LMDB ({error})") from error
-    needed = (environment.info()["last_pgno"] + 1) * environment.stat()["psize"]
-    if n_bytes < needed:
-        environment.close()
+def _count(file: LmdbFile) -> int:
+    """Return the number of structures of a shard: of keys, where no key tells it."""
+    path, n_keys = file.path, file.count_keys()
+    stored = file.get(_COUNT, str(path))
+    if stored is None:
+        return n_keys
+    count = load_plain(stored, f"{path}: key 'length'")
+    if not isinstance(count, int) or not 0 <= count < n_keys:
         raise DataSetError(
-            f"{path}: cut short: {n_bytes} of {needed} bytes are there; copy it again"
+            f"{path}: key 'length' says {count!r:.40} structures; it holds {n_keys - 1}"
         )
-    return environment
+    if file.get(b"%d" % count, str(path)) is not None:
+        raise DataSetError(f"{path}: key 'length' says {count}, but there is a key {count}")
+    return count
 
 
 def _make(entry: Entry, fields: dict[str, object], where: str) -> LabelledStructure:
@@ -171,7 +130,7 @@ def _make(entry: Entry, fields: dict[str, object], where: str) -> LabelledStruct
     cell, sid, fid = read("cell"), _identify(fields, "sid", where), _identify(fields, "fid", where)
     family = entry.family if sid is None else f"random{sid}"
     return make_structure(
-        Entry(entry.position, entry.name, family, fid, split=entry.split),
+        entry._replace(family=family, order=fid),
         where,
         numbers=numbers,
         positions=read("pos"),

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from labelwise.structures.datasets.base import DataSetError
+from labelwise.errors import DataSetError
 
 _GEOMETRIC = "torch_geometric.data."
 

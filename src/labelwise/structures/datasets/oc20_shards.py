@@ -17,17 +17,18 @@ import numpy as np
 from ase.data import atomic_numbers
 from ase.io.extxyz import key_val_str_to_dict
 
+from labelwise.errors import DataSetError
 from labelwise.structures.compression import DECODING_ERRORS, open_binary
 from labelwise.structures.datasets.base import (
     DataFile,
-    DataSetError,
     Entry,
     Format,
     LabelledStructure,
+    divide_wanted,
     make_structure,
 )
 from labelwise.structures.datasets.energies import REFERENCE_KEY
-from labelwise.structures.datasets.oc20_folders import Shard, divide_wanted, find_shards, iter_files
+from labelwise.structures.datasets.oc20_folders import Shard, find_shards, iter_files
 from labelwise.structures.datasets.oc20_lmdb import CITATION, LEVEL_OF_THEORY, LICENCE, TITLE, URL
 
 _SHARD = re.compile(r"(\d+)\.extxyz(?:\.xz)?")
@@ -70,6 +71,7 @@ class Oc20Shards(DataFile):
     """
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         self._shards = find_shards(path, _SHARD, _name_split)
         self._texts = tuple(_find_text(shard.path) for shard in self._shards)
         self._counts: dict[int, int] = {}
@@ -89,10 +91,9 @@ class Oc20Shards(DataFile):
 
     def iter_structures(self, wanted: Iterable[int] | None = None) -> Iterator[LabelledStructure]:
         """Yield structures; those passed over are decompressed and not parsed."""
-        counts = map(self._count, range(len(self._shards)))
-        for index, start, numbers in divide_wanted(wanted, counts):
-            is_all = len(numbers) == self._count(index)
-            yield from self._iter_shard(index, start, numbers, is_all)
+        parts = ((index, self._count(index)) for index in range(len(self._shards)))
+        for index, n_here, start, numbers in divide_wanted(wanted, parts, self._path):
+            yield from self._iter_shard(index, start, numbers, len(numbers) == n_here)
 
     def _count(self, index: int) -> int:
         if index not in self._counts:

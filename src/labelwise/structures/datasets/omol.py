@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from hashlib import blake2b
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,8 @@ from typing import Any
 from ase.constraints import FixConstraint, dict2constraint
 from ase.db.core import now
 
-from labelwise.errors import ArgumentError
-from labelwise.structures.aselmdb import AselmdbRows, check_pages, restore, write_rows
+from labelwise.errors import ArgumentError, DataSetError
+from labelwise.structures.aselmdb import AselmdbRows, restore, write_rows
 from labelwise.structures.datasets.ase_database import (
     Row,
     describe_row,
@@ -21,15 +21,16 @@ from labelwise.structures.datasets.ase_database import (
 )
 from labelwise.structures.datasets.base import (
     DataFile,
-    DataSetError,
     Entry,
     Format,
     LabelledStructure,
+    divide_wanted,
 )
 from labelwise.structures.datasets.database_keys import keys_to_write
 from labelwise.structures.datasets.units import check_total_energy, check_units
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
 from labelwise.structures.left_out import LeftOut
+from labelwise.structures.lmdb_file import check_pages
 
 _SUFFIX = ".aselmdb"
 _SPLIT_BY_SOURCE = "reactivity"
@@ -85,28 +86,16 @@ class OmolData(DataFile):
         self, wanted: Iterable[int] | None
     ) -> Iterator[tuple[int, Path, int, dict[str, Any]]]:
         """Yield position, file, id and row, all or those that are wanted."""
-        places = None if wanted is None else iter(wanted)
-        place = None if places is None else next(places, None)
-        first = lowest = 0
+        for rows, _, first, numbers in divide_wanted(wanted, self._iter_files(), self._path):
+            ids = (rows.ids[number] for number in numbers)
+            for number, (row_id, raw) in zip(numbers, rows.iter_rows(ids), strict=True):
+                yield first + number, rows.path, row_id, raw
+
+    def _iter_files(self) -> Iterator[tuple[AselmdbRows, int]]:
         for file in self._files:
             rows = AselmdbRows(file)
-            positions = range(first, first + len(rows.ids))
-            chosen: Sequence[int] = positions
-            if places is not None:
-                chosen = []
-                while place is not None and lowest <= place < positions.stop:
-                    chosen.append(place)
-                    lowest, place = place + 1, next(places, None)
-            ids = (rows.ids[position - first] for position in chosen)
-            for position, (number, raw) in zip(chosen, rows.iter_rows(ids), strict=True):
-                yield position, file, number, raw
-            first += len(rows.ids)
+            yield rows, len(rows.ids)
             rows.close()
-        if place is not None:
-            raise ArgumentError(
-                f"position {place} is wanted of {self._path}; positions are ascending, and "
-                f"it holds {first} structures"
-            )
 
 
 def parse_source(source: str) -> tuple[str | None, int | None]:

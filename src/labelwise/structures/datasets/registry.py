@@ -7,8 +7,8 @@ from importlib import import_module
 from pathlib import Path
 from types import MappingProxyType
 
-from labelwise.errors import check_name
-from labelwise.structures.datasets.base import DataSetError, Format
+from labelwise.errors import DataSetError, check_name
+from labelwise.structures.datasets.base import Format
 
 #: In the order in which they are asked whether a path is theirs; each module has a ``FORMAT``.
 _MODULES = (

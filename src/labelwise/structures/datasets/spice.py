@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from ase.units import Bohr, Hartree
 
-from labelwise.structures.datasets.base import DataSetError, Entry, Format
+from labelwise.errors import DataSetError
+from labelwise.structures.datasets.base import Entry, Format
 from labelwise.structures.datasets.hdf5 import (
     Block,
     Frames,

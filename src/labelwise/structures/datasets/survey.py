@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64, UInt64
 
+from labelwise.errors import DataSetError
 from labelwise.structures.datasets.base import (
     DataFile,
-    DataSetError,
     Entry,
     Format,
     LabelledStructure,
+    divide_wanted,
 )
 from labelwise.structures.datasets.registry import recognise
 
@@ -124,27 +125,17 @@ class DataSet(DataFile):
             with self._open(number) as reader:
                 for entry in reader.iter_entries():
                     n_here += 1
-                    yield _shifted(entry, offset)
+                    yield entry._replace(position=entry.position + offset)
             self._counts[number] = n_here
             offset += n_here
 
     def iter_structures(self, wanted: Iterable[int] | None = None) -> Iterator[LabelledStructure]:
         """Yield structures of all files."""
-        offset = 0
-        places = None if wanted is None else np.fromiter(wanted, dtype=np.int64)
-        for number in range(len(self.paths)):
-            n_here = self._count(number)
-            here = None
-            if places is not None:
-                low, high = np.searchsorted(places, [offset, offset + n_here])
-                here = (places[low:high] - offset).tolist()
-            if here is None or here:
-                with self._open(number) as reader:
-                    for found in reader.iter_structures(here):
-                        yield found.moved_to(_shifted(found.entry, offset)) if offset else found
-            offset += n_here
-        if places is not None and len(places) and places[-1] >= offset:
-            raise DataSetError(f"there is no structure {places[-1]}; the data set has {offset}")
+        parts = ((number, self._count(number)) for number in range(len(self.paths)))
+        for number, n_here, offset, places in divide_wanted(wanted, parts, "the data set"):
+            with self._open(number) as reader:
+                for found in reader.iter_structures(None if len(places) == n_here else places):
+                    yield found.moved_by(offset)
 
     def _open(self, number: int) -> DataFile:
         return self.formats[number].open(self.paths[number])
@@ -242,20 +233,3 @@ class _Columns:
 
     def ranks(self) -> UInt64[np.ndarray, " n"]:
         return np.frombuffer(self._ranks, dtype=np.uint64)
-
-
-def _shifted(entry: Entry, offset: int) -> Entry:
-    if offset == 0:
-        return entry
-    return Entry(
-        entry.position + offset,
-        entry.name,
-        entry.family,
-        entry.order,
-        entry.subset,
-        entry.split,
-        entry.n_atoms,
-        entry.elements,
-        entry.charge,
-        entry.spin,
-    )

@@ -13,7 +13,8 @@ import numpy as np
 from ase.data import chemical_symbols
 from ase.formula import Formula
 
-from labelwise.structures.datasets.base import DataSetError, Entry, Format
+from labelwise.errors import DataSetError
+from labelwise.structures.datasets.base import Entry, Format
 from labelwise.structures.datasets.hdf5 import (
     Block,
     Frames,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from labelwise.errors import LabelError
-from labelwise.structures.datasets.base import DataSetError, LabelledStructure
+from labelwise.errors import DataSetError, LabelError
+from labelwise.structures.datasets.base import LabelledStructure
 from labelwise.structures.energy_units import EnergyUnits, expect_energy, name_unit
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY
 
