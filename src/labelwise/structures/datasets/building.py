@@ -19,8 +19,9 @@ from labelwise.errors import ArgumentError, DataSetError, WriteError, check_name
 from labelwise.runtime.files import hash_file, write_text
 from labelwise.runtime.timing import ProgressCallback, ignore_progress
 from labelwise.structures.datasets.base import LabelledStructure, count
-from labelwise.structures.datasets.builds import BUILDS, Build, Roles
+from labelwise.structures.datasets.builds import BUILDS, Build
 from labelwise.structures.datasets.energies import correct_to_adsorption
+from labelwise.structures.datasets.splits import PoolSplit
 from labelwise.structures.datasets.spool import Spool, Spooled
 from labelwise.structures.datasets.survey import DataSet, Survey, open_data_set, survey
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
@@ -106,8 +107,8 @@ def build_pools(
         record = _describe(build, data, found, size, energies)
         _refuse_changes(before, _stamp(data.paths))
         return [
-            _write(spool, folder / pool, roles, drawn, numbers, record, replace=replace)
-            for pool, roles in pools.items()
+            _write(spool, folder / pool, split, drawn, numbers, record, replace=replace)
+            for pool, split in pools.items()
         ]
 
 
@@ -169,28 +170,27 @@ def _reorder(
 def _write(
     spool: Spool,
     folder: Path,
-    roles: Roles,
+    split: PoolSplit,
     drawn: Spooled,
     numbers: Int64[np.ndarray, " n"],
     record: dict[str, Any],
     *,
     replace: bool,
 ) -> BuiltPool:
+    sets = split.by_role
     manifest = {**record, "pool": folder.name}
-    manifest["counts"] = {role: len(members) for role, members in roles.sets.items()}
-    manifest["families"] = {
-        role: _count([drawn.families[i] for i in members]) for role, members in roles.sets.items()
-    }
-    manifest["splits"] = {
-        role: _count([drawn.splits[i] for i in members]) for role, members in roles.sets.items()
-    }
-    manifest |= {"n_copies_left_out": roles.n_left_out, "changes": list(roles.changes)}
+    manifest["counts"] = {role: len(members) for role, members in sets.items()}
+    for key, names in (("families", drawn.families), ("splits", drawn.splits)):
+        manifest[key] = {
+            role: _count([names[i] for i in members]) for role, members in sets.items()
+        }
+    manifest |= {"n_copies_left_out": split.n_left_out, "changes": list(split.changes)}
     _refuse_other(folder, manifest, replace=replace)
     partial = folder.with_name(f".{folder.name}.part")
     _remove(partial)
-    for role, members in roles.sets.items():
+    for role, members in sets.items():
         spool.write(partial / f"{role}.extxyz", numbers[members].tolist())
-    files = [f"{role}.extxyz" for role in roles.sets]
+    files = [f"{role}.extxyz" for role in sets]
     manifest["files"] = {name: hash_file(partial / name) for name in files}
     text = json.dumps(manifest, indent=1, ensure_ascii=False)
     write_text(partial / MANIFEST, f"{text}\n")
@@ -199,7 +199,7 @@ def _write(
         partial.rename(folder)
     except OSError as error:
         raise WriteError(f"cannot write {folder}: {error.strerror or error}") from error
-    return BuiltPool(folder, manifest["counts"], roles.changes)
+    return BuiltPool(folder, manifest["counts"], split.changes)
 
 
 def _remove(folder: Path) -> None:

@@ -5,44 +5,27 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.resources import files
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
+import yaml
 from jaxtyping import Int64
 
 from labelwise.errors import ArgumentError
 from labelwise.structures.datasets.splits import (
-    MIXED_TEST,
-    MIXED_VALID,
-    N_MIXED,
     PoolSplit,
     draw_mixed,
     draw_natural,
     split_at_random,
     split_drawn,
-    tell_shortage,
 )
 from labelwise.structures.datasets.spool import Spooled
 from labelwise.structures.datasets.survey import Query, Survey
 
 Numbers = Int64[np.ndarray, " n"]
 OOD_SPLITS = ("val_id", "val_ood_ads", "val_ood_cat", "val_ood_both")
-_H_C_N_O = frozenset({1, 6, 7, 8})
-
-
-@dataclass(frozen=True)
-class Roles:
-    """One pool and its sets, as numbers of the structures drawn, in the order of the files.
-
-    Attributes:
-        sets: ``pool``, ``valid``, ``test`` and perhaps ``train`` to numbers.
-        n_left_out: Copies of held-out structures, which are in none of them.
-        changes: What had to differ from the protocol, in words.
-    """
-
-    sets: Mapping[str, list[int]]
-    n_left_out: int
-    changes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -56,7 +39,7 @@ class Drawing:
     """
 
     positions: Numbers
-    assign: Callable[[Spooled], dict[str, Roles]]
+    assign: Callable[[Spooled], dict[str, PoolSplit]]
 
 
 @dataclass(frozen=True)
@@ -117,28 +100,22 @@ class ReactionBuild(Build):
             )
         if self.is_mixed:
             return self._draw_mixed(found)
-        groups = draw_natural(found.family_names, seed=found.seed)
-        changes = tell_shortage(len(found.family_names), groups)
+        groups, changes = draw_natural(found.family_names, seed=found.seed)
 
-        def assign(drawn: Spooled) -> dict[str, Roles]:
+        def assign(drawn: Spooled) -> dict[str, PoolSplit]:
             copies = drawn.copy_of.tolist()
             splits = split_drawn(drawn.families, copies, groups, seed=found.seed, changes=changes)
-            return {f"natural_{number}": _as_roles(split) for number, split in enumerate(splits)}
+            return {f"natural_{number}": split for number, split in enumerate(splits)}
 
         chosen = {name for group in groups for name in group}
         return Drawing(_sort_by_path(found, chosen), assign)
 
     def _draw_mixed(self, found: Survey) -> Drawing:
-        n_names = len(found.family_names)
-        chosen = draw_mixed(found.family_names, seed=found.seed)
-        changes = []
-        if n_names < N_MIXED:
-            changes.append(f"reactions: {N_MIXED} → {n_names}, which is all there are")
+        chosen, changes = draw_mixed(found.family_names, seed=found.seed)
 
-        def assign(drawn: Spooled) -> dict[str, Roles]:
+        def assign(drawn: Spooled) -> dict[str, PoolSplit]:
             copies = drawn.copy_of.tolist()
-            split = split_at_random(drawn.families, copies, chosen, found.seed, changes)
-            return {"mixed": _as_roles(split)}
+            return {"mixed": split_at_random(drawn.families, copies, chosen, found.seed, changes)}
 
         return Drawing(_sort_by_path(found, chosen), assign)
 
@@ -168,9 +145,9 @@ class SampleBuild(Build):
         if len(positions) < wanted:
             changes.append(f"structures: {wanted} → {len(positions)}, which is all there are")
 
-        def assign(drawn: Spooled) -> dict[str, Roles]:
+        def assign(drawn: Spooled) -> dict[str, PoolSplit]:
             names, copies = [""] * len(drawn), drawn.copy_of.tolist()
-            return {self.name: _as_roles(split_at_random(names, copies, {""}, found.seed, changes))}
+            return {self.name: split_at_random(names, copies, {""}, found.seed, changes)}
 
         return Drawing(positions, assign)
 
@@ -220,7 +197,7 @@ class SurfaceBuild(Build):
         if n_test < wanted["test"]:
             changes.append(f"test structures: {wanted['test']} → {n_test}, which is all there are")
 
-        def assign(drawn: Spooled) -> dict[str, Roles]:
+        def assign(drawn: Spooled) -> dict[str, PoolSplit]:
             return {self.name: _divide(drawn, n_test, wanted, tuple(changes))}
 
         return Drawing(found.positions[np.concatenate([*tests, rest])], assign)
@@ -236,7 +213,7 @@ class SurfaceBuild(Build):
 
 def _divide(
     drawn: Spooled, n_test: int, wanted: Mapping[str, int], changes: tuple[str, ...]
-) -> Roles:
+) -> PoolSplit:
     """Divide what follows the test set; copies of held-out structures are left out."""
     test = _without_copies(range(n_test), drawn, set())
     held = {int(drawn.copy_of[i]) for i in test}
@@ -250,7 +227,9 @@ def _divide(
     empty = [role for role, members in sets.items() if not members]
     if empty:
         raise ArgumentError(f"{len(drawn)} structures leave none for {empty[0]}; give more")
-    return Roles(sets, len(drawn) - sum(map(len, sets.values())), changes)
+    n_left_out = len(drawn) - sum(map(len, sets.values()))
+    rows = {role: np.array(members, dtype=np.int64) for role, members in sets.items()}
+    return PoolSplit(**rows, n_left_out=n_left_out, changes=changes)
 
 
 def _sort_by_path(found: Survey, chosen: set[str]) -> Numbers:
@@ -274,60 +253,20 @@ def _without_copies(numbers: range | list[int], drawn: Spooled, held: set[int]) 
     return kept
 
 
-def _as_roles(split: PoolSplit) -> Roles:
-    sets = {role: getattr(split, role).tolist() for role in ("pool", "valid", "test")}
-    return Roles(sets, split.n_left_out, split.changes)
+_KINDS: Mapping[str, type[Build]] = MappingProxyType(
+    {"reactions": ReactionBuild, "sample": SampleBuild, "surfaces": SurfaceBuild}
+)
 
 
-_P1 = "Pretrained Model Representations as Acquisition Signals for Active Learning of MLIPs"
-_P2 = "Force-Aware Neural Tangent Kernels for Scalable and Robust Active Learning of MLIPs"
-_HELD = f"{MIXED_TEST:.0%} to test, {MIXED_VALID:.0%} to validate"
+def _make(
+    name: str, kind: str, query: Mapping[str, list[Any]] | None = None, **given: Any
+) -> Build:
+    conditions: Any = {key: frozenset(values) for key, values in (query or {}).items()}
+    return _KINDS[kind](name=name, query=Query(**conditions), **given)
 
-#: The papers' pools. How OC20's structures are validated the paper does not say; 1,000 of the
-#: training split are set aside here.
+
+_LISTED = yaml.safe_load(files(__package__).joinpath("builds.yaml").read_text("utf-8"))
+#: The papers' pools.
 BUILDS: Mapping[str, Build] = MappingProxyType(
-    {
-        build.name: build
-        for build in (
-            ReactionBuild(
-                "t1x-natural",
-                "Transition1x, natural pools",
-                "Three pools of five reactions as they are, and 35 test structures of each.",
-                f"{_P1}, section 4.1",
-                Query(),
-            ),
-            ReactionBuild(
-                "t1x-mixed",
-                "Transition1x, mixed pool",
-                f"A hundred reactions in one pool, {_HELD}.",
-                f"{_P1}, section 5",
-                Query(),
-                is_mixed=True,
-            ),
-            SampleBuild(
-                "omol-rgd",
-                "OMol25, RGD",
-                f"5,000 structures of the subset RGD, {_HELD}.",
-                f"{_P1}, section 5",
-                Query(subsets=frozenset({"rgd"})),
-                n_structures=5_000,
-            ),
-            SampleBuild(
-                "omol-pmechdb",
-                "OMol25, PMechDB",
-                f"10,000 structures of H, C, N and O of the subset PMechDB, {_HELD}.",
-                f"{_P1}, section 5",
-                Query(subsets=frozenset({"pmechdb"}), elements=_H_C_N_O),
-                n_structures=10_000,
-            ),
-            SurfaceBuild(
-                "oc20",
-                "OC20, structures to energy and forces",
-                "A pool of 200,000, 2,000 labels to begin with, and 20,000 to test, balanced over "
-                "the four validation splits.",
-                f"{_P2}, arXiv:2605.13788",
-                Query(),
-            ),
-        )
-    }
+    {name: _make(name, **given) for name, given in _LISTED.items()}
 )

@@ -26,8 +26,9 @@ class PoolSplit:
 
     Attributes:
         pool, valid, test: (n,) int64, ascending; they have nothing in common.
-        n_left_out: Copies of held-out structures, which are in none of the three.
+        n_left_out: Copies of held-out structures, which are in none of them.
         changes: What had to differ from the protocol, in words.
+        train: (n,) int64, labels to begin with; None where there are none.
     """
 
     pool: Int64[np.ndarray, " n_pool"]
@@ -35,6 +36,13 @@ class PoolSplit:
     test: Int64[np.ndarray, " n_test"]
     n_left_out: int
     changes: tuple[str, ...]
+    train: Int64[np.ndarray, " n_train"] | None = None
+
+    @property
+    def by_role(self) -> dict[str, list[int]]:
+        """The sets by name, the pool first."""
+        sets = {"pool": self.pool, "train": self.train, "valid": self.valid, "test": self.test}
+        return {role: rows.tolist() for role, rows in sets.items() if rows is not None}
 
 
 def split_natural(
@@ -68,20 +76,15 @@ def split_natural(
     Source: *Pretrained Model Representations as Acquisition Signals for Active Learning of
     MLIPs*, section 4.1.
     """
-    names = set(families)
-    groups = draw_natural(names, seed=seed, n_pools=n_pools, n_reactions=n_reactions)
-    return split_drawn(
-        families,
-        copy_of,
-        groups,
-        seed=seed,
-        changes=tell_shortage(len(names), groups, n_pools=n_pools, n_reactions=n_reactions),
+    groups, changes = draw_natural(
+        set(families), seed=seed, n_pools=n_pools, n_reactions=n_reactions
     )
+    return split_drawn(families, copy_of, groups, seed=seed, changes=changes)
 
 
 def draw_natural(
     names: Collection[str], *, seed: int, n_pools: int = N_POOLS, n_reactions: int = N_REACTIONS
-) -> list[list[str]]:
+) -> tuple[list[list[str]], tuple[str, ...]]:
     """Draw the reactions of natural pools, whatever order their names come in.
 
     Args:
@@ -91,27 +94,18 @@ def draw_natural(
         n_reactions: Reactions in each.
 
     Returns:
-        The names of each pool, as many pools as there are reactions for, at least one.
+        The names of each pool, as many pools as there are reactions for, at least one; and in
+        words that there were too few, if so.
     """
     ordered = sorted(names)
     order = [ordered[i] for i in np.random.default_rng(seed).permutation(len(ordered)).tolist()]
     n_made = max(1, min(n_pools, len(ordered) // n_reactions))
     n_each = min(n_reactions, len(ordered))
-    return [order[number * n_each : (number + 1) * n_each] for number in range(n_made)]
-
-
-def tell_shortage(
-    n_names: int,
-    groups: Sequence[Sequence[str]],
-    *,
-    n_pools: int = N_POOLS,
-    n_reactions: int = N_REACTIONS,
-) -> tuple[str, ...]:
-    """Return in words that there were too few reactions; nothing if there were enough."""
-    if len(groups) == n_pools and all(len(group) == n_reactions for group in groups):
-        return ()
-    made = f"{len(groups)} of {len(groups[0])}, because there are {n_names} reactions"
-    return (f"pools: {n_pools} of {n_reactions} reactions → {made}",)
+    groups = [order[number * n_each : (number + 1) * n_each] for number in range(n_made)]
+    if n_made == n_pools and n_each == n_reactions:
+        return groups, ()
+    made = f"{n_made} of {n_each}, because there are {len(ordered)} reactions"
+    return groups, (f"pools: {n_pools} of {n_reactions} reactions → {made}",)
 
 
 def split_drawn(
@@ -164,18 +158,18 @@ def split_mixed(families: Sequence[str], copy_of: Sequence[int], *, seed: int) -
     Source: *Pretrained Model Representations as Acquisition Signals for Active Learning of
     MLIPs*, section 5.
     """
-    names = set(families)
-    changes = []
-    if len(names) < N_MIXED:
-        changes.append(f"reactions: {N_MIXED} → {len(names)}, which is all there are")
-    return split_at_random(families, copy_of, draw_mixed(names, seed=seed), seed, changes)
+    chosen, changes = draw_mixed(set(families), seed=seed)
+    return split_at_random(families, copy_of, chosen, seed, changes)
 
 
-def draw_mixed(names: Collection[str], *, seed: int) -> set[str]:
-    """Draw the reactions of the mixed pool, whatever order their names come in."""
+def draw_mixed(names: Collection[str], *, seed: int) -> tuple[set[str], list[str]]:
+    """Draw the reactions of the mixed pool; also return in words that there were too few."""
     ordered = sorted(names)
     chosen = np.random.default_rng(seed).permutation(len(ordered))[:N_MIXED]
-    return {ordered[i] for i in chosen.tolist()}
+    changes = []
+    if len(ordered) < N_MIXED:
+        changes.append(f"reactions: {N_MIXED} → {len(ordered)}, which is all there are")
+    return {ordered[i] for i in chosen.tolist()}, changes
 
 
 def split_at_random(
