@@ -6,17 +6,14 @@ import re
 import sqlite3
 import struct
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
-from ase.constraints import FixAtoms, FixConstraint
+from ase.constraints import FixConstraint
 from ase.db.jsondb import JSONDatabase
 from ase.db.row import AtomsRow
 from ase.db.sqlite import SQLite3Database
@@ -29,213 +26,28 @@ from labelwise.structures.datasets.base import (
     Format,
     LabelledStructure,
     divide_wanted,
-    make_structure,
 )
-from labelwise.structures.datasets.database_keys import keys_to_write
+from labelwise.structures.datasets.database_rows import (
+    describe_row,
+    find_labels,
+    keys_to_write,
+    structure_of_row,
+)
 from labelwise.structures.datasets.units import check_units
 from labelwise.structures.labels import (
-    ASE_KEYS,
     DEFAULT_ENERGY_KEY,
     DEFAULT_FORCES_KEY,
-    as_real,
 )
 from labelwise.structures.left_out import LeftOut
 
 _SUFFIXES = (".db", ".json")
 _JSON_HEAD = re.compile(rb'\s*\{\s*"(\d+|ids)"\s*:')
+_COLUMNS = ("positions", "energy", "forces", "cell", "pbc", "tags")
 _ROWS_A_PAGE = 500
 #: Bytes 18 and 19 of an SQLite file that is written through a log.
 _HAS_LOG = b"\x02\x02"
 #: Size of a page (1 for 65536), changes, pages, and the changes when they were counted.
 _SQLITE_HEAD = struct.Struct(">16xH6xII60xI4x")
-_LABEL_KEYS = (DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY)
-_ENTRY_KEYS = ("name", "family", "frame", "subset", "split", "charge", "spin")
-_NOT_EXTRA = frozenset((*_LABEL_KEYS, *_ENTRY_KEYS))
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """A row of an ASE database, whatever it lies in.
-
-    Attributes:
-        numbers: (n,) atomic numbers.
-        positions: (n, 3) Å.
-        energy: Of the calculator's results, eV; None for none.
-        forces: Of the calculator's results, (n, 3) eV/Å; None for none.
-        cell: (3, 3) Å; None or zeros for none.
-        pbc: (3,) whether a direction is periodic; None for none.
-        tags: (n,) integers; None for none.
-        constraints: Constraints on the atoms.
-        keys: Its ``data`` and its key-value pairs, which win.
-    """
-
-    numbers: Any
-    positions: Any
-    energy: Any
-    forces: Any
-    cell: Any
-    pbc: Any
-    tags: Any
-    constraints: list[FixConstraint]
-    keys: Mapping[str, Any]
-
-
-def describe_row(
-    position: int,
-    where: str,
-    *,
-    numbers: Any,
-    keys: Mapping[str, Any],
-    name: str,
-    family: str | None = None,
-    order: int | None = None,
-    subset: str | None = None,
-) -> Entry:
-    """Return the entry of a row; its own keys win over what is given.
-
-    The keys are ``family``, ``frame``, ``subset``, ``split``, ``charge`` (e) and ``spin``
-    (multiplicity 2S + 1).
-
-    Args:
-        position: Place in the data set, from 0.
-        where: File and row, for messages.
-        numbers: (n,) atomic numbers.
-        keys: Data and key-value pairs of the row.
-        name: Its name.
-        family: Reaction or relaxation, where it is known otherwise.
-        order: Place along it.
-        subset: Source within the data set.
-
-    Raises:
-        DataSetError: ``frame``, ``charge`` or ``spin`` are not integers, a multiplicity is
-                below 1, or the others are not text; atomic numbers are no numbers.
-    """
-    listed = _list_numbers(numbers, where)
-    spin = _integer(keys, "spin", where)
-    if spin is not None and spin < 1:
-        raise DataSetError(f"{where}: spin is {spin}; it is the multiplicity 2S + 1, at least 1")
-    own_order = _integer(keys, "frame", where)
-    return Entry(
-        position,
-        name,
-        family=_text(keys, "family", where) or family,
-        order=order if own_order is None else own_order,
-        subset=_text(keys, "subset", where) or subset,
-        split=_text(keys, "split", where),
-        n_atoms=len(listed),
-        elements=tuple(sorted(set(listed))),
-        charge=_integer(keys, "charge", where),
-        spin=spin,
-    )
-
-
-def _list_numbers(numbers: Any, where: str) -> list[Any]:
-    with suppress(ValueError):
-        array = np.asarray(numbers)
-        if array.dtype.kind in "iuf":
-            return array.ravel().tolist()
-    raise DataSetError(f"{where}: atomic numbers are {numbers!r:.40}; expected integers")
-
-
-def _integer(keys: Mapping[str, Any], key: str, where: str) -> int | None:
-    value = keys.get(key)
-    if value is None or type(value) is int:
-        return value
-    if isinstance(value, float | np.number) and float(value).is_integer():
-        return int(value)
-    raise DataSetError(f"{where}: {key} is {value!r:.40}; expected an integer")
-
-
-def _text(keys: Mapping[str, Any], key: str, where: str) -> str | None:
-    value = keys.get(key)
-    if value is None or isinstance(value, str):
-        return value
-    if isinstance(value, int | np.integer) and not isinstance(value, bool):
-        return str(value)
-    raise DataSetError(f"{where}: {key} is {value!r:.40}; expected text")
-
-
-def find_labels(energy: Any, forces: Any, keys: Mapping[str, Any], where: str) -> tuple[float, Any]:
-    """Return the labels of a row, never one of each kind.
-
-    ``REF_energy`` and ``REF_forces`` among the keys win over the calculator's results, as they
-    do in extended XYZ; ``energy`` and ``forces`` among the keys, where SchNetPack has them, count
-    where there are no results.
-
-    Returns:
-        The energy (eV) and, not checked, the forces (eV/Å).
-
-    Raises:
-        DataSetError: Either is missing, or the energy is no number.
-    """
-    names = _LABEL_KEYS if any(key in keys for key in _LABEL_KEYS) else ASE_KEYS
-    if names == _LABEL_KEYS or (energy is None and forces is None):
-        energy, forces = (keys.get(key) for key in names)
-    missing = [name for name, value in zip(names, (energy, forces), strict=True) if value is None]
-    if missing:
-        raise DataSetError(
-            f"{where} has no {' and no '.join(missing)}; every row needs the energy and forces of "
-            "a calculator, or REF_energy and REF_forces: label it or delete it"
-        )
-    try:
-        return float(as_real(energy).reshape(())), forces
-    except (TypeError, ValueError) as error:
-        raise DataSetError(
-            f"{where}: the energy is {energy!r:.40}; expected a number, eV"
-        ) from error
-
-
-def structure_of_row(row: Row, entry: Entry, where: str) -> LabelledStructure:
-    """Return a row as a structure with its labels, constraints and keys.
-
-    Raises:
-        DataSetError: As ``find_labels`` and ``make_structure``; or a constraint on an atom that
-            is not there.
-    """
-    energy, forces = find_labels(row.energy, row.forces, row.keys, where)
-    known = _NOT_EXTRA.union(ASE_KEYS if row.energy is None and row.forces is None else ())
-    extra = {k: v for k, v in row.keys.items() if v is not None and k not in known}
-    try:
-        cell, pbc = _take_cell(row.cell, row.pbc)
-        structure = make_structure(
-            entry,
-            where,
-            numbers=row.numbers,
-            positions=row.positions,
-            energy=energy,
-            forces=forces,
-            cell=cell,
-            pbc=pbc,
-            tags=row.tags,
-            fixed=_mark_fixed(row, where),
-            info=extra,
-        )
-    except (TypeError, ValueError) as error:  # NumPy, on what is no array
-        raise DataSetError(f"{where}: {error}") from error
-    structure.keep_constraints(row.constraints)
-    return structure
-
-
-def _take_cell(cell: Any, pbc: Any) -> tuple[Any, tuple[bool, bool, bool]]:
-    """Return the cell, or None where nothing is said, and the periodic directions."""
-    x, y, z = (False, False, False) if pbc is None else map(bool, pbc)
-    if cell is None:
-        return None, (x, y, z)
-    vectors = np.asarray(cell, dtype=float)
-    return vectors if x or y or z or vectors.any() else None, (x, y, z)
-
-
-def _mark_fixed(row: Row, where: str) -> np.ndarray[Any, np.dtype[Any]] | None:
-    if not row.constraints:
-        return None
-    mask = np.zeros(np.size(row.numbers), dtype=bool)
-    for constraint in row.constraints:
-        if isinstance(constraint, FixAtoms):
-            try:
-                mask[constraint.index] = True
-            except IndexError as error:
-                raise DataSetError(f"{where}: fixed atoms: {error}") from error
-    return mask
 
 
 class AseDatabase(DataFile):
@@ -285,7 +97,14 @@ class AseDatabase(DataFile):
             where = self._name_place(row)
             keys = self._keys_of(row, where)
             entry = self._describe(position, row, keys, where)
-            yield structure_of_row(_take_apart(row, keys, where), entry, where)
+            yield structure_of_row(
+                entry,
+                where,
+                keys=keys,
+                constraints=_get_constraints(row, where),
+                numbers=row["numbers"],
+                **{name: row.get(name) for name in _COLUMNS},
+            )
 
     def _describe(self, position: int, row: AtomsRow, keys: Mapping[str, Any], where: str) -> Entry:
         name = keys.get("name")
@@ -376,22 +195,12 @@ class _ReadOnlySQLite(SQLite3Database):
                 yield row
 
 
-def _take_apart(row: AtomsRow, keys: Mapping[str, Any], where: str) -> Row:
+def _get_constraints(row: AtomsRow, where: str) -> list[FixConstraint]:
     try:
-        constraints = row.constraints
+        constraints: list[FixConstraint] = row.constraints
     except Exception as error:  # ASE builds them here, and raises whatever it stumbles on
         raise DataSetError(f"{where}: constraints cannot be decoded ({error!r})") from error
-    return Row(
-        row["numbers"],
-        row.get("positions"),
-        row.get("energy"),
-        row.get("forces"),
-        row.get("cell"),
-        row.get("pbc"),
-        row.get("tags"),
-        constraints,
-        keys,
-    )
+    return constraints
 
 
 def write_database(path: Path, structures: Iterable[LabelledStructure]) -> int:

@@ -13,12 +13,6 @@ from ase.db.core import now
 
 from labelwise.errors import ArgumentError, DataSetError
 from labelwise.structures.aselmdb import AselmdbRows, restore, write_rows
-from labelwise.structures.datasets.ase_database import (
-    Row,
-    describe_row,
-    find_labels,
-    structure_of_row,
-)
 from labelwise.structures.datasets.base import (
     DataFile,
     Entry,
@@ -26,7 +20,12 @@ from labelwise.structures.datasets.base import (
     LabelledStructure,
     divide_wanted,
 )
-from labelwise.structures.datasets.database_keys import keys_to_write
+from labelwise.structures.datasets.database_rows import (
+    describe_row,
+    find_labels,
+    keys_to_write,
+    structure_of_row,
+)
 from labelwise.structures.datasets.units import check_total_energy, check_units
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
 from labelwise.structures.left_out import LeftOut
@@ -76,7 +75,7 @@ class OmolData(DataFile):
             where = f"{file}: row {number}"
             keys = _keys_of(raw, where)
             entry = _describe(position, file, number, raw, keys)
-            structure = structure_of_row(_take_apart(raw, keys, where), entry, where)
+            structure = _make(raw, entry, keys, where)
             if keys.get("data_id") is not None:
                 arrays = structure.arrays
                 check_total_energy(arrays.numbers, arrays.info[DEFAULT_ENERGY_KEY], where)
@@ -240,20 +239,24 @@ def _values(raw: dict[str, Any], key: str, where: str) -> Any:
     return restore(raw[key], f"{where}: {key}")
 
 
-def _take_apart(raw: dict[str, Any], keys: Mapping[str, Any], where: str) -> Row:
-    cell, pbc = (restore(raw.get(key), f"{where}: {key}") for key in ("cell", "pbc"))
-    if isinstance(cell, dict):  # older versions of ASE
-        cell = cell.get("array")
-    return Row(
-        raw["numbers"],
-        _values(raw, "positions", where),
-        raw.get("energy"),
-        restore(raw.get("forces"), f"{where}: forces"),
-        cell,
-        pbc,
-        restore(raw.get("tags"), f"{where}: tags"),
-        _restore_constraints(raw.get("constraints"), where),
-        keys,
+def _make(
+    raw: dict[str, Any], entry: Entry, keys: Mapping[str, Any], where: str
+) -> LabelledStructure:
+    cell, pbc, forces, tags = (
+        restore(raw.get(key), f"{where}: {key}") for key in ("cell", "pbc", "forces", "tags")
+    )
+    return structure_of_row(
+        entry,
+        where,
+        keys=keys,
+        constraints=_restore_constraints(raw.get("constraints"), where),
+        numbers=raw["numbers"],
+        positions=_values(raw, "positions", where),
+        energy=raw.get("energy"),
+        forces=forces,
+        cell=cell.get("array") if isinstance(cell, dict) else cell,  # older versions of ASE
+        pbc=pbc,
+        tags=tags,
     )
 
 
