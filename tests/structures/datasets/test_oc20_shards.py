@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from labelwise.errors import ArgumentError, DataSetError
 from labelwise.structures.datasets.base import LabelledStructure
-from labelwise.structures.datasets.energies import correct_to_adsorption
+from labelwise.structures.datasets.oc20 import correct_to_adsorption
 from labelwise.structures.datasets.oc20_shards import FORMAT, Oc20Shards
 from labelwise.structures.fixed_atoms import free_atoms
 from tests.structures.datasets.oc20_files import (

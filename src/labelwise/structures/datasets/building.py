@@ -20,7 +20,7 @@ from labelwise.runtime.files import hash_file, write_text
 from labelwise.runtime.timing import ProgressCallback, ignore_progress
 from labelwise.structures.datasets.base import LabelledStructure, count
 from labelwise.structures.datasets.builds import BUILDS, Build
-from labelwise.structures.datasets.energies import correct_to_adsorption
+from labelwise.structures.datasets.oc20 import correct_to_adsorption
 from labelwise.structures.datasets.splits import PoolSplit
 from labelwise.structures.datasets.spool import Spool, Spooled
 from labelwise.structures.datasets.survey import DataSet, Survey, open_data_set, survey

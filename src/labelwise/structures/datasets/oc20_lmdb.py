@@ -22,16 +22,19 @@ from labelwise.structures.datasets.base import (
     divide_wanted,
     make_structure,
 )
-from labelwise.structures.datasets.energies import REFERENCE_KEY
-from labelwise.structures.datasets.oc20_folders import Shard, find_shards, iter_files
+from labelwise.structures.datasets.oc20 import (
+    CITATION,
+    LEVEL_OF_THEORY,
+    LICENCE,
+    REFERENCE_KEY,
+    TITLE,
+    URL,
+    Shard,
+    find_shards,
+    iter_files,
+)
 from labelwise.structures.datasets.oc20_pickle import decode, load_fields, load_plain
 from labelwise.structures.lmdb_file import LmdbFile, import_lmdb
-
-TITLE = "Open Catalyst 2020 (OC20), structure to energy and forces"
-LEVEL_OF_THEORY = "RPBE, PAW, plane waves to 350 eV (VASP)"
-CITATION = "L. Chanussot et al., ACS Catal. 11, 6059 (2021)"
-LICENCE = "CC BY 4.0"
-URL = "https://fair-chem.github.io/catalysts/datasets/oc20.html"
 
 _SHARD = re.compile(r"(.+)\.lmdb")
 #: As the publishers name them: other LMDB files are not taken for OC20 unless asked to.

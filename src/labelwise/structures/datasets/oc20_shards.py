@@ -24,9 +24,17 @@ from labelwise.structures.datasets.base import (
     divide_wanted,
     make_structure,
 )
-from labelwise.structures.datasets.energies import REFERENCE_KEY
-from labelwise.structures.datasets.oc20_folders import Shard, find_shards, iter_files
-from labelwise.structures.datasets.oc20_lmdb import CITATION, LEVEL_OF_THEORY, LICENCE, TITLE, URL
+from labelwise.structures.datasets.oc20 import (
+    CITATION,
+    LEVEL_OF_THEORY,
+    LICENCE,
+    REFERENCE_KEY,
+    TITLE,
+    URL,
+    Shard,
+    find_shards,
+    iter_files,
+)
 from labelwise.structures.extxyz import iter_frame_texts
 
 _SHARD = re.compile(r"(\d+)\.extxyz(?:\.xz)?")

@@ -1,4 +1,4 @@
-"""Shards of OC20 in folders of splits."""
+"""What both layouts of OC20 share: who published it, shards in folders of splits, adsorption."""
 
 from __future__ import annotations
 
@@ -8,7 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from labelwise.errors import DataSetError
+from labelwise.structures.datasets.base import LabelledStructure
+from labelwise.structures.labels import DEFAULT_ENERGY_KEY
 
+TITLE = "Open Catalyst 2020 (OC20), structure to energy and forces"
+LEVEL_OF_THEORY = "RPBE, PAW, plane waves to 350 eV (VASP)"
+CITATION = "L. Chanussot et al., ACS Catal. 11, 6059 (2021)"
+LICENCE = "CC BY 4.0"
+URL = "https://fair-chem.github.io/catalysts/datasets/oc20.html"
+
+#: Info key of the energy of slab and gas that an adsorption energy is counted from, eV.
+REFERENCE_KEY = "reference_energy"
+#: Info key that says what the label is.
+ENERGY_IS_KEY = "energy_is"
 #: As the publishers name them.
 KNOWN_SPLITS = frozenset(
     f"{prefix}{name}"
@@ -102,3 +114,30 @@ def find_shards(
     if not shards:
         raise DataSetError(f"{path}: no file in it or its folders is named as a shard of OC20")
     return tuple(shards.values())
+
+
+def correct_to_adsorption(structure: LabelledStructure) -> LabelledStructure:
+    """Return a structure whose label is its adsorption energy: total less reference energy.
+
+    The total energy is kept in info ``total_energy``, and ``energy_is`` becomes ``adsorption``; a
+    structure that says so already is returned as it is. Forces are the same.
+
+    Raises:
+        DataSetError: The data set gives no reference energy for it.
+    """
+    info = structure.atoms.info
+    if info.get(ENERGY_IS_KEY) == "adsorption":
+        return structure
+    if REFERENCE_KEY not in info:
+        raise DataSetError(
+            f"{structure.entry.name}: no reference energy is known, so there is no adsorption "
+            "energy; OC20 gives them in the .txt files beside its shards"
+        )
+    atoms = structure.atoms.copy()
+    total = info[DEFAULT_ENERGY_KEY]
+    atoms.info |= {
+        DEFAULT_ENERGY_KEY: total - info[REFERENCE_KEY],
+        "total_energy": total,
+        ENERGY_IS_KEY: "adsorption",
+    }
+    return LabelledStructure(structure.entry, atoms)
