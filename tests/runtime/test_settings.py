@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
+from labelwise.errors import ArgumentError
 from labelwise.features.options import REDUCTION_NAMES, RepresentationOptions
 from labelwise.features.representations.reductions import REDUCTIONS
 from labelwise.finetuning.recipe import Recipe
 from labelwise.potentials.spec import ModelSpec
-from labelwise.runtime.settings import list_settings
+from labelwise.runtime.settings import check_bounds, list_settings
 from labelwise.selection.options import SelectionOptions
 from labelwise.structures.label_keys import LabelKeys
 from labelwise.studies.curation.settings import CheckSettings
@@ -49,3 +50,17 @@ def test_a_groups_own_settings_come_first() -> None:
 
 def test_reductions_are_those_that_there_are() -> None:
     assert tuple(REDUCTIONS) == REDUCTION_NAMES
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"near": -1.0}, "near is -1.0; allowed is >= 0"),
+        ({"threshold": 0.0}, "threshold is 0.0; allowed is > 0"),
+        ({"regularisation": float("nan")}, "regularisation is nan"),
+    ],
+)
+def test_bounds_are_checked_where_they_are_declared(change: Any, message: str) -> None:
+    check_bounds(CheckSettings())
+    with pytest.raises(ArgumentError, match=message):
+        check_bounds(CheckSettings(**change))

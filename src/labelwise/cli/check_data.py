@@ -19,6 +19,7 @@ from labelwise.cli.tables import show_table
 from labelwise.errors import WriteError
 from labelwise.runtime.files import write_text
 from labelwise.runtime.provenance import to_json
+from labelwise.runtime.settings import check_bounds
 from labelwise.structures import write_structures
 from labelwise.studies.curation.checking import DataReport, Finding, check_data
 from labelwise.studies.curation.data_set import DataSet
@@ -36,7 +37,7 @@ _WITH_MODEL = ("reversed-forces", "force-scale")
 def run_check_data(args: CheckDataCommand) -> None:
     """Run ``labelwise check-data``."""
     settings = args.settings
-    settings.check()
+    check_bounds(settings)
     data_sets.is_possible(args)  # tells a wrong name
     data_sets.check_targets(
         [path for path in (args.out, args.summary) if path is not None], args.pool

@@ -7,12 +7,16 @@ line has an option for each.
 
 from __future__ import annotations
 
+import math
+import operator
 from collections.abc import Iterator
 from dataclasses import dataclass
 from inspect import get_annotations
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
 from annotated_types import Ge, GroupedMetadata, Gt, Le
+
+from labelwise.errors import ArgumentError, check_name
 
 
 @dataclass(frozen=True)
@@ -65,3 +69,27 @@ def list_settings(group: type) -> dict[str, tuple[Any, Setting]]:
             if isinstance(setting, Setting):
                 found[name] = (kind, setting)
     return found
+
+
+def check_bounds(settings: object) -> None:
+    """Raise unless the numbers of a group are finite and in their bounds, its words choices.
+
+    Args:
+        settings: A group of settings; what is None is not looked at.
+
+    Raises:
+        ArgumentError: A value is not allowed; names the setting.
+    """
+    for name, (_, setting) in list_settings(type(settings)).items():
+        value = getattr(settings, name)
+        if value is None:
+            continue
+        if setting.choices:
+            check_name(name, value, setting.choices)
+        for sign, bound, is_met in (
+            (">=", setting.ge, operator.ge),
+            (">", setting.gt, operator.gt),
+            ("<=", setting.le, operator.le),
+        ):
+            if bound is not None and not (math.isfinite(value) and is_met(value, bound)):
+                raise ArgumentError(f"{name} is {value}; allowed is {sign} {bound}")

@@ -14,6 +14,7 @@ from labelwise.errors import LabelError
 from labelwise.kernels.base import Kernel
 from labelwise.potentials import Potential
 from labelwise.potentials.batching import predict_structures
+from labelwise.runtime.settings import check_bounds
 from labelwise.structures import Labels, get_labels
 from labelwise.structures.annotations import get_head, say_several_heads
 from labelwise.structures.atom_energies import robust_score
@@ -124,7 +125,7 @@ def check_data(
         SelectionError: A kernel value is not finite.
     """
     settings = CheckSettings() if settings is None else settings
-    settings.check()
+    check_bounds(settings)
     unique = np.flatnonzero(~data.is_repeat)
     found: list[Finding] = []
     if kernel is not None:

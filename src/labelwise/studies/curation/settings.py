@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Annotated
 
-from labelwise.errors import ArgumentError
 from labelwise.features.options import CHOICE
 from labelwise.runtime.settings import Setting
 from labelwise.selection.options import DEFAULT_REGULARISATION
@@ -48,11 +46,3 @@ class CheckSettings(LabelKeys):
         str | None,
         Setting("Name the groups, by this info key, that share a structure.", metavar="KEY"),
     ] = None
-
-    def check(self) -> None:
-        """Raise ``ArgumentError`` if a number is out of range."""
-        if not (math.isfinite(self.near) and self.near >= 0):
-            raise ArgumentError(f"near is {self.near}; it must be finite and at least 0")
-        for name, value in (("threshold", self.threshold), ("regularisation", self.regularisation)):
-            if not (math.isfinite(value) and value > 0):
-                raise ArgumentError(f"{name} is {value}; it must be finite and above 0")

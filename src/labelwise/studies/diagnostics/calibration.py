@@ -7,14 +7,18 @@ validation set chooses a prefix by its likelihood, and the test set says how goo
 
 from __future__ import annotations
 
+import hashlib
+import math
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float64, Int64
+from pydantic import TypeAdapter
 
 from labelwise.errors import ArgumentError
 from labelwise.features.representations import make_representation
@@ -22,6 +26,7 @@ from labelwise.finetuning.metrics import root_mean_square
 from labelwise.kernels.base import Kernel
 from labelwise.kernels.building import build_kernels
 from labelwise.potentials import Potential
+from labelwise.runtime.part_store import PartStore
 from labelwise.runtime.timing import ProgressCallback, ignore_progress
 from labelwise.selection.rules import select_posterior_variance
 from labelwise.structures import DuplicateIndex
@@ -33,7 +38,6 @@ from labelwise.studies.diagnostics.calibration_results import (
     PrefixRecord,
     Replay,
 )
-from labelwise.studies.diagnostics.calibration_store import CalibrationStore, describe_inputs
 from labelwise.studies.diagnostics.pretrained_residuals import (
     PretrainedResiduals,
     compute_residuals,
@@ -42,6 +46,8 @@ from labelwise.studies.diagnostics.pretrained_residuals import (
 from labelwise.studies.diagnostics.residual_gp import HeldOut, NestedResidualGP
 from labelwise.studies.diagnostics.settings import DEFAULT_MAX_LABELS, CalibrationSettings
 
+FORMAT_VERSION = 2
+KERNELS = "kernels"
 _LEAST_TEST = 2
 
 
@@ -97,17 +103,20 @@ def calibrate(
     _check_disjoint(sets)
     for kernel in settings.kernels:
         make_representation(kernel, settings.options)
-    store = CalibrationStore(
-        folder, describe_inputs(potential, settings, sets, energies), force=force
+    store = PartStore(
+        None if folder is None else folder / KERNELS,
+        _describe_inputs(potential, settings, sets, energies),
+        kind="a kernel of a calibration",
+        force=force,
     )
-    known = {kernel: store.read(kernel) for kernel in settings.kernels}
+    known = {kernel: _restore(store.read(kernel)) for kernel in settings.kernels}
     run = _Run(potential, sets, settings, sizes, batch_atoms, progress)
     done: list[KernelCalibration] = []
     for kernel in settings.kernels:
         result = known[kernel]
         if result is None:
             result = run.calibrate(kernel, np.concatenate(list(energies.values())))
-            store.write(result)
+            store.write(kernel, asdict(result))
         done.append(result)
     return Calibration(
         settings,
@@ -115,6 +124,48 @@ def calibrate(
         tuple(done),
         tuple(kernel for kernel, result in known.items() if result is not None),
     )
+
+
+def _describe_inputs(
+    potential: Potential,
+    settings: CalibrationSettings,
+    sets: CalibrationSets,
+    energies: Mapping[str, Float64[np.ndarray, " _"]],
+) -> dict[str, Any]:
+    """Return all that a kernel's result depends on, as plain data: settings, model and sets."""
+    words = asdict(settings)
+    del words["kernels"]  # they do not depend on one another
+    options = words.pop("options")
+    digests = {}
+    for role, structures in sets.by_role().items():
+        digest = hashlib.sha256(energies[role].tobytes())
+        for atoms in structures:
+            for part in (atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc):
+                digest.update(f"{part.shape}{part.dtype}".encode())
+                digest.update(np.ascontiguousarray(part).tobytes())
+        digests[role] = digest.hexdigest()
+    model = {"model": potential.content_hash, "head": potential.head}
+    return {
+        "format_version": FORMAT_VERSION,
+        **words,
+        **options,
+        "representation_seed": options["seed"],
+        "seed": words["seed"],
+        "dtype": str(potential.dtype).removeprefix("torch."),
+        **model,
+        **digests,
+    }
+
+
+def _restore(found: Mapping[str, Any] | None) -> KernelCalibration | None:
+    """Return a kernel's result of what is on disk, where None stands for NaN."""
+    if found is None:
+        return None
+    for replay in found["replays"]:
+        for prefix in replay["prefixes"]:
+            test = prefix["test"]
+            test |= {key: math.nan for key, value in test.items() if value is None}
+    return TypeAdapter(KernelCalibration).validate_python(found)
 
 
 def choose_prefix_sizes(
@@ -173,8 +224,7 @@ def draw_initial_sets(
     ]
 
 
-@dataclass(frozen=True)
-class _Kernels:
+class _Kernels(NamedTuple):
     """The kernels of what can be labelled (pool, then training set), and of the others."""
 
     labelled: Kernel

@@ -1,6 +1,8 @@
 """Whether predicted standard deviations are as large as the errors: pure array functions.
 
-Errors and standard deviations may be in any unit, the same for both; the negative log
+All take ``errors``, (n,) float64, label minus predicted mean, and ``std``, (n,) float64, the
+predicted standard deviations σ > 0, and raise ArgumentError for values out of range or not
+finite and for shapes that differ. Both may be in any unit, the same for both; the negative log
 likelihood and the sharpness depend on it, all else is dimensionless.
 """
 
@@ -62,15 +64,9 @@ def measure_calibration(
     """Measure a Gaussian prediction in every way that there is here.
 
     Args:
-        errors: (n,) float64, label minus predicted mean, n >= 2.
-        std: (n,) float64, predicted standard deviations, > 0, in the same unit.
+        errors: (n,), n >= 2.
+        std: (n,).
         n_bins: Of the expected normalised calibration error, 1 <= n_bins <= n.
-
-    Returns:
-        The measures.
-
-    Raises:
-        ArgumentError: Values out of range or not finite, or shapes that differ.
     """
     return CalibrationMetrics(
         nll=gaussian_nll(errors, std),
@@ -90,13 +86,6 @@ def gaussian_nll(errors: Float64[np.ndarray, " n"], std: Float64[np.ndarray, " n
 
     It is that of a density, so it depends on the unit: errors in meV give ln 1000 more than
     errors in eV.
-
-    Args:
-        errors: (n,) float64, label minus predicted mean, n >= 1.
-        std: (n,) float64, σ > 0, in the same unit.
-
-    Raises:
-        ArgumentError: Values out of range or not finite, or shapes that differ.
     """
     _check(errors, std)
     return float(np.mean(0.5 * np.log(2 * np.pi) + np.log(std) + 0.5 * (errors / std) ** 2))
@@ -110,15 +99,12 @@ def interval_coverage(
     """Return which part of the errors lies in the central interval of each nominal coverage.
 
     Args:
-        errors: (n,) float64, label minus predicted mean, n >= 1.
-        std: (n,) float64, σ > 0, in the same unit.
+        errors: (n,).
+        std: (n,).
         levels: L nominal coverages p, 0 < p < 1: the interval is |e| <= σ Φ⁻¹((1 + p)/2).
 
     Returns:
         (L,) float64, 0 to 1.
-
-    Raises:
-        ArgumentError: Values out of range or not finite, or shapes that differ.
     """
     _check(errors, std)
     if len(levels) == 0 or not all(0.0 < level < 1.0 for level in levels):
@@ -137,12 +123,9 @@ def expected_calibration_error(
     """Return the mean over levels of |nominal − empirical coverage|, 0 to 1.
 
     Args:
-        errors: (n,) float64, label minus predicted mean, n >= 1.
-        std: (n,) float64, σ > 0, in the same unit.
+        errors: (n,).
+        std: (n,).
         levels: Nominal coverages of central intervals.
-
-    Raises:
-        ArgumentError: Values out of range or not finite, or shapes that differ.
 
     Source: Kuleshov, Fenner and Ermon, ICML 2018, with absolute differences and central
     intervals in place of quantiles.
@@ -164,12 +147,9 @@ def expected_normalised_calibration_error(
     it large without any miscalibration: with m of them, by about 0.56/√m.
 
     Args:
-        errors: (n,) float64, label minus predicted mean.
-        std: (n,) float64, σ > 0, in the same unit.
+        errors: (n,).
+        std: (n,).
         n_bins: 1 <= n_bins <= n.
-
-    Raises:
-        ArgumentError: Values out of range or not finite, or shapes that differ.
 
     Source: Levi, Gispan, Giladi and Fetaya, Sensors 22 (2022) 5540.
     """

@@ -1,16 +1,17 @@
-"""A calibration as pictures: reliability, and likelihood along the prefixes."""
+"""A calibration as pictures: reliability, and likelihood along the prefixes.
+
+Both functions return the names of the files. They raise MissingDependencyError without
+Matplotlib, WriteError if a file cannot be written.
+"""
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from labelwise.errors import MissingDependencyError
-from labelwise.runtime.files import write_bytes
 from labelwise.studies.diagnostics.calibration_metrics import DEFAULT_LEVELS
 from labelwise.studies.diagnostics.calibration_report import mean_coverages
 from labelwise.studies.diagnostics.calibration_results import (
@@ -18,35 +19,22 @@ from labelwise.studies.diagnostics.calibration_results import (
     KernelCalibration,
     PrefixRecord,
 )
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+from labelwise.studies.pictures import new_figure, save_figure
 
 RELIABILITY, PREFIXES = "reliability", "prefixes"
-_FORMATS = ("png", "svg")
+_PURPOSE = "drawing a calibration"
 _MARKERS = "osD^vP"
 _GREY = "#888888"
 _LINEAR_NATS = 2.0
 
 
-def draw_reliability(folder: Path, calibration: Calibration) -> tuple[Path, ...]:
+def draw_reliability(folder: Path, calibration: Calibration) -> list[str]:
     """Draw nominal against empirical coverage as ``reliability.png`` and ``.svg``.
 
     One line a kernel, the mean over initial sets with its standard deviation as a band; above
     the diagonal intervals are too wide, below it too narrow.
-
-    Args:
-        folder: Where to write.
-        calibration: What was found.
-
-    Returns:
-        The files.
-
-    Raises:
-        MissingDependencyError: Matplotlib is not installed.
-        WriteError: A file cannot be written.
     """
-    figure = _make_figure(4.4, 4.9)
+    figure = new_figure(4.4, 4.9, _PURPOSE)
     axes = figure.subplots()
     axes.plot((0, 1), (0, 1), color=_GREY, linewidth=1, linestyle="--", label="perfect")
     for place, kernel in enumerate(calibration.kernels):
@@ -61,25 +49,14 @@ def draw_reliability(folder: Path, calibration: Calibration) -> tuple[Path, ...]
     axes.set_aspect("equal")
     axes.grid(visible=True, alpha=0.3)
     figure.legend(loc="outside lower center", ncols=3, frameon=False)
-    return _save(figure, folder, RELIABILITY)
+    return save_figure(figure, folder, RELIABILITY)
 
 
-def draw_prefixes(folder: Path, calibration: Calibration) -> tuple[Path, ...]:
+def draw_prefixes(folder: Path, calibration: Calibration) -> list[str]:
     """Draw NLL and RMSE against the number of labels as ``prefixes.png`` and ``.svg``.
 
     One line a kernel, the mean over initial sets; a large mark is the prefix chosen from each.
     The axis of the likelihood is logarithmic where it is bad, and cut where it is hopeless.
-
-    Args:
-        folder: Where to write.
-        calibration: What was found.
-
-    Returns:
-        The files.
-
-    Raises:
-        MissingDependencyError: Matplotlib is not installed.
-        WriteError: A file cannot be written.
     """
     per_atom = "/atom" if calibration.settings.per_atom else ""
     panels: tuple[tuple[str, Callable[[PrefixRecord], float]], ...] = (
@@ -87,7 +64,7 @@ def draw_prefixes(folder: Path, calibration: Calibration) -> tuple[Path, ...]:
         ("test NLL", lambda item: item.test.nll),
         (f"test RMSE, meV{per_atom}", lambda item: item.test.rmse * 1000.0),
     )
-    figure = _make_figure(9.6, 3.7)
+    figure = new_figure(9.6, 3.7, _PURPOSE)
     row = figure.subplots(1, len(panels))
     for axes, (label, value) in zip(row, panels, strict=True):
         curves = [_draw_curve(axes, k, place, value) for place, k in enumerate(calibration.kernels)]
@@ -99,7 +76,7 @@ def draw_prefixes(folder: Path, calibration: Calibration) -> tuple[Path, ...]:
             _scale_logarithmically(axes)
     handles, labels = row[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
-    return _save(figure, folder, PREFIXES)
+    return save_figure(figure, folder, PREFIXES)
 
 
 def _draw_curve(
@@ -145,22 +122,3 @@ def _style(place: int) -> dict[str, Any]:
         "linestyle": ("-", "--", ":")[place // 10 % 3],
         "marker": _MARKERS[place % len(_MARKERS)],
     }
-
-
-def _make_figure(width: float, height: float) -> Figure:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingDependencyError("matplotlib", "report", "drawing a calibration") from error
-    return Figure(figsize=(width, height), layout="constrained")
-
-
-def _save(figure: Figure, folder: Path, name: str) -> tuple[Path, ...]:
-    paths = []
-    for kind in _FORMATS:
-        content = io.BytesIO()
-        figure.savefig(content, format=kind, dpi=150)
-        path = folder / f"{name}.{kind}"
-        write_bytes(path, content.getvalue())
-        paths.append(path)
-    return tuple(paths)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -16,6 +14,7 @@ from labelwise.runtime.files import write_text
 from labelwise.runtime.part_store import without_nan
 from labelwise.studies.diagnostics.calibration_metrics import DEFAULT_LEVELS, mean_and_deviation
 from labelwise.studies.diagnostics.calibration_results import Calibration, KernelCalibration, Replay
+from labelwise.studies.tables import to_csv, to_markdown
 
 TABLE, PAGE = "calibration.csv", "calibration.md"
 _MEV = 1000.0
@@ -71,15 +70,12 @@ def write_table(path: Path, calibration: Calibration) -> None:
     Raises:
         WriteError: The file cannot be written.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     names = [name for item in QUANTITIES for name in (item.name, f"{item.name}_std")]
-    writer.writerow(["kernel", "repeats", *names])
-    for kernel in calibration.kernels:
-        numbers = [number for pair in summarise(kernel) for number in pair]
-        shown = ["" if math.isnan(number) else repr(number) for number in numbers]
-        writer.writerow([kernel.kernel, len(kernel.replays), *shown])
-    write_text(path, text.getvalue())
+    rows = [
+        [each.kernel, len(each.replays), *(number for pair in summarise(each) for number in pair)]
+        for each in calibration.kernels
+    ]
+    write_text(path, to_csv(["kernel", "repeats", *names], rows))
 
 
 def write_page(path: Path, calibration: Calibration) -> None:
@@ -89,12 +85,10 @@ def write_page(path: Path, calibration: Calibration) -> None:
         WriteError: The file cannot be written.
     """
     rows = [[cell or "-" for cell in format_line(kernel)] for kernel in calibration.kernels]
-    names = name_columns()
-    rule = ["---", *["---:"] * (len(names) - 1)]
-    table = [f"| {' | '.join(cells)} |" for cells in (names, rule, *rows)]
+    table = to_markdown(name_columns(), rows)
     notes = [f"- {line}" for line in describe(calibration)]
     warnings = [f"- {line}" for line in list_warnings(calibration)]
-    text = ["# Residual-GP calibration", "", *table, "", *notes, *warnings]
+    text = ["# Residual-GP calibration", "", table, "", *notes, *warnings]
     write_text(path, "\n".join(text) + "\n")
 
 

@@ -1,10 +1,10 @@
 """What a kernel tells apart: numbers of a kernel matrix, families and places along a path.
 
 All functions take a small matrix K of kernel values, (n, n) float64, symmetric, positive
-semi-definite and dimensionless, and ``family``, (n,) integers 0..c−1 that say which structures
-belong together, each of them used. They check nothing but what ``measure_geometry`` says.
-
-The kernel distance is d(x, z) = √(k(x, x) + k(z, z) − 2k(x, z)).
+semi-definite and dimensionless, or the kernel distances ``distance`` of all pairs, (n, n),
+d(x, z) = √(k(x, x) + k(z, z) − 2k(x, z)), and ``family``, (n,) integers 0..c−1 that say which
+structures belong together, each of them used. They check nothing but what ``measure_geometry``
+says.
 """
 
 from __future__ import annotations
@@ -190,10 +190,6 @@ def centred_alignment(K: Matrix, L: Matrix) -> float:
     ⟨HKH, HLH⟩ / (‖HKH‖ ‖HLH‖) in the Frobenius product, with H = 1 − 11ᵀ/n; also known as
     centred kernel alignment, CKA.
 
-    Args:
-        K: (n, n), dimensionless.
-        L: (n, n), dimensionless.
-
     Returns:
         0 to 1 for positive semi-definite kernels; NaN if one of them tells nothing apart.
 
@@ -211,10 +207,6 @@ def centred_alignment(K: Matrix, L: Matrix) -> float:
 def family_alignment(K: Matrix, family: Families) -> float:
     """Return the centred alignment of K with the matrix that is 1 within families, else 0.
 
-    Args:
-        K: (n, n), dimensionless.
-        family: 0..c−1, (n,).
-
     Returns:
         1 if the kernel tells nothing apart but families; NaN if there is one family only.
     """
@@ -224,10 +216,6 @@ def family_alignment(K: Matrix, family: Families) -> float:
 
 def neighbour_hits(distance: Matrix, family: Families) -> Float64[np.ndarray, " n"]:
     """Return whether the nearest other structure is of the same family, leaving one out.
-
-    Args:
-        distance: Kernel distance of all pairs, (n, n).
-        family: 0..c−1, (n,).
 
     Returns:
         (n,), 0 or 1; where several are equally near, the part of them that is of the family.
@@ -243,10 +231,6 @@ def neighbour_hits(distance: Matrix, family: Families) -> Float64[np.ndarray, " 
 
 def silhouettes(distance: Matrix, family: Families) -> Float64[np.ndarray, " n"]:
     """Return (b − a) / max(a, b), with a the mean distance to the own family, b to the nearest.
-
-    Args:
-        distance: Kernel distance of all pairs, (n, n).
-        family: 0..c−1, (n,).
 
     Returns:
         (n,), −1 to 1; 0 in families of one structure and where a = b = 0. NaN if there is one
@@ -276,8 +260,8 @@ def path_correlations(
     Spearman correlation of d(x_i, x_j) and |order_i − order_j| over all pairs of a family.
 
     Args:
-        distance: Kernel distance of all pairs, (n, n).
-        family: 0..c−1, (n,).
+        distance: (n, n).
+        family: (n,).
         order: Place along the path, (n,), in any unit.
 
     Returns:
@@ -300,9 +284,6 @@ def effective_rank(K: Matrix) -> float:
     """Return in how many directions the structures differ: exp of the spectrum's entropy.
 
     The spectrum is that of the centred matrix, divided by its sum.
-
-    Args:
-        K: (n, n), dimensionless, n >= 1.
 
     Returns:
         0 if all structures coincide, else between 1 and n − 1.

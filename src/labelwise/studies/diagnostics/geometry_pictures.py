@@ -1,19 +1,21 @@
-"""Kernel matrices as heat maps: all families, and the path within each."""
+"""Kernel matrices as heat maps: all families, and the path within each.
+
+Each function takes the folder that pictures go to and the kernels, and returns the names of the
+files. It raises MissingDependencyError without Matplotlib, WriteError if a file cannot be written.
+"""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from labelwise.errors import MissingDependencyError
-from labelwise.runtime.files import write_bytes
 from labelwise.studies.diagnostics.geometry import kernel_distances, mean_by_family
 from labelwise.studies.diagnostics.geometry_study import GeometryStudy, KernelEntry
+from labelwise.studies.pictures import new_figure, save_figure
 
 MATRICES, DISTANCES, FRAMES = "kernels", "distances", "frames"
 #: What each picture shows, and how its colours are to be read.
@@ -23,7 +25,7 @@ CAPTIONS = {
     FRAMES: "similarity within families, in order; colours from the 1st to the 99th percentile "
     "within the families of each kernel",
 }
-SUFFIXES = ("png", "svg")
+_PURPOSE = "drawing kernels"
 #: Families that the picture of frames has room for.
 MAX_PANELS = 8
 #: Part of the values that the colours leave out at each end, percent.
@@ -39,17 +41,6 @@ def draw_matrices(folder: Path, study: GeometryStudy) -> list[str]:
 
     Colours run from the 1st to the 99th percentile of the similarity of two structures, one
     range for all models of a kernel.
-
-    Args:
-        folder: Where the pictures go.
-        study: The kernels.
-
-    Returns:
-        The names of the files.
-
-    Raises:
-        MissingDependencyError: Matplotlib is not installed.
-        WriteError: A file cannot be written.
     """
     ranges = _find_ranges(study, within=False)
     figure, panels = _lay_out_panels(study)
@@ -57,7 +48,7 @@ def draw_matrices(folder: Path, study: GeometryStudy) -> list[str]:
         image = _draw_matrix(axes, entry.K, ranges[entry.kernel])
         _add_scale(figure, image, axes)
     figure.supxlabel(CAPTIONS[MATRICES], fontsize=8)
-    return _save(figure, folder, MATRICES)
+    return save_figure(figure, folder, MATRICES)
 
 
 def draw_distances(folder: Path, study: GeometryStudy) -> list[str]:
@@ -65,18 +56,7 @@ def draw_distances(folder: Path, study: GeometryStudy) -> list[str]:
 
     Distances are divided by their mean between families, kernel by kernel, and all kernels have
     the same colours. A block of one colour is a family in which the kernel resolves little.
-
-    Args:
-        folder: Where the pictures go.
-        study: The kernels.
-
-    Returns:
-        The names of the files; none if there is one family only, or nothing to draw because
-        no kernel tells families apart.
-
-    Raises:
-        MissingDependencyError: Matplotlib is not installed.
-        WriteError: A file cannot be written.
+    Nothing is drawn if there is one family only, or no kernel tells families apart.
     """
     scaled = [_relative_distances(entry.K, study.sample.family) for entry in study.entries]
     if not all(np.isfinite(distance).all() for distance in scaled):
@@ -89,7 +69,7 @@ def draw_distances(folder: Path, study: GeometryStudy) -> list[str]:
     bar = figure.colorbar(image, ax=every, extend="max", extendfrac=0.02, aspect=40, pad=0.02)
     bar.ax.tick_params(labelsize=7)
     figure.supxlabel(CAPTIONS[DISTANCES], fontsize=8)
-    return _save(figure, folder, DISTANCES)
+    return save_figure(figure, folder, DISTANCES)
 
 
 def draw_frames(folder: Path, study: GeometryStudy) -> list[str]:
@@ -99,22 +79,11 @@ def draw_frames(folder: Path, study: GeometryStudy) -> list[str]:
     the 99th percentile of the similarity of two structures of one family, one range for all
     families and all models of a kernel: panels of a row are comparable, and the numbers at its
     end tell how much of the similarity's range a path takes up.
-
-    Args:
-        folder: Where the pictures go.
-        study: The kernels.
-
-    Returns:
-        The names of the files.
-
-    Raises:
-        MissingDependencyError: Matplotlib is not installed.
-        WriteError: A file cannot be written.
     """
     ranges = _find_ranges(study, within=True)
     names = study.sample.names[:MAX_PANELS]
     n_rows = len(study.entries)
-    figure = _new_figure(1.6 + 1.55 * len(names), 0.5 + 1.5 * n_rows)
+    figure = new_figure(1.6 + 1.55 * len(names), 0.5 + 1.5 * n_rows, _PURPOSE)
     grid = figure.subplots(n_rows, len(names), squeeze=False)
     for place, (entry, row) in enumerate(zip(study.entries, grid, strict=True)):
         for i, (name, axes) in enumerate(zip(names, row, strict=True)):
@@ -127,7 +96,7 @@ def draw_frames(folder: Path, study: GeometryStudy) -> list[str]:
         row[0].set_ylabel(_title(entry, study), fontsize=8)
         _add_scale(figure, image, list(row))
     figure.supxlabel(CAPTIONS[FRAMES], fontsize=8)
-    return _save(figure, folder, FRAMES)
+    return save_figure(figure, folder, FRAMES)
 
 
 def _lay_out_panels(study: GeometryStudy) -> tuple[Any, list[tuple[KernelEntry, Any]]]:
@@ -136,7 +105,7 @@ def _lay_out_panels(study: GeometryStudy) -> tuple[Any, list[tuple[KernelEntry, 
     by_models = {2: 4, 3: 3, 4: 4, 5: 5}  # models of a kernel side by side
     n_columns = min(n_panels, by_models.get(n_models, 2 if n_panels == 4 else 3))
     n_rows = -(-n_panels // n_columns)
-    figure = _new_figure(0.6 + 3.0 * n_columns, 0.4 + 2.75 * n_rows)
+    figure = new_figure(0.6 + 3.0 * n_columns, 0.4 + 2.75 * n_rows, _PURPOSE)
     every = list(figure.subplots(n_rows, n_columns, squeeze=False).flat)
     for axes in every[n_panels:]:
         axes.set_axis_off()
@@ -179,14 +148,6 @@ def _range_of(parts: Iterable[Float64[np.ndarray, " k"]]) -> Range:
     return low, high
 
 
-def _new_figure(width: float, height: float) -> Any:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise MissingDependencyError("matplotlib", "report", "drawing kernels") from error
-    return Figure(figsize=(width, height), layout="constrained")
-
-
 def _draw_matrix(
     axes: Any, values: Float64[np.ndarray, "n n"], limits: Range, *, colours: str = _COLOURS
 ) -> Any:
@@ -225,21 +186,3 @@ def _title(entry: KernelEntry, study: GeometryStudy) -> str:
 
 def _shorten(name: str, length: int = 16) -> str:
     return name if len(name) <= length else f"{name[: length - 1]}…"
-
-
-def _save(figure: Any, folder: Path, stem: str) -> list[str]:
-    return list(_write_pictures(figure, folder, stem))
-
-
-def _write_pictures(figure: Any, folder: Path, stem: str) -> Iterator[str]:
-    import matplotlib as mpl
-
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # laid out once, not for each file
-    with mpl.rc_context({"svg.hashsalt": "labelwise"}):  # the same picture, the same file
-        for suffix in SUFFIXES:
-            content = io.BytesIO()
-            metadata = {"Date": None} if suffix == "svg" else None
-            figure.savefig(content, format=suffix, dpi=160, metadata=metadata)
-            write_bytes(folder / f"{stem}.{suffix}", content.getvalue())
-            yield f"{stem}.{suffix}"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -11,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from labelwise.runtime.files import write_text
+from labelwise.runtime.part_store import without_nan
 from labelwise.studies.diagnostics.geometry import KernelGeometry
 from labelwise.studies.diagnostics.geometry_study import GeometryStudy, KernelEntry
+from labelwise.studies.tables import to_csv, to_markdown
 
 TABLE, FAMILIES, PAGE = "geometry.csv", "families.csv", "geometry.md"
 
@@ -114,8 +114,8 @@ def write_page(
     text = ["# What the kernels tell apart", ""]
     for line in words:
         text += [line, ""]
-    text += _format_table(name_columns(study), [_markdown_row(row) for row in list_rows(study)])
-    text += ["", "## Families", "", *_format_table(*_family_table(study)), ""]
+    text.append(to_markdown(name_columns(study), map(_markdown_row, list_rows(study))))
+    text += ["", "## Families", "", to_markdown(*_family_table(study)), ""]
     for name in pictures:
         text += [f"![{Path(name).stem}]({name})", ""]
     write_text(path, "\n".join(text))
@@ -132,19 +132,21 @@ def write_tables(folder: Path, study: GeometryStudy) -> None:
         WriteError: A file cannot be written.
     """
     keys = [*(key for key, _, _ in _COLUMNS), *_MORE]
-    lines: list[list[Any]] = [["kernel", "model", *keys, "similarity", "seconds"]]
-    family_keys = ["name", "n_structures", *(key for key, _, _ in _FAMILY_COLUMNS)]
-    family_lines: list[list[Any]] = [["kernel", "model", "family", *family_keys[1:]]]
+    family_keys = ["n_structures", *(key for key, _, _ in _FAMILY_COLUMNS)]
+    rows: list[list[Any]] = []
+    family_rows: list[list[Any]] = []
     for entry in study.entries:
         head = [entry.kernel, entry.model]
         numbers = [getattr(entry.geometry, key) for key in keys]
-        lines.append([*head, *numbers, entry.similarity, round(entry.seconds, 3)])
-        family_lines += [
-            [*head, *(getattr(family, key) for key in family_keys)]
+        rows.append([*head, *numbers, entry.similarity, round(entry.seconds, 3)])
+        family_rows += [
+            [*head, family.name, *(getattr(family, key) for key in family_keys)]
             for family in entry.geometry.families
         ]
-    _write_csv(folder / TABLE, lines)
-    _write_csv(folder / FAMILIES, family_lines)
+    names = ["kernel", "model", *keys, "similarity", "seconds"]
+    write_text(folder / TABLE, to_csv(names, rows))
+    family_names = ["kernel", "model", "family", *family_keys]
+    write_text(folder / FAMILIES, to_csv(family_names, family_rows))
 
 
 def to_data(study: GeometryStudy) -> dict[str, Any]:
@@ -157,7 +159,7 @@ def to_data(study: GeometryStudy) -> dict[str, Any]:
             for i, (name, offered) in enumerate(zip(sample.names, sample.n_offered, strict=True))
         ],
         "idx": sample.idx.tolist(),
-        "kernels": [_entry_to_data(entry) for entry in study.entries],
+        "kernels": [without_nan(_entry_to_data(entry)) for entry in study.entries],
     }
 
 
@@ -168,10 +170,10 @@ def _entry_to_data(entry: KernelEntry) -> dict[str, Any]:
     return {
         "kernel": entry.kernel,
         "model": entry.model,
-        **_without_nan(numbers),
-        "similarity": None if math.isnan(entry.similarity) else entry.similarity,
+        **numbers,
+        "similarity": entry.similarity,
         "seconds": round(entry.seconds, 3),
-        "families": [_without_nan(family) for family in families],
+        "families": families,
     }
 
 
@@ -187,17 +189,12 @@ def _family_table(study: GeometryStudy) -> tuple[list[str], list[list[str]]]:
     return headings, rows
 
 
-def _format_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    rule = ["---", *["---:"] * (len(headings) - 1)]
-    return [f"| {' | '.join(cells)} |" for cells in (headings, rule, *rows)]
-
-
 def _markdown_row(cells: Sequence[str]) -> list[str]:
-    """Keep a name's indent, mark what is not known, and leave the table's bars alone."""
+    """Keep a name's indent, and mark what is not known."""
     first = cells[0].replace("  ", "&nbsp;&nbsp;", 1) if cells[0].startswith("  ") else cells[0]
     is_heading = not any(cells[1:])
     rest = [cell if cell or is_heading else "-" for cell in cells[1:]]
-    return [cell.replace("|", "\\|") for cell in (first, *rest)]
+    return [first, *rest]
 
 
 def _has_similarity(study: GeometryStudy) -> bool:
@@ -206,22 +203,3 @@ def _has_similarity(study: GeometryStudy) -> bool:
 
 def _format(value: float, decimals: int) -> str:
     return "" if math.isnan(value) else f"{value:.{decimals}f}"
-
-
-def _without_nan(numbers: dict[str, Any]) -> dict[str, Any]:
-    return {
-        key: None if isinstance(value, float) and math.isnan(value) else value
-        for key, value in numbers.items()
-    }
-
-
-def _write_csv(path: Path, lines: Sequence[Sequence[Any]]) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    for line in lines:
-        writer.writerow(["" if _is_unknown(cell) else cell for cell in line])
-    write_text(path, text.getvalue())
-
-
-def _is_unknown(cell: Any) -> bool:
-    return cell is None or (isinstance(cell, float) and math.isnan(cell))

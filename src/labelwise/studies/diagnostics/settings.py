@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Annotated
 
 from labelwise.errors import ArgumentError, check_name
 from labelwise.features.options import CHOICE, NORMALISATIONS, RepresentationOptions
-from labelwise.runtime.settings import Setting
+from labelwise.runtime.settings import Setting, check_bounds
 from labelwise.selection.options import DEFAULT_REGULARISATION
 from labelwise.structures.label_keys import DEFAULT_ENERGY_KEY
 
@@ -77,15 +76,8 @@ class CalibrationSettings:
     options: RepresentationOptions = field(default_factory=RepresentationOptions)
 
     def __post_init__(self) -> None:
-        check_name("normalise", self.normalise, NORMALISATIONS)
+        check_bounds(self)
         self._check_kernels()
-        least = {"n_initial": 2, "step": 1, "n_repeats": 1, "n_bins": 1, "seed": 0}
-        for name, bound in least.items():
-            if getattr(self, name) < bound:
-                raise ArgumentError(f"{name} is {getattr(self, name)}; allowed is >= {bound}")
-        if not (math.isfinite(self.regularisation) and self.regularisation > 0):
-            raise ArgumentError(f"regularisation is {self.regularisation}; allowed is > 0")
-        check_name("references", self.references, REFERENCES)
 
     def _check_kernels(self) -> None:
         from labelwise.features.representations import list_representations  # loads torch
