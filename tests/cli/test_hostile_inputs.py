@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import zstandard
 from ase import Atoms
 from ase.build import bulk, molecule
 from ase.io import write
+from backports import zstd
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -30,7 +30,7 @@ COMPRESSORS = {
     ".gz": lambda data: gzip.compress(data, mtime=0),
     ".bz2": bz2.compress,
     ".xz": lzma.compress,
-    ".zst": zstandard.compress,
+    ".zst": zstd.compress,
 }
 hostile = settings(suppress_health_check=list(HealthCheck))
 

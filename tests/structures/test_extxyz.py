@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-import zstandard
+from backports import zstd
 
 from labelwise.errors import ReadError
 from labelwise.potentials import GraphBuilder
@@ -83,7 +83,7 @@ COMPRESSORS = {
     ".gz": partial(gzip.compress, compresslevel=1),
     ".bz2": partial(bz2.compress, compresslevel=1),
     ".xz": partial(lzma.compress, preset=0),
-    ".zst": zstandard.compress,
+    ".zst": zstd.compress,
 }
 PEAK = """
 import resource, sys

@@ -12,10 +12,10 @@ import ase.db
 import ase.io
 import numpy as np
 import pytest
-import zstandard
 from ase import Atoms
 from ase.build import molecule
 from ase.constraints import FixAtoms
+from backports import zstd
 
 from labelwise.errors import ArgumentError, LabelwiseWarning, ReadError
 from labelwise.structures import (
@@ -32,7 +32,7 @@ COMPRESSORS = {
     ".gz": gzip.compress,
     ".bz2": bz2.compress,
     ".xz": lzma.compress,
-    ".zst": zstandard.compress,
+    ".zst": zstd.compress,
 }
 
 

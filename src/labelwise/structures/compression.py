@@ -4,70 +4,29 @@ from __future__ import annotations
 
 import bz2
 import gzip
-import io
 import lzma
 import shutil
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import IO, TYPE_CHECKING, cast
+from typing import IO, Any
 
-import zstandard
+from backports import zstd
 
 from labelwise.errors import ReadError
 
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
-
-COMPRESSED_SUFFIXES = (".gz", ".bz2", ".xz", ".zst")
+_OPENERS: dict[str, Callable[[IO[bytes]], Any]] = {
+    ".gz": lambda raw: gzip.GzipFile(fileobj=raw),
+    ".bz2": bz2.BZ2File,
+    ".xz": lzma.LZMAFile,
+    ".zst": zstd.ZstdFile,
+}
+COMPRESSED_SUFFIXES = tuple(_OPENERS)
 
 #: What the standard decoders raise on damaged input.
-DECODING_ERRORS = (EOFError, OSError, lzma.LZMAError, zlib.error, zstandard.ZstdError)
-
-
-_CHUNK = 1 << 18
-#: Compressed bytes that are decoded at once: four may stand for 128 kB.
-_ZSTANDARD_PIECE = 1 << 11
-
-
-class _ZstandardStream(io.RawIOBase):
-    """Zstandard data as a stream that notices when the end is missing.
-
-    The package's own reader takes a file that was cut short for a shorter file.
-    """
-
-    def __init__(self, raw: IO[bytes]) -> None:
-        self._raw = raw
-        self._frame = zstandard.ZstdDecompressor().decompressobj()
-        self._compressed = b""
-        self._pending = b""
-        self._is_inside_frame = False
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: WriteableBuffer) -> int:
-        view = memoryview(buffer).cast("B")
-        while not self._pending:
-            self._compressed = self._compressed or self._raw.read(_CHUNK)
-            if not self._compressed:
-                if self._is_inside_frame:
-                    raise EOFError("compressed file ended before the end of its data")
-                return 0
-            piece = self._compressed[:_ZSTANDARD_PIECE]
-            self._pending = self._frame.decompress(piece)
-            self._is_inside_frame = not self._frame.eof
-            self._compressed = (self._frame.unused_data if self._frame.eof else b"") + (
-                self._compressed[_ZSTANDARD_PIECE:]
-            )
-            if self._frame.eof:
-                self._frame = zstandard.ZstdDecompressor().decompressobj()
-        n_given = min(len(view), len(self._pending))
-        view[:n_given] = self._pending[:n_given]
-        self._pending = self._pending[n_given:]
-        return n_given
+DECODING_ERRORS = (EOFError, OSError, lzma.LZMAError, zlib.error, zstd.ZstdError)
 
 
 def strip_compression(path: Path) -> Path:
@@ -96,19 +55,9 @@ def open_binary(path: Path) -> Iterator[IO[bytes]]:
         raw = path.open("rb")
     except OSError as error:
         raise ReadError(f"cannot read {path}: {error.strerror or error}") from error
+    opener = _OPENERS.get(suffix)
     with raw:
-        stream: IO[bytes]
-        if suffix == ".gz":
-            stream = cast("IO[bytes]", gzip.GzipFile(fileobj=raw))
-        elif suffix == ".bz2":
-            stream = cast("IO[bytes]", bz2.BZ2File(raw))
-        elif suffix == ".xz":
-            stream = cast("IO[bytes]", lzma.LZMAFile(raw))  # noqa: SIM115 - raw is closed below
-        elif suffix == ".zst":
-            stream = cast("IO[bytes]", io.BufferedReader(_ZstandardStream(raw)))
-        else:
-            stream = raw
-        yield stream
+        yield raw if opener is None else opener(raw)
 
 
 @contextmanager
