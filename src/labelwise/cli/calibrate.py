@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from rich import box
-from rich.table import Table
 
 from labelwise.cli import console
 from labelwise.cli.commands.calibrate import CalibrateCommand
 from labelwise.cli.data_sets import read_usable
-from labelwise.cli.tables import show_table
+from labelwise.cli.tables import show_rows
 from labelwise.errors import MissingDependencyError
 from labelwise.potentials import Potential
 from labelwise.potentials.loading import require_model
@@ -102,17 +100,12 @@ def _write(out: Path, calibration: Calibration, summary: str, *, quiet: bool) ->
 
 def _show(calibration: Calibration, out: Path) -> None:
     short = len(calibration.kernels[0].replays) > 1
-    table = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
-    for place, name in enumerate(name_columns(short=short)):
-        table.add_column(name, justify="right" if place else "left", no_wrap=True)
-    for kernel in calibration.kernels:
-        table.add_row(*format_line(kernel, short=short))
-    show_table(table)
+    rows = [format_line(kernel, short=short) for kernel in calibration.kernels]
+    show_rows(name_columns(short=short), rows, is_dense=True)
     for line in describe(calibration, short=short):
         console.output.print(line, markup=False)
     for line in list_warnings(calibration):
         console.warn(line)
     if calibration.resumed:
-        words = f"finished by an earlier run: {', '.join(calibration.resumed)}"
-        console.output.print(words, markup=False, soft_wrap=True)
-    console.output.print(f"results: {out}", markup=False, soft_wrap=True)
+        console.tell(f"finished by an earlier run: {', '.join(calibration.resumed)}")
+    console.tell(f"results: {out}")

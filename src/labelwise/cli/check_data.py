@@ -9,13 +9,10 @@ from typing import Any
 
 import typer
 from ase import Atoms
-from rich import box
-from rich.markup import escape
-from rich.table import Table
 
 from labelwise.cli import console, data_sets
 from labelwise.cli.commands.check_data import CheckDataCommand
-from labelwise.cli.tables import show_table
+from labelwise.cli.tables import show_rows
 from labelwise.errors import WriteError
 from labelwise.runtime.files import write_text
 from labelwise.runtime.provenance import to_json
@@ -127,17 +124,14 @@ def _number(value: float) -> float | None:
 
 
 def _show(data: DataSet, report: DataReport, record: dict[str, Any], out: Path | None) -> None:
-    counts = Table(box=box.SIMPLE_HEAD)
-    counts.add_column("found")
-    counts.add_column("structures", justify="right")
-    counts.add_row("exact duplicates", str(record["counts"]["exact_duplicates"]))
+    counts = [("exact duplicates", str(record["counts"]["exact_duplicates"]))]
     for kind in _KINDS:
         n_found = str(len(report.of_kind(kind)))
         is_open = _is_open(kind, report, has_model=record["model"] is not None)
-        counts.add_row(_plural(kind), "not looked for" if is_open else n_found)
-    show_table(counts)
+        counts.append((_plural(kind), "not looked for" if is_open else n_found))
+    show_rows(("found", "structures"), counts)
     if report.equal_sets or report.findings:
-        show_table(_worst(data, report))
+        show_rows(("kind", "structure", "what"), _worst(data, report), n_words=3)
     lines = [
         f"{data.n_read} structures, {report.n_labelled} of them labelled",
         data_sets.say_set_aside(data),
@@ -156,9 +150,7 @@ def _show(data: DataSet, report: DataReport, record: dict[str, Any], out: Path |
     if out is not None:
         lines.append(f"without exact duplicates: {out}")
     lines += report.messages
-    for line in lines:
-        if line is not None:
-            console.output.print(line, markup=False, soft_wrap=True)
+    console.tell(*lines)
 
 
 def _is_open(kind: str, report: DataReport, *, has_model: bool) -> bool:
@@ -173,32 +165,32 @@ def _plural(kind: str) -> str:
     return words if kind in ("unconverged", "reversed-forces") else f"{words}s"
 
 
-def _worst(data: DataSet, report: DataReport) -> Table:
-    """Return a table of the first findings of each kind."""
-    table = Table(box=box.SIMPLE_HEAD)
-    for column in ("kind", "structure", "what"):
-        table.add_column(column)
+def _worst(data: DataSet, report: DataReport) -> list[tuple[str, str, str]]:
+    """Return rows of the first findings of each kind."""
+    rows = []
     left_out = 0
     for places in report.equal_sets[:_N_SHOWN]:
         others = ", ".join(_short(data, i) for i in places[1:])
-        table.add_row("exact duplicate", _short(data, places[0]), f"equals {others}")
+        rows.append(("exact duplicate", _short(data, places[0]), f"equals {others}"))
     left_out += max(0, len(report.equal_sets) - _N_SHOWN)
     for kind in _KINDS:
         found = report.of_kind(kind)
-        for item in found[:_N_SHOWN]:
-            table.add_row(kind.replace("-", " "), _short(data, item.position), _words(data, item))
+        rows += [
+            (kind.replace("-", " "), _short(data, item.position), _words(data, item))
+            for item in found[:_N_SHOWN]
+        ]
         left_out += max(0, len(found) - _N_SHOWN)
     if left_out:
-        table.add_row("...", f"{left_out} more", "all are in the record: --json or --summary")
-    return table
+        rows.append(("...", f"{left_out} more", "all are in the record: --json or --summary"))
+    return rows
 
 
 def _words(data: DataSet, found: Finding) -> str:
     other = "" if found.other is None else f", of {_short(data, found.other)}"
     score = f" ({found.score:+.1f} σ)" if math.isfinite(found.score) else ""
-    return escape(found.detail) + other + score
+    return found.detail + other + score
 
 
 def _short(data: DataSet, position: int) -> str:
     source = data.sources[position]
-    return escape(f"{Path(source.file).name}@{source.frame}")
+    return f"{Path(source.file).name}@{source.frame}"

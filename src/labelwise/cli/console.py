@@ -81,6 +81,13 @@ def say(message: str) -> None:
     errors.print(message, markup=False)
 
 
+def tell(*lines: str | None) -> None:
+    """Print lines of a result to standard output as they are; None is passed over."""
+    for line in lines:
+        if line is not None:
+            output.print(line, markup=False, soft_wrap=True)
+
+
 def warn(message: str) -> None:
     """Print a warning to standard error."""
     errors.print(Text.assemble(("warning: ", "bold yellow"), message))

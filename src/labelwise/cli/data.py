@@ -6,8 +6,6 @@ from typing import Any
 
 import typer
 from ase.data import atomic_numbers
-from rich import box
-from rich.table import Table
 
 from labelwise.cli import console
 from labelwise.cli.commands.data import (
@@ -17,7 +15,7 @@ from labelwise.cli.commands.data import (
     DataListCommand,
 )
 from labelwise.cli.signals import terminated_as_interrupted
-from labelwise.cli.tables import show_table
+from labelwise.cli.tables import show_rows
 from labelwise.errors import ArgumentError, check_name
 from labelwise.runtime.provenance import to_json
 from labelwise.structures.datasets.building import build_pools
@@ -65,13 +63,13 @@ def run_data_list(args: DataListCommand) -> None:
         return
     for each in formats:
         written = "read and written" if each.write is not None else "read"
-        _print(f"{each.name}: {each.title} ({', '.join(each.suffixes)}; {written})")
-        _print(f"    {each.layout}")
-        _print(f"    {each.units}; {each.level_of_theory}; licence: {each.licence}")
-    _print("")
-    _print("pools, with 'labelwise data build NAME PATH... --out DIR':")
+        console.tell(f"{each.name}: {each.title} ({', '.join(each.suffixes)}; {written})")
+        console.tell(f"    {each.layout}")
+        console.tell(f"    {each.units}; {each.level_of_theory}; licence: {each.licence}")
+    console.tell("")
+    console.tell("pools, with 'labelwise data build NAME PATH... --out DIR':")
     for build in BUILDS.values():
-        _print(f"{build.name}: {build.summary}")
+        console.tell(f"{build.name}: {build.summary}")
 
 
 def run_data_inspect(args: DataInspectCommand) -> None:
@@ -119,7 +117,7 @@ def run_data_build(args: DataBuildCommand) -> None:
         for change in each.changes:
             console.warn(f"{each.folder.name}: {change}")
         counts = ", ".join(f"{n} {role}" for role, n in each.counts.items())
-        _print(f"{each.folder}: {counts}")
+        console.tell(f"{each.folder}: {counts}")
 
 
 def run_data_export(args: DataExportCommand) -> None:
@@ -146,7 +144,7 @@ def run_data_export(args: DataExportCommand) -> None:
             replace_target=args.force,
             progress=progress,
         )
-    _print(f"{args.out}: {n_written} structures")
+    console.tell(f"{args.out}: {n_written} structures")
 
 
 def _parse_elements(words: str) -> frozenset[int]:
@@ -161,28 +159,25 @@ def _as_set(values: list[Any] | None) -> frozenset[Any] | None:
     return None if not values else frozenset(values)
 
 
-def _print(line: str) -> None:
-    console.output.print(line, markup=False, soft_wrap=True)
-
-
 def _show(found: Inspection) -> None:
     shape = load_formats()[found.format_name]
-    _print(f"{found.path}: {shape.title} ({found.format_name})")
-    _print(f"{shape.level_of_theory}; licence: {shape.licence}")
-    _print(f"cite: {shape.citation}")
+    console.tell(f"{found.path}: {shape.title} ({found.format_name})")
+    console.tell(f"{shape.level_of_theory}; licence: {shape.licence}")
+    console.tell(f"cite: {shape.citation}")
     families = f", {found.families} families" if found.families else ""
-    _print(f"{found.n_structures} structures{families}; {found.n_read} read and checked")
+    console.tell(f"{found.n_structures} structures{families}; {found.n_read} read and checked")
     for name in ("subsets", "splits", "elements", "charges", "spins"):
         counts = getattr(found, name)
         if counts:
             listed = ", ".join(f"{value} {n}" for value, n in counts.most_common(_MOST_LISTED))
-            _print(f"{name}: {listed}{' …' if len(counts) > _MOST_LISTED else ''}")
+            console.tell(f"{name}: {listed}{' …' if len(counts) > _MOST_LISTED else ''}")
     if found.n_atoms is not None:
-        _print(f"atoms: {found.n_atoms[0]} to {found.n_atoms[1]}")
+        console.tell(f"atoms: {found.n_atoms[0]} to {found.n_atoms[1]}")
     if found.n_periodic or found.n_with_fixed:
-        _print(f"periodic: {found.n_periodic}; with fixed atoms: {found.n_with_fixed}")
-    table = Table("", "smallest", "largest", "unit", box=box.SIMPLE_HEAD)
+        console.tell(f"periodic: {found.n_periodic}; with fixed atoms: {found.n_with_fixed}")
     units = {"energy": "eV", "energy_per_atom": "eV", "forces_rms": "eV/Å", "forces_max": "eV/Å"}
-    for name, (low, high) in found.numbers.items():
-        table.add_row(name.replace("_", " "), f"{low:.6g}", f"{high:.6g}", units[name])
-    show_table(table)
+    rows = [
+        (name.replace("_", " "), f"{low:.6g}", f"{high:.6g}", units[name])
+        for name, (low, high) in found.numbers.items()
+    ]
+    show_rows(("", "smallest", "largest", "unit"), rows, n_words=4)

@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from rich import box
-from rich.table import Table
 
 from labelwise.campaign.inputs import find_model
 from labelwise.campaign.state import (
@@ -22,7 +20,7 @@ from labelwise.campaign.state import (
 from labelwise.cli import console
 from labelwise.cli.commands.geometry import GeometryCommand
 from labelwise.cli.data_sets import read_usable
-from labelwise.cli.tables import show_table
+from labelwise.cli.tables import show_rows
 from labelwise.errors import ArgumentError, MissingDependencyError, ReadError, WriteError
 from labelwise.potentials import Potential
 from labelwise.potentials.loading import require_model
@@ -249,15 +247,5 @@ def _draw_and_write(out: Path, study: GeometryStudy, words: Sequence[str], *, qu
 
 
 def _show(study: GeometryStudy, words: Sequence[str], out: Path) -> None:
-    table = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
-    for place, name in enumerate(name_columns(study)):
-        table.add_column(
-            name,
-            justify="right" if place else "left",
-            no_wrap=place > 0,
-        )
-    for row in list_rows(study):
-        table.add_row(*row)
-    show_table(table)
-    for line in (*words, f"tables and pictures: {out}"):
-        console.output.print(line, markup=False, soft_wrap=True)
+    show_rows(name_columns(study), list_rows(study), is_dense=True)
+    console.tell(*words, f"tables and pictures: {out}")

@@ -7,13 +7,11 @@ from dataclasses import asdict
 
 import typer
 from ase.io import read
-from rich import box
-from rich.table import Table
 
 from labelwise.cli import console, diagnosis
 from labelwise.cli.app import EXIT_ERROR
 from labelwise.cli.commands.inspect import DemoCommand, DoctorCommand, ModelsCommand
-from labelwise.cli.tables import show_table
+from labelwise.cli.tables import show_rows
 from labelwise.potentials import list_models
 from labelwise.runtime.provenance import to_json
 from labelwise.structures.demo_data import demo_file_content, write_demo_files
@@ -25,12 +23,8 @@ def run_models(args: ModelsCommand) -> None:
     if args.as_json:
         typer.echo(to_json({"models": [asdict(model) for model in known]}), nl=False)
         return
-    table = Table(box=box.SIMPLE_HEAD)
-    for column in ("name", "family", "from", "note"):
-        table.add_column(column)
-    for model in known:
-        table.add_row(model.name, model.family, model.source, model.note)
-    show_table(table)
+    rows = [(model.name, model.family, model.source, model.note) for model in known]
+    show_rows(("name", "family", "from", "note"), rows, n_words=4)
     console.say("Any mace-torch .model file can be given by its path.")
 
 
@@ -41,7 +35,7 @@ def run_doctor(args: DoctorCommand) -> None:
         typer.echo(to_json(report.as_dict()), nl=False)
     else:
         for name, value in {**report.versions, **report.devices}.items():
-            console.output.print(f"{name:<12} {value}", markup=False)
+            console.tell(f"{name:<12} {value}")
         for check in report.checks:
             mark = "[green]ok[/]" if check.passed else "[red]FAILED[/]"
             console.output.print(f"{mark:<12} {check.name}: {check.detail}")
@@ -53,7 +47,7 @@ def run_demo(args: DemoCommand) -> None:
     """Run ``labelwise demo``."""
     for path in write_demo_files(args.folder, replace=args.force):
         n_frames = len(read(io.StringIO(demo_file_content(path.name).decode()), ":", "extxyz"))
-        console.output.print(f"{path}: {n_frames} structures", markup=False, soft_wrap=True)
+        console.tell(f"{path}: {n_frames} structures")
     console.say(
         f"now try: labelwise select --model demo --train {args.folder}/train.extxyz "
         f"--pool {args.folder}/pool.extxyz -n 25 --group-by reaction "

@@ -10,12 +10,10 @@ from typing import Any
 import numpy as np
 import typer
 from ase import Atoms
-from rich import box
-from rich.table import Table
 
 from labelwise.cli import console, data_sets
 from labelwise.cli.commands.split import COVER, KERNEL, RANDOM, SplitCommand
-from labelwise.cli.tables import show_table
+from labelwise.cli.tables import show_rows
 from labelwise.errors import ArgumentError, WriteError
 from labelwise.kernels.base import Kernel
 from labelwise.runtime.files import hash_file
@@ -186,14 +184,14 @@ def _describe_leak(leak: Leakage) -> dict[str, Any]:
 
 def _show(manifest: dict[str, Any], data: DataSet, leaks: tuple[Leakage, ...], out: Path) -> None:
     found = manifest["split"]
-    table = Table(box=box.SIMPLE_HEAD)
-    for column in ("set", "structures", "asked for"):
-        table.add_column(column, justify="left" if column == "set" else "right")
-    for name in PARTS:
-        if found["wanted"][name] or found["sizes"][name]:
-            table.add_row(name, str(found["sizes"][name]), str(found["wanted"][name]))
-    show_table(table)
-    show_table(_leak_table(leaks))
+    rows = [
+        (name, str(found["sizes"][name]), str(found["wanted"][name]))
+        for name in PARTS
+        if found["wanted"][name] or found["sizes"][name]
+    ]
+    show_rows(("set", "structures", "asked for"), rows)
+    columns = ("nearest in", "equal", "shared groups", *_QUANTILES[:3], "random split")
+    show_rows(columns, map(_leak_cells, leaks))
     lines = [
         f"{found['units']} units that stay together, the largest of {found['largest_unit']}",
         None
@@ -213,9 +211,7 @@ def _show(manifest: dict[str, Any], data: DataSet, leaks: tuple[Leakage, ...], o
     n_isolated = Counter(item.reason for item in data.screened)["isolated-atom"]
     if n_isolated:
         lines.insert(-1, f"{n_isolated} isolated atoms were added to the training set")
-    for line in lines:
-        if line is not None:
-            console.output.print(line, markup=False, soft_wrap=True)
+    console.tell(*lines)
 
 
 def _compare(entry: dict[str, Any], name: str) -> str:
@@ -224,14 +220,8 @@ def _compare(entry: dict[str, Any], name: str) -> str:
     return f"{entry['figures'][name] / usual:.2f} times" if usual > 0 else "(undefined)"
 
 
-def _leak_table(leaks: tuple[Leakage, ...]) -> Table:
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("nearest in", no_wrap=True)
-    for column in ("equal", "shared groups", *_QUANTILES[:3], "random split"):
-        table.add_column(column, justify="right")
-    for leak in leaks:
-        cells = [f"{value:.3g}" for value in (leak.distance or ())[:3]] or ["-"] * 3
-        usual = "-" if leak.random_distance is None else f"{leak.random_distance[2]:.3g}"
-        shared = "-" if leak.shared_groups is None else str(len(leak.shared_groups))
-        table.add_row(f"{leak.held_out} → {leak.seen}", str(leak.n_equal), shared, *cells, usual)
-    return table
+def _leak_cells(leak: Leakage) -> list[str]:
+    cells = [f"{value:.3g}" for value in (leak.distance or ())[:3]] or ["-"] * 3
+    usual = "-" if leak.random_distance is None else f"{leak.random_distance[2]:.3g}"
+    shared = "-" if leak.shared_groups is None else str(len(leak.shared_groups))
+    return [f"{leak.held_out} → {leak.seen}", str(leak.n_equal), shared, *cells, usual]

@@ -11,13 +11,10 @@ from typing import Any
 import numpy as np
 import typer
 from ase import Atoms
-from rich import box
-from rich.markup import escape
-from rich.table import Table
 
 from labelwise.cli import console, data_sets
 from labelwise.cli.commands.summarise import SummariseCommand
-from labelwise.cli.tables import show_table
+from labelwise.cli.tables import show_rows
 from labelwise.runtime.files import write_text
 from labelwise.runtime.provenance import to_json
 from labelwise.selection.results import POOL_INDEX_KEY, RANK_KEY, SCORE_KEY, SOURCE_KEY
@@ -154,36 +151,33 @@ def _describe_picks(data: DataSet, chosen: Representatives) -> list[dict[str, An
 
 
 def _show(data: DataSet, record: dict[str, Any], out: Path, summary: Path) -> None:
-    table = Table(box=box.SIMPLE_HEAD)
-    table.add_column("0 is best")
-    for column in ("chosen", "random", "ratio"):
-        table.add_column(column, justify="right")
+    rows = []
     for name, words in _FIGURES.items():
         value = record["figures"][name]
         if value is None:
             continue
         mean = None if record["random"] is None else record["random"][name]["mean"]
         ratio = f"{value / mean:.2f}" if mean else "-"
-        table.add_row(words, f"{value:.4g}", "-" if mean is None else f"{mean:.4g}", ratio)
-    show_table(table)
+        rows.append((words, f"{value:.4g}", "-" if mean is None else f"{mean:.4g}", ratio))
+    show_rows(("0 is best", "chosen", "random", "ratio"), rows)
     if record["groups"]:
-        counts = Table(box=box.SIMPLE_HEAD)
-        counts.add_column(escape(record["settings"]["group_by"]))
-        for column in ("chosen", "in the set", "part chosen", "part of the set"):
-            counts.add_column(column, justify="right")
         n_chosen = len(record["picks"])
-        for name, count in record["groups"].items():
-            parts = (f"{count['chosen'] / n_chosen:.3f}", f"{count['set'] / len(data):.3f}")
-            counts.add_row(
-                escape(name) or "(none)", str(count["chosen"]), str(count["set"]), *parts
-            )
-        show_table(counts)
-    lines = [
+        show_rows(
+            (
+                record["settings"]["group_by"], "chosen", "in the set", "part chosen",
+                "part of the set",
+            ),
+            [
+                (
+                    name or "(none)", str(count["chosen"]), str(count["set"]),
+                    f"{count['chosen'] / n_chosen:.3f}", f"{count['set'] / len(data):.3f}",
+                )
+                for name, count in record["groups"].items()
+            ],
+        )  # fmt: skip
+    console.tell(
         f"{len(record['picks'])} of {len(data)} structures, by {record['settings']['rule']}",
         data_sets.say_set_aside(data),
         f"structures: {out}",
         f"summary:    {summary}",
-    ]
-    for line in lines:
-        if line is not None:
-            console.output.print(line, markup=False, soft_wrap=True)
+    )

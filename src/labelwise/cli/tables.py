@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
+from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Column, Table
 from rich.text import Text
 
@@ -11,6 +15,32 @@ from labelwise.cli import console
 #: Words longer than this may be broken.
 _LONGEST_WORD = 40
 _LARGEST_PLAIN = 99_999.95
+
+
+def show_rows(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    n_words: int = 1,
+    is_dense: bool = False,
+) -> None:
+    """Print rows of text on standard output as a table.
+
+    Args:
+        columns: Headings.
+        rows: Cells, shown as they are.
+        n_words: The first columns, which hold words; the others hold numbers, set flush right.
+        is_dense: No room around cells, for many columns; headings of numbers do not wrap.
+    """
+    table = Table(box=box.SIMPLE_HEAD, padding=0 if is_dense else (0, 1), show_edge=not is_dense)
+    for place, name in enumerate(columns):
+        is_number = place >= n_words
+        table.add_column(
+            escape(name), justify="right" if is_number else "left", no_wrap=is_number and is_dense
+        )
+    for row in rows:
+        table.add_row(*map(escape, row))
+    show_table(table)
 
 
 def show_table(table: Table, *, on: Console | None = None) -> None:
