@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from jaxtyping import Float64, Int64
+from jaxtyping import Bool, Float64, Int64
 
 from labelwise.errors import LabelError
 from labelwise.kernels.base import Kernel
@@ -31,7 +32,6 @@ from labelwise.studies.curation.data_set import DataSet
 from labelwise.studies.curation.neighbours import find_nearest_others
 from labelwise.studies.curation.outliers import (
     composition_deviation,
-    largest_first,
     leave_one_out_variance,
 )
 from labelwise.studies.curation.settings import CheckSettings
@@ -51,18 +51,18 @@ class Finding:
             ``bad-label``, ``label-conflict``, ``unconverged``, ``reversed-forces`` or
             ``force-scale``.
         position: Its position in the data set.
+        detail: What was found, in words.
         value: Kernel distance; posterior variance; eV/atom; eV/Å; eV; NaN for none.
         score: Robust standard deviations from the median; NaN for none.
         other: Position of the structure that it was held against; None for none.
-        detail: What was found, in words.
     """
 
     kind: str
     position: int
-    value: float
-    score: float
-    other: int | None
     detail: str
+    value: float = math.nan
+    score: float = math.nan
+    other: int | None = None
 
 
 @dataclass(frozen=True)
@@ -190,12 +190,11 @@ def _find_near(kernel: Kernel, unique: Int64[np.ndarray, " u"], near: float) -> 
     told = [i for i in close.tolist() if not (nearest[nearest[i]] == i and nearest[i] > i)]
     return [
         Finding(
-            kind="near-duplicate",
-            position=int(unique[i]),
+            "near-duplicate",
+            int(unique[i]),
+            f"kernel distance {distance[i]:.2g}",
             value=float(distance[i]),
-            score=float("nan"),
             other=int(unique[nearest[i]]),
-            detail=f"kernel distance {distance[i]:.2g}",
         )
         for i in sorted(told, key=lambda i: float(distance[i]))
     ]
@@ -206,17 +205,23 @@ def _find_lonely(
 ) -> list[Finding]:
     variance = leave_one_out_variance(kernel, regularisation=settings.regularisation)
     score = robust_score(np.log(np.maximum(variance, np.finfo(np.float64).tiny)))
-    order = largest_first(variance, score > settings.threshold)
+    words = "posterior variance {:.3g} given all others"
+    found = _list_outliers("structure-outlier", variance, score, score > settings.threshold, words)
+    return [replace(each, position=int(unique[each.position])) for each in found]
+
+
+def _list_outliers(
+    kind: str,
+    values: Float64[np.ndarray, " n"],
+    score: Float64[np.ndarray, " n"],
+    flagged: Bool[np.ndarray, " n"],
+    words: str,
+) -> list[Finding]:
+    """Return the flagged structures, largest |value| first; the words have room for the value."""
+    places = np.flatnonzero(flagged)
     return [
-        Finding(
-            kind="structure-outlier",
-            position=int(unique[i]),
-            value=float(variance[i]),
-            score=float(score[i]),
-            other=None,
-            detail=f"posterior variance {variance[i]:.3g} given all others",
-        )
-        for i in order.tolist()
+        Finding(kind, i, words.format(values[i]), float(values[i]), float(score[i]))
+        for i in places[np.argsort(-np.abs(values[places]), kind="stable")].tolist()
     ]
 
 
@@ -266,10 +271,10 @@ def _read_labels(
                 )
             except LabelError as error:
                 detail = str(error).removeprefix(f"{data.sources[place]}: ")
-                bad.append(Finding("bad-label", place, np.nan, np.nan, None, detail))
+                bad.append(Finding("bad-label", place, detail))
         if label is not None and is_placeholder(atoms, label):
             detail = "energy or all forces are exactly zero, as if never calculated"
-            bad.append(Finding("bad-label", place, 0.0, np.nan, None, detail))
+            bad.append(Finding("bad-label", place, detail, value=0.0))
             label = None
         labels.append(label)
     return labels, bad
@@ -293,7 +298,7 @@ def _judge_labels(
         units.add(atoms.numbers, label.energy, str(data.sources[i]), atoms.info)
     units.check()
     found = [
-        Finding("unconverged", i, np.nan, np.nan, None, f"its calculation says {said}")
+        Finding("unconverged", i, f"its calculation says {said}")
         for i, _ in known
         if (said := find_unconverged_in(data.structures[i]))
     ]
@@ -310,7 +315,7 @@ def _judge_labels(
         ("reversed-forces", judged.reversed_idx, "forces point against those of the model"),
         ("force-scale", judged.scaled_idx, "forces are of another size than those of the model"),
     ):
-        found += [Finding(kind, known[i][0], np.nan, np.nan, None, words) for i in places]
+        found += [Finding(kind, known[i][0], words) for i in places]
     return found, judged.messages
 
 
@@ -322,7 +327,9 @@ def _find_conflicts(data: DataSet, labels: Sequence[Labels | None]) -> list[Find
             gap = _energies(labels)[place] - _energies(labels)[first]
             if abs(gap) > SAME_ENERGY:
                 detail = f"energy {gap:+.4g} eV from that of an equal structure"
-                found.append(Finding("label-conflict", place, float(gap), np.nan, first, detail))
+                found.append(
+                    Finding("label-conflict", place, detail, value=float(gap), other=first)
+                )
     return sorted(found, key=lambda item: -abs(item.value))
 
 
@@ -333,18 +340,9 @@ def _find_energies(
         data.structures, _energies(labels), threshold=settings.threshold
     )
     score = robust_score(deviation)
-    order = largest_first(deviation, np.abs(score) > settings.threshold)
-    return [
-        Finding(
-            kind="energy-outlier",
-            position=i,
-            value=float(deviation[i]),
-            score=float(score[i]),
-            other=None,
-            detail=f"energy {deviation[i]:+.4g} eV/atom from what the composition lets expect",
-        )
-        for i in order.tolist()
-    ]
+    words = "energy {:+.4g} eV/atom from what the composition lets expect"
+    flagged = np.abs(score) > settings.threshold
+    return _list_outliers("energy-outlier", deviation, score, flagged, words)
 
 
 def _find_forces(labels: Sequence[Labels | None], settings: CheckSettings) -> list[Finding]:
@@ -355,18 +353,9 @@ def _find_forces(labels: Sequence[Labels | None], settings: CheckSettings) -> li
     )
     with np.errstate(divide="ignore"):
         score = robust_score(np.log(largest))
-    order = largest_first(largest, (score > settings.threshold) | (largest > MAX_FORCE))
-    return [
-        Finding(
-            kind="force-outlier",
-            position=i,
-            value=float(largest[i]),
-            score=float(score[i]),
-            other=None,
-            detail=f"a force component of {largest[i]:.4g} eV/Å",
-        )
-        for i in order.tolist()
-    ]
+    flagged = (score > settings.threshold) | (largest > MAX_FORCE)
+    words = "a force component of {:.4g} eV/Å"
+    return _list_outliers("force-outlier", largest, score, flagged, words)
 
 
 def _energies(labels: Sequence[Labels | None]) -> Float64[np.ndarray, " n"]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from ase import Atoms
-from jaxtyping import Bool, Float, Float64, Int64
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from labelwise.errors import ArgumentError
@@ -146,12 +146,3 @@ def _pivoted_factor(
         left[pivot] = 0.0
         n_columns += 1
     return factor[:, : max(n_columns, 1)], left
-
-
-def largest_first(
-    values: Float64[np.ndarray, " n"], flagged: Bool[np.ndarray, " n"]
-) -> Int64[np.ndarray, " k"]:
-    """Return the positions of the flagged structures, largest |value| first."""
-    places = np.flatnonzero(flagged)
-    order: np.ndarray = places[np.argsort(-np.abs(values[places]), kind="stable")]
-    return order
