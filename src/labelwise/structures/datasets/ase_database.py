@@ -23,9 +23,9 @@ from labelwise.runtime.files import whole_file
 from labelwise.structures.datasets.base import (
     DataFile,
     Entry,
-    Format,
     LabelledStructure,
     divide_wanted,
+    make_format,
 )
 from labelwise.structures.datasets.database_rows import (
     describe_row,
@@ -76,9 +76,6 @@ class AseDatabase(DataFile):
             _check_pages(path, head)
         if not self._is_sqlite and not _JSON_HEAD.match(head):
             raise DataSetError(f"{path} is not a JSON database of ASE")
-
-    def close(self) -> None:
-        """Do nothing: the file is open only while it is read."""
 
     def iter_entries(self) -> Iterator[Entry]:
         """Read every row with its labels, which is what it takes to know that they are there."""
@@ -257,17 +254,9 @@ def _recognise(path: Path) -> bool:
         return _JSON_HEAD.match(stream.read(100)) is not None
 
 
-FORMAT = Format(
-    name="ase-db",
-    title="Databases of ASE",
-    level_of_theory="as the files say",
-    citation="of the data set in the file",
-    licence="of the data set in the file",
-    url="https://ase-lib.org/ase/db/db.html",
-    units="eV, eV/Å, Å",
-    layout="rows with energy and forces, or REF_energy and REF_forces; family, frame, charge, spin",
+FORMAT = make_format(
+    "ase-db",
     recognise=_recognise,
-    open=AseDatabase,
+    opener=AseDatabase,
     write=write_database,
-    suffixes=_SUFFIXES,
 )

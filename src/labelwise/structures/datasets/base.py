@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
+import yaml
 from ase import Atoms
 from ase.constraints import FixAtoms, FixCartesian, FixConstraint
 
@@ -163,15 +167,11 @@ class LabelledStructure:
         return LabelledStructure(entry, self._content)
 
 
-class DataFile(ABC):
-    """An open file, or folder of files, of one format; a context manager.
+class DataFile(AbstractContextManager["DataFile"]):
+    """A file, or folder of files, of one format; a context manager that closes it.
 
     Nothing of the size of the file is ever in memory.
     """
-
-    def __enter__(self) -> DataFile:
-        """Return the reader itself."""
-        return self
 
     def __exit__(
         self,
@@ -182,9 +182,8 @@ class DataFile(ABC):
         """Close the file."""
         self.close()
 
-    @abstractmethod
     def close(self) -> None:
-        """Close the file; harmless when repeated."""
+        """Close what is open, which for most formats is nothing between two structures."""
 
     @abstractmethod
     def iter_entries(self) -> Iterator[Entry]:
@@ -241,8 +240,29 @@ class Format:
     layout: str
     recognise: Callable[[Path], bool]
     open: Callable[[Path], DataFile]
-    write: Writer | None = None
-    suffixes: tuple[str, ...] = ()
+    write: Writer | None
+    suffixes: tuple[str, ...]
+
+
+def make_format(
+    name: str,
+    *,
+    recognise: Callable[[Path], bool],
+    opener: Callable[[Path], DataFile],
+    write: Writer | None = None,
+) -> Format:
+    """Return a format with what ``formats.yaml`` says of it."""
+    said = _load_formats()[name]
+    suffixes = tuple(said["suffixes"])
+    return Format(
+        **{**said, "suffixes": suffixes}, name=name, recognise=recognise, open=opener, write=write
+    )
+
+
+@lru_cache(maxsize=1)
+def _load_formats() -> dict[str, Any]:
+    text = files(__package__).joinpath("formats.yaml").read_text("utf-8")
+    return dict(yaml.safe_load(text))
 
 
 def make_structure(

@@ -16,8 +16,8 @@ from labelwise.structures.compression import strip_compression
 from labelwise.structures.datasets.base import (
     DataFile,
     Entry,
-    Format,
     LabelledStructure,
+    make_format,
     make_structure,
 )
 from labelwise.structures.datasets.frame_text import format_frame
@@ -48,9 +48,6 @@ class MaceExtxyz(DataFile):
 
     def __init__(self, path: Path) -> None:
         self._path = path
-
-    def close(self) -> None:
-        """Do nothing: the file is open only while it is read."""
 
     def iter_entries(self) -> Iterator[Entry]:
         """Parse every frame, which is what it takes."""
@@ -157,17 +154,9 @@ def write_labelled(path: Path, structures: Iterable[LabelledStructure]) -> int:
     return n_written
 
 
-FORMAT = Format(
-    name="mace-extxyz",
-    title="Labelled extended XYZ, as MACE reads it",
-    level_of_theory="as the files say",
-    citation="of the data set in the file",
-    licence="of the data set in the file",
-    url="https://mace-docs.readthedocs.io",
-    units="eV, eV/Å, Å",
-    layout="REF_energy and REF_forces, or energy and forces; reaction or family, frame",
+FORMAT = make_format(
+    "mace-extxyz",
     recognise=lambda path: path.is_file() and strip_compression(path).suffix.lower() in _SUFFIXES,
-    open=MaceExtxyz,
+    opener=MaceExtxyz,
     write=write_labelled,
-    suffixes=(*_SUFFIXES, ".extxyz.gz", ".extxyz.xz"),
 )

@@ -1,4 +1,4 @@
-"""What both layouts of OC20 share: who published it, shards in folders of splits, adsorption."""
+"""What both layouts of OC20 share: shards in folders of splits, and adsorption energies."""
 
 from __future__ import annotations
 
@@ -10,12 +10,6 @@ from pathlib import Path
 from labelwise.errors import DataSetError
 from labelwise.structures.datasets.base import LabelledStructure
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY
-
-TITLE = "Open Catalyst 2020 (OC20), structure to energy and forces"
-LEVEL_OF_THEORY = "RPBE, PAW, plane waves to 350 eV (VASP)"
-CITATION = "L. Chanussot et al., ACS Catal. 11, 6059 (2021)"
-LICENCE = "CC BY 4.0"
-URL = "https://fair-chem.github.io/catalysts/datasets/oc20.html"
 
 #: Info key of the energy of slab and gas that an adsorption energy is counted from, eV.
 REFERENCE_KEY = "reference_energy"

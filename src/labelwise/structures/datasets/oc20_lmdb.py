@@ -17,22 +17,12 @@ from labelwise.errors import DataSetError
 from labelwise.structures.datasets.base import (
     DataFile,
     Entry,
-    Format,
     LabelledStructure,
     divide_wanted,
+    make_format,
     make_structure,
 )
-from labelwise.structures.datasets.oc20 import (
-    CITATION,
-    LEVEL_OF_THEORY,
-    LICENCE,
-    REFERENCE_KEY,
-    TITLE,
-    URL,
-    Shard,
-    find_shards,
-    iter_files,
-)
+from labelwise.structures.datasets.oc20 import REFERENCE_KEY, Shard, find_shards, iter_files
 from labelwise.structures.datasets.oc20_pickle import decode, load_fields, load_plain
 from labelwise.structures.lmdb_file import LmdbFile, import_lmdb
 
@@ -209,17 +199,8 @@ def _recognise(path: Path) -> bool:
     return any(True for _ in iter_files(path, _PUBLISHED))
 
 
-FORMAT = Format(
-    name="oc20-lmdb",
-    title=TITLE,
-    level_of_theory=LEVEL_OF_THEORY,
-    citation=CITATION,
-    licence=LICENCE,
-    url=URL,
-    units="eV, Å, eV/Å; energies total or of adsorption, as the file was made",
-    layout="data.NNNN.lmdb, keys 0, 1, ... and length, values pickled torch-geometric Data; a "
-    "file, the folder of a split, or a folder of splits",
+FORMAT = make_format(
+    "oc20-lmdb",
     recognise=_recognise,
-    open=Oc20Lmdb,
-    suffixes=(".lmdb",),
+    opener=Oc20Lmdb,
 )

@@ -19,22 +19,12 @@ from labelwise.structures.compression import DECODING_ERRORS, open_binary
 from labelwise.structures.datasets.base import (
     DataFile,
     Entry,
-    Format,
     LabelledStructure,
     divide_wanted,
+    make_format,
     make_structure,
 )
-from labelwise.structures.datasets.oc20 import (
-    CITATION,
-    LEVEL_OF_THEORY,
-    LICENCE,
-    REFERENCE_KEY,
-    TITLE,
-    URL,
-    Shard,
-    find_shards,
-    iter_files,
-)
+from labelwise.structures.datasets.oc20 import REFERENCE_KEY, Shard, find_shards, iter_files
 from labelwise.structures.extxyz import iter_frame_texts
 
 _SHARD = re.compile(r"(\d+)\.extxyz(?:\.xz)?")
@@ -78,9 +68,6 @@ class Oc20Shards(DataFile):
         self._shards = find_shards(path, _SHARD, _name_split)
         self._texts = tuple(_find_text(shard.path) for shard in self._shards)
         self._counts: dict[int, int] = {}
-
-    def close(self) -> None:
-        """Do nothing: files are open only while they are read."""
 
     def iter_entries(self) -> Iterator[Entry]:
         """Yield what the texts say; no structure is decompressed."""
@@ -317,17 +304,8 @@ def _recognise(path: Path) -> bool:
     return any(text.is_file() for file in files for text in _list_texts(file))
 
 
-FORMAT = Format(
-    name="oc20-shards",
-    title=TITLE,
-    level_of_theory=LEVEL_OF_THEORY,
-    citation=CITATION,
-    licence=LICENCE,
-    url=URL,
-    units="eV, Å, eV/Å; total energies, reference energies beside them",
-    layout="s2ef_<split>/s2ef_<split>/<k>.extxyz.xz and <k>.txt.xz, 5,000 structures each, also "
-    "decompressed; a folder of shards or a folder of splits",
+FORMAT = make_format(
+    "oc20-shards",
     recognise=_recognise,
-    open=Oc20Shards,
-    suffixes=(".extxyz.xz", ".txt.xz"),
+    opener=Oc20Shards,
 )

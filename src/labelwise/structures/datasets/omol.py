@@ -16,9 +16,9 @@ from labelwise.structures.aselmdb import AselmdbRows, restore, write_rows
 from labelwise.structures.datasets.base import (
     DataFile,
     Entry,
-    Format,
     LabelledStructure,
     divide_wanted,
+    make_format,
 )
 from labelwise.structures.datasets.database_rows import (
     describe_row,
@@ -54,9 +54,6 @@ class OmolData(DataFile):
             raise DataSetError(f"{path} holds no {_SUFFIX} file")
         for file in self._files:
             check_pages(file)
-
-    def close(self) -> None:
-        """Do nothing: a file is open only while it is read."""
 
     def iter_entries(self) -> Iterator[Entry]:
         """Decode every row, which is what it takes; rows without labels are refused here."""
@@ -304,18 +301,9 @@ def _identify(structure: LabelledStructure) -> str:
     return content.hexdigest()
 
 
-FORMAT = Format(
-    name="omol",
-    title="OMol25",
-    level_of_theory="ωB97M-V/def2-TZVPD",
-    citation="Levine et al., The Open Molecules 2025 (OMol25) Dataset, Evaluations, and Models, "
-    "arXiv:2505.08762 (2025)",
-    licence="CC BY 4.0",
-    url="https://huggingface.co/facebook/OMol25",
-    units="eV, eV/Å, Å; total energies of all electrons",
-    layout="data0000.aselmdb, …: LMDB of zlib-compressed ASE rows; charge, spin, source in data",
+FORMAT = make_format(
+    "omol",
     recognise=lambda path: any(each.suffix.lower() == _SUFFIX for each in _list_files(path)),
-    open=OmolData,
+    opener=OmolData,
     write=write_omol,
-    suffixes=(_SUFFIX,),
 )

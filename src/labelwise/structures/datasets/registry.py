@@ -12,14 +12,8 @@ from labelwise.structures.datasets.base import Format
 
 #: In the order in which they are asked whether a path is theirs; each module has a ``FORMAT``.
 _MODULES = (
-    "transition1x",
-    "spice",
-    "omol",
-    "oc20_lmdb",
-    "oc20_shards",
-    "mace_extxyz",
-    "ase_database",
-)
+    "transition1x", "spice", "omol", "oc20_lmdb", "oc20_shards", "mace_extxyz", "ase_database",
+)  # fmt: skip
 
 
 def load_formats() -> Mapping[str, Format]:

@@ -12,7 +12,7 @@ import numpy as np
 from ase.units import Bohr, Hartree
 
 from labelwise.errors import DataSetError
-from labelwise.structures.datasets.base import Entry, Format
+from labelwise.structures.datasets.base import Entry, make_format
 from labelwise.structures.datasets.hdf5 import (
     Block,
     Frames,
@@ -176,23 +176,8 @@ def _read_text(group: Any, name: str, where: str) -> str | None:
         return values[0].decode() if isinstance(values[0], bytes) else values[0]
 
 
-FORMAT = Format(
-    name="spice",
-    title="SPICE",
-    level_of_theory="ωB97M-D3(BJ)/def2-TZVPPD",
-    citation=(
-        "P. Eastman et al., SPICE, A Dataset of Drug-like Molecules and Peptides for Training "
-        "Machine Learning Potentials, Sci. Data 10, 11 (2023), doi:10.1038/s41597-022-01882-6; "
-        "P. Eastman et al., J. Chem. Theory Comput. 20, 8583 (2024), doi:10.1021/acs.jctc.4c00794"
-    ),
-    licence="CC0 1.0",
-    url="https://doi.org/10.5281/zenodo.10975225",
-    units="hartree, bohr, hartree/bohr; gradients in place of forces",
-    layout=(
-        "HDF5: /<molecule>/{subset, smiles, atomic_numbers, conformations, formation_energy, "
-        "dft_total_energy, dft_total_gradient}, each with an attribute units"
-    ),
+FORMAT = make_format(
+    "spice",
     recognise=recognise,
-    open=SpiceFile,
-    suffixes=(".hdf5",),
+    opener=SpiceFile,
 )

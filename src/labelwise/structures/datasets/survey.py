@@ -114,9 +114,6 @@ class DataSet(DataFile):
     formats: tuple[Format, ...]
     _counts: dict[int, int] = field(default_factory=dict)
 
-    def close(self) -> None:
-        """Do nothing: files are open only while they are read."""
-
     def iter_entries(self) -> Iterator[Entry]:
         """Yield the entries of all files; positions go on from file to file."""
         offset = 0

@@ -14,7 +14,7 @@ from ase.data import chemical_symbols
 from ase.formula import Formula
 
 from labelwise.errors import DataSetError
-from labelwise.structures.datasets.base import Entry, Format
+from labelwise.structures.datasets.base import Entry, make_format
 from labelwise.structures.datasets.hdf5 import (
     Block,
     Frames,
@@ -179,23 +179,8 @@ def _check_formula(formula: str, numbers: np.ndarray, where: str) -> None:
         )
 
 
-FORMAT = Format(
-    name="transition1x",
-    title="Transition1x",
-    level_of_theory="ωB97X/6-31G(d)",
-    citation=(
-        "M. Schreiner, A. Bhowmik, T. Vegge, J. Busk, O. Winther, Transition1x - a dataset for "
-        "building generalizable reactive machine learning potentials, Sci. Data 9, 779 (2022), "
-        "doi:10.1038/s41597-022-01870-w"
-    ),
-    licence="see publisher",
-    url="https://doi.org/10.6084/m9.figshare.19614657",
-    units="eV, Å, eV/Å",
-    layout=(
-        "HDF5: /data/<formula>/<reaction>/{atomic_numbers, positions, wB97x_6-31G(d).energy, "
-        "wB97x_6-31G(d).forces}; /train, /val and /test hold links to the formulas"
-    ),
+FORMAT = make_format(
+    "transition1x",
     recognise=recognise,
-    open=Transition1xFile,
-    suffixes=(".h5",),
+    opener=Transition1xFile,
 )
