@@ -31,37 +31,28 @@ _HEAVIEST = 118
 H5PY_ERRORS = (OSError, RuntimeError, KeyError, ValueError, TypeError)
 
 
-class Frames(NamedTuple):
-    """Some frames of a group in eV and Å.
+class Column(NamedTuple):
+    """A dataset that has a number or a row of vectors for each frame.
 
     Attributes:
-        energies: (n_frames,) total energies, eV.
-        positions: (n_frames, n_atoms, 3) Å.
-        forces: (n_frames, n_atoms, 3) eV/Å.
-        info: Further numbers of each frame, (n_frames,) under each key.
+        name: Of the dataset.
+        scale: By what its numbers are multiplied, to be in eV and Å.
+        unit: What its attribute ``units`` must say; None if it has none.
     """
 
-    energies: np.ndarray
-    positions: np.ndarray
-    forces: np.ndarray
-    info: Mapping[str, np.ndarray]
+    name: str
+    scale: float = 1.0
+    unit: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
-    """A group of frames, described without having read them.
-
-    Attributes:
-        entry: What holds for every frame; its name lacks the frame's number.
-        numbers: (n_atoms,) atomic numbers.
-        datasets: The open datasets by name, of checked shapes.
-        info: Further info keys that hold for every frame.
-    """
+class _Block:
+    """A group of frames whose datasets are open and of checked shapes; nothing of them is read."""
 
     entry: Entry
     numbers: np.ndarray
-    datasets: Mapping[str, Any]
     info: Mapping[str, Any]
+    datasets: Mapping[Column, Any]
 
 
 class GroupedFile(DataFile):
@@ -75,8 +66,13 @@ class GroupedFile(DataFile):
         MissingDependencyError: h5py is not installed.
     """
 
-    #: Dataset (n_frames, n_atoms, 3) that frames are counted by.
-    positions_key: ClassVar[str]
+    #: (n_frames, n_atoms, 3), (n_frames,) and (n_frames, n_atoms, 3); frames are counted by the
+    #: positions.
+    positions: ClassVar[Column]
+    energies: ClassVar[Column]
+    forces: ClassVar[Column]
+    #: (n_frames,) numbers, eV, that a group may have, and that become info keys.
+    extras: ClassVar[tuple[Column, ...]] = ()
     #: Whether frames are the images of a path.
     is_path: ClassVar[bool]
 
@@ -96,7 +92,7 @@ class GroupedFile(DataFile):
         """
         parts = self._count_frames()
         for group, n_frames, start, frames in divide_wanted(None, parts, self._path):
-            block = self._describe(group, n_frames)
+            block = self._open_group(group, n_frames)
             for frame in frames:
                 yield self._number(block.entry, start, frame)
 
@@ -113,7 +109,7 @@ class GroupedFile(DataFile):
         """
         parts = self._count_frames()
         for group, n_frames, start, frames in divide_wanted(wanted, parts, self._path):
-            block = self._describe(group, n_frames)
+            block = self._open_group(group, n_frames)
             n_at_once = max(1, WINDOW_BYTES // (_BYTES_PER_ATOM * block.numbers.size))
             for window in _windows(frames, n_at_once):
                 yield from self._read_window(block, start, window)
@@ -123,12 +119,27 @@ class GroupedFile(DataFile):
         """Yield the groups that hold frames, as paths within the file, in a fixed order."""
 
     @abstractmethod
-    def _describe(self, group: str, n_frames: int) -> Block:
-        """Open a group's datasets and check their shapes."""
+    def _describe(
+        self, group: str, found: Any, numbers: np.ndarray, where: str
+    ) -> tuple[Entry, Mapping[str, Any]]:
+        """Return what holds for every frame of an open group: an entry, and further info keys."""
 
-    @abstractmethod
-    def _read(self, block: Block, frames: slice) -> Frames:
-        """Read neighbouring frames, in the units of the package."""
+    def _open_group(self, group: str, n_frames: int) -> _Block:
+        where = self._where(group)
+        with reading_errors(where):
+            found = self._file[group]
+            extras = [column for column in self.extras if column.name in found]
+        numbers = read_numbers(found, where)
+        entry, info = self._describe(group, found, numbers, where)
+        vectors = (n_frames, numbers.size, 3)
+        shapes = {self.positions: vectors, self.energies: (n_frames,), self.forces: vectors}
+        shapes |= dict.fromkeys(extras, (n_frames,))
+        return _Block(
+            entry._replace(n_atoms=numbers.size, elements=tuple(np.unique(numbers).tolist())),
+            numbers,
+            info,
+            {column: _get_column(found, column, where, shapes[column]) for column in shapes},
+        )
 
     def _where(self, group: str) -> str:
         return f"{self._path}: {group.removeprefix('/data/')}"
@@ -142,9 +153,9 @@ class GroupedFile(DataFile):
                 found = self._file.get(group)
             if not hasattr(found, "keys"):
                 raise DataSetError(f"{where}: not a group of structures")
-            shape = get_dataset(found, self.positions_key, where).shape
+            shape = get_dataset(found, self.positions.name, where).shape
             if not shape:
-                raise DataSetError(f"{where}: {self.positions_key!r} is one number, not an array")
+                raise DataSetError(f"{where}: {self.positions.name!r} is one number, not an array")
             yield group, shape[0]
 
     def _number(self, entry: Entry, start: int, frame: int) -> Entry:
@@ -157,20 +168,41 @@ class GroupedFile(DataFile):
         first = window[0]
         group = f"{self._path}: {block.entry.name}"
         with reading_errors(group):
-            read = self._read(block, slice(first, window[-1] + 1))
-        if np.isfinite(read.energies[0]):
-            check_total_energy(block.numbers.tolist(), float(read.energies[0]), f"{group}/{first}")
+            read = {
+                column: np.asarray(dataset[first : window[-1] + 1], dtype=np.float64) * column.scale
+                for column, dataset in block.datasets.items()
+            }
+        energies = read[self.energies]
+        if np.isfinite(energies[0]):
+            check_total_energy(block.numbers.tolist(), float(energies[0]), f"{group}/{first}")
+        extras = [column for column in self.extras if column in read]
         for frame in window:
             row = frame - first
             yield make_structure(
                 self._number(block.entry, start, frame),
                 f"{group}/{frame}",
                 numbers=block.numbers,
-                positions=read.positions[row],
-                energy=read.energies[row],
-                forces=read.forces[row].copy(),  # a view would keep the whole window in memory
-                info={**block.info, **{key: float(read.info[key][row]) for key in read.info}},
+                positions=read[self.positions][row],
+                energy=energies[row],
+                forces=read[self.forces][row].copy(),  # a view would keep the whole window
+                info={**block.info, **{each.name: float(read[each][row]) for each in extras}},
             )
+
+
+def _get_column(group: Any, column: Column, where: str, shape: tuple[int, ...]) -> Any:
+    """Return a dataset after a check of its shape and unit."""
+    dataset = get_dataset(group, column.name, where, *shape)
+    if column.unit is None:
+        return dataset
+    with reading_errors(where):
+        units = dataset.attrs.get("units")
+    units = units.decode() if isinstance(units, bytes) else units
+    if units != column.unit:
+        raise DataSetError(
+            f"{where}: {column.name!r} has units {units!r}; the format has {column.unit!r}, and "
+            "says so in the dataset's attribute 'units'"
+        )
+    return dataset
 
 
 def recognise_hdf5(path: Path, suffix: str, is_laid_out: Callable[[Any], bool]) -> bool:

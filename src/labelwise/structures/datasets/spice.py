@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,27 +14,17 @@ from ase.units import Bohr, Hartree
 from labelwise.errors import DataSetError
 from labelwise.structures.datasets.base import Entry, make_format
 from labelwise.structures.datasets.hdf5 import (
-    Block,
-    Frames,
+    Column,
     GroupedFile,
     find_dataset,
-    get_dataset,
-    read_numbers,
     reading_errors,
     recognise_hdf5,
 )
 
-_POSITIONS = "conformations"
-_FORMATION = "formation_energy"
-_ENERGY = "dft_total_energy"
-_GRADIENT = "dft_total_gradient"
-_UNITS = {
-    _POSITIONS: "bohr",
-    _FORMATION: "hartree",
-    _ENERGY: "hartree",
-    _GRADIENT: "hartree/bohr",
-}
-_NAMES = {*_UNITS, "subset", "smiles", "atomic_numbers"}
+_NAMES = {
+    "conformations", "formation_energy", "dft_total_energy", "dft_total_gradient", "subset",
+    "smiles", "atomic_numbers",
+}  # fmt: skip
 #: An atom in brackets: isotope, symbol, chirality, hydrogens, charge, number in the map.
 _BRACKET_ATOM = re.compile(
     r"(?:\d+)?(?:[A-Z][a-z]?|[a-z][a-z]?|\*)(?:@{1,2}(?:[A-Z]{2}\d+)?)?(?:H\d*)?"
@@ -57,50 +47,27 @@ class SpiceFile(GroupedFile):
         MissingDependencyError: h5py is not installed.
     """
 
-    positions_key = _POSITIONS
+    positions = Column("conformations", Bohr, "bohr")
+    energies = Column("dft_total_energy", Hartree, "hartree")
+    forces = Column("dft_total_gradient", -(Hartree / Bohr), "hartree/bohr")
+    extras = (Column("formation_energy", Hartree, "hartree"),)
     is_path = False
 
     def _iter_groups(self) -> Iterator[str]:
         with reading_errors(str(self._path)):
             yield from self._file
 
-    def _describe(self, group: str, n_frames: int) -> Block:
-        where = self._where(group)
-        with reading_errors(where):
-            found = self._file[group]
-            has_formation = _FORMATION in found
-        numbers = read_numbers(found, where)
-        datasets = {
-            _POSITIONS: _get(found, _POSITIONS, where, n_frames, numbers.size, 3),
-            _ENERGY: _get(found, _ENERGY, where, n_frames),
-            _GRADIENT: _get(found, _GRADIENT, where, n_frames, numbers.size, 3),
-        }
-        if has_formation:
-            datasets[_FORMATION] = _get(found, _FORMATION, where, n_frames)
-        smiles = _read_text(found, "smiles", where)
-        entry = Entry(
-            0,
-            group,
-            group,
-            subset=_read_text(found, "subset", where),
-            n_atoms=numbers.size,
-            elements=tuple(np.unique(numbers).tolist()),
-            charge=None if smiles is None else sum_charges(smiles),
-        )
-        info = {} if smiles is None else {"smiles": smiles}
-        return Block(entry, numbers, datasets, info)
-
-    def _read(self, block: Block, frames: slice) -> Frames:
-        read = {
-            key: np.asarray(dataset[frames], dtype=np.float64)
-            for key, dataset in block.datasets.items()
-        }
-        return Frames(
-            read[_ENERGY] * Hartree,
-            read[_POSITIONS] * Bohr,
-            -read[_GRADIENT] * (Hartree / Bohr),
-            {key: read[key] * Hartree for key in read.keys() & {_FORMATION}},
-        )
+    def _describe(
+        self,
+        group: str,
+        found: Any,
+        numbers: np.ndarray,  # noqa: ARG002
+        where: str,
+    ) -> tuple[Entry, Mapping[str, Any]]:
+        smiles, subset = (_read_text(found, key, where) for key in ("smiles", "subset"))
+        charge = None if smiles is None else sum_charges(smiles)
+        entry = Entry(0, group, group, subset=subset, charge=charge)
+        return entry, {} if smiles is None else {"smiles": smiles}
 
 
 def recognise(path: Path) -> bool:
@@ -146,21 +113,6 @@ def _is_laid_out(file: Any) -> bool:
     first = next(iter(file), None)
     group: Any = {} if first is None else file.get(first)
     return hasattr(group, "keys") and len(_NAMES.intersection(group)) > 1
-
-
-def _get(group: Any, name: str, where: str, *shape: int) -> Any:
-    """Return a dataset after a check of its shape and unit."""
-    dataset = get_dataset(group, name, where, *shape)
-    with reading_errors(where):
-        units = dataset.attrs.get("units")
-    units = units.decode() if isinstance(units, bytes) else units
-    expected = _UNITS[name]
-    if units != expected:
-        raise DataSetError(
-            f"{where}: {name!r} has units {units!r}; SPICE has {expected!r}, and says so in the "
-            "dataset's attribute 'units'"
-        )
-    return dataset
 
 
 def _read_text(group: Any, name: str, where: str) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,18 +16,12 @@ from ase.formula import Formula
 from labelwise.errors import DataSetError
 from labelwise.structures.datasets.base import Entry, make_format
 from labelwise.structures.datasets.hdf5 import (
-    Block,
-    Frames,
+    Column,
     GroupedFile,
-    get_dataset,
-    read_numbers,
     reading_errors,
     recognise_hdf5,
 )
 
-_ENERGY = "wB97x_6-31G(d).energy"
-_FORCES = "wB97x_6-31G(d).forces"
-_POSITIONS = "positions"
 _SPLITS = ("train", "val", "test")
 
 
@@ -55,7 +49,9 @@ class Transition1xFile(GroupedFile):
         MissingDependencyError: h5py is not installed.
     """
 
-    positions_key = _POSITIONS
+    positions = Column("positions")
+    energies = Column("wB97x_6-31G(d).energy")
+    forces = Column("wB97x_6-31G(d).forces")
     is_path = True
 
     def __init__(self, path: Path) -> None:
@@ -81,34 +77,18 @@ class Transition1xFile(GroupedFile):
     def _iter_groups(self) -> Iterator[str]:
         return iter(self._reactions)
 
-    def _describe(self, group: str, n_frames: int) -> Block:
-        reaction, where = self._reactions[group], self._where(group)
-        with reading_errors(where):
-            found = self._file[group]
-        numbers = read_numbers(found, where)
+    def _describe(
+        self,
+        group: str,
+        found: Any,  # noqa: ARG002
+        numbers: np.ndarray,
+        where: str,
+    ) -> tuple[Entry, Mapping[str, Any]]:
+        reaction = self._reactions[group]
         _check_formula(reaction.formula, numbers, where)
-        datasets = {
-            _ENERGY: get_dataset(found, _ENERGY, where, n_frames),
-            _FORCES: get_dataset(found, _FORCES, where, n_frames, numbers.size, 3),
-            _POSITIONS: get_dataset(found, _POSITIONS, where, n_frames, numbers.size, 3),
-        }
-        entry = Entry(
-            0,
-            f"{reaction.formula}/{reaction.name}",
-            reaction.family,
-            split=reaction.split,
-            n_atoms=numbers.size,
-            elements=tuple(np.unique(numbers).tolist()),
-        )
-        info = {"reaction": reaction.family, "formula": reaction.formula}
-        return Block(entry, numbers, datasets, info)
-
-    def _read(self, block: Block, frames: slice) -> Frames:
-        energies, forces, positions = (
-            np.asarray(block.datasets[key][frames], dtype=np.float64)
-            for key in (_ENERGY, _FORCES, _POSITIONS)
-        )
-        return Frames(energies, positions, forces, {})
+        name = f"{reaction.formula}/{reaction.name}"
+        entry = Entry(0, name, reaction.family, split=reaction.split)
+        return entry, {"reaction": reaction.family, "formula": reaction.formula}
 
 
 def recognise(path: Path) -> bool:
