@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,24 +13,17 @@ from labelwise.errors import StructureError
 #: A structure that says nothing is neutral and a singlet.
 DEFAULT_CHARGE = 0.0
 DEFAULT_SPIN = 1.0
-#: Info keys of the total charge, e, with what is added to their values.
-_CHARGE_KEYS = {"total_charge": 0.0, "charge": 0.0}
+#: Info keys of the total charge, e, and of the multiplicity 2S + 1.
+_CHARGE_KEYS = ("total_charge", "charge")
+_SPIN_KEYS = ("total_spin", "spin")
 #: The same in the words of other programs, read where those are absent.
-_OTHER_CHARGE_KEYS = {"net_charge": 0.0, "molecular_charge": 0.0, "Charge": 0.0}
-_ALL_CHARGE_KEYS = {**_CHARGE_KEYS, **_OTHER_CHARGE_KEYS}
-#: Info keys of the multiplicity 2S + 1, with what is added to their values.
-_SPIN_KEYS = {"total_spin": 0.0, "spin": 0.0}
-#: The same in the words of other programs, read where those are absent: ``uhf`` and
-#: ``n_unpaired`` count unpaired electrons.
-_OTHER_SPIN_KEYS = {
-    "multiplicity": 0.0,
-    "spin_multiplicity": 0.0,
-    "mult": 0.0,
-    "uhf": 1.0,
-    "n_unpaired": 1.0,
-}
-_ALL_SPIN_KEYS = {**_SPIN_KEYS, **_OTHER_SPIN_KEYS}
-_ALL_KEYS = frozenset({**_ALL_CHARGE_KEYS, **_ALL_SPIN_KEYS})
+_OTHER_CHARGE_KEYS = ("net_charge", "molecular_charge", "Charge")
+_OTHER_SPIN_KEYS = ("multiplicity", "spin_multiplicity", "mult", "uhf", "n_unpaired")
+#: What is added to counts of unpaired electrons.
+_SHIFTS = {"uhf": 1.0, "n_unpaired": 1.0}
+_ALL_CHARGE_KEYS = frozenset({*_CHARGE_KEYS, *_OTHER_CHARGE_KEYS})
+_ALL_SPIN_KEYS = frozenset({*_SPIN_KEYS, *_OTHER_SPIN_KEYS})
+_ALL_KEYS = _ALL_CHARGE_KEYS | _ALL_SPIN_KEYS
 #: Initial magnetic moments that agree to so many decimals are the same, μB.
 _MOMENT_DECIMALS = 3
 
@@ -118,7 +111,7 @@ def find_contradiction(atoms: Atoms, other: Atoms) -> str:
         ("total charge", _ALL_CHARGE_KEYS, DEFAULT_CHARGE),
         ("multiplicity", _ALL_SPIN_KEYS, DEFAULT_SPIN),
     ):
-        if keys.keys().isdisjoint(atoms.info) or keys.keys().isdisjoint(other.info):
+        if keys.isdisjoint(atoms.info) or keys.isdisjoint(other.info):
             continue
         found, asked = (_find_stated(each.info, keys, default) for each in (atoms, other))
         if found != asked:
@@ -136,9 +129,7 @@ def _find_spins(info: Mapping[str, Any]) -> set[str]:
     return _find_stated(info, _ALL_SPIN_KEYS, DEFAULT_SPIN)
 
 
-def _get_agreed(
-    atoms: Atoms, first: Mapping[str, float], others: Mapping[str, float], default: float
-) -> float:
+def _get_agreed(atoms: Atoms, first: Sequence[str], others: Sequence[str], default: float) -> float:
     """Return the value of the first keys that are there, else of the others, else the default."""
     is_there = any(atoms.info.get(name) is not None for name in first)
     keys = first if is_there else others
@@ -149,21 +140,21 @@ def _get_agreed(
         raise StructureError(
             f"{atoms.get_chemical_formula()}: info {names} must be one number; {error}"
         ) from error
-    found = {values[name] + keys[name] for name in names}
+    found = {values[name] + _SHIFTS.get(name, 0.0) for name in names}
     if len(found) > 1:
         raise StructureError(f"{atoms.get_chemical_formula()} has {values}: keep only one of them")
     return next(iter(found), default)
 
 
-def _find_stated(info: Mapping[str, Any], keys: Mapping[str, float], default: float) -> set[str]:
+def _find_stated(info: Mapping[str, Any], keys: frozenset[str], default: float) -> set[str]:
     """Return the different values of some keys, without the default."""
     found: set[str] = set()
-    if keys.keys().isdisjoint(info):
-        return found
-    for key in keys.keys() & info.keys():
+    for key in () if keys.isdisjoint(info) else keys:
+        if key not in info:
+            continue
         value = info[key]
         try:
-            number = None if value is None else _as_number(value) + keys[key]
+            number = None if value is None else _as_number(value) + _SHIFTS.get(key, 0.0)
         except (TypeError, ValueError):
             found.add(str(np.asarray(value, dtype=object).tolist()))
             continue

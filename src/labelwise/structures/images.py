@@ -3,6 +3,9 @@
 A cell list needs memory in proportion to the cell's volume and time in proportion to
 how thin it is. A k-d tree over the atoms and the images near them minds neither large
 vacuum, nor thin cells, nor atoms far away.
+
+All functions take ``positions``, (n, 3), Å, n >= 1; ``cell``, (3, 3), Å, whose rows are lattice
+vectors, not singular if any direction is periodic; and ``pbc``, (3,) bool.
 """
 
 from __future__ import annotations
@@ -41,14 +44,13 @@ def list_images(
 ) -> Images:
     """List the atoms and every image of them that lies within reach of the cell.
 
-    Args:
-        positions: (n, 3), Å.
-        cell: (3, 3), Å, rows are lattice vectors; not singular, also in open directions.
-        pbc: (3,) bool.
-        reach: Å.
+    The cell must not be singular, also in open directions.
 
-    Returns:
-        The atoms and the images.
+    Args:
+        positions: (n, 3).
+        cell: (3, 3).
+        pbc: (3,).
+        reach: Å.
     """
     heights = 1.0 / np.linalg.norm(np.linalg.inv(cell), axis=0)
     margin = np.where(pbc, reach / heights, np.inf)
@@ -82,9 +84,9 @@ def find_nearest_distance(
     """Return the least distance between two atoms or images of atoms, Å.
 
     Args:
-        positions: (n, 3), Å, n >= 1.
-        cell: (3, 3), Å; not singular if any direction is periodic.
-        pbc: (3,) bool.
+        positions: (n, 3).
+        cell: (3, 3).
+        pbc: (3,).
         reach: Images farther than this from the cell are left out, Å.
 
     Returns:
@@ -112,9 +114,9 @@ def find_pairs(
     """Find every ordered pair of an atom and another atom or image within a cutoff.
 
     Args:
-        positions: (n, 3), Å.
-        cell: (3, 3), Å; not singular.
-        pbc: (3,) bool.
+        positions: (n, 3).
+        cell: (3, 3).
+        pbc: (3,).
         cutoff: Å.
 
     Returns:
@@ -142,9 +144,9 @@ def estimate_pairs(
     """Estimate how many pairs ``find_pairs`` would find, from the neighbours of some atoms.
 
     Args:
-        positions: (n, 3), Å, n >= 1.
-        cell: (3, 3), Å; not singular if any direction is periodic.
-        pbc: (3,) bool.
+        positions: (n, 3).
+        cell: (3, 3).
+        pbc: (3,).
         cutoff: Å.
 
     Returns:

@@ -56,19 +56,7 @@ def get_labels(
 
 
 def get_energy(atoms: Atoms, where: str, key: str = DEFAULT_ENERGY_KEY) -> float:
-    """Read a structure's total energy alone, looked for as ``get_labels`` does.
-
-    Args:
-        atoms: The structure.
-        where: File and frame, for the error message.
-        key: Info key of the total energy, eV.
-
-    Returns:
-        The energy in eV.
-
-    Raises:
-        LabelError: The key is missing, not one number or not finite.
-    """
+    """Return a structure's total energy alone, eV; see ``get_labels``."""
     energy = _as_floats(_find(atoms, key, where), key, where)
     if energy.size != 1:
         raise LabelError(f"{where}: label {key!r} has {energy.size} values, not one")
@@ -78,19 +66,7 @@ def get_energy(atoms: Atoms, where: str, key: str = DEFAULT_ENERGY_KEY) -> float
 def get_forces(
     atoms: Atoms, where: str, key: str = DEFAULT_FORCES_KEY
 ) -> Float64[np.ndarray, "n_atoms 3"]:
-    """Read a structure's forces alone, looked for and taken as ``get_labels`` does.
-
-    Args:
-        atoms: The structure.
-        where: File and frame, for the error message.
-        key: Array key of the forces, eV/Å.
-
-    Returns:
-        (n_atoms, 3) float64, eV/Å.
-
-    Raises:
-        LabelError: The key is missing, not a number, of the wrong shape or not finite.
-    """
+    """Return a structure's forces alone, (n_atoms, 3) float64, eV/Å; see ``get_labels``."""
     forces = _as_floats(_find(atoms, key, where), key, where)
     if forces.shape != (len(atoms), 3):
         raise LabelError(
@@ -100,16 +76,7 @@ def get_forces(
 
 
 def require_label(atoms: Atoms, key: str, where: str) -> None:
-    """Raise unless a label is there and finite.
-
-    Args:
-        atoms: The structure.
-        key: The info or array key.
-        where: File and frame, for the error message.
-
-    Raises:
-        LabelError: The key is missing, not numeric or not finite.
-    """
+    """Raise ``LabelError`` unless a label is there and finite, whatever its shape."""
     _as_floats(_find(atoms, key, where), key, where)
 
 

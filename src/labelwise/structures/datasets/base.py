@@ -202,6 +202,7 @@ class DataFile(AbstractContextManager["DataFile"]):
                 little cost as the format allows.
 
         Raises:
+            ArgumentError: Wanted positions that do not ascend or are not in the data set.
             DataSetError: The file is damaged, a structure has wrong shapes, numbers that are
                 not finite, or another unit than the format has; names file and structure.
         """

@@ -85,11 +85,7 @@ class GroupedFile(DataFile):
         self._file.close()
 
     def iter_entries(self) -> Iterator[Entry]:
-        """Yield what is known of each structure from group names, shapes and atomic numbers.
-
-        Raises:
-            DataSetError: The file is damaged or not laid out as the format says.
-        """
+        """Yield what group names, shapes and atomic numbers tell of each structure."""
         parts = self._count_frames()
         for group, n_frames, start, frames in divide_wanted(None, parts, self._path):
             block = self._open_group(group, n_frames)
@@ -97,16 +93,7 @@ class GroupedFile(DataFile):
                 yield self._number(block.entry, start, frame)
 
     def iter_structures(self, wanted: Iterable[int] | None = None) -> Iterator[LabelledStructure]:
-        """Yield structures in the order of their positions, a group or 2 MB of it at a time.
-
-        Args:
-            wanted: Ascending positions, none twice; None for all. Of other groups only the
-                number of frames is looked up.
-
-        Raises:
-            ArgumentError: Wanted positions that do not ascend or are not in the file.
-            DataSetError: The file is damaged, or a structure is not as the format says.
-        """
+        """Yield structures, a group or 2 MB of it at a time; other groups are only counted."""
         parts = self._count_frames()
         for group, n_frames, start, frames in divide_wanted(wanted, parts, self._path):
             block = self._open_group(group, n_frames)
