@@ -65,9 +65,7 @@ def run_split(args: SplitCommand) -> None:
     )
     groups = None if key is None else data.groups(key)
     with console.show_status("splitting", enabled=talkative):
-        made = _make(
-            data, kernel, args.by, args.valid, args.test, args.distance, args.rule, args.kernel.seed
-        )
+        made = _make(data, kernel, args)
         leaks = measure_leakage(
             made, data.first_equal, groups=groups, kernel=kernel, seed=args.kernel.seed
         )
@@ -110,27 +108,19 @@ def run_split(args: SplitCommand) -> None:
         _show(manifest, data, leaks, args.out)
 
 
-def _make(
-    data: DataSet,
-    kernel: Kernel | None,
-    by: str,
-    valid: float,
-    test: float,
-    distance: float | None,
-    rule: str,
-    seed: int,
-) -> Split:
+def _make(data: DataSet, kernel: Kernel | None, args: SplitCommand) -> Split:
     """Make the split that the flags ask for."""
-    wanted = wanted_sizes(len(data), valid, test)
-    if by == KERNEL and kernel is not None:
+    wanted, seed = wanted_sizes(len(data), args.valid, args.test), args.kernel.seed
+    first_equal = data.first_equal
+    if args.by == KERNEL and kernel is not None:
         tree = single_linkage(kernel)
-        return split_by_distance(tree, data.first_equal, wanted, distance=distance, seed=seed)
-    if by == COVER and kernel is not None:
-        return split_to_cover(kernel, data.first_equal, wanted, rule=rule, seed=seed)
-    if by == RANDOM:
-        return split_units(renumber(data.first_equal), wanted, seed=seed)
-    groups = data.groups(by, required=True)
-    return split_units(units_of_groups(groups, data.first_equal), wanted, seed=seed)
+        return split_by_distance(tree, first_equal, wanted, distance=args.distance, seed=seed)
+    if args.by == COVER and kernel is not None:
+        return split_to_cover(kernel, first_equal, wanted, rule=args.rule, seed=seed)
+    if args.by == RANDOM:
+        return split_units(renumber(first_equal), wanted, seed=seed)
+    groups = data.groups(args.by, required=True)
+    return split_units(units_of_groups(groups, first_equal), wanted, seed=seed)
 
 
 def _measure_coverage(made: Split, kernel: Kernel, seed: int) -> dict[str, Any]:
@@ -143,7 +133,8 @@ def _measure_coverage(made: Split, kernel: Kernel, seed: int) -> dict[str, Any]:
             continue
         figures = meter.measure(assign_to(kernel, Selection(idx, np.zeros(len(idx)))))
         random = meter.measure_random(len(idx), range(seed + 1, seed + 1 + _N_RANDOM))
-        found[name] = {"figures": asdict(figures), "random": asdict(average_coverage(random))}
+        usual = {figure: each["mean"] for figure, each in average_coverage(random).items()}
+        found[name] = {"figures": asdict(figures), "random": usual}
     return found
 
 

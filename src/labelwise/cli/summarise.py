@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import typer
 from ase import Atoms
 
@@ -21,10 +20,10 @@ from labelwise.selection.results import POOL_INDEX_KEY, RANK_KEY, SCORE_KEY, SOU
 from labelwise.structures import write_structures
 from labelwise.studies.curation.data_set import DataSet
 from labelwise.studies.curation.summarising import (
-    Coverage,
     CoverageMeter,
     Representatives,
     assign_to,
+    average_coverage,
     check_rule,
     choose_representatives,
 )
@@ -82,7 +81,7 @@ def run_summarise(args: SummariseCommand) -> None:
         },
         **data_sets.describe(data, args, potential, with_kernel=True),
         "figures": asdict(figures),
-        "random": _average(baseline),
+        "random": average_coverage(baseline) if baseline else None,
         "groups": _count_groups(groups, chosen),
         "picks": _describe_picks(data, chosen),
         "assignment": {
@@ -112,21 +111,6 @@ def _annotate(data: DataSet, chosen: Representatives) -> list[Atoms]:
         copy.info[WEIGHT_KEY] = float(chosen.weight[rank])
         annotated.append(copy)
     return annotated
-
-
-def _average(baseline: Sequence[Coverage]) -> dict[str, Any] | None:
-    """Return mean and standard deviation of every figure over random subsets."""
-    if not baseline:
-        return None
-    averaged: dict[str, Any] = {}
-    for field in fields(Coverage):
-        values = [getattr(figures, field.name) for figures in baseline]
-        known = None not in values
-        averaged[field.name] = {
-            "mean": float(np.mean(values)) if known else None,
-            "std": float(np.std(values, ddof=1)) if known and len(values) > 1 else None,
-        }
-    return averaged
 
 
 def _count_groups(groups: Sequence[str] | None, chosen: Representatives) -> dict[str, Any]:

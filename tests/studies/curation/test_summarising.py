@@ -99,8 +99,9 @@ def test_average_is_taken_figure_by_figure(any_kernel: Kernel) -> None:
     for groups in (None, ["a", "b"] * 30):
         figures = CoverageMeter(any_kernel, groups).measure_random(4, range(3))
         mean = average_coverage(figures)
-        assert mean.mmd == pytest.approx(sum(one.mmd for one in figures) / 3)
-        assert (mean.group_difference is None) == (groups is None)
+        assert mean["mmd"]["mean"] == pytest.approx(sum(one.mmd for one in figures) / 3)
+        assert mean["mmd"]["std"] == pytest.approx(np.std([one.mmd for one in figures], ddof=1))
+        assert (mean["group_difference"]["mean"] is None) == (groups is None)
 
 
 def test_random_figures_depend_on_their_seeds_only() -> None:

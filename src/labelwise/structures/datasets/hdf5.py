@@ -150,7 +150,7 @@ class GroupedFile(DataFile):
         return entry._replace(position=start + frame, name=f"{entry.name}/{frame}", order=order)
 
     def _read_window(
-        self, block: Block, start: int, window: Sequence[int]
+        self, block: _Block, start: int, window: Sequence[int]
     ) -> Iterator[LabelledStructure]:
         first = window[0]
         group = f"{self._path}: {block.entry.name}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -62,16 +62,24 @@ class Coverage:
     group_difference: float | None = None
 
 
-def average_coverage(figures: Sequence[Coverage]) -> Coverage:
-    """Return the mean of every figure, for instance over random subsets.
+def average_coverage(figures: Sequence[Coverage]) -> dict[str, dict[str, float | None]]:
+    """Return mean and standard deviation of every figure, for instance over random subsets.
 
     Args:
         figures: At least one, all with groups or all without.
+
+    Returns:
+        ``mean`` and ``std`` by the figure's name; None for what is not known.
     """
-    rows = np.array([astuple(row) for row in figures], dtype=object)
-    with_groups = None not in rows[:, -1]
-    means = rows[:, : None if with_groups else -1].astype(np.float64).mean(axis=0).tolist()
-    return Coverage(*means)
+    averaged: dict[str, dict[str, float | None]] = {}
+    for field in fields(Coverage):
+        values = [getattr(each, field.name) for each in figures]
+        is_known = None not in values
+        averaged[field.name] = {
+            "mean": float(np.mean(values)) if is_known else None,
+            "std": float(np.std(values, ddof=1)) if is_known and len(values) > 1 else None,
+        }
+    return averaged
 
 
 def choose_representatives(

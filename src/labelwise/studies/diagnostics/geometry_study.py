@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from ase import Atoms
@@ -232,7 +232,7 @@ def study_geometry(
     """
     check_kernels(kernels, options)
     chosen = [structures[i] for i in sample.idx]
-    made: list[_Made] = []
+    made: list[KernelEntry] = []
     models: list[str] = []
 
     def make(kernel: str, model: str | None, potential: Potential | None) -> None:
@@ -247,7 +247,9 @@ def study_geometry(
             progress=lambda n_done: progress(stage, n_done, len(chosen)),
         )
         K = built.block64(slice(None), built, slice(None)).cpu().numpy()
-        made.append(_Made(kernel, model, K, time.perf_counter() - began))
+        seconds = time.perf_counter() - began
+        geometry = measure_geometry(K, sample.family, order=sample.order, names=sample.names)
+        made.append(KernelEntry(kernel, model, geometry, float("nan"), seconds, K))
 
     for name, potential in potentials:
         if name in models:
@@ -261,7 +263,9 @@ def study_geometry(
         for kernel in kernels:
             make(kernel, None, None)
     made.sort(key=lambda item: (item.model is None, kernels.index(item.kernel)))
-    return GeometryStudy(sample, tuple(_measure(made, sample, models)), tuple(models))
+    first = {item.kernel: item.K for item in made if models and item.model == models[0]}
+    entries = [replace(item, similarity=_compare(item, first)) for item in made]
+    return GeometryStudy(sample, tuple(entries), tuple(models))
 
 
 def check_kernels(kernels: Sequence[str], options: RepresentationOptions | None = None) -> None:
@@ -283,14 +287,7 @@ def check_kernels(kernels: Sequence[str], options: RepresentationOptions | None 
 
 
 def depends_on_weights(kernel: str, options: RepresentationOptions | None = None) -> bool:
-    """Tell whether a kernel changes as the model is trained.
-
-    Args:
-        kernel: Name of a representation.
-        options: Of the representation.
-
-    Returns:
-        False for descriptors and for random weights, which have a model's architecture only.
+    """Tell whether a kernel changes as the model is trained: no descriptor, no random weights.
 
     Raises:
         ArgumentError: An unknown name, or an option out of range.
@@ -302,51 +299,18 @@ def depends_on_weights(kernel: str, options: RepresentationOptions | None = None
 def needs_model(kernel: str, options: RepresentationOptions | None = None) -> bool:
     """Tell whether a kernel needs a model, if only for its architecture.
 
-    Args:
-        kernel: Name of a representation.
-        options: Of the representation.
-
     Raises:
         ArgumentError: An unknown name, or an option out of range.
     """
     return make_representation(kernel, options).needs_model
 
 
-@dataclass(frozen=True)
-class _Made:
-    """A matrix, and whose it is."""
-
-    kernel: str
-    model: str | None
-    K: Float64[np.ndarray, "n n"]
-    seconds: float
-
-
-def _measure(
-    made: Sequence[_Made], sample: FamilySample, models: Sequence[str]
-) -> list[KernelEntry]:
-    first = {item.kernel: item.K for item in made if models and item.model == models[0]}
-    entries = []
-    for item in made:
-        reference = first.get(_TRAINED.get(item.kernel, item.kernel))
-        geometry = measure_geometry(item.K, sample.family, order=sample.order, names=sample.names)
-        entries.append(
-            KernelEntry(
-                kernel=item.kernel,
-                model=item.model,
-                geometry=geometry,
-                similarity=_compare(item.K, reference),
-                seconds=item.seconds,
-                K=item.K,
-            )
-        )
-    return entries
-
-
-def _compare(K: Float64[np.ndarray, "n n"], reference: Float64[np.ndarray, "n n"] | None) -> float:
-    if reference is None or reference is K:
+def _compare(item: KernelEntry, first: Mapping[str, Float64[np.ndarray, "n n"]]) -> float:
+    """Return how alike a kernel and that of the first model are; NaN for that kernel itself."""
+    reference = first.get(_TRAINED.get(item.kernel, item.kernel))
+    if reference is None or reference is item.K:
         return float("nan")
-    return centred_alignment(reference, K)
+    return centred_alignment(reference, item.K)
 
 
 def _share(offered: Int64[np.ndarray, " c"], n_total: int) -> Int64[np.ndarray, " c"]:
