@@ -25,6 +25,7 @@ from labelwise.structures.datasets.inspecting import Inspection, inspect_data
 from labelwise.structures.datasets.registry import load_formats
 from labelwise.structures.datasets.survey import Query
 
+_FACTS = ("name", "title", "level_of_theory", "citation", "licence", "url", "units", "layout")
 _MOST_LISTED = 20
 
 
@@ -35,14 +36,7 @@ def run_data_list(args: DataListCommand) -> None:
         record = {
             "formats": [
                 {
-                    "name": each.name,
-                    "title": each.title,
-                    "level_of_theory": each.level_of_theory,
-                    "citation": each.citation,
-                    "licence": each.licence,
-                    "url": each.url,
-                    "units": each.units,
-                    "layout": each.layout,
+                    **{key: getattr(each, key) for key in _FACTS},
                     "suffixes": list(each.suffixes),
                     "can_be_written": each.write is not None,
                 }

@@ -29,6 +29,8 @@ from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
 _log = logging.getLogger(__name__)
 
 MANIFEST = "manifest.json"
+#: What of a format goes into the manifest.
+_FACTS = ("level_of_theory", "citation", "licence", "url")
 _OWN_FILES = {MANIFEST, *(f"{role}.extxyz" for role in ("pool", "train", "valid", "test"))}
 _LEAST_SIZE = 10
 _MOST_LISTED = 200
@@ -257,13 +259,7 @@ def _describe(
         "n_seen": found.n_seen,
         "n_fit": len(found),
         "formats": {
-            name: {
-                "level_of_theory": each.level_of_theory,
-                "citation": each.citation,
-                "licence": each.licence,
-                "url": each.url,
-            }
-            for name, each in formats.items()
+            name: {key: getattr(each, key) for key in _FACTS} for name, each in formats.items()
         },
         "sources": [
             {"name": path.name, "format": each.name, "sha256": hash_source(path)}

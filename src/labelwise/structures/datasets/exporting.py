@@ -12,9 +12,10 @@ from labelwise.structures.datasets.registry import load_formats
 from labelwise.structures.datasets.survey import Query, open_data_set, survey
 
 
-def list_writable() -> list[str]:
-    """Return the names of the formats that can be written."""
-    return [name for name, each in load_formats().items() if each.write is not None]
+def list_writable() -> dict[str, Writer]:
+    """Return what writes each format that can be written."""
+    found = {name: each.write for name, each in load_formats().items()}
+    return {name: write for name, write in found.items() if write is not None}
 
 
 def export_data(
@@ -48,7 +49,8 @@ def export_data(
         DataSetError: A file that is damaged, or a structure that the format cannot hold.
         WriteError: The target exists or cannot be written.
     """
-    write = _find_writer(to)
+    writers = list_writable()
+    check_name("format", to, writers)
     if target.exists() and not replace_target:
         raise WriteError(f"{target} exists; choose another place, or replace it with --force")
     if any(path.resolve() == target.resolve() for path in paths):
@@ -58,12 +60,4 @@ def export_data(
     if not len(found):
         raise ArgumentError(f"none of {found.n_seen} structures is to be written")
     structures = data.iter_structures(found.positions.tolist())
-    return write(target, count(structures, "write", len(found), progress))
-
-
-def _find_writer(name: str) -> Writer:
-    check_name("format", name, list_writable())
-    write = load_formats()[name].write
-    if write is None:
-        raise AssertionError(f"{name} is listed as one that can be written")
-    return write
+    return writers[to](target, count(structures, "write", len(found), progress))
