@@ -9,7 +9,7 @@ import ase.io
 import numpy as np
 import pytest
 
-from labelwise.campaign.durable import read_json, read_log
+from labelwise.campaign.atomic_io import read_json, read_log
 from labelwise.campaign.errors import (
     CampaignError,
     ChangedInputsError,
@@ -18,8 +18,8 @@ from labelwise.campaign.errors import (
 )
 from labelwise.campaign.labelling import LabellingError, LabelsPending
 from labelwise.campaign.loop import RunOptions, run_campaign
-from labelwise.campaign.report import export_round, find_best_round, get_status
 from labelwise.campaign.state import read_state
+from labelwise.campaign.status import export_round, find_best_round, get_status
 from labelwise.errors import WriteError
 from labelwise.potentials import load_potential
 from labelwise.structures import DuplicateIndex, hash_structure, read_structures, write_structures

@@ -9,7 +9,7 @@ import pytest
 from labelwise.campaign.config import read_config
 from labelwise.campaign.errors import ChangedInputsError, ConfigError
 from labelwise.campaign.loop import RunOptions, override_campaign
-from labelwise.campaign.yaml_reading import OVERRIDES
+from labelwise.campaign.yaml_files import OVERRIDES
 from labelwise.cli import main
 from tests.campaign.building import write_campaign, write_data
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from labelwise.campaign.atomic_io import read_json
 from labelwise.campaign.config import CampaignConfig
-from labelwise.campaign.durable import read_json
 from labelwise.campaign.errors import ChangedInputsError
 from labelwise.campaign.labelling import LabelsPending
 from labelwise.campaign.loop import run_campaign
-from labelwise.campaign.report import get_status
 from labelwise.campaign.state import read_state
+from labelwise.campaign.status import get_status
 from labelwise.cli import main
 from labelwise.errors import LabelError
 from labelwise.finetuning.evaluation import evaluate

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from labelwise.campaign.atomic_io import read_json
 from labelwise.campaign.config import COMMITTEE_RULES
-from labelwise.campaign.durable import read_json
 from labelwise.campaign.loop import run_campaign
 from labelwise.campaign.state import INVENTORY, read_state
 from labelwise.errors import StructureError

@@ -13,7 +13,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from labelwise.campaign.report import Status
+from labelwise.campaign.status import Status
 from labelwise.cli import campaign as campaign_command
 from labelwise.cli import console
 from labelwise.cli.app import run

@@ -23,8 +23,8 @@ from labelwise.campaign.labelling.registry import (
     parse_settings,
     settings_keys,
 )
-from labelwise.campaign.yaml_reading import CONFIG_FILE as CONFIG_FILE
-from labelwise.campaign.yaml_reading import read_campaign_settings
+from labelwise.campaign.yaml_files import CONFIG_FILE as CONFIG_FILE
+from labelwise.campaign.yaml_files import read_campaign_settings
 from labelwise.errors import check_name, suggest
 from labelwise.finetuning.recipe import EnergyErrors, FixedForces, Recipe
 from labelwise.potentials.spec import ModelSpec

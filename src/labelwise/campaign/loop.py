@@ -10,22 +10,24 @@ from typing import Any
 
 import yaml
 
-from labelwise.campaign.bench import Bench, timed, used_structures
-from labelwise.campaign.collecting import check_calculator, run_label
-from labelwise.campaign.config import read_config
-from labelwise.campaign.datasets import choose_split, read_given_sets, take_inventory
-from labelwise.campaign.durable import (
+from labelwise.campaign.atomic_io import (
     append_line,
     read_json,
     read_log,
     repair_log,
     write_json,
 )
+from labelwise.campaign.config import read_config
+from labelwise.campaign.context import Bench, timed, used_structures
+from labelwise.campaign.datasets import choose_split, read_given_sets, take_inventory
 from labelwise.campaign.errors import CampaignError, ChangedInputsError, ConfigError
 from labelwise.campaign.inputs import describe_inputs, digest_inputs, list_differences
 from labelwise.campaign.labelling.base import LabellingError, LabelsPending
 from labelwise.campaign.lock import campaign_lock
-from labelwise.campaign.selecting import run_select
+from labelwise.campaign.shared_cache import Workshop
+from labelwise.campaign.stages.finetune import run_finetune, run_measure
+from labelwise.campaign.stages.label import check_calculator, run_label
+from labelwise.campaign.stages.select import run_select
 from labelwise.campaign.state import (
     FINETUNE,
     INPUTS,
@@ -44,10 +46,8 @@ from labelwise.campaign.state import (
 )
 from labelwise.campaign.stopping import find_reason_to_stop, remind_of_failures
 from labelwise.campaign.survey import survey_campaign
-from labelwise.campaign.training import run_finetune, run_measure
 from labelwise.campaign.undetermined import explain_undetermined, is_undetermined
-from labelwise.campaign.workshop import Workshop
-from labelwise.campaign.yaml_reading import OVERRIDES, read_settings
+from labelwise.campaign.yaml_files import OVERRIDES, read_settings
 from labelwise.runtime.files import hash_file, write_bytes
 from labelwise.runtime.provenance import package_versions
 from labelwise.runtime.timing import ProgressCallback, ignore_progress

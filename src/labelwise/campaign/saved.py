@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from labelwise.campaign.bench import count_left
+from labelwise.campaign.atomic_io import read_json, read_log
 from labelwise.campaign.config import CampaignConfig
-from labelwise.campaign.durable import read_json, read_log
+from labelwise.campaign.context import count_left
 from labelwise.campaign.errors import CampaignError
 from labelwise.campaign.lock import is_stale, read_holder
-from labelwise.campaign.report import Status, get_status
 from labelwise.campaign.state import (
     BATCH,
     FINETUNE,
@@ -21,6 +20,7 @@ from labelwise.campaign.state import (
     JOURNAL,
     CampaignState,
 )
+from labelwise.campaign.status import Status, get_status
 from labelwise.campaign.stopping import find_reason_to_stop
 from labelwise.structures import Source
 

@@ -38,8 +38,8 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
+from labelwise.campaign.atomic_io import read_json, read_log
 from labelwise.campaign.config import CampaignConfig, read_config
-from labelwise.campaign.durable import read_json, read_log
 from labelwise.campaign.errors import DamagedStateError
 from labelwise.campaign.inputs import MODEL_ROLE, find_model
 from labelwise.campaign.labelling.encoding import decode_structure

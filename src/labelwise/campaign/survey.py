@@ -7,10 +7,10 @@ import logging
 import numpy as np
 from jaxtyping import Int64
 
-from labelwise.campaign.bench import Bench, open_bench
+from labelwise.campaign.context import Bench, open_bench
 from labelwise.campaign.kept import FOLDER, KeptArrays
-from labelwise.campaign.landscape import Landscape, survey_landscape
 from labelwise.campaign.outcomes import NEVER, PointFates, find_fates
+from labelwise.campaign.pool_kernel import Landscape, survey_landscape
 from labelwise.campaign.pool_map import (
     MOST_ROUNDS,
     POOL_MAP,
@@ -22,8 +22,8 @@ from labelwise.campaign.pool_map import (
 )
 from labelwise.campaign.predictions import PREDICTIONS
 from labelwise.campaign.saved import read_candidates
+from labelwise.campaign.stages.finetune import predict_again
 from labelwise.campaign.state import CampaignState
-from labelwise.campaign.training import predict_again
 from labelwise.errors import LabelwiseError
 from labelwise.kernels.components import find_components
 from labelwise.selection.rules.nearest_labelled import find_nearest

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from labelwise.campaign.yaml_reading import CONFIG_FILE
+from labelwise.campaign.yaml_files import CONFIG_FILE
 from labelwise.errors import WriteError
 from labelwise.runtime.files import write_bytes
 

@@ -10,8 +10,8 @@ import numpy as np
 from ase.data import atomic_numbers
 from jaxtyping import Float64
 
-from labelwise.campaign.bench import Bench
-from labelwise.campaign.durable import read_json
+from labelwise.campaign.atomic_io import read_json
+from labelwise.campaign.context import Bench
 from labelwise.campaign.state import FINETUNE, UNDETERMINED, CampaignState, round_folder
 from labelwise.potentials.torch_potential import TorchPotential
 from labelwise.structures import Frame

@@ -16,14 +16,14 @@ from labelwise.campaign.curves import CURVES, write_curves
 from labelwise.campaign.errors import DamagedStateError
 from labelwise.campaign.labelling import LabellingError, LabelsPending
 from labelwise.campaign.loop import RunOptions, override_campaign, run_campaign
-from labelwise.campaign.page.pages import CampaignPages
-from labelwise.campaign.report import Status, export_round, find_best_round, get_status
+from labelwise.campaign.page.writer import CampaignPages
+from labelwise.campaign.shared_cache import Workshop
 from labelwise.campaign.state import SPLITS, read_state
+from labelwise.campaign.status import Status, export_round, find_best_round, get_status
 from labelwise.campaign.stopping import get_curve
 from labelwise.campaign.template import write_template
 from labelwise.campaign.undetermined import is_undetermined
-from labelwise.campaign.workshop import Workshop
-from labelwise.campaign.yaml_reading import read_overrides
+from labelwise.campaign.yaml_files import read_overrides
 from labelwise.cli import console
 from labelwise.cli.commands.campaign import (
     CampaignExportCommand,

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from labelwise.campaign.yaml_reading import CONFIG_FILE
+from labelwise.campaign.yaml_files import CONFIG_FILE
 from labelwise.cli import console
 from labelwise.cli.commands.report import TARGETS, require_target
 from labelwise.errors import ReadError

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from labelwise.campaign.bench import Bench
+from labelwise.campaign.context import Bench
 from labelwise.campaign.datasets import read_given_sets
 from labelwise.campaign.page import labelled_sets
 from labelwise.campaign.page.labelled_sets import batch_set, held_out_set

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from labelwise.campaign.bench import Bench
+from labelwise.campaign.context import Bench
 from labelwise.campaign.datasets import read_given_sets
 from labelwise.campaign.page import scored as scored_module
 from labelwise.campaign.page.scored import score_held_out

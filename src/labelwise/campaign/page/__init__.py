@@ -1,5 +1,5 @@
 """The page of a campaign: how errors fell, what was chosen, and whether that was right."""
 
-from labelwise.campaign.page.gathering import gather_campaign
+from labelwise.campaign.page.document import gather_campaign
 
 __all__ = ["gather_campaign"]

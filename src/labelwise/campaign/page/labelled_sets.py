@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from labelwise.campaign.bench import Bench
 from labelwise.campaign.config import CampaignConfig
+from labelwise.campaign.context import Bench
 from labelwise.campaign.inputs import name_source
 from labelwise.campaign.predictions import Predictions
 from labelwise.campaign.state import CampaignState

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from labelwise.campaign.bench import Bench
+from labelwise.campaign.context import Bench
 from labelwise.campaign.inputs import name_source
 from labelwise.campaign.labelling.encoding import decode_structure
 from labelwise.campaign.pool_map import PoolMapData

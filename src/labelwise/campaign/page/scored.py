@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from labelwise.campaign.bench import Bench
+from labelwise.campaign.context import Bench
 from labelwise.campaign.page.labelled_sets import (
     LabelledFrames,
     StructureErrors,

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from labelwise.campaign.yaml_reading import read_campaign_settings, read_overrides
+from labelwise.campaign.yaml_files import read_campaign_settings, read_overrides
 from labelwise.cli import options
 from labelwise.runtime.settings import Setting
 

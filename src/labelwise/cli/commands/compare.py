@@ -8,7 +8,7 @@ from typing import Annotated, Any, get_args
 
 import typer
 
-from labelwise.campaign.yaml_reading import read_overrides
+from labelwise.campaign.yaml_files import read_overrides
 from labelwise.cli import options
 from labelwise.finetuning.recipe import EnergyErrors
 from labelwise.potentials.spec import ModelSpec

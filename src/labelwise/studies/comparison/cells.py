@@ -10,12 +10,12 @@ from typing import Any
 
 import yaml
 
+from labelwise.campaign.atomic_io import read_json, read_log, write_json
 from labelwise.campaign.config import CampaignConfig, read_config
-from labelwise.campaign.durable import read_json, read_log, write_json
-from labelwise.campaign.selecting import RANK_CORRELATION
+from labelwise.campaign.stages.select import RANK_CORRELATION
 from labelwise.campaign.state import PICKS, ROUNDS, SPLITS
 from labelwise.campaign.undetermined import is_undetermined, read_messages
-from labelwise.campaign.yaml_reading import CONFIG_FILE
+from labelwise.campaign.yaml_files import CONFIG_FILE
 from labelwise.runtime.files import write_bytes
 from labelwise.studies.comparison.results import MEASURED, CellResult, RoundCost
 from labelwise.studies.comparison.study import Cell

@@ -13,7 +13,7 @@ from labelwise import __version__
 from labelwise.campaign.config import CampaignConfig, read_config
 from labelwise.campaign.inputs import find_model, locate
 from labelwise.campaign.state import read_state, verify_model
-from labelwise.campaign.yaml_reading import CONFIG_FILE
+from labelwise.campaign.yaml_files import CONFIG_FILE
 from labelwise.errors import ReadError
 from labelwise.potentials import Potential, load_potential
 from labelwise.selection.rules import JOINT_RULE, list_rules

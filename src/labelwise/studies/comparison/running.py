@@ -22,7 +22,7 @@ from pathlib import Path
 from types import FrameType
 
 from labelwise.campaign.loop import run_campaign
-from labelwise.campaign.workshop import Workshop
+from labelwise.campaign.shared_cache import Workshop
 from labelwise.errors import ArgumentError, LabelwiseError, collect_warnings
 from labelwise.runtime.timing import ProgressCallback, ignore_progress
 from labelwise.studies.comparison.cells import (

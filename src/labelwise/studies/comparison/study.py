@@ -19,7 +19,7 @@ from labelwise.campaign.config import (
     ModelSection,
     describe_mistakes,
 )
-from labelwise.campaign.yaml_reading import override
+from labelwise.campaign.yaml_files import override
 from labelwise.errors import LabelwiseError
 from labelwise.finetuning.recipe import EnergyErrors, FixedForces
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY

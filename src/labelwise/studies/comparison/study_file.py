@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from labelwise.campaign.yaml_reading import read_settings
+from labelwise.campaign.yaml_files import read_settings
 from labelwise.errors import ArgumentError
 
 STUDY_FILE = "study.yaml"

@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from labelwise.campaign.bench import count_left, open_bench
-from labelwise.campaign.durable import read_json, read_log, write_json
+from labelwise.campaign.atomic_io import read_json, read_log, write_json
+from labelwise.campaign.context import count_left, open_bench
 from labelwise.campaign.errors import CampaignError, DamagedStateError
 from labelwise.campaign.labelling.files import TO_LABEL
 from labelwise.campaign.lock import is_stale, read_holder

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from labelwise.campaign.durable import read_json, read_log
+from labelwise.campaign.atomic_io import read_json, read_log
 from labelwise.campaign.errors import CampaignError
 from labelwise.campaign.labelling import LabellingError, LabelsPending
 from labelwise.campaign.loop import RunOptions, run_campaign

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from labelwise.campaign.page.trust import Reliability, bin_reliability, correlate
+from labelwise.campaign.page.calibration import Reliability, bin_reliability, correlate
 from labelwise.campaign.saved import SavedCampaign
 from labelwise.finetuning.metrics import root_mean_square
 from labelwise.pages.document import Document

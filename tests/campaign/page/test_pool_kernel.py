@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from labelwise.campaign import landscape
-from labelwise.campaign.bench import Bench
+from labelwise.campaign import pool_kernel
+from labelwise.campaign.context import Bench
 from labelwise.campaign.datasets import read_given_sets
 from labelwise.campaign.kept import KeptArrays
-from labelwise.campaign.landscape import choose_settings, survey_landscape
+from labelwise.campaign.pool_kernel import choose_settings, survey_landscape
 from labelwise.campaign.saved import SavedCampaign
 from labelwise.campaign.state import CampaignState, read_state
 from labelwise.kernels.building import build_kernels
@@ -43,7 +43,7 @@ def test_variances_are_those_of_the_selection(
 def test_of_a_large_pool_what_was_chosen_is_kept(
     saved: SavedCampaign, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(landscape, "MOST_POINTS", 18)
+    monkeypatch.setattr(pool_kernel, "MOST_POINTS", 18)
     chosen = [each.source for each in saved.candidates if each.fate != "reserve"]
     state = saved.state
     kept = KeptArrays(tmp_path)
@@ -57,10 +57,10 @@ def test_rows_are_computed_once_and_only_for_what_is_new(
 ) -> None:
     state, kept = saved.state, KeptArrays(tmp_path)
     chosen = [each.source for each in saved.candidates]
-    monkeypatch.setattr(landscape, "MOST_POINTS", 4 + len(chosen))
+    monkeypatch.setattr(pool_kernel, "MOST_POINTS", 4 + len(chosen))
     survey_landscape(state, make_bench(state), kept, chosen, seed=0)
     few = len(np.load(tmp_path / "rows.npz")["names"])
-    monkeypatch.setattr(landscape, "MOST_POINTS", 50_000)
+    monkeypatch.setattr(pool_kernel, "MOST_POINTS", 50_000)
     whole = survey_landscape(state, make_bench(state), kept, chosen, seed=0)
     assert len(np.load(tmp_path / "rows.npz")["names"]) > few
     anew = survey_landscape(state, make_bench(state), KeptArrays(tmp_path / "b"), chosen, seed=0)

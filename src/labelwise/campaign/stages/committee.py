@@ -9,10 +9,10 @@ from itertools import compress, islice
 import numpy as np
 from jaxtyping import Bool, Float64
 
-from labelwise.campaign.bench import Bench
 from labelwise.campaign.config import CampaignConfig
+from labelwise.campaign.context import Bench
+from labelwise.campaign.stages.finetune import member_files
 from labelwise.campaign.state import CampaignState
-from labelwise.campaign.training import member_files
 from labelwise.errors import LabelError
 from labelwise.features.fill import make_screen
 from labelwise.finetuning.committee import (

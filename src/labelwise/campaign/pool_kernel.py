@@ -14,8 +14,8 @@ import torch
 from ase import Atoms
 from jaxtyping import Bool, Float64, Int64
 
-from labelwise.campaign.bench import Bench
 from labelwise.campaign.config import COMMITTEE_RULES, CampaignConfig
+from labelwise.campaign.context import Bench
 from labelwise.campaign.inputs import name_source
 from labelwise.campaign.kept import KeptArrays, digest
 from labelwise.campaign.labelling.encoding import decode_structure

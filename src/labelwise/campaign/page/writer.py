@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from labelwise.campaign.page.gathering import gather_campaign
+from labelwise.campaign.page.document import gather_campaign
 from labelwise.campaign.state import CampaignState
 from labelwise.pages.libraries import read_libraries
 from labelwise.pages.page import write_page

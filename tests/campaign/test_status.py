@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from labelwise.campaign.durable import read_json
+from labelwise.campaign.atomic_io import read_json
 from labelwise.campaign.errors import DamagedStateError
 from labelwise.campaign.loop import run_campaign
-from labelwise.campaign.page.gathering import gather_campaign
-from labelwise.campaign.report import export_round, get_status
+from labelwise.campaign.page.document import gather_campaign
 from labelwise.campaign.state import read_state
+from labelwise.campaign.status import export_round, get_status
 from labelwise.campaign.undetermined import explain_undetermined, read_messages
 from labelwise.cli import main
 from labelwise.structures import write_structures

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from labelwise.campaign.loop import RunOptions, run_campaign
-from labelwise.campaign.page.pages import CampaignPages
+from labelwise.campaign.page.writer import CampaignPages
 from labelwise.campaign.predictions import PREDICTIONS, read_predictions
 from labelwise.campaign.state import CampaignState, read_state
 from labelwise.campaign.survey import survey_campaign

@@ -10,11 +10,17 @@ from pathlib import Path
 
 import numpy as np
 
-from labelwise.campaign.bench import Bench, open_bench
+from labelwise.campaign.context import Bench, open_bench
 from labelwise.campaign.errors import DamagedStateError
 from labelwise.campaign.kept import FOLDER
 from labelwise.campaign.outcomes import PointFates, find_fates
 from labelwise.campaign.page.breakdown import find_groupings, make_error_bars, make_path_errors
+from labelwise.campaign.page.calibration import (
+    ScoredBatch,
+    judge_rounds,
+    make_score_chart,
+    make_trust_charts,
+)
 from labelwise.campaign.page.choices import make_choice_tables, make_failure_table
 from labelwise.campaign.page.costs import (
     make_label_chart,
@@ -24,17 +30,11 @@ from labelwise.campaign.page.costs import (
 )
 from labelwise.campaign.page.curves import make_learning_curves
 from labelwise.campaign.page.facts import describe_campaign, make_facts, make_notes
-from labelwise.campaign.page.growing_map import make_pool_map
 from labelwise.campaign.page.labelled_sets import batch_set, measure_errors, name_of
 from labelwise.campaign.page.map_points import MapPoints, read_points
 from labelwise.campaign.page.parity import make_parity
+from labelwise.campaign.page.pool_map import make_pool_map
 from labelwise.campaign.page.scored import ScoredSet, score_held_out
-from labelwise.campaign.page.trust import (
-    ScoredBatch,
-    judge_rounds,
-    make_score_chart,
-    make_trust_charts,
-)
 from labelwise.campaign.pool_map import POOL_MAP, digest_candidates, read_pool_map
 from labelwise.campaign.predictions import CHOSEN, PREDICTIONS, read_predictions
 from labelwise.campaign.saved import SavedCampaign, read_saved

@@ -9,7 +9,7 @@ import yaml
 
 from labelwise.campaign.config import read_config
 from labelwise.campaign.errors import ConfigError
-from labelwise.campaign.yaml_reading import override, read_overrides, read_yaml
+from labelwise.campaign.yaml_files import override, read_overrides, read_yaml
 from labelwise.errors import ArgumentError
 from labelwise.studies.comparison.study import read_study
 from labelwise.studies.comparison.study_file import StudyError

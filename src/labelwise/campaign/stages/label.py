@@ -11,14 +11,14 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from labelwise.campaign.bench import Bench
-from labelwise.campaign.config import CampaignConfig
-from labelwise.campaign.durable import (
+from labelwise.campaign.atomic_io import (
     SpareSpace,
     append_line,
     read_json,
     write_json,
 )
+from labelwise.campaign.config import CampaignConfig
+from labelwise.campaign.context import Bench
 from labelwise.campaign.errors import CampaignError, ChangedInputsError
 from labelwise.campaign.inputs import shorten
 from labelwise.campaign.labelling import (
@@ -37,7 +37,7 @@ from labelwise.campaign.labelling import (
     make_labeller,
 )
 from labelwise.campaign.labelling.encoding import encode_extra, encode_structure
-from labelwise.campaign.selecting import choose_candidates
+from labelwise.campaign.stages.select import choose_candidates
 from labelwise.campaign.state import (
     BATCH,
     BATCH_STRUCTURES,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labelwise.campaign.durable import (
+from labelwise.campaign.atomic_io import (
     SpareSpace,
     append_line,
     read_json,

@@ -6,13 +6,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
-from labelwise.campaign.bench import Bench
-from labelwise.campaign.committee_scores import score_by_committee
+from labelwise.campaign.atomic_io import write_json
 from labelwise.campaign.config import COMMITTEE_RULES
-from labelwise.campaign.durable import write_json
+from labelwise.campaign.context import Bench
 from labelwise.campaign.errors import CampaignError
 from labelwise.campaign.inputs import shorten
 from labelwise.campaign.seeds import derive_seed
+from labelwise.campaign.stages.committee import score_by_committee
 from labelwise.campaign.state import PICKS, CampaignState
 from labelwise.campaign.stopping import remind_of_failures
 from labelwise.errors import ShortPoolError

@@ -11,10 +11,11 @@ from typing import Any
 
 from ase import Atoms
 
+from labelwise.campaign.atomic_io import append_line, read_json, write_json
 from labelwise.campaign.datasets import GivenSets, choose_split, iter_pool, read_given_sets
-from labelwise.campaign.durable import append_line, read_json, write_json
 from labelwise.campaign.inputs import find_model
 from labelwise.campaign.labelling.encoding import decode_structure
+from labelwise.campaign.shared_cache import Workshop
 from labelwise.campaign.state import (
     INVENTORY,
     JOURNAL,
@@ -23,7 +24,6 @@ from labelwise.campaign.state import (
     CampaignState,
     verify_file,
 )
-from labelwise.campaign.workshop import Workshop
 from labelwise.potentials import Potential, load_potential
 from labelwise.runtime.memory import peak_resident_bytes
 from labelwise.runtime.timing import ProgressCallback, ignore_progress

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from labelwise.campaign.durable import read_json
+from labelwise.campaign.atomic_io import read_json
 from labelwise.campaign.labelling import LabelsPending
 from labelwise.campaign.loop import RunOptions, run_campaign
 from labelwise.campaign.page import gather_campaign

@@ -10,9 +10,9 @@ from typing import Any
 
 from ase import Atoms
 
-from labelwise.campaign.bench import Bench
+from labelwise.campaign.atomic_io import write_json
 from labelwise.campaign.config import CampaignConfig
-from labelwise.campaign.durable import write_json
+from labelwise.campaign.context import Bench
 from labelwise.campaign.errors import CampaignError
 from labelwise.campaign.predictions import (
     CHOSEN,
@@ -22,6 +22,7 @@ from labelwise.campaign.predictions import (
     write_predictions,
 )
 from labelwise.campaign.seeds import derive_seed
+from labelwise.campaign.shared_cache import describe_fit
 from labelwise.campaign.state import (
     FINETUNE,
     MEASURE,
@@ -31,7 +32,6 @@ from labelwise.campaign.state import (
     CampaignState,
 )
 from labelwise.campaign.undetermined import count_undetermined
-from labelwise.campaign.workshop import describe_fit
 from labelwise.finetuning.committee import draw_bootstrap, member_seeds
 from labelwise.finetuning.evaluation import Evaluation, evaluate
 from labelwise.finetuning.export import save_potential

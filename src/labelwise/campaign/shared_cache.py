@@ -14,8 +14,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from labelwise.campaign.atomic_io import read_json, write_json
 from labelwise.campaign.config import ModelSection
-from labelwise.campaign.durable import read_json, write_json
 from labelwise.features.store.memory import RowCache
 from labelwise.finetuning.export import save_potential
 from labelwise.finetuning.recipe import Recipe

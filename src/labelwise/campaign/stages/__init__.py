@@ -1,0 +1,1 @@
+"""The stages of a round: select, label, fine-tune, measure."""
