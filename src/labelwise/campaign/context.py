@@ -15,7 +15,7 @@ from labelwise.campaign.atomic_io import append_line, read_json, write_json
 from labelwise.campaign.datasets import GivenSets, choose_split, iter_pool, read_given_sets
 from labelwise.campaign.inputs import find_model
 from labelwise.campaign.labelling.encoding import decode_structure
-from labelwise.campaign.shared_cache import Workshop
+from labelwise.campaign.shared_cache import SharedCache
 from labelwise.campaign.state import (
     INVENTORY,
     JOURNAL,
@@ -35,7 +35,7 @@ _MAX_MODELS = 8
 
 
 @dataclass
-class Bench:
+class CampaignContext:
     """What is kept in memory from stage to stage; all of it can be made from files again.
 
     Attributes:
@@ -43,19 +43,19 @@ class Bench:
         inventory: What ``take_inventory`` found, and under ``n_used`` how many structures
             the campaign had used when it was taken.
         progress: Called with stage, done, total.
-        workshop: What may be shared with other campaigns.
+        shared: What may be shared with other campaigns.
     """
 
     given: GivenSets
     inventory: dict[str, Any]
     progress: ProgressCallback = ignore_progress
-    workshop: Workshop = field(default_factory=Workshop)
+    shared: SharedCache = field(default_factory=SharedCache)
     _models: dict[str, Potential] = field(default_factory=dict, repr=False)
 
     def pretrained(self, state: CampaignState) -> Potential:
         """Load the model that the campaign begins with."""
         path = find_model(state.directory, state.config.model.path)
-        return self.workshop.load_pretrained(path, state.config.model)
+        return self.shared.load_pretrained(path, state.config.model)
 
     def current(self, state: CampaignState) -> Potential:
         """Load the model of the last finished round; before round 1, the pretrained one."""
@@ -86,7 +86,7 @@ class Bench:
         self, state: CampaignState, excluded: DuplicateIndex | None = None
     ) -> Iterator[Frame]:
         """Read the pool as a stream; see ``datasets.iter_pool``."""
-        return iter_pool(state.directory, state.config, excluded, read=self.workshop.iter_frames)
+        return iter_pool(state.directory, state.config, excluded, read=self.shared.iter_frames)
 
     def n_left(self, state: CampaignState) -> int:
         """Count the structures of the pool that can still be chosen."""
@@ -159,7 +159,9 @@ class Bench:
         return load_potential(path, device=model.device, dtype=model.dtype, head=model.head)
 
 
-def open_bench(state: CampaignState, progress: ProgressCallback = ignore_progress) -> Bench:
+def open_context(
+    state: CampaignState, progress: ProgressCallback = ignore_progress
+) -> CampaignContext:
     """Read the given structures as a run of the campaign does, but write and load nothing.
 
     Args:
@@ -173,7 +175,7 @@ def open_bench(state: CampaignState, progress: ProgressCallback = ignore_progres
     """
     path = state.directory / SPLIT
     split = read_json(path) if path.exists() else choose_split(state.directory, state.config)
-    return Bench(read_given_sets(state.directory, state.config, split), {}, progress)
+    return CampaignContext(read_given_sets(state.directory, state.config, split), {}, progress)
 
 
 def count_left(state: CampaignState, inventory: Mapping[str, Any]) -> int:

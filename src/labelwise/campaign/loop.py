@@ -18,13 +18,13 @@ from labelwise.campaign.atomic_io import (
     write_json,
 )
 from labelwise.campaign.config import read_config
-from labelwise.campaign.context import Bench, timed, used_structures
+from labelwise.campaign.context import CampaignContext, timed, used_structures
 from labelwise.campaign.datasets import choose_split, read_given_sets, take_inventory
 from labelwise.campaign.errors import CampaignError, ChangedInputsError, ConfigError
 from labelwise.campaign.inputs import describe_inputs, digest_inputs, list_differences
 from labelwise.campaign.labelling.base import LabellingError, LabelsPending
 from labelwise.campaign.lock import campaign_lock
-from labelwise.campaign.shared_cache import Workshop
+from labelwise.campaign.shared_cache import SharedCache
 from labelwise.campaign.stages.finetune import run_finetune, run_measure
 from labelwise.campaign.stages.label import check_calculator, run_label
 from labelwise.campaign.stages.select import run_select
@@ -54,7 +54,7 @@ from labelwise.runtime.timing import ProgressCallback, ignore_progress
 
 _log = logging.getLogger(__name__)
 
-_RUNNERS: dict[str, Callable[[CampaignState, Bench], None]] = {
+_RUNNERS: dict[str, Callable[[CampaignState, CampaignContext], None]] = {
     "select": run_select,
     "label": run_label,
     "finetune": run_finetune,
@@ -91,7 +91,7 @@ def run_campaign(
     options: RunOptions | None = None,
     *,
     progress: ProgressCallback = ignore_progress,
-    workshop: Workshop | None = None,
+    shared: SharedCache | None = None,
     after_round: Callable[[CampaignState], None] = _do_nothing,
 ) -> str:
     """Go on with a campaign from wherever it stopped until there is a reason to stop.
@@ -103,7 +103,7 @@ def run_campaign(
         directory: The campaign.
         options: What this run may do.
         progress: Called with stage, done, total.
-        workshop: What other campaigns of this process have made already; None for nothing.
+        shared: What other campaigns of this process have made already; None for nothing.
         after_round: Called when a round is finished, with the campaign as it is then. What it
             raises ends the run, which loses nothing.
 
@@ -136,38 +136,38 @@ def run_campaign(
             _log.info("%s", remind_of_failures(state))
         if state.n_round == 0 and state.stage in ("select", "label"):
             check_calculator(state)
-        bench = make_bench(state, progress=progress, workshop=workshop)
+        context = make_context(state, progress=progress, shared=shared)
         try:
             while True:
-                n_left = bench.n_left(state)
+                n_left = context.n_left(state)
                 reason = find_reason_to_stop(state, n_left=n_left, n_rounds=options.n_rounds)
                 if reason is not None:
                     break
                 n_round = state.n_round
-                state = step(state, bench)
+                state = step(state, context)
                 if state.n_round > n_round:
-                    _survey(state, bench, options)
+                    _survey(state, context, options)
                     after_round(state)
         except (LabelsPending, LabellingError):
-            _survey(read_state(directory), bench, options)
+            _survey(read_state(directory), context, options)
             raise
         if n_left <= 0 and len(state.failures) > n_failed:
             _log.info("%s", remind_of_failures(state))
-        _survey(state, bench, options)
+        _survey(state, context, options)
         return reason
 
 
-def _survey(state: CampaignState, bench: Bench, options: RunOptions) -> None:
+def _survey(state: CampaignState, context: CampaignContext, options: RunOptions) -> None:
     """Measure what the page shows of the pool; a campaign goes on whatever keeps it from that."""
     if not options.survey:
         return
     try:
-        survey_campaign(state, bench)
+        survey_campaign(state, context)
     except Exception as error:  # no mistake of a page may end a campaign
         _log.warning("no map of the pool: %s", error or type(error).__name__)
 
 
-def step(state: CampaignState, bench: Bench) -> CampaignState:
+def step(state: CampaignState, context: CampaignContext) -> CampaignState:
     """Do the next stage.
 
     A stage reads files, and its last act is to write one; nothing else passes from one to
@@ -175,7 +175,7 @@ def step(state: CampaignState, bench: Bench) -> CampaignState:
 
     Args:
         state: The campaign as it is on disk.
-        bench: Model and structures.
+        context: Model and structures.
 
     Returns:
         The campaign as it is on disk afterwards.
@@ -189,16 +189,16 @@ def step(state: CampaignState, bench: Bench) -> CampaignState:
         _log.info("%s", _describe_round(read_state(state.directory)))
     else:
         with timed(state, stage):
-            _RUNNERS[stage](state, bench)
+            _RUNNERS[stage](state, context)
     return read_state(state.directory)
 
 
-def make_bench(
+def make_context(
     state: CampaignState,
     *,
     progress: ProgressCallback = ignore_progress,
-    workshop: Workshop | None = None,
-) -> Bench:
+    shared: SharedCache | None = None,
+) -> CampaignContext:
     """Read what all stages need: the given structures and the pool's inventory.
 
     Both are made once for the same inputs and kept in files.
@@ -206,7 +206,7 @@ def make_bench(
     Args:
         state: The campaign, whose ``inputs.json`` is up to date.
         progress: Called with stage, done, total.
-        workshop: What other campaigns of this process have made already.
+        shared: What other campaigns of this process have made already.
 
     Raises:
         LeakageError: The sets have structures in common.
@@ -221,17 +221,17 @@ def make_bench(
     digest = digest_inputs(read_json(directory / INPUTS))
     path = directory / INVENTORY
     inventory = read_json(path) if path.exists() else {}
-    shared = Workshop() if workshop is None else workshop
-    bench = Bench(given, inventory, progress, shared)
+    shared = SharedCache() if shared is None else shared
+    context = CampaignContext(given, inventory, progress, shared)
     if inventory.get("inputs") != digest:
         _log.info("reading the pool")
         used = list(used_structures(state))
         found = take_inventory(
-            directory, config, given, bench.pretrained(state), used, read=shared.iter_frames
+            directory, config, given, context.pretrained(state), used, read=shared.iter_frames
         )
-        bench.inventory = {"inputs": digest, **found, "n_used": len(used)}
-        write_json(path, bench.inventory)
-    return bench
+        context.inventory = {"inputs": digest, **found, "n_used": len(used)}
+        write_json(path, context.inventory)
+    return context
 
 
 def override_campaign(

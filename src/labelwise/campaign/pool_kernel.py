@@ -15,7 +15,7 @@ from ase import Atoms
 from jaxtyping import Bool, Float64, Int64
 
 from labelwise.campaign.config import COMMITTEE_RULES, CampaignConfig
-from labelwise.campaign.context import Bench
+from labelwise.campaign.context import CampaignContext
 from labelwise.campaign.inputs import name_source
 from labelwise.campaign.kept import KeptArrays, digest
 from labelwise.campaign.labelling.encoding import decode_structure
@@ -123,7 +123,7 @@ def choose_settings(config: CampaignConfig) -> AcquisitionSettings:
 
 def survey_landscape(
     state: CampaignState,
-    bench: Bench,
+    context: CampaignContext,
     kept: KeptArrays,
     chosen: Sequence[Source],
     *,
@@ -133,7 +133,7 @@ def survey_landscape(
 
     Args:
         state: The campaign.
-        bench: Model and structures.
+        context: Model and structures.
         kept: Where rows of features are kept.
         chosen: Structures of the pool that must be among the points.
         seed: Of the sample of a large pool.
@@ -145,11 +145,11 @@ def survey_landscape(
         LabelwiseError: The model cannot be loaded, or fails.
     """
     settings = choose_settings(state.config)
-    potential = bench.pretrained(state)
-    gathered = _gather(state, bench, potential, chosen, seed)
-    held = {role: bench.held_out_frames(state, role) for role in ("valid", "test")}
+    potential = context.pretrained(state)
+    gathered = _gather(state, context, potential, chosen, seed)
+    held = {role: context.held_out_frames(state, role) for role in ("valid", "test")}
     everything = [*gathered.frames, *held["valid"], *held["test"]]
-    kernel, finite = _represent(everything, settings, potential, bench, state, kept)
+    kernel, finite = _represent(everything, settings, potential, context, state, kept)
     rank = np.cumsum(finite) - 1  # place in the kernel of what has features
     n = len(gathered.frames)
     points = tuple(
@@ -176,7 +176,7 @@ def survey_landscape(
 
 def _gather(
     state: CampaignState,
-    bench: Bench,
+    context: CampaignContext,
     potential: Potential,
     chosen: Sequence[Source],
     seed: int,
@@ -184,13 +184,13 @@ def _gather(
     """Read and screen the given training structures, the pool, and what is labelled."""
     screen = make_screen(potential)
     found = _Gathered()
-    for frame in bench.given.train:
+    for frame in context.given.train:
         if screen.check_train(frame) is None:
             found.frames.append(_rename(state, frame))
     found.n_given = len(found.frames)
     pool: list[Frame] = []
     try:
-        for frame in bench.iter_pool(state):
+        for frame in context.iter_pool(state):
             found.n_pool += 1
             if screen.check_pool(frame) is None:
                 pool.append(_rename(state, frame))
@@ -230,7 +230,7 @@ def _represent(
     frames: Sequence[Frame],
     settings: AcquisitionSettings,
     potential: Potential,
-    bench: Bench,
+    context: CampaignContext,
     state: CampaignState,
     kept: KeptArrays,
 ) -> tuple[Kernel, Bool[np.ndarray, " n"]]:
@@ -242,7 +242,7 @@ def _represent(
     if model is None:
         parts: Iterable[Chunk] = iter_features(structures, None, representation)
     else:
-        parts = [_find_rows(structures, settings, model, bench, state, kept)]
+        parts = [_find_rows(structures, settings, model, context, state, kept)]
     finite = [np.zeros(0, dtype=bool)]
     for part in parts:
         finite.append(is_finite(part))
@@ -256,7 +256,7 @@ def _find_rows(
     structures: Sequence[Atoms],
     settings: AcquisitionSettings,
     potential: Potential,
-    bench: Bench,
+    context: CampaignContext,
     state: CampaignState,
     kept: KeptArrays,
 ) -> np.ndarray:
@@ -274,7 +274,7 @@ def _find_rows(
     missing = {name: i for i, name in enumerate(names) if name not in known}
     if missing:
         added = _compute_rows(
-            [structures[i] for i in missing.values()], settings, potential, bench, state
+            [structures[i] for i in missing.values()], settings, potential, context, state
         )
         stored = added if len(known) == 0 else np.concatenate([stored, added])
         known |= {name: len(known) + place for place, name in enumerate(missing)}
@@ -286,20 +286,20 @@ def _compute_rows(
     structures: Sequence[Atoms],
     settings: AcquisitionSettings,
     potential: Potential,
-    bench: Bench,
+    context: CampaignContext,
     state: CampaignState,
 ) -> np.ndarray:
     """Compute rows; the campaign has those of the pretrained model if it chooses by them."""
     representation = settings.make_representation()
     is_kept = state.config.selection.model == "pretrained"
-    cache = bench.workshop.features if is_kept else RowCache(0)
+    cache = context.shared.features if is_kept else RowCache(0)
     rows = cache.open(representation, settings.options, potential)
     places = find_rows(
         structures,
         rows,
         potential,
         batch_atoms=settings.batch_atoms,
-        tell=lambda n_done: bench.progress("represent for the page", n_done, len(structures)),
+        tell=lambda n_done: context.progress("represent for the page", n_done, len(structures)),
     )
     found = np.full((len(structures), rows.width), np.nan, dtype=np.float32)
     found[places >= 0] = join_rows([rows.take(places[places >= 0])])

@@ -1,6 +1,6 @@
 """What the campaigns of one process share, so that it is not made again for each of them.
 
-Everything in it can be made again: a campaign gives the same results with a workshop of its
+Everything in it can be made again: a campaign gives the same results with a cache of its
 own, with one that others have used, and after any of it was lost.
 """
 
@@ -34,7 +34,7 @@ MAX_FRAMES = 50_000
 _MAX_POOLS = 4
 
 
-class Workshop:
+class SharedCache:
     """Models, structures, features and fits that several campaigns begin with.
 
     Args:

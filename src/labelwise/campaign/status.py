@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from labelwise.campaign.atomic_io import read_json, read_log, write_json
-from labelwise.campaign.context import count_left, open_bench
+from labelwise.campaign.context import count_left, open_context
 from labelwise.campaign.errors import CampaignError, DamagedStateError
 from labelwise.campaign.labelling.files import TO_LABEL
 from labelwise.campaign.lock import is_stale, read_holder
@@ -190,11 +190,11 @@ def export_round(state: CampaignState, n_round: int, folder: Path) -> Path:
     if damage:
         raise DamagedStateError(f"{'; '.join(damage)}; put back what was there")
     record = state.rounds[n_round]
-    bench = open_bench(state)
+    context = open_context(state)
     messages = read_messages(state.directory, n_round + 1).get(n_round, [])
-    frames = bench.train_frames(state)[: record["n_train"]]
+    frames = context.train_frames(state)[: record["n_train"]]
     folder.mkdir(parents=True, exist_ok=True)
-    save_potential(bench.model_of(state, n_round), folder / EXPORTED_MODEL)
+    save_potential(context.model_of(state, n_round), folder / EXPORTED_MODEL)
     write_structures(folder / EXPORTED_STRUCTURES, [frame.atoms for frame in frames])
     sync_folder(folder)
     words = {

@@ -7,7 +7,7 @@ import logging
 import numpy as np
 from jaxtyping import Int64
 
-from labelwise.campaign.context import Bench, open_bench
+from labelwise.campaign.context import CampaignContext, open_context
 from labelwise.campaign.kept import FOLDER, KeptArrays
 from labelwise.campaign.outcomes import NEVER, PointFates, find_fates
 from labelwise.campaign.pool_kernel import Landscape, survey_landscape
@@ -31,7 +31,7 @@ from labelwise.selection.rules.nearest_labelled import find_nearest
 _log = logging.getLogger(__name__)
 
 
-def survey_campaign(state: CampaignState, bench: Bench | None = None) -> None:
+def survey_campaign(state: CampaignState, context: CampaignContext | None = None) -> None:
     """Measure the pool under the kernel of the model that a campaign began with, and keep that.
 
     Nothing is done where what is kept is up to date. Predictions of finished rounds that are not
@@ -39,16 +39,16 @@ def survey_campaign(state: CampaignState, bench: Bench | None = None) -> None:
 
     Args:
         state: The campaign.
-        bench: Model and structures that a run has in memory; None to read them.
+        context: Model and structures that a run has in memory; None to read them.
 
     Raises:
         LabelwiseError: A model or a file cannot be read, or nothing can be written.
     """
-    bench = open_bench(state) if bench is None else bench
+    context = open_context(state) if context is None else context
     for n_round in range(len(state.rounds)):
         if not (state.round_folder(n_round) / PREDICTIONS).exists():
             try:
-                predict_again(state, bench, n_round)
+                predict_again(state, context, n_round)
             except (LabelwiseError, OSError) as error:
                 _log.warning("no predictions of the model of round %d: %s", n_round, error)
     candidates = read_candidates(state)
@@ -59,7 +59,7 @@ def survey_campaign(state: CampaignState, bench: Bench | None = None) -> None:
     if known is not None and known.made_of == made_of:
         return
     sources = [each.source for each in candidates]
-    landscape = survey_landscape(state, bench, KeptArrays(folder), sources, seed=seed)
+    landscape = survey_landscape(state, context, KeptArrays(folder), sources, seed=seed)
     fates = find_fates(candidates, landscape.place, landscape.n_points, landscape.n_given)
     everything = np.arange(landscape.n_points, dtype=np.int64)
     write_pool_map(

@@ -11,7 +11,7 @@ from ase.data import atomic_numbers
 from jaxtyping import Float64
 
 from labelwise.campaign.atomic_io import read_json
-from labelwise.campaign.context import Bench
+from labelwise.campaign.context import CampaignContext
 from labelwise.campaign.state import FINETUNE, UNDETERMINED, CampaignState, round_folder
 from labelwise.potentials.torch_potential import TorchPotential
 from labelwise.structures import Frame
@@ -27,7 +27,7 @@ _FITTED = ("auto", "refit", "labelled")
 
 def count_undetermined(
     state: CampaignState,
-    bench: Bench,
+    context: CampaignContext,
     frames: Sequence[Frame],
     energies: Float64[np.ndarray, " n"],
 ) -> int:
@@ -38,7 +38,7 @@ def count_undetermined(
 
     Args:
         state: A campaign whose round under way is fine-tuned.
-        bench: Model and structures.
+        context: Model and structures.
         frames: The n structures that errors are measured on.
         energies: (n,) float64, eV, what the round's model predicts of them.
 
@@ -49,11 +49,11 @@ def count_undetermined(
         DamagedStateError: The record of the fit cannot be read.
     """
     mode = state.config.finetune.reference_energies
-    if mode not in _FITTED or bench.given.isolated_atoms or not _is_fitted(state, bench):
+    if mode not in _FITTED or context.given.isolated_atoms or not _is_fitted(state, context):
         return 0
-    known = bench.train_frames(state)
+    known = context.train_frames(state)
     if mode == "labelled":
-        known += bench.held_out_frames(state, "valid")
+        known += context.held_out_frames(state, "valid")
     numbers = [frame.atoms.numbers for frame in (*known, *frames)]
     counts = count_elements(numbers, np.unique(np.concatenate(numbers)).tolist())
     is_reached = in_row_space(counts[: len(known)], counts[len(known) :])
@@ -113,9 +113,9 @@ def read_messages(directory: Path, n_rounds: int) -> dict[int, list[str]]:
     return found
 
 
-def _is_fitted(state: CampaignState, bench: Bench) -> bool:
+def _is_fitted(state: CampaignState, context: CampaignContext) -> bool:
     """Return whether the round's reference energies are others than the pretrained model's."""
-    start = bench.pretrained(state)
+    start = context.pretrained(state)
     if not isinstance(start, TorchPotential):
         return False
     known = dict(zip(start.elements, start.reference_energies.tolist(), strict=True))

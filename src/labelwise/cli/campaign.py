@@ -17,7 +17,7 @@ from labelwise.campaign.errors import DamagedStateError
 from labelwise.campaign.labelling import LabellingError, LabelsPending
 from labelwise.campaign.loop import RunOptions, override_campaign, run_campaign
 from labelwise.campaign.page.writer import CampaignPages
-from labelwise.campaign.shared_cache import Workshop
+from labelwise.campaign.shared_cache import SharedCache
 from labelwise.campaign.state import SPLITS, read_state
 from labelwise.campaign.status import Status, export_round, find_best_round, get_status
 from labelwise.campaign.stopping import get_curve
@@ -80,7 +80,7 @@ def run_campaign_run(args: CampaignRunCommand) -> None:
             reason = run_campaign(
                 args.directory,
                 chosen,
-                workshop=Workshop(engine=engine),
+                shared=SharedCache(engine=engine),
                 progress=progress,
                 after_round=pages.write_round,
             )

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from labelwise.campaign.context import Bench
+from labelwise.campaign.context import CampaignContext
 from labelwise.campaign.datasets import read_given_sets
 from labelwise.campaign.page import labelled_sets
 from labelwise.campaign.page.labelled_sets import batch_set, held_out_set
@@ -11,18 +11,18 @@ from labelwise.campaign.saved import SavedCampaign
 
 
 @pytest.fixture
-def bench(saved: SavedCampaign) -> Bench:
-    return Bench(read_given_sets(saved.state.directory, saved.config, {}), {})
+def context(saved: SavedCampaign) -> CampaignContext:
+    return CampaignContext(read_given_sets(saved.state.directory, saved.config, {}), {})
 
 
 def test_a_large_set_is_drawn_from(
-    saved: SavedCampaign, bench: Bench, monkeypatch: pytest.MonkeyPatch
+    saved: SavedCampaign, context: CampaignContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole = held_out_set(saved.state, bench, "test", seed=0)
+    whole = held_out_set(saved.state, context, "test", seed=0)
     assert whole is not None
     assert (len(whole), whole.n_all) == (20, 20)
     monkeypatch.setattr(labelled_sets, "MOST_STRUCTURES", 7)
-    found = held_out_set(saved.state, bench, "test", seed=0)
+    found = held_out_set(saved.state, context, "test", seed=0)
     assert found is not None
     assert (len(found), found.n_all) == (7, 20)
     places = [frame.index for frame in found.frames]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from labelwise.campaign import pool_kernel
-from labelwise.campaign.context import Bench
+from labelwise.campaign.context import CampaignContext
 from labelwise.campaign.datasets import read_given_sets
 from labelwise.campaign.kept import KeptArrays
 from labelwise.campaign.pool_kernel import choose_settings, survey_landscape
@@ -21,15 +21,15 @@ from tests.campaign.building import write_campaign
 pytestmark = pytest.mark.filterwarnings("ignore::labelwise.errors.LabelwiseWarning")
 
 
-def make_bench(state: CampaignState) -> Bench:
-    return Bench(read_given_sets(state.directory, state.config, {}), {})
+def make_context(state: CampaignState) -> CampaignContext:
+    return CampaignContext(read_given_sets(state.directory, state.config, {}), {})
 
 
 def test_variances_are_those_of_the_selection(
     saved: SavedCampaign, files: Path, tmp_path: Path
 ) -> None:
     state = saved.state
-    found = survey_landscape(state, make_bench(state), KeptArrays(tmp_path), [], seed=0)
+    found = survey_landscape(state, make_context(state), KeptArrays(tmp_path), [], seed=0)
     assert (found.n_given, found.n_points, found.n_pool) == (4, 28, 24)
     sets = [read_structures(files / f"{name}.extxyz") for name in ("train", "pool", "test")]
     potential = load_potential(files / "small.model", device="cpu", trust=True)
@@ -47,7 +47,7 @@ def test_of_a_large_pool_what_was_chosen_is_kept(
     chosen = [each.source for each in saved.candidates if each.fate != "reserve"]
     state = saved.state
     kept = KeptArrays(tmp_path)
-    found = survey_landscape(state, make_bench(state), kept, chosen, seed=0)
+    found = survey_landscape(state, make_context(state), kept, chosen, seed=0)
     assert found.n_points == max(18, 4 + len(chosen))
     assert set(chosen) <= set(found.place)
 
@@ -58,12 +58,12 @@ def test_rows_are_computed_once_and_only_for_what_is_new(
     state, kept = saved.state, KeptArrays(tmp_path)
     chosen = [each.source for each in saved.candidates]
     monkeypatch.setattr(pool_kernel, "MOST_POINTS", 4 + len(chosen))
-    survey_landscape(state, make_bench(state), kept, chosen, seed=0)
+    survey_landscape(state, make_context(state), kept, chosen, seed=0)
     few = len(np.load(tmp_path / "rows.npz")["names"])
     monkeypatch.setattr(pool_kernel, "MOST_POINTS", 50_000)
-    whole = survey_landscape(state, make_bench(state), kept, chosen, seed=0)
+    whole = survey_landscape(state, make_context(state), kept, chosen, seed=0)
     assert len(np.load(tmp_path / "rows.npz")["names"]) > few
-    anew = survey_landscape(state, make_bench(state), KeptArrays(tmp_path / "b"), chosen, seed=0)
+    anew = survey_landscape(state, make_context(state), KeptArrays(tmp_path / "b"), chosen, seed=0)
     idx, given = np.arange(28), np.arange(4)
     assert whole.variances(idx, given) == pytest.approx(anew.variances(idx, given), rel=1e-4)
 
@@ -91,6 +91,6 @@ def test_a_representation_without_a_model(files: Path, tmp_path: Path) -> None:
     pytest.importorskip("dscribe")
     directory = write_campaign(tmp_path / "c", files, selection={"representation": "soap"})
     state = read_state(directory)
-    found = survey_landscape(state, make_bench(state), KeptArrays(tmp_path / "r"), [], seed=0)
+    found = survey_landscape(state, make_context(state), KeptArrays(tmp_path / "r"), [], seed=0)
     assert found.n_points == 28
     assert not (tmp_path / "r").exists()

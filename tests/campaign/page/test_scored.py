@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from labelwise.campaign.context import Bench
+from labelwise.campaign.context import CampaignContext
 from labelwise.campaign.datasets import read_given_sets
 from labelwise.campaign.page import scored as scored_module
 from labelwise.campaign.page.scored import score_held_out
@@ -15,8 +15,8 @@ def test_of_many_rounds_some_are_shown(
     saved: SavedCampaign, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(scored_module, "MOST_ROUNDS", 2)
-    bench = Bench(read_given_sets(saved.state.directory, saved.config, {}), {})
-    found = score_held_out(saved, bench, "valid", seed=0)
+    context = CampaignContext(read_given_sets(saved.state.directory, saved.config, {}), {})
+    found = score_held_out(saved, context, "valid", seed=0)
     assert found is not None
     assert found.rounds == (0, 2)
     assert found.extremes == (0, 1)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from labelwise.campaign.context import Bench, open_bench
+from labelwise.campaign.context import CampaignContext, open_context
 from labelwise.campaign.errors import DamagedStateError
 from labelwise.campaign.kept import FOLDER
 from labelwise.campaign.outcomes import PointFates, find_fates
@@ -133,31 +133,31 @@ def gather_campaign(
 def _collect(desk: _Desk, progress: ProgressCallback) -> None:
     """Read structures, predictions and the map, as far as they are there."""
     saved, seed = desk.saved, desk.options.seed
-    bench: Bench | None = None
+    context: CampaignContext | None = None
     with desk.optional("given structures"):
-        bench = open_bench(saved.state, progress)
-    if bench is None:
+        context = open_context(saved.state, progress)
+    if context is None:
         return
     scored: dict[str, ScoredSet | None] = {}
     for role in ("test", "valid"):
         with desk.optional(f"predictions of the {role} set"):
-            scored[role] = score_held_out(saved, bench, role, seed=seed)
+            scored[role] = score_held_out(saved, context, role, seed=seed)
     test, valid = scored.get("test"), scored.get("valid")
     desk.test = valid if test is None else test
     desk.calibration = None if test is None else valid
     with desk.optional("errors of chosen structures"):
         desk.batches = tuple(_score_batches(saved))
     with desk.optional("the map"):
-        _collect_map(desk, bench)
+        _collect_map(desk, context)
     desk.remarks += _name_missing(desk)
 
 
-def _collect_map(desk: _Desk, bench: Bench) -> None:
+def _collect_map(desk: _Desk, context: CampaignContext) -> None:
     saved = desk.saved
     data = read_pool_map(saved.state.directory / FOLDER / POOL_MAP)
     if data is None:
         return
-    desk.points = read_points(saved.state, bench, data)
+    desk.points = read_points(saved.state, context, data)
     desk.remarks += [clean_text(line, 400) for line in desk.points.remarks]
     n_points, n_given = len(desk.points), desk.points.data.n_given
     desk.fates = find_fates(saved.candidates, desk.points.place, n_points, n_given)

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from labelwise.campaign.config import CampaignConfig
-from labelwise.campaign.context import Bench
+from labelwise.campaign.context import CampaignContext
 from labelwise.campaign.inputs import name_source
 from labelwise.campaign.predictions import Predictions
 from labelwise.campaign.state import CampaignState
@@ -84,7 +84,7 @@ def name_of(source: Source) -> str:
 
 def held_out_set(
     state: CampaignState,
-    bench: Bench,
+    context: CampaignContext,
     role: str,
     places: Int64[np.ndarray, " k"] | None = None,
     *,
@@ -94,7 +94,7 @@ def held_out_set(
 
     Args:
         state: The campaign.
-        bench: Its given structures.
+        context: Its given structures.
         role: ``valid`` or ``test``.
         places: Structures of the set that predictions are kept of, ascending; None for all.
         seed: Of the sample.
@@ -102,7 +102,7 @@ def held_out_set(
     Raises:
         LabelError: A label cannot be used; names file and frame.
     """
-    frames = bench.held_out_frames(state, role)
+    frames = context.held_out_frames(state, role)
     n_all = len(frames)
     if places is not None:
         frames = [frames[i] for i in places.tolist() if i < n_all]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from labelwise.campaign.context import Bench
+from labelwise.campaign.context import CampaignContext
 from labelwise.campaign.inputs import name_source
 from labelwise.campaign.labelling.encoding import decode_structure
 from labelwise.campaign.pool_map import PoolMapData
@@ -37,20 +37,20 @@ class MapPoints:
         return len(self.frames)
 
 
-def read_points(state: CampaignState, bench: Bench, data: PoolMapData) -> MapPoints:
+def read_points(state: CampaignState, context: CampaignContext, data: PoolMapData) -> MapPoints:
     """Read the structures of a map again; those that are gone are no points any more.
 
     Args:
         state: The campaign.
-        bench: The given structures.
+        context: The given structures.
         data: What a run measured.
     """
     remarks = list(data.remarks)
-    given = {name_source(state.directory, frame.source): frame for frame in bench.given.train}
+    given = {name_source(state.directory, frame.source): frame for frame in context.given.train}
     others = {frame.source: frame for frame in _labelled_frames(state)}
     wanted = set(data.sources[data.n_given :])
     try:
-        for frame in bench.iter_pool(state):
+        for frame in context.iter_pool(state):
             source = name_source(state.directory, frame.source)
             if source in wanted:
                 others[source] = frame

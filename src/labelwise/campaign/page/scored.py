@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from labelwise.campaign.context import Bench
+from labelwise.campaign.context import CampaignContext
 from labelwise.campaign.page.labelled_sets import (
     LabelledFrames,
     StructureErrors,
@@ -50,12 +50,14 @@ class ScoredSet:
         return (0,) if len(self.rounds) == 1 else (0, len(self.rounds) - 1)
 
 
-def score_held_out(saved: SavedCampaign, bench: Bench, role: str, *, seed: int) -> ScoredSet | None:
+def score_held_out(
+    saved: SavedCampaign, context: CampaignContext, role: str, *, seed: int
+) -> ScoredSet | None:
     """Take what the models of some rounds predicted for the validation or test set.
 
     Args:
         saved: What the campaign's files say.
-        bench: Its given structures.
+        context: Its given structures.
         role: ``valid`` or ``test``.
         seed: Of the sample of a large set.
 
@@ -74,7 +76,7 @@ def score_held_out(saved: SavedCampaign, bench: Bench, role: str, *, seed: int) 
     if not found:
         return None
     places = next(iter(found.values())).places
-    labelled = held_out_set(saved.state, bench, role, places, seed=seed)
+    labelled = held_out_set(saved.state, context, role, places, seed=seed)
     if labelled is None:
         return None
     shown = np.array([frame.index for frame in labelled.frames], dtype=np.int64)

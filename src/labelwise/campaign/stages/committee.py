@@ -10,11 +10,10 @@ import numpy as np
 from jaxtyping import Bool, Float64
 
 from labelwise.campaign.config import CampaignConfig
-from labelwise.campaign.context import Bench
+from labelwise.campaign.context import CampaignContext
 from labelwise.campaign.stages.finetune import member_files
 from labelwise.campaign.state import CampaignState
 from labelwise.errors import LabelError
-from labelwise.features.fill import make_screen
 from labelwise.finetuning.committee import (
     committee_energy_score,
     committee_force_score,
@@ -22,7 +21,7 @@ from labelwise.finetuning.committee import (
 )
 from labelwise.finetuning.metrics import spearman
 from labelwise.potentials import Potential
-from labelwise.structures import Frame, Source, get_labels
+from labelwise.structures import Frame, Screen, Source, get_labels
 from labelwise.structures.fixed_atoms import free_atoms
 from labelwise.structures.identity import Fingerprint, make_fingerprint
 
@@ -50,13 +49,13 @@ class CommitteeScores:
 
 
 def score_by_committee(
-    state: CampaignState, bench: Bench, pool: Iterator[Frame], train: list[Frame]
+    state: CampaignState, context: CampaignContext, pool: Iterator[Frame], train: list[Frame]
 ) -> CommitteeScores:
     """Score a pool by the disagreement of the last round's models.
 
     Args:
         state: A campaign with a committee, in round 1 or later.
-        bench: Models.
+        context: Models.
         pool: What can be chosen.
         train: What is labelled, for the screen.
 
@@ -67,8 +66,8 @@ def score_by_committee(
     MLIPs*, sections 3.2.2 and C.1.
     """
     config, last = state.config, state.n_round - 1
-    members = [bench.model_of(state, last, file) for file in member_files(config)]
-    screen = make_screen(members[0])
+    members = [context.model_of(state, last, file) for file in member_files(config)]
+    screen = Screen(members[0].graph_builder)
     for frame in train:
         screen.check_train(frame)
     n_done = 0
@@ -84,7 +83,7 @@ def score_by_committee(
             for frame in compress(chunk, finite)
         ]
         n_done += len(chunk)
-        bench.progress("committee", n_done, None)
+        context.progress("committee", n_done, None)
     score, *pairs = np.concatenate(columns, axis=1)
     return CommitteeScores(
         kept,

@@ -12,7 +12,7 @@ from ase import Atoms
 
 from labelwise.campaign.atomic_io import write_json
 from labelwise.campaign.config import CampaignConfig
-from labelwise.campaign.context import Bench
+from labelwise.campaign.context import CampaignContext
 from labelwise.campaign.errors import CampaignError
 from labelwise.campaign.predictions import (
     CHOSEN,
@@ -66,7 +66,7 @@ def member_files(config: CampaignConfig) -> list[str]:
     return [MODEL, *others[1:]] if selection.diversity == "shuffle" else others
 
 
-def run_finetune(state: CampaignState, bench: Bench) -> None:
+def run_finetune(state: CampaignState, context: CampaignContext) -> None:
     """Fine-tune on everything labelled so far, and the committee's members if there are any.
 
     Every member is a file of its own, so that a run that was killed goes on behind the last
@@ -74,29 +74,29 @@ def run_finetune(state: CampaignState, bench: Bench) -> None:
 
     Args:
         state: A campaign whose next stage is ``finetune``.
-        bench: Model and structures.
+        context: Model and structures.
 
     Raises:
         CampaignError: There is nothing to train on.
         LabelError: A label cannot be used; names file and frame.
         WriteError: The disk is full.
     """
-    train = bench.train_frames(state)
+    train = context.train_frames(state)
     if not train:
         raise CampaignError("there is nothing to train on: no calculation has succeeded yet")
     config = state.config
     seed = derive_seed(config.seed, state.n_round, "finetune")
     folder = state.folder
-    _finetune_members(state, bench, train, seed)
-    record = _make_model(state, bench, train, folder / MODEL, seed=seed, label="fine-tune")
-    record["messages"] = [*_describe_lone(bench), *record["messages"]]
+    _finetune_members(state, context, train, seed)
+    record = _make_model(state, context, train, folder / MODEL, seed=seed, label="fine-tune")
+    record["messages"] = [*_describe_lone(context), *record["messages"]]
     sync_folder(folder)
     write_json(folder / FINETUNE, record)
     for message in record["messages"]:
         _log.info("round %d: %s", state.n_round, message)
 
 
-def run_measure(state: CampaignState, bench: Bench) -> None:
+def run_measure(state: CampaignState, context: CampaignContext) -> None:
     """Measure the round's model on the validation and the test set.
 
     A resumed run reads the model from its file, which gives the same numbers. With
@@ -104,19 +104,19 @@ def run_measure(state: CampaignState, bench: Bench) -> None:
 
     Args:
         state: A campaign whose next stage is ``measure``.
-        bench: Model and structures.
+        context: Model and structures.
 
     Raises:
         LabelError: A label cannot be used; names file and frame.
         WriteError: The disk is full.
     """
-    potential = bench.model_of(state, state.n_round)
+    potential = context.model_of(state, state.n_round)
     data = state.config.data
     record: dict[str, Any] = {"round": state.n_round, "weights": potential.content_hash}
     record["errors"] = {}
     predicted: dict[str, Predictions] = {}
     for role in ("valid", "test"):
-        frames = bench.held_out_frames(state, role)
+        frames = context.held_out_frames(state, role)
         if not frames:
             continue
         key = data.test.split_key if role == "test" else None
@@ -125,7 +125,7 @@ def run_measure(state: CampaignState, bench: Bench) -> None:
             state, potential, frames, splits, fixed_forces=state.config.measure.fixed_forces
         )
         predicted[role] = sample_predictions(found.energies, found.forces, seed=state.config.seed)
-        n_undetermined = count_undetermined(state, bench, frames, found.energies)
+        n_undetermined = count_undetermined(state, context, frames, found.energies)
         if n_undetermined:
             record.setdefault(UNDETERMINED, {})[role] = n_undetermined
         record["errors"][role] = asdict(found.errors)
@@ -134,38 +134,40 @@ def run_measure(state: CampaignState, bench: Bench) -> None:
                 _log.info("round %d: test: %s", state.n_round, message)
         if found.split_errors:
             record[SPLITS] = {name: asdict(table) for name, table in found.split_errors.items()}
-    predicted |= _predict_batch(state, bench, state.n_round)
+    predicted |= _predict_batch(state, context, state.n_round)
     write_predictions(state.folder / PREDICTIONS, predicted)
     write_json(state.folder / MEASURE, record)
 
 
-def predict_again(state: CampaignState, bench: Bench, n_round: int) -> None:
+def predict_again(state: CampaignState, context: CampaignContext, n_round: int) -> None:
     """Let the model of a finished round predict once more what its page shows.
 
     Rounds of earlier versions kept no predictions.
 
     Args:
         state: The campaign.
-        bench: Model and structures.
+        context: Model and structures.
         n_round: The round.
 
     Raises:
         LabelwiseError: The model is gone or damaged, or the file cannot be written.
     """
     predicted: dict[str, Predictions] = {}
-    potential = bench.model_of(state, n_round)
+    potential = context.model_of(state, n_round)
     for role in ("valid", "test"):
-        frames = bench.held_out_frames(state, role)
+        frames = context.held_out_frames(state, role)
         if frames:
             found = _evaluate(state, potential, frames)
             predicted[role] = sample_predictions(
                 found.energies, found.forces, seed=state.config.seed
             )
-    predicted |= _predict_batch(state, bench, n_round)
+    predicted |= _predict_batch(state, context, n_round)
     write_predictions(state.round_folder(n_round) / PREDICTIONS, predicted)
 
 
-def _predict_batch(state: CampaignState, bench: Bench, n_round: int) -> dict[str, Predictions]:
+def _predict_batch(
+    state: CampaignState, context: CampaignContext, n_round: int
+) -> dict[str, Predictions]:
     """Let the model of the round before predict what a round added to the training set."""
     keys = state.keys_of_round(n_round, "train")
     if n_round == 0 or not keys:
@@ -174,7 +176,7 @@ def _predict_batch(state: CampaignState, bench: Bench, n_round: int) -> dict[str
         Frame(state.labelled_atoms(key), Source(*state.labels[key]["source"]), place)
         for place, key in enumerate(keys)
     ]
-    found = _evaluate(state, bench.model_of(state, n_round - 1), frames)
+    found = _evaluate(state, context.model_of(state, n_round - 1), frames)
     return {CHOSEN: sample_predictions(found.energies, found.forces, seed=state.config.seed)}
 
 
@@ -199,7 +201,9 @@ def _evaluate(
     )
 
 
-def _finetune_members(state: CampaignState, bench: Bench, train: list[Frame], seed: int) -> None:
+def _finetune_members(
+    state: CampaignState, context: CampaignContext, train: list[Frame], seed: int
+) -> None:
     selection = state.config.selection
     seeds = member_seeds(seed, selection.members)
     for number, file in enumerate(member_files(state.config)):
@@ -211,7 +215,7 @@ def _finetune_members(state: CampaignState, bench: Bench, train: list[Frame], se
             frames = [train[i] for i in draw_bootstrap(len(train), seed=seeds[number])]
         _make_model(
             state,
-            bench,
+            context,
             frames,
             path,
             seed=seeds[number],
@@ -222,7 +226,7 @@ def _finetune_members(state: CampaignState, bench: Bench, train: list[Frame], se
 
 def _make_model(
     state: CampaignState,
-    bench: Bench,
+    context: CampaignContext,
     train: list[Frame],
     path: Path,
     *,
@@ -238,35 +242,35 @@ def _make_model(
     recipe = config.finetune.recipe()
     if from_scratch:
         recipe = replace(recipe, start="scratch")
-    start = bench.current(state) if recipe.start == "last" else bench.pretrained(state)
-    valid = bench.held_out_frames(state, "valid")
+    start = context.current(state) if recipe.start == "last" else context.pretrained(state)
+    valid = context.held_out_frames(state, "valid")
     key = None
-    if state.n_round == 0 and bench.workshop.folder is not None:
+    if state.n_round == 0 and context.shared.folder is not None:
         key = describe_fit(
             start,
             train,
             valid,
             recipe,
             seed=seed,
-            isolated_atoms=bench.given.isolated_atoms,
+            isolated_atoms=context.given.isolated_atoms,
             label_keys=(config.data.energy_key, config.data.forces_key),
             fixed_forces=config.measure.fixed_forces,
         )
-        known = bench.workshop.find_fit(key, path)
+        known = context.shared.find_fit(key, path)
         if known is not None:
             return known
-    fitted = _fit(state, bench, start, train, valid, recipe, seed=seed, label=label)
+    fitted = _fit(state, context, start, train, valid, recipe, seed=seed, label=label)
     save_potential(fitted.potential, path)
-    bench.keep_model(path, fitted.potential)
+    context.keep_model(path, fitted.potential)
     record = _describe(fitted, len(train), seed)
     if key is not None:
-        bench.workshop.keep_fit(key, fitted.potential, record)
+        context.shared.keep_fit(key, fitted.potential, record)
     return record
 
 
-def _describe_lone(bench: Bench) -> list[str]:
+def _describe_lone(context: CampaignContext) -> list[str]:
     """Say which isolated atoms were among the given structures."""
-    lone = bench.given.lone
+    lone = context.given.lone
     if not lone:
         return []
     numbers = sorted({int(frame.atoms.numbers[0]) for frame in lone})
@@ -275,7 +279,7 @@ def _describe_lone(bench: Bench) -> list[str]:
 
 def _fit(
     state: CampaignState,
-    bench: Bench,
+    context: CampaignContext,
     start: Potential,
     train: list[Frame],
     valid: list[Frame],
@@ -291,13 +295,13 @@ def _fit(
         _structures(valid),
         recipe,
         seed=seed,
-        isolated_atoms=bench.given.isolated_atoms,
+        isolated_atoms=context.given.isolated_atoms,
         energy_key=config.data.energy_key,
         forces_key=config.data.forces_key,
         train_sources=[frame.source for frame in train],
         valid_sources=[frame.source for frame in valid],
         fixed_forces=config.measure.fixed_forces,
-        progress=_reporter(bench, label),
+        progress=_reporter(context, label),
     )
 
 
@@ -305,9 +309,9 @@ def _structures(frames: list[Frame]) -> list[Atoms]:
     return [frame.atoms for frame in frames]
 
 
-def _reporter(bench: Bench, label: str) -> Callable[[EpochRecord], None]:
+def _reporter(context: CampaignContext, label: str) -> Callable[[EpochRecord], None]:
     def report(record: EpochRecord) -> None:
-        bench.progress(label, record.updates, None)
+        context.progress(label, record.updates, None)
 
     return report
 

@@ -18,7 +18,7 @@ from labelwise.campaign.atomic_io import (
     write_json,
 )
 from labelwise.campaign.config import CampaignConfig
-from labelwise.campaign.context import Bench
+from labelwise.campaign.context import CampaignContext
 from labelwise.campaign.errors import CampaignError, ChangedInputsError
 from labelwise.campaign.inputs import shorten
 from labelwise.campaign.labelling import (
@@ -60,7 +60,7 @@ _log = logging.getLogger(__name__)
 _LEAST_FAILURES = 20
 
 
-def run_label(state: CampaignState, bench: Bench) -> None:
+def run_label(state: CampaignState, context: CampaignContext) -> None:
     """Label the batch; failed calculations are replaced by the next candidates.
 
     Which candidates become the batch depends on their outcomes alone and not on the order
@@ -74,7 +74,7 @@ def run_label(state: CampaignState, bench: Bench) -> None:
 
     Args:
         state: A campaign whose next stage is ``label``.
-        bench: Model and structures.
+        context: Model and structures.
 
     Raises:
         LabelsPending: The ``files`` labeller waits for a file.
@@ -85,8 +85,8 @@ def run_label(state: CampaignState, bench: Bench) -> None:
     picks = read_json(state.folder / PICKS)
     roles = picks["wanted"]
     if not any(roles.values()) and isinstance(state.config.labeller, CalculatorSettings):
-        state = _try_calculator(state, bench)
-    candidates = _collect(state, bench, roles, picks)
+        state = _try_calculator(state, context)
+    candidates = _collect(state, context, roles, picks)
     _finish(read_state(state.directory), roles, candidates)
 
 
@@ -104,8 +104,8 @@ def check_calculator(state: CampaignState) -> None:
         labeller.check()
 
 
-def _try_calculator(state: CampaignState, bench: Bench) -> CampaignState:
-    _collect(state, bench, {TRIAL: 1}, {"candidates": {}})
+def _try_calculator(state: CampaignState, context: CampaignContext) -> CampaignState:
+    _collect(state, context, {TRIAL: 1}, {"candidates": {}})
     state = read_state(state.directory)
     if state.failures and not state.trials:
         raise CampaignError(
@@ -115,13 +115,13 @@ def _try_calculator(state: CampaignState, bench: Bench) -> CampaignState:
 
 
 def _collect(
-    state: CampaignState, bench: Bench, roles: dict[str, int], picks: dict[str, Any]
+    state: CampaignState, context: CampaignContext, roles: dict[str, int], picks: dict[str, Any]
 ) -> dict[str, list[dict[str, Any]]]:
     """Label until each role has what it wants or the pool has no others; return who was asked.
 
     Args:
         state: The campaign.
-        bench: Model and structures.
+        context: Model and structures.
         roles: Role to structures that are wanted.
         picks: The first list of candidates; see ``choose_candidates``.
     """
@@ -130,13 +130,13 @@ def _collect(
     while True:
         for role, added in picks["candidates"].items():
             candidates[role] += added
-        _Collection(state, bench, roles, candidates).run()
+        _Collection(state, context, roles, candidates).run()
         state = read_state(state.directory)
         missing = _missing(state, roles, candidates)
-        if not missing or bench.n_left(state) == 0:
+        if not missing or context.n_left(state) == 0:
             return candidates
         n_list += 1
-        picks = _further_picks(state, bench, missing, n_list)
+        picks = _further_picks(state, context, missing, n_list)
 
 
 def further_picks_path(folder: Path, n_list: int) -> Path:
@@ -156,18 +156,18 @@ def _missing(
 
 
 def _further_picks(
-    state: CampaignState, bench: Bench, missing: dict[str, int], n_list: int
+    state: CampaignState, context: CampaignContext, missing: dict[str, int], n_list: int
 ) -> dict[str, Any]:
     path = further_picks_path(state.folder, n_list)
     while not path.exists():
-        left = bench.n_left(state)
+        left = context.n_left(state)
         wanted = {}
         for role, n in missing.items():
             wanted[role] = min(n, left)
             left -= wanted[role]
         wanted = {role: n for role, n in wanted.items() if n > 0}
         with suppress(ShortPoolError):  # the count is corrected: fewer are wanted
-            write_json(path, choose_candidates(state, bench, wanted, n_list=n_list))
+            write_json(path, choose_candidates(state, context, wanted, n_list=n_list))
     return read_json(path)
 
 
@@ -202,12 +202,12 @@ class _Collection:
     def __init__(
         self,
         state: CampaignState,
-        bench: Bench,
+        context: CampaignContext,
         roles: dict[str, int],
         candidates: dict[str, list[dict[str, Any]]],
     ) -> None:
         self._state = state
-        self._bench = bench
+        self._context = context
         self._waiting = {role: deque(candidates[role]) for role in roles}
         self._n_open = dict(roles)
         self._n_running = dict.fromkeys(roles, 0)
@@ -240,7 +240,7 @@ class _Collection:
             if key in self._state.labels or key in self._state.failures
         ]
         labeller = _make_labeller(self._state, done)
-        checks = _make_checks(self._state, self._bench)
+        checks = _make_checks(self._state, self._context)
         try:
             for outcome in labeller.label(self._queue):
                 task = self._tasks[outcome.key]
@@ -347,7 +347,7 @@ class _Collection:
             append_line(directory / JOURNAL, cost)
         self._n_running[role] -= 1
         self._n_done += 1
-        self._bench.progress("label", self._n_done, None)
+        self._context.progress("label", self._n_done, None)
         if isinstance(outcome, Failure):
             _log.info("set aside %s: %s (%s)", task.source, outcome.reason, outcome.detail)
             self._n_failed_in_a_row += 1
@@ -387,14 +387,14 @@ def _make_labeller(state: CampaignState, done: list[Task]) -> Labeller:
     return make_labeller(state.config.labeller, where)
 
 
-def _make_checks(state: CampaignState, bench: Bench) -> LabelChecks:
+def _make_checks(state: CampaignState, context: CampaignContext) -> LabelChecks:
     """Hold labels against those of finished rounds, whatever has come in this one."""
     config: CampaignConfig = state.config
-    known, key = bench.train_frames(state), config.data.energy_key
+    known, key = context.train_frames(state), config.data.energy_key
     return LabelChecks(
         [frame.atoms for frame in known],
         [get_energy(frame.atoms, str(frame.source), key) for frame in known],
-        isolated_atoms=bench.given.isolated_atoms,
+        isolated_atoms=context.given.isolated_atoms,
         max_force=config.labeller.max_force,
         max_energy_deviation=config.labeller.max_energy_deviation,
     )

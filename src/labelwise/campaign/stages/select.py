@@ -8,7 +8,7 @@ from typing import Any
 
 from labelwise.campaign.atomic_io import write_json
 from labelwise.campaign.config import COMMITTEE_RULES
-from labelwise.campaign.context import Bench
+from labelwise.campaign.context import CampaignContext
 from labelwise.campaign.errors import CampaignError
 from labelwise.campaign.inputs import shorten
 from labelwise.campaign.seeds import derive_seed
@@ -37,7 +37,7 @@ class _Chosen:
     fingerprint: Fingerprint | None = None
 
 
-def run_select(state: CampaignState, bench: Bench) -> None:
+def run_select(state: CampaignState, context: CampaignContext) -> None:
     """Choose the candidates of the round and write them down.
 
     Round 0 chooses what is held out of the pool for validation and test, at random, and
@@ -47,7 +47,7 @@ def run_select(state: CampaignState, bench: Bench) -> None:
 
     Args:
         state: A campaign whose next stage is ``select``.
-        bench: Model and structures.
+        context: Model and structures.
 
     Raises:
         CampaignError: The pool is too small for what round 0 has to choose.
@@ -55,19 +55,19 @@ def run_select(state: CampaignState, bench: Bench) -> None:
         PotentialError: The model fails on a structure.
         LabelError: A structure of the pool that is to be tested on does not name its split.
     """
-    wanted = _wanted(state, bench)
+    wanted = _wanted(state, context)
     with suppress(ShortPoolError):  # the count is corrected: again, or there is no round
-        write_json(state.folder / PICKS, choose_candidates(state, bench, wanted, n_list=1))
+        write_json(state.folder / PICKS, choose_candidates(state, context, wanted, n_list=1))
 
 
 def choose_candidates(
-    state: CampaignState, bench: Bench, wanted: dict[str, int], *, n_list: int
+    state: CampaignState, context: CampaignContext, wanted: dict[str, int], *, n_list: int
 ) -> dict[str, Any]:
     """Choose candidates for each role.
 
     Args:
         state: The campaign.
-        bench: Model and structures.
+        context: Model and structures.
         wanted: Role to structures; ``valid``, ``test`` and ``train``.
         n_list: 1 for the first list of a round, 2 for one that follows when too many
             calculations failed, and so on.
@@ -81,8 +81,8 @@ def choose_candidates(
         ShortPoolError: The pool has fewer structures than the inventory counts; the inventory
             is corrected.
     """
-    excluded = bench.used_index(state)
-    n_left = bench.n_left(state)
+    excluded = context.used_index(state)
+    n_left = context.n_left(state)
     candidates: dict[str, list[dict[str, Any]]] = {}
     diagnosis: dict[str, Any] = {}
     for number, (role, n_wanted) in enumerate(wanted.items()):
@@ -93,9 +93,9 @@ def choose_candidates(
             n_most = min(n_most, max(n_wanted, state.config.selection.shortlist))
         n_select = min(n_wanted + state.config.selection.n_reserve, n_most)
         try:
-            chosen, found = _choose(state, bench, role, n_select, excluded, n_list)
+            chosen, found = _choose(state, context, role, n_select, excluded, n_list)
         except ShortPoolError as error:
-            bench.correct_count(state, n_left - error.n_left)
+            context.correct_count(state, n_left - error.n_left)
             raise
         diagnosis |= found
         frames = read_sources(
@@ -121,9 +121,9 @@ def choose_candidates(
     return {**picks, **diagnosis}
 
 
-def _wanted(state: CampaignState, bench: Bench) -> dict[str, int]:
+def _wanted(state: CampaignState, context: CampaignContext) -> dict[str, int]:
     """Return how many structures the round chooses for each role."""
-    config, n_left = state.config, bench.n_left(state)
+    config, n_left = state.config, context.n_left(state)
     if state.n_round > 0:
         n_wanted = min(config.selection.batch_size, n_left)
         if config.stop.labels is not None:
@@ -137,7 +137,7 @@ def _wanted(state: CampaignState, bench: Bench) -> dict[str, int]:
         message = (
             f"round 0 has to choose {wanted['train']} structures to begin with, "
             f"{wanted['valid']} for validation and {wanted['test']} for the test; the pool has "
-            f"{n_left} that can be chosen, of {bench.inventory['n_pool']}"
+            f"{n_left} that can be chosen, of {context.inventory['n_pool']}"
         )
         raise CampaignError("; ".join(filter(None, (message, remind_of_failures(state)))))
     return {role: n for role, n in wanted.items() if n > 0}
@@ -145,7 +145,7 @@ def _wanted(state: CampaignState, bench: Bench) -> dict[str, int]:
 
 def _choose(
     state: CampaignState,
-    bench: Bench,
+    context: CampaignContext,
     role: str,
     n_select: int,
     excluded: DuplicateIndex,
@@ -156,10 +156,10 @@ def _choose(
     rule = "random" if role != "train" else selection.rule
     if role == "train" and state.n_round == 0:
         rule = selection.initial_rule
-    pool = bench.iter_pool(state, excluded)
-    train = bench.train_frames(state)
+    pool = context.iter_pool(state, excluded)
+    train = context.train_frames(state)
     if rule in COMMITTEE_RULES:
-        scores = score_by_committee(state, bench, pool, train)
+        scores = score_by_committee(state, context, pool, train)
         if len(scores.kept) < n_select:
             raise ShortPoolError(
                 f"asked for {n_select} structures, but the committee can tell about "
@@ -176,10 +176,10 @@ def _choose(
         pool,
         train,
         selection.settings(n_select, seed=_seed(state, role, rule, n_list), rule=rule),
-        potential=bench.pretrained(state) if pretrained else bench.current(state),
-        rows=bench.workshop.features,
-        engine=bench.workshop.engine,
-        progress=bench.progress,
+        potential=context.pretrained(state) if pretrained else context.current(state),
+        rows=context.shared.features,
+        engine=context.shared.engine,
+        progress=context.progress,
     )
     remarks = {REMARKS: acquisition.remarks} if acquisition.remarks else {}
     chosen = [

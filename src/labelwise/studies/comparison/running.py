@@ -22,7 +22,7 @@ from pathlib import Path
 from types import FrameType
 
 from labelwise.campaign.loop import run_campaign
-from labelwise.campaign.shared_cache import Workshop
+from labelwise.campaign.shared_cache import SharedCache
 from labelwise.errors import ArgumentError, LabelwiseError, collect_warnings
 from labelwise.runtime.timing import ProgressCallback, ignore_progress
 from labelwise.studies.comparison.cells import (
@@ -251,21 +251,21 @@ def _work(pipe: Connection, folder: str, n_threads: int) -> None:
     import torch
 
     torch.set_num_threads(n_threads)
-    workshop = Workshop(Path(folder) / SHARED)
+    shared = SharedCache(Path(folder) / SHARED)
     while True:
         try:
             directory = Path(pipe.recv())
         except EOFError:
             return
         with collect_warnings() as texts:
-            is_well, words = _run(directory, workshop)
+            is_well, words = _run(directory, shared)
         pipe.send((is_well, words, texts))
 
 
-def _run(directory: Path, workshop: Workshop) -> tuple[bool, str]:
+def _run(directory: Path, shared: SharedCache) -> tuple[bool, str]:
     """Run a campaign; return whether it came to its end, and why it ended."""
     try:
-        reason = run_campaign(directory, workshop=workshop)
+        reason = run_campaign(directory, shared=shared)
         mark_finished(directory, reason)
     except LabelwiseError as error:
         return False, str(error)
