@@ -16,10 +16,11 @@ from labelwise.campaign.errors import (
     DamagedStateError,
     LeakageError,
 )
+from labelwise.campaign.export import export_round
 from labelwise.campaign.labelling import LabellingError, LabelsPending
 from labelwise.campaign.loop import RunOptions, run_campaign
+from labelwise.campaign.saved import find_best_round, read_saved
 from labelwise.campaign.state import read_state
-from labelwise.campaign.status import export_round, find_best_round, get_status
 from labelwise.errors import WriteError
 from labelwise.potentials import load_potential
 from labelwise.structures import DuplicateIndex, hash_structure, read_structures, write_structures
@@ -36,7 +37,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::labelwise.errors.LabelwiseWarni
 
 def test_a_campaign_from_beginning_to_end(finished: Path, data: Path) -> None:
     state = read_state(finished)
-    assert [record["n_train"] for record in state.rounds] == [4, 7, 10]
+    assert [record.n_train for record in state.rounds] == [4, 7, 10]
     keys = state.batch_keys("train")
     assert len(keys) == len(set(keys)) == 6
     pool = {hash_structure(atoms): atoms for atoms in read_structures(data / "pool.extxyz")}
@@ -45,12 +46,12 @@ def test_a_campaign_from_beginning_to_end(finished: Path, data: Path) -> None:
         assert np.array_equal(state.labels[key]["forces"], pool[key].arrays["REF_forces"])
         assert np.array_equal(state.labelled_atoms(key).positions, pool[key].positions)
     for record in state.rounds:
-        assert set(record["errors"]) == {"valid", "test"}
-        assert record["errors"]["test"]["forces_rmse"] > 0
-        assert {"select", "label", "finetune", "measure"} <= set(record["stages"])
-        assert all(stage["peak_mib"] > 0 for stage in record["stages"].values())
+        assert set(record.errors) == {"valid", "test"}
+        assert record.errors["test"]["forces_rmse"] > 0
+        assert {"select", "label", "finetune", "measure"} <= set(record.stages)
+        assert all(stage["peak_mib"] > 0 for stage in record.stages.values())
     manifest = read_json(finished / "manifest.json")
-    assert len(manifest["files"]) == sum(len(record["files"]) for record in state.rounds)
+    assert len(manifest["files"]) == sum(len(record.files) for record in state.rounds)
     assert not (finished / "lock.json").exists()
     batch = ase.io.read(finished / "round_001" / "batch.extxyz", ":")
     assert [hash_structure(atoms) in pool for atoms in batch]
@@ -116,7 +117,7 @@ def test_failures_are_set_aside_and_replaced(tmp_path: Path, said: list[str]) ->
     assert batch["batch"]["train"] == [order[i]["key"] for i in (1, 3, 4)]
     assert batch["failed"] == [order[i]["key"] for i in (0, 2)]
     assert {record["failed"] for record in state.failures.values()} == {"no-label"}
-    assert [record["n_train"] for record in state.rounds] == [4, 7, 10]
+    assert [record.n_train for record in state.rounds] == [4, 7, 10]
     later = read_json(directory / "round_002" / "picks.json")["candidates"]["train"]
     assert not {each["key"] for each in later} & {*batch["failed"]}
     assert sum(line.startswith("set aside") for line in said) == 2
@@ -132,7 +133,7 @@ def test_more_candidates_are_chosen_when_the_reserve_is_used_up(tmp_path: Path) 
     )
     run_campaign(directory)
     state = read_state(directory)
-    assert [record["n_train"] for record in state.rounds] == [4, 8, 12]
+    assert [record.n_train for record in state.rounds] == [4, 8, 12]
     assert (directory / "round_001" / "picks_2.json").exists()
     # A third round takes what is left; a fourth has nothing to take.
     reason = run_campaign(directory, RunOptions(n_rounds=9))
@@ -140,7 +141,7 @@ def test_more_candidates_are_chosen_when_the_reserve_is_used_up(tmp_path: Path) 
     state = read_state(directory)
     assert len(state.labels) == 10
     assert len(state.failures) == 10
-    assert state.rounds[-1]["n_train"] == 14
+    assert state.rounds[-1].n_train == 14
 
 
 def test_nothing_but_failures_stops_the_run_and_can_be_mended(tmp_path: Path) -> None:
@@ -160,7 +161,7 @@ def test_nothing_but_failures_stops_the_run_and_can_be_mended(tmp_path: Path) ->
     run_campaign(directory, RunOptions(retry_failed=True, accept_changes=True))
     state = read_state(directory)
     assert len(state.failures) == 0
-    assert [record["n_train"] for record in state.rounds] == [4, 7, 10]
+    assert [record.n_train for record in state.rounds] == [4, 7, 10]
 
 
 def test_leakage_is_an_error(tmp_path: Path) -> None:
@@ -211,8 +212,8 @@ def test_unlabelled_beginning_with_held_out_structures_of_the_pool(
     )
     run_campaign(directory)
     state = read_state(directory)
-    assert [record["n_train"] for record in state.rounds] == [4, 6, 8]
-    assert state.rounds[0]["errors"]["test"]["n_structures"] == 4
+    assert [record.n_train for record in state.rounds] == [4, 6, 8]
+    assert state.rounds[0].errors["test"]["n_structures"] == 4
     roles = {role: state.batch_keys(role) for role in ("train", "valid", "test")}
     keys = [key for each in roles.values() for key in each]
     assert len(set(keys)) == len(keys) == 8 + 3 + 4
@@ -312,7 +313,7 @@ def test_joint_posterior(tmp_path: Path, data: Path) -> None:
 def test_export(finished: Path, tmp_path: Path) -> None:
     rounds = read_state(finished).rounds
     best = find_best_round(rounds)
-    errors = [record["errors"]["valid"]["forces_rmse"] for record in rounds]
+    errors = [record.errors["valid"]["forces_rmse"] for record in rounds]
     assert errors[best] == min(errors)
     folder = export_round(read_state(finished), 1, tmp_path / "out")
     structures = read_structures(folder / "training_set.extxyz")
@@ -321,17 +322,17 @@ def test_export(finished: Path, tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         exported = load_potential(folder / "potential.model", trust=True)
-    assert exported.content_hash == rounds[1]["weights"]
+    assert exported.content_hash == rounds[1].weights
     with pytest.raises(CampaignError, match="finished are 0 to 2"):
         export_round(read_state(finished), 3, tmp_path / "out")
 
 
 def test_status(finished: Path) -> None:
-    status = get_status(read_state(finished))
+    status = read_saved(read_state(finished))
     assert status.next == "round 3: select"
-    assert status.n_labels == 6
+    assert status.as_dict()["n_labels"] == 6
     assert status.auc["forces_rmse"] == pytest.approx(
-        sum(record["errors"]["test"]["forces_rmse"] for record in status.rounds)
+        sum(record.errors["test"]["forces_rmse"] for record in status.rounds)
     )
     assert status.forecast is not None
     assert status.holder == ""
@@ -354,7 +355,7 @@ class TestFiles:
                 self.answer(read_state(directory).folder, fail=n_waits == 1)
         assert reason == "2 rounds are done"
         state = read_state(directory)
-        assert [record["n_train"] for record in state.rounds] == [4, 7, 10]
+        assert [record.n_train for record in state.rounds] == [4, 7, 10]
         assert [record["failed"] for record in state.failures.values()] == ["reported"]
         assert n_waits > 2
 
@@ -374,7 +375,7 @@ class TestFiles:
         directory = write_campaign(tmp_path / "c", tmp_path / "data", labeller={"kind": "files"})
         with pytest.raises(LabelsPending):
             run_campaign(directory)
-        status = get_status(read_state(directory))
+        status = read_saved(read_state(directory))
         assert status.n_waiting == 3
         assert status.next == "round 1: label"
 
@@ -426,7 +427,7 @@ def test_read_only_directory(tmp_path: Path, data: Path, monkeypatch: pytest.Mon
     try:
         with pytest.raises(WriteError, match=r"cannot write to the campaign .*Read-only"):
             run_campaign(directory, RunOptions(n_rounds=1))
-        assert get_status(read_state(directory)).next == "round 1: select"
+        assert read_saved(read_state(directory)).next == "round 1: select"
     finally:
         subprocess.run(["umount", str(directory)], check=True)
     assert result_of(directory) == before

@@ -13,8 +13,8 @@ from labelwise.campaign.config import CampaignConfig
 from labelwise.campaign.errors import ChangedInputsError
 from labelwise.campaign.labelling import LabelsPending
 from labelwise.campaign.loop import run_campaign
+from labelwise.campaign.saved import read_saved
 from labelwise.campaign.state import read_state
-from labelwise.campaign.status import get_status
 from labelwise.cli import main
 from labelwise.errors import LabelError
 from labelwise.finetuning.evaluation import evaluate
@@ -69,27 +69,27 @@ def test_a_campaign_of_slabs_from_beginning_to_end(files: Path, tmp_path: Path, 
     test = read_structures(files / "test.extxyz")
     state = read_state(directory)
     for record in state.rounds:
-        path = state.round_folder(record["round"]) / "model.pt"
+        path = state.round_folder(record.n_round) / "model.pt"
         potential = load_potential(path, device="cpu", trust=True)
         found = evaluate(potential, test)  # counts all forces
         kept = np.concatenate([free_atoms(atoms) for atoms in test])
         forces = np.concatenate([atoms.arrays["REF_forces"] for atoms in test])
         difference = 1e3 * (np.concatenate(found.forces) - forces)[kept]
-        errors = record["errors"]["test"]
+        errors = record.errors["test"]
         assert (errors["n_atoms"], errors["n_force_atoms"]) == (len(kept), kept.sum())
         assert errors["forces_mae"] == pytest.approx(np.abs(difference).mean())
         assert errors["forces_mae"] != pytest.approx(found.errors.forces_mae, rel=1e-3)
-        for name, table in record["split_errors"].items():
+        for name, table in record.split_errors.items():
             own = [atoms for atoms in test if atoms.info["split"] == name]
             alone = evaluate(potential, own, fixed_forces="exclude").errors
             assert table["n_structures"] == alone.n_structures
             assert table["forces_rmse"] == pytest.approx(alone.forces_rmse)
             assert table["energy_rmse_per_atom"] == pytest.approx(alone.energy_rmse_per_atom)
-    assert {*state.rounds[-1]["split_errors"]} == {"val_id", "val_ood"}
+    assert {*state.rounds[-1].split_errors} == {"val_id", "val_ood"}
     history = read_json(directory / "round_001" / "finetune.json")["history"]
     valid = history[0]["valid"]
     assert 0 < valid["n_force_atoms"] < valid["n_atoms"]
-    assert set(get_status(state).auc) == {"energy_rmse_per_atom", "forces_rmse"}
+    assert set(read_saved(state).auc) == {"energy_rmse_per_atom", "forces_rmse"}
 
 
 def test_a_stress_is_carried_and_never_used(files: Path, tmp_path: Path) -> None:
@@ -113,7 +113,7 @@ def test_a_stress_is_carried_and_never_used(files: Path, tmp_path: Path) -> None
             assert (atoms.info["virial"] == number).all()
             assert (atoms.calc.results["stress"] == number).all()
             assert atoms.calc.results.keys() == {"stress"}
-        results.append([(r["weights"], r["errors"]) for r in read_state(directory).rounds])
+        results.append([(r.weights, r.errors) for r in read_state(directory).rounds])
     assert results[0] == results[1]
     assert results[0][0] != results[0][1]  # weights are trained
 
@@ -169,9 +169,9 @@ def test_splits_of_a_test_set_from_the_pool(files: Path, tmp_path: Path) -> None
     directory = write_campaign(tmp_path / "c", files, **sections)
     run_campaign(directory)
     record = read_state(directory).rounds[-1]
-    tables = record["split_errors"]
+    tables = record.split_errors
     assert sum(table["n_structures"] for table in tables.values()) == 6
-    assert record["errors"]["test"]["n_structures"] == 6
+    assert record.errors["test"]["n_structures"] == 6
 
 
 def test_committees_are_held_against_free_atoms_if_asked(files: Path, tmp_path: Path) -> None:

@@ -10,11 +10,12 @@ import pytest
 
 from labelwise.campaign.atomic_io import read_json
 from labelwise.campaign.errors import DamagedStateError
+from labelwise.campaign.export import export_round
 from labelwise.campaign.loop import run_campaign
 from labelwise.campaign.page.document import gather_campaign
-from labelwise.campaign.state import read_state
-from labelwise.campaign.status import export_round, get_status
-from labelwise.campaign.undetermined import explain_undetermined, read_messages
+from labelwise.campaign.rounds import explain_undetermined
+from labelwise.campaign.saved import read_saved
+from labelwise.campaign.state import read_messages, read_state
 from labelwise.cli import main
 from labelwise.structures import write_structures
 from tests.campaign.building import make_structures, write_campaign, write_data
@@ -67,38 +68,38 @@ def test_readers_notice_what_was_exchanged(copied: Path, capsys, file: str) -> N
 
 def test_models_that_were_deleted_are_no_damage(copied: Path, tmp_path: Path) -> None:
     (copied / "round_000" / "model.pt").unlink()
-    assert get_status(read_state(copied)).damage == ()
+    assert read_saved(read_state(copied)).damage == ()
     export_round(read_state(copied), 2, tmp_path / "out")
 
 
 def test_a_finished_campaign_says_how_to_go_on(copied: Path) -> None:
-    found = get_status(read_state(copied)).finished
+    found = read_saved(read_state(copied)).finished
     assert found.startswith("2 rounds are done; to go on: ")
     assert f"labelwise campaign run {copied} --rounds 3" in found
     text = (copied / "campaign.yaml").read_text()
     (copied / "campaign.yaml").write_text(text.replace("rounds: 2", "labels: 6"))
-    found = get_status(read_state(copied)).finished
+    found = read_saved(read_state(copied)).finished
     assert "the budget of 6 labels is spent" in found
     assert "change stop in campaign.yaml and labelwise campaign run" in found
     (copied / "campaign.yaml").write_text(text.replace("rounds: 2", "rounds: 3"))
-    status = get_status(read_state(copied))
+    status = read_saved(read_state(copied))
     assert (status.next, status.finished) == ("round 3: select", "")
     inventory = read_json(copied / "inventory.json")
     (copied / "inventory.json").write_text(json.dumps({**inventory, "n_usable": 6, "n_used": 0}))
-    found = get_status(read_state(copied)).finished
+    found = read_saved(read_state(copied)).finished
     assert found.endswith("no structures left to choose; to go on, add to data.pool")
 
 
 def test_energies_that_labels_do_not_determine_are_no_result(undetermined: Path, capsys) -> None:
     state = read_state(undetermined)
-    assert [record["undetermined"]["test"] for record in state.rounds] == [3, 3]
-    status = get_status(state)
+    assert [record.undetermined["test"] for record in state.rounds] == [3, 3]
+    status = read_saved(state)
     assert status.auc.keys() == {"forces_rmse"}
     assert "round" in status.undetermined and "3 of 4 structures" in status.undetermined
     assert any("does not determine the reference energies" in m for m in status.messages[1])
     assert main(["campaign", "status", str(undetermined)]) == 0
     shown = " ".join(capsys.readouterr().out.split())
-    energy = f"{state.rounds[1]['errors']['test']['energy_rmse']:.1f}"
+    energy = f"{state.rounds[1].errors['test']['energy_rmse']:.1f}"
     assert f"{energy}*" in shown
     assert "* The energy errors of rounds 0, 1 are no measure of the model" in shown
     assert "energies are not summed up, see *" in shown
@@ -126,5 +127,5 @@ def test_a_run_says_what_its_fits_say(undetermined: Path, tmp_path: Path, said: 
 def test_energies_that_are_determined_are_summed_up(finished: Path) -> None:
     state = read_state(finished)
     assert explain_undetermined(state.rounds) == ""
-    assert "energy_rmse" in get_status(state).auc
+    assert "energy_rmse" in read_saved(state).auc
     assert all(isinstance(each, list) for each in read_messages(finished, 3).values())

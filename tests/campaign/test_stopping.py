@@ -11,25 +11,28 @@ from hypothesis import strategies as st
 from labelwise.campaign.config import CampaignConfig
 from labelwise.campaign.curves import write_curves
 from labelwise.campaign.errors import CampaignError
+from labelwise.campaign.rounds import RoundRecord, forecast, get_curve
 from labelwise.campaign.seeds import derive_seed
 from labelwise.campaign.state import CampaignState
-from labelwise.campaign.stopping import find_reason_to_stop, forecast, get_curve
+from labelwise.campaign.stopping import find_reason_to_stop
 from tests.campaign.building import make_config
 
 
-def make_rounds(errors: list[float], *, n_batch: int = 5, seconds: float = 60.0) -> list[dict]:
+def make_record(n_round: int, n_train: int, errors: dict[str, Any]) -> RoundRecord:
+    stages = {"label": {"seconds": 60.0, "peak_mib": 1}}
+    return RoundRecord.from_line(
+        {"round": n_round, "n_train": n_train, "errors": errors, "stages": stages}
+    )
+
+
+def make_rounds(errors: list[float], *, n_batch: int = 5) -> list[RoundRecord]:
     return [
-        {
-            "round": i,
-            "n_train": 10 + n_batch * i,
-            "errors": {"test": {"forces_rmse": error, "energy_rmse": 2 * error}},
-            "stages": {"label": {"seconds": seconds, "peak_mib": 1}},
-        }
-        for i, error in enumerate(errors)
+        make_record(i, 10 + n_batch * i, {"test": {"forces_rmse": each, "energy_rmse": 2 * each}})
+        for i, each in enumerate(errors)
     ]
 
 
-def make_state(tmp_path: Path, records: list[dict], /, **stop: Any) -> CampaignState:
+def make_state(tmp_path: Path, records: list[RoundRecord], /, **stop: Any) -> CampaignState:
     config = CampaignConfig.model_validate(make_config(tmp_path, stop={"rounds": None, **stop}))
     labels: dict[str, dict[str, Any]] = {str(i): {} for i in range(10)}
     return CampaignState(tmp_path, config, labels, {"f": {}}, tuple(records))
@@ -103,11 +106,11 @@ def test_forecast_tells_how_much_the_curve_scatters() -> None:
 
 def test_curve_falls_back_on_the_validation_set_and_is_drawn(tmp_path: Path) -> None:
     rounds = make_rounds([3.0, 2.0])
-    rounds[1]["errors"] = {"valid": {"forces_rmse": 7.0, "energy_rmse": 8.0}}
+    rounds[1] = make_record(1, 15, {"valid": {"forces_rmse": 7.0, "energy_rmse": 8.0}})
     assert get_curve(rounds, "forces_rmse") == [(10, 3.0), (15, 7.0)]
     write_curves(tmp_path / "curves.png", rounds)
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
-    rounds[0]["errors"] = rounds[1]["errors"] = {}
+    rounds = [make_record(0, 10, {}), make_record(1, 15, {})]
     with pytest.raises(CampaignError, match="no round was measured"):
         write_curves(tmp_path / "curves.png", rounds)
 

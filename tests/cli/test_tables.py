@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,11 +14,15 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from labelwise.campaign.status import Status
+from labelwise.campaign.config import CampaignConfig
+from labelwise.campaign.rounds import RoundRecord
+from labelwise.campaign.saved import SavedCampaign
+from labelwise.campaign.state import CampaignState
 from labelwise.cli import campaign as campaign_command
 from labelwise.cli import console
 from labelwise.cli.app import run
 from labelwise.cli.tables import format_figure, show_table
+from tests.campaign.building import make_config
 
 
 def shown_at(width: int, table: Table) -> str:
@@ -91,45 +96,40 @@ def test_figures_are_short(value: float, text: str) -> None:
     assert format_figure(value) == text
 
 
-def wide_status() -> Status:
+def wide_status(folder: Path) -> SavedCampaign:
     """Return what a campaign of large errors, many labels and long times shows."""
     names = ("energy_rmse", "energy_mae", "forces_mae", "forces_rmse")
     errors = dict.fromkeys(names, 3_561_295.123) | {"n_structures": 1000}
+    stages = {"finetune": {"seconds": 1.0e6, "peak_mib": 123_456.0}}
     rounds = tuple(
-        {
-            "round": n_round,
-            "n_train": 123_456,
-            "n_failed": 12_345,
-            "errors": {"valid": errors},
-            "stages": {"finetune": {"seconds": 1.0e6, "peak_mib": 123_456.0}},
-        }
+        RoundRecord(n_round, 123_456, 123_456, 12_345, {"valid": errors}, stages, {}, {})
         for n_round in (10, 11)
     )
-    return Status(
-        next="round 12: select",
-        finished="",
-        n_labels=123_456,
-        failures={},
-        n_waiting=0,
-        waiting_file="",
-        holder="",
-        rounds=rounds,
-        energy_errors="total",
-        auc={},
-        undetermined="",
-        messages={},
-        damage=(),
+    config = CampaignConfig.model_validate(make_config(folder))
+    state = CampaignState(folder, config, {}, {}, rounds)
+    return SavedCampaign(
+        state,
+        inventory={},
+        histories={},
+        stages={},
+        seconds={},
         calculation_hours=98_765.4,
-        hours=1234.5,
-        forecast=None,
+        waiting_file="",
+        n_waiting=0,
+        holder="",
+        is_running=False,
+        stopped="",
+        damage=(),
     )
 
 
 @pytest.mark.parametrize("width", [80, 72])
-def test_a_campaign_of_wide_numbers_is_not_cut(width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_campaign_of_wide_numbers_is_not_cut(
+    width: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     written = io.StringIO()
     monkeypatch.setattr(console, "output", Console(file=written, width=width, highlight=False))
-    campaign_command._show(wide_status())
+    campaign_command._show(wide_status(tmp_path))
     shown = written.getvalue()
     assert "…" not in shown
     table = shown.split("errors in")[0]

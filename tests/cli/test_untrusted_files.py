@@ -175,7 +175,7 @@ def test_a_calculator_of_a_campaign_that_was_sent_is_not_imported(received: Path
 
 
 def test_a_campaign_that_is_run_believes_itself_for_its_page(own: Path) -> None:
-    assert (own / "report" / "rows.npz").exists()  # what only the pretrained model gives
+    assert (own / "report" / "rows").exists()  # what only the pretrained model gives
 
 
 def test_a_page_of_a_campaign_that_was_sent_needs_no_word(

@@ -9,12 +9,16 @@ label and reads all of them once at its start, so that an index would gain nothi
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import zipfile
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from labelwise.campaign.errors import DamagedStateError
 from labelwise.errors import WriteError
@@ -42,6 +46,32 @@ def read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise DamagedStateError(f"cannot read {path}: {error}") from error
     return content
+
+
+def write_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
+    """Write arrays of numbers or words to an ``.npz`` file.
+
+    Raises:
+        WriteError: The disk is full, or the folder cannot be written to.
+    """
+    content = io.BytesIO()
+    np.savez(content, **arrays)
+    write_bytes(path, content.getvalue())
+
+
+def read_arrays(path: Path) -> dict[str, Any]:
+    """Read a file of ``write_arrays``; nothing if there is none.
+
+    Raises:
+        DamagedStateError: It cannot be read.
+    """
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as content:
+            return dict(content)
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise DamagedStateError(f"{path} cannot be read: {error}") from error
 
 
 def append_line(path: Path, record: Mapping[str, Any]) -> None:

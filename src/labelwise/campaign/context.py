@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ase import Atoms
-
 from labelwise.campaign.atomic_io import append_line, read_json, write_json
 from labelwise.campaign.datasets import GivenSets, choose_split, iter_pool, read_given_sets
 from labelwise.campaign.inputs import find_model
-from labelwise.campaign.labelling.encoding import decode_structure
 from labelwise.campaign.shared_cache import SharedCache
 from labelwise.campaign.state import (
     INVENTORY,
@@ -22,12 +19,13 @@ from labelwise.campaign.state import (
     MODEL,
     SPLIT,
     CampaignState,
+    count_left,
     verify_file,
 )
 from labelwise.potentials import Potential, load_potential
 from labelwise.runtime.memory import peak_resident_bytes
 from labelwise.runtime.timing import ProgressCallback, ignore_progress
-from labelwise.structures import DuplicateIndex, Frame, Source
+from labelwise.structures import DuplicateIndex, Frame
 from labelwise.structures.screening import NON_FINITE
 
 _CLEAR = Path("/proc/self/clear_refs")
@@ -126,17 +124,13 @@ class CampaignContext:
         index = DuplicateIndex()
         for frame in (*self.given.valid, *self.given.test):
             index.add(frame.atoms, 0)
-        for atoms in used_structures(state):
-            index.add(atoms, 0)
+        for frame in state.recorded_frames():
+            index.add(frame.atoms, 0)
         return index
 
     def _joined(self, state: CampaignState, role: str, given: tuple[Frame, ...]) -> list[Frame]:
-        frames = [Frame(frame.atoms, frame.source, i) for i, frame in enumerate(given)]
-        for key in state.batch_keys(role):
-            file, frame_number = state.labels[key]["source"]
-            source = Source(file, frame_number)
-            frames.append(Frame(state.labelled_atoms(key), source, len(frames)))
-        return frames
+        frames = [*given, *state.labelled_frames(state.batch_keys(role))]
+        return [Frame(frame.atoms, frame.source, i) for i, frame in enumerate(frames)]
 
     def keep_model(self, path: Path, potential: Potential) -> None:
         """Keep a model that was just saved, so that it need not be read again.
@@ -176,25 +170,6 @@ def open_context(
     path = state.directory / SPLIT
     split = read_json(path) if path.exists() else choose_split(state.directory, state.config)
     return CampaignContext(read_given_sets(state.directory, state.config, split), {}, progress)
-
-
-def count_left(state: CampaignState, inventory: Mapping[str, Any]) -> int:
-    """Return how many structures of the pool can still be chosen; 1 where nobody has counted.
-
-    Args:
-        state: The campaign.
-        inventory: ``inventory.json``; empty before it was made.
-    """
-    if not {"n_usable", "n_used"} <= inventory.keys():
-        return 1
-    n_used = len(state.labels) + len(state.failures) - int(inventory["n_used"])
-    return int(inventory["n_usable"]) - n_used
-
-
-def used_structures(state: CampaignState) -> Iterator[Atoms]:
-    """Yield every structure of the pool that was labelled or set aside."""
-    for record in (*state.labels.values(), *state.failures.values()):
-        yield decode_structure(record["structure"])
 
 
 @contextmanager

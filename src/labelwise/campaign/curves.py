@@ -5,11 +5,10 @@ from __future__ import annotations
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from labelwise.campaign.config import MeasureSection
 from labelwise.campaign.errors import CampaignError
-from labelwise.campaign.stopping import get_curve
+from labelwise.campaign.rounds import RoundRecord, get_curve
 from labelwise.errors import MissingDependencyError
 from labelwise.runtime.files import write_bytes
 
@@ -18,13 +17,13 @@ _FORCES = ("forces_rmse", "RMSE of the forces, meV/Å")
 
 
 def write_curves(
-    path: Path, rounds: Sequence[dict[str, Any]], measure: MeasureSection | None = None
+    path: Path, rounds: Sequence[RoundRecord], measure: MeasureSection | None = None
 ) -> None:
     """Draw energy and force errors against the number of labels, as PNG.
 
     Args:
         path: Where to write.
-        rounds: Lines of ``rounds.jsonl``.
+        rounds: Finished rounds, in order.
         measure: Which energy errors to show; None for those of total energies.
 
     Raises:

@@ -18,15 +18,17 @@ from labelwise.campaign.atomic_io import (
     write_json,
 )
 from labelwise.campaign.config import read_config
-from labelwise.campaign.context import CampaignContext, timed, used_structures
+from labelwise.campaign.context import CampaignContext, timed
 from labelwise.campaign.datasets import choose_split, read_given_sets, take_inventory
 from labelwise.campaign.errors import CampaignError, ChangedInputsError, ConfigError
 from labelwise.campaign.inputs import describe_inputs, digest_inputs, list_differences
 from labelwise.campaign.labelling.base import LabellingError, LabelsPending
 from labelwise.campaign.lock import campaign_lock
+from labelwise.campaign.rounds import SPLITS, UNDETERMINED, RoundRecord, explain_undetermined
 from labelwise.campaign.shared_cache import SharedCache
-from labelwise.campaign.stages.finetune import run_finetune, run_measure
+from labelwise.campaign.stages.finetune import run_finetune
 from labelwise.campaign.stages.label import check_calculator, run_label
+from labelwise.campaign.stages.measure import run_measure
 from labelwise.campaign.stages.select import run_select
 from labelwise.campaign.state import (
     FINETUNE,
@@ -38,15 +40,12 @@ from labelwise.campaign.state import (
     MEASURE,
     ROUNDS,
     SPLIT,
-    SPLITS,
-    UNDETERMINED,
     CampaignState,
     read_state,
     verify_files,
 )
 from labelwise.campaign.stopping import find_reason_to_stop, remind_of_failures
 from labelwise.campaign.survey import survey_campaign
-from labelwise.campaign.undetermined import explain_undetermined, is_undetermined
 from labelwise.campaign.yaml_files import OVERRIDES, read_settings
 from labelwise.runtime.files import hash_file, write_bytes
 from labelwise.runtime.provenance import package_versions
@@ -225,7 +224,7 @@ def make_context(
     context = CampaignContext(given, inventory, progress, shared)
     if inventory.get("inputs") != digest:
         _log.info("reading the pool")
-        used = list(used_structures(state))
+        used = [frame.atoms for frame in state.recorded_frames()]
         found = take_inventory(
             directory, config, given, context.pretrained(state), used, read=shared.iter_frames
         )
@@ -326,24 +325,23 @@ def _commit(state: CampaignState) -> None:
     labels = state.directory / LABELS
     n_bytes = labels.stat().st_size if labels.exists() else 0
     measured = read_json(folder / MEASURE)
-    record: dict[str, Any] = {
-        "round": state.n_round,
-        "n_train": read_json(folder / FINETUNE)["n_train"],
-        "n_labels": len(state.labels),
-        "n_failed": len(state.failures),
-        "errors": measured["errors"],
-        **{key: measured[key] for key in (SPLITS, UNDETERMINED) if key in measured},
-        "weights": measured["weights"],
-        "best_epoch": read_json(folder / FINETUNE)["best_epoch"],
-        "stages": _sum_stages(state),
-        "versions": package_versions(),
-        "files": {path.name: hash_file(path) for path in _own_files(folder)},
-        "labels": {
-            "bytes": n_bytes,
-            "sha256": hash_file(labels, n_bytes=n_bytes) if n_bytes else "",
-        },
-    }
-    append_line(state.directory / ROUNDS, record)
+    fitted = read_json(folder / FINETUNE)
+    record = RoundRecord(
+        state.n_round,
+        fitted["n_train"],
+        len(state.labels),
+        len(state.failures),
+        measured["errors"],
+        _sum_stages(state),
+        {path.name: hash_file(path) for path in _own_files(folder)},
+        {"bytes": n_bytes, "sha256": hash_file(labels, n_bytes=n_bytes) if n_bytes else ""},
+        measured.get(SPLITS, {}),
+        measured.get(UNDETERMINED, {}),
+        measured["weights"],
+        fitted["best_epoch"],
+        package_versions(),
+    )
+    append_line(state.directory / ROUNDS, record.as_line())
     _write_manifest(read_state(state.directory))
 
 
@@ -371,9 +369,9 @@ def _write_manifest(state: CampaignState) -> None:
     other programs check a copied directory.
     """
     files = {
-        f"round_{record['round']:03d}/{name}": digest
+        f"{state.round_folder(record.n_round).name}/{name}": digest
         for record in state.rounds
-        for name, digest in record["files"].items()
+        for name, digest in record.files.items()
     }
     manifest = {"algorithm": "sha256", "n_rounds": len(state.rounds), "files": files}
     path = state.directory / MANIFEST
@@ -382,14 +380,11 @@ def _write_manifest(state: CampaignState) -> None:
 
 
 def _describe_round(state: CampaignState) -> str:
-    record = state.rounds[-1]
-    errors = record["errors"].get("test", record["errors"].get("valid"))
+    record, measure = state.rounds[-1], state.config.measure
     measured = ""
-    if errors is not None:
-        measure = state.config.measure
-        energy = f"{errors[measure.energy_error]:.1f} {measure.energy_unit}"
-        mark = "*" if is_undetermined(record) else ""
-        measured = f", RMSE {energy}{mark} and {errors['forces_rmse']:.1f} meV/Å"
-    seconds = sum(stage["seconds"] for stage in record["stages"].values())
-    line = f"round {record['round']}: {record['n_train']} labelled{measured}, {seconds:.0f} s"
+    if record.role:
+        energy = f"{record.error(measure.energy_error):.1f} {measure.energy_unit}"
+        mark = "*" if record.is_undetermined else ""
+        measured = f", RMSE {energy}{mark} and {record.error('forces_rmse'):.1f} meV/Å"
+    line = f"round {record.n_round}: {record.n_train} labelled{measured}, {record.seconds:.0f} s"
     return "\n".join(filter(None, (line, explain_undetermined([record]))))

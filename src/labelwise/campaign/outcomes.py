@@ -1,19 +1,96 @@
-"""What became of each structure that a campaign's map shows."""
+"""What a campaign chose, and what became of it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int32, Int64
 
-from labelwise.campaign.saved import Candidate
+from labelwise.campaign.atomic_io import read_json
+from labelwise.campaign.state import BATCH, CampaignState
 from labelwise.pages.document import Role
 from labelwise.structures import Source
 
 NEVER = -1
 _ROLES = list(Role)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A structure of the pool that a round chose.
+
+    Attributes:
+        n_round: The round.
+        role: ``train``, ``valid`` or ``test``.
+        rank: Place in the order of choice, from 0; further lists go on counting.
+        key: Content hash.
+        source: File and frame, as the campaign names them.
+        score: What the rule saw, in its unit.
+        fate: ``labelled``, ``failed``, ``waiting`` for its label, or ``reserve``.
+    """
+
+    n_round: int
+    role: str
+    rank: int
+    key: str
+    source: Source
+    score: float
+    fate: str
+
+
+def read_candidates(state: CampaignState) -> tuple[Candidate, ...]:
+    """Return all that was chosen, in order.
+
+    Raises:
+        DamagedStateError: A file is not what the campaign wrote.
+    """
+    return tuple(_iter_candidates(state))
+
+
+def _iter_candidates(state: CampaignState) -> Iterator[Candidate]:
+    for n_round in range(state.n_round + 1):
+        folder = state.round_folder(n_round)
+        path = folder / BATCH
+        batch = read_json(path)["batch"] if path.exists() else None
+        lists = [read_json(each) for each in sorted(folder.glob("picks*.json"), key=_list_number)]
+        for role in lists[0]["candidates"] if lists else ():
+            chosen = [each for found in lists for each in found["candidates"].get(role, ())]
+            n_wanted = int(lists[0]["wanted"].get(role, len(chosen)))
+            keys = [each["key"] for each in chosen]
+            done = None if batch is None else set(batch.get(role, ()))
+            fates = _find_fates(state, keys, n_wanted, done)
+            for rank, (each, fate) in enumerate(zip(chosen, fates, strict=True)):
+                source = Source(each["file"], int(each["frame"]))
+                score = float(each["score"])
+                yield Candidate(n_round, role, rank, each["key"], source, score, fate)
+
+
+def _list_number(path: Path) -> int:
+    """Return 1 for ``picks.json`` and n for ``picks_n.json``."""
+    number = path.stem.rpartition("_")[2]
+    return int(number) if number.isdigit() else 1
+
+
+def _find_fates(
+    state: CampaignState, keys: list[str], n_wanted: int, batch: set[str] | None
+) -> list[str]:
+    """Return what became of each candidate; as many wait as labels are still wanted."""
+    n_open = n_wanted - sum(key in state.labels for key in keys)
+    fates = []
+    for key in keys:
+        if key in state.failures:
+            fates.append("failed")
+        elif key in (state.labels if batch is None else batch):
+            fates.append("labelled")
+        elif batch is None and n_open > 0:
+            fates.append("waiting")
+            n_open -= 1
+        else:
+            fates.append("reserve")
+    return fates
 
 
 @dataclass(frozen=True)

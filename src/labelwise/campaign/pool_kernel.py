@@ -6,65 +6,65 @@ of different rounds can be compared.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
-from ase import Atoms
 from jaxtyping import Bool, Float64, Int64
 
 from labelwise.campaign.config import COMMITTEE_RULES, CampaignConfig
 from labelwise.campaign.context import CampaignContext
-from labelwise.campaign.inputs import name_source
-from labelwise.campaign.kept import KeptArrays, digest
-from labelwise.campaign.labelling.encoding import decode_structure
 from labelwise.campaign.seeds import derive_seed
 from labelwise.campaign.state import CampaignState
-from labelwise.errors import LabelwiseError
-from labelwise.features.fill import find_rows, make_screen
-from labelwise.features.representations import (
-    Chunk,
-    is_finite,
-    iter_features,
-    join_rows,
-)
-from labelwise.features.store.memory import MemoryRows, RowCache
+from labelwise.errors import ArgumentError, LabelwiseError, ReadError
+from labelwise.features.fill import Filler
+from labelwise.features.representations import feature_size
+from labelwise.features.store import DamagedChunkError, FeatureStore
+from labelwise.features.store.memory import MemoryRows
 from labelwise.kernels.base import Kernel
 from labelwise.kernels.building import open_kernels
+from labelwise.kernels.linear import LinearKernel
 from labelwise.potentials import Potential
+from labelwise.selection.choosing import open_views
 from labelwise.selection.rules import JOINT_RULE
 from labelwise.selection.rules.posterior_variance import posterior_variance
 from labelwise.selection.settings import AcquisitionSettings
-from labelwise.structures import Frame, Source, hash_structure
+from labelwise.selection.storage import StoreSettings, open_store
+from labelwise.structures import Frame, Screen, Source
 
 #: Points of a map; of a larger pool as many are drawn, and all that a round chose.
 MOST_POINTS = 50_000
+#: Rows that take more are not kept on disk, bytes.
+MAX_BYTES = 2**28
+#: The feature store of the rows, in the campaign's folder ``report``.
+ROWS = "rows"
 #: The representation of rules that look at none.
 DEFAULT_REPRESENTATION = "ntk-e"
 
 
 @dataclass(frozen=True)
-class Landscape:
+class PoolKernel:
     """Structures and their kernel.
 
     Attributes:
-        points: What a map shows: given training structures, then the pool and whatever else was
-            chosen from it, (n,).
+        sources: What a map shows: given training structures, then the pool and whatever else was
+            chosen from it, (n,); named as the campaign names them.
         n_given: Given training structures, the first of the points.
-        place: Point of each source, for those that come from the pool.
-        others: Place in the kernel of the held-out sets' structures, by role.
+        others: Place in the kernel of the held-out sets' structures, by role; -1 of those
+            without finite features.
         kernel: Of the points and then of the held-out sets.
         settings: Representation and regularisation.
         n_screened: Structures of the pool that are no points because no model can take them or
             because they repeat others.
         n_pool: Structures of the pool as read.
-        remarks: What could not be had, one line each.
+        remarks: What is not available, one line each.
     """
 
-    points: tuple[Frame, ...]
+    sources: tuple[Source, ...]
     n_given: int
-    place: dict[Source, int]
     others: dict[str, Int64[np.ndarray, " _"]]
     kernel: Kernel
     settings: AcquisitionSettings
@@ -75,7 +75,12 @@ class Landscape:
     @property
     def n_points(self) -> int:
         """Number of points."""
-        return len(self.points)
+        return len(self.sources)
+
+    @property
+    def place(self) -> dict[Source, int]:
+        """Point of each source, for those that come from the pool."""
+        return {source: i for i, source in enumerate(self.sources) if i >= self.n_given}
 
     def part(self, idx: Int64[np.ndarray, " k"]) -> Kernel:
         """Return the kernel of some structures, (k,)."""
@@ -94,23 +99,8 @@ class Landscape:
         return variances
 
 
-@dataclass
-class _Gathered:
-    """Structures as they are read, before they have features."""
-
-    frames: list[Frame] = field(default_factory=list)
-    n_given: int = 0
-    n_pool: int = 0
-    n_screened: int = 0
-    remarks: list[str] = field(default_factory=list)
-
-
 def choose_settings(config: CampaignConfig) -> AcquisitionSettings:
-    """Return the kernel that a campaign is shown under: that of its rule, if it has one.
-
-    Args:
-        config: The configuration.
-    """
+    """Return the kernel that a campaign is shown under: that of its rule, if it has one."""
     selection = config.selection
     if selection.representation == "random":
         selection = selection.model_copy(update={"representation": DEFAULT_REPRESENTATION})
@@ -121,87 +111,60 @@ def choose_settings(config: CampaignConfig) -> AcquisitionSettings:
     return selection.settings(1, seed=seed, rule="pv")
 
 
-def survey_landscape(
+def represent_pool(
     state: CampaignState,
     context: CampaignContext,
-    kept: KeptArrays,
+    folder: Path,
     chosen: Sequence[Source],
     *,
     seed: int,
-) -> Landscape:
+) -> PoolKernel:
     """Read the pool and represent it by the model that the campaign began with.
 
     Args:
         state: The campaign.
         context: Model and structures.
-        kept: Where rows of features are kept.
+        folder: Where rows of features are kept.
         chosen: Structures of the pool that must be among the points.
         seed: Of the sample of a large pool.
-
-    Returns:
-        Structures and kernel.
 
     Raises:
         LabelwiseError: The model cannot be loaded, or fails.
     """
     settings = choose_settings(state.config)
     potential = context.pretrained(state)
-    gathered = _gather(state, context, potential, chosen, seed)
-    held = {role: context.held_out_frames(state, role) for role in ("valid", "test")}
-    everything = [*gathered.frames, *held["valid"], *held["test"]]
-    kernel, finite = _represent(everything, settings, potential, context, state, kept)
-    rank = np.cumsum(finite) - 1  # place in the kernel of what has features
-    n = len(gathered.frames)
-    points = tuple(
-        frame for frame, is_there in zip(gathered.frames, finite, strict=False) if is_there
-    )
-    n_given = int(finite[: gathered.n_given].sum())
-    others, start = {}, n
-    for role, frames in held.items():
-        stop = start + len(frames)
-        others[role] = np.where(finite[start:stop], rank[start:stop], -1).astype(np.int64)
-        start = stop
-    return Landscape(
-        points,
-        n_given,
-        {frame.source: i for i, frame in enumerate(points) if i >= n_given},
-        others,
-        kernel,
-        settings,
-        gathered.n_screened + n - len(points),
-        gathered.n_pool,
-        tuple(gathered.remarks),
-    )
-
-
-def _gather(
-    state: CampaignState,
-    context: CampaignContext,
-    potential: Potential,
-    chosen: Sequence[Source],
-    seed: int,
-) -> _Gathered:
-    """Read and screen the given training structures, the pool, and what is labelled."""
-    screen = make_screen(potential)
-    found = _Gathered()
-    for frame in context.given.train:
-        if screen.check_train(frame) is None:
-            found.frames.append(_rename(state, frame))
-    found.n_given = len(found.frames)
-    pool: list[Frame] = []
+    screen = Screen(potential.graph_builder)
+    given = [frame for frame in context.given.train if screen.check_train(frame) is None]
+    n_pool, pool, remarks = 0, [], []
     try:
         for frame in context.iter_pool(state):
-            found.n_pool += 1
+            n_pool += 1
             if screen.check_pool(frame) is None:
-                pool.append(_rename(state, frame))
-            else:
-                found.n_screened += 1
+                pool.append(state.name_frame(frame))
     except (LabelwiseError, OSError) as error:
-        found.remarks.append(f"The pool cannot be read any more: {error}")
-    found.frames += _sample(pool, set(chosen), MOST_POINTS - found.n_given, seed)
-    there = {frame.source for frame in found.frames[found.n_given :]}
-    found.frames += [frame for frame in _labelled_frames(state) if frame.source not in there]
-    return found
+        remarks.append(f"The pool cannot be read any more: {error}")
+    n_screened = n_pool - len(pool)
+    points = [state.name_frame(frame) for frame in given]
+    points += _sample(pool, set(chosen), MOST_POINTS - len(given), seed)
+    there = {frame.source for frame in points[len(given) :]}
+    points += [frame for frame in state.recorded_frames() if frame.source not in there]
+    held = {role: context.held_out_frames(state, role) for role in ("valid", "test")}
+    kernel, is_finite = _make_kernel(
+        [*points, *held["valid"], *held["test"]], settings, potential, context, folder
+    )
+    places = np.where(is_finite, np.cumsum(is_finite) - 1, -1).astype(np.int64)
+    n, n_valid = len(points), len(held["valid"])
+    sources = [each.source for each, known in zip(points, is_finite, strict=False) if known]
+    return PoolKernel(
+        tuple(sources),
+        int(is_finite[: len(given)].sum()),
+        {"valid": places[n : n + n_valid], "test": places[n + n_valid :]},
+        kernel,
+        settings,
+        n_screened + n - len(sources),
+        n_pool,
+        tuple(remarks),
+    )
 
 
 def _sample(pool: list[Frame], needed: set[Source], most: int, seed: int) -> list[Frame]:
@@ -216,91 +179,50 @@ def _sample(pool: list[Frame], needed: set[Source], most: int, seed: int) -> lis
     return [pool[i] for i in np.flatnonzero(is_needed)]
 
 
-def _labelled_frames(state: CampaignState) -> Iterator[Frame]:
-    """Yield what the campaign's own records hold, should the pool have lost it."""
-    for number, record in enumerate((*state.labels.values(), *state.failures.values())):
-        yield Frame(decode_structure(record["structure"]), Source(*record["source"]), number)
-
-
-def _rename(state: CampaignState, frame: Frame) -> Frame:
-    return Frame(frame.atoms, name_source(state.directory, frame.source), frame.index)
-
-
-def _represent(
+def _make_kernel(
     frames: Sequence[Frame],
     settings: AcquisitionSettings,
     potential: Potential,
     context: CampaignContext,
-    state: CampaignState,
-    kept: KeptArrays,
+    folder: Path,
 ) -> tuple[Kernel, Bool[np.ndarray, " n"]]:
     """Return the kernel of all structures with finite features, and which these are."""
-    representation = settings.make_representation()
-    model = potential if representation.needs_model else None
-    rows = MemoryRows(representation, model)
-    structures = [frame.atoms for frame in frames]
-    if model is None:
-        parts: Iterable[Chunk] = iter_features(structures, None, representation)
-    else:
-        parts = [_find_rows(structures, settings, model, context, state, kept)]
-    finite = [np.zeros(0, dtype=bool)]
-    for part in parts:
-        finite.append(is_finite(part))
-        rows.extend(part[finite[-1]])
-    places = np.arange(len(rows))
-    (kernel,) = open_kernels(rows, [places], normalise=settings.resolved_normalise)
-    return kernel, np.concatenate(finite)
-
-
-def _find_rows(
-    structures: Sequence[Atoms],
-    settings: AcquisitionSettings,
-    potential: Potential,
-    context: CampaignContext,
-    state: CampaignState,
-    kept: KeptArrays,
-) -> np.ndarray:
-    """Return the rows of a model's representation, computing those that are not kept, (n, d)."""
-    representation = settings.make_representation()
-    options = asdict(settings.options) | representation.relevant_options(settings.options)
-    made_of = digest("rows", settings.representation, options, potential.content_hash)
-    names = [hash_structure(atoms) for atoms in structures]
-    found = kept.load("rows", made_of)
-    known: dict[str, int] = {}
-    stored = np.zeros((0, 0), dtype=np.float32)
-    if found is not None:
-        stored = found["rows"]
-        known = {str(name): place for place, name in enumerate(found["names"].tolist())}
-    missing = {name: i for i, name in enumerate(names) if name not in known}
-    if missing:
-        added = _compute_rows(
-            [structures[i] for i in missing.values()], settings, potential, context, state
-        )
-        stored = added if len(known) == 0 else np.concatenate([stored, added])
-        known |= {name: len(known) + place for place, name in enumerate(missing)}
-        kept.save("rows", made_of, {"names": np.array([*known]), "rows": stored})
-    return stored[[known[name] for name in names]]
-
-
-def _compute_rows(
-    structures: Sequence[Atoms],
-    settings: AcquisitionSettings,
-    potential: Potential,
-    context: CampaignContext,
-    state: CampaignState,
-) -> np.ndarray:
-    """Compute rows; the campaign has those of the pretrained model if it chooses by them."""
-    representation = settings.make_representation()
-    is_kept = state.config.selection.model == "pretrained"
-    cache = context.shared.features if is_kept else RowCache(0)
-    rows = cache.open(representation, settings.options, potential)
-    places = find_rows(
-        structures,
+    rows = _open_rows(settings, potential, folder, len(frames))
+    normalise = settings.resolved_normalise
+    filler = Filler(
+        settings.make_recipe(),
         rows,
-        potential,
-        batch_atoms=settings.batch_atoms,
-        tell=lambda n_done: context.progress("represent for the page", n_done, len(structures)),
+        potential if settings.needs_potential else None,
+        engine=context.shared.engine,
+        progress=lambda _, done, total: context.progress("represent for the page", done, total),
     )
-    found = np.full((len(structures), rows.width), np.nan, dtype=np.float32)
-    found[places >= 0] = join_rows([rows.take(places[places >= 0])])
-    return found
+    table = filler.fill(frames, "train")
+    is_finite = table.usable()
+    places = rows.find(table.keys[is_finite])
+    if isinstance(rows, MemoryRows):
+        return open_kernels(rows, [places], normalise=normalise)[0], is_finite
+    (view,) = open_views(rows, [places], normalise)
+    try:
+        return LinearKernel(view.read(slice(0, len(view))), normalise="none"), is_finite
+    except DamagedChunkError as error:  # its rows are computed again
+        rows.set_aside(error.number)
+        return _make_kernel(frames, settings, potential, context, folder)
+
+
+def _open_rows(
+    settings: AcquisitionSettings, potential: Potential, folder: Path, n: int
+) -> MemoryRows | FeatureStore:
+    """Return where rows go: to disk those of a model, unless they are too many.
+
+    Rows of another model or other settings, which were accepted since, are removed.
+    """
+    representation = settings.make_representation()
+    if not settings.needs_potential:
+        return MemoryRows(representation)
+    if 4 * n * feature_size(representation, potential) > MAX_BYTES:
+        return MemoryRows(representation, potential)
+    try:
+        return open_store(StoreSettings(folder / ROWS), settings, potential)
+    except (ArgumentError, ReadError):
+        shutil.rmtree(folder / ROWS, ignore_errors=True)
+        return open_store(StoreSettings(folder / ROWS), settings, potential)

@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import io
-import zipfile
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64
 
-from labelwise.campaign.kept import digest
-from labelwise.campaign.saved import Candidate
+from labelwise.campaign.atomic_io import read_arrays, write_arrays
+from labelwise.campaign.errors import DamagedStateError
+from labelwise.campaign.outcomes import Candidate
 from labelwise.pages.plane import Components
-from labelwise.runtime.files import write_bytes
 from labelwise.structures import Source
 
-#: The file, inside the folder ``report`` of a campaign; it may be removed at any time.
+#: Folder inside a campaign, which the campaign itself never looks at; it may be removed.
+FOLDER = "report"
+#: The file in it.
 POOL_MAP = "pool_map.npz"
 #: Rounds after which variances are measured: first, last and some between them.
 MOST_ROUNDS = 12
@@ -64,21 +66,17 @@ class PoolMapData:
         kept = np.flatnonzero(is_kept)
         new = np.where(is_kept, np.cumsum(is_kept) - 1, -1)
         neighbour = self.neighbour[kept]
-        return PoolMapData(
-            tuple(self.sources[i] for i in kept.tolist()),
-            int(is_kept[: self.n_given].sum()),
-            self.n_pool,
-            self.n_screened,
-            Components((self.components.values[0][kept],), self.components.explained),
-            np.where(neighbour >= 0, new[neighbour], -1).astype(np.int64),
-            self.variance[kept],
-            {
+        return replace(
+            self,
+            sources=tuple(self.sources[i] for i in kept.tolist()),
+            n_given=int(is_kept[: self.n_given].sum()),
+            components=replace(self.components, values=(self.components.values[0][kept],)),
+            neighbour=np.where(neighbour >= 0, new[neighbour], -1).astype(np.int64),
+            variance=self.variance[kept],
+            deviations={
                 key: values[kept] if key[0] == "points" else values
                 for key, values in self.deviations.items()
             },
-            self.representation,
-            self.made_of,
-            self.remarks,
         )
 
 
@@ -90,7 +88,8 @@ def digest_candidates(n_rounds: int, candidates: Sequence[Candidate]) -> str:
         candidates: All that was chosen.
     """
     fates = [(each.key, each.n_round, each.role, each.fate) for each in candidates]
-    return digest("pool map", n_rounds, fates)
+    text = json.dumps(["pool map", n_rounds, fates], ensure_ascii=False)
+    return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()
 
 
 def spread_evenly(n: int, most: int) -> list[int]:
@@ -103,18 +102,13 @@ def spread_evenly(n: int, most: int) -> list[int]:
 def write_pool_map(path: Path, found: PoolMapData) -> None:
     """Write a map, numbers in single precision.
 
-    Args:
-        path: The file.
-        found: The map.
-
     Raises:
         WriteError: The file cannot be written.
     """
     files = sorted({source.file for source in found.sources})
     number = {file: place for place, file in enumerate(files)}
-    counts = (FORMAT_VERSION, found.n_given, found.n_pool, found.n_screened)
     arrays: dict[str, Any] = {
-        "counts": np.array(counts),
+        "counts": np.array((FORMAT_VERSION, found.n_given, found.n_pool, found.n_screened)),
         "files": np.array(files, dtype=str),
         "number": np.array([number[source.file] for source in found.sources], dtype=np.int32),
         "frame": np.array([source.frame for source in found.sources], dtype=np.int32),
@@ -128,21 +122,18 @@ def write_pool_map(path: Path, found: PoolMapData) -> None:
             for (name, n_round), values in found.deviations.items()
         },
     }
-    content = io.BytesIO()
-    np.savez_compressed(content, **arrays)
-    write_bytes(path, content.getvalue())
+    write_arrays(path, arrays)
 
 
 def read_pool_map(path: Path) -> PoolMapData | None:
     """Read a map; None if there is none, or it is damaged or of another version."""
     try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as content:
-            arrays = dict(content)
+        arrays = read_arrays(path)
         version, n_given, n_pool, n_screened = arrays["counts"].tolist()
-        files = arrays["files"].tolist()
-        places = zip(arrays["number"].tolist(), arrays["frame"].tolist(), strict=True)
         if version != FORMAT_VERSION:
             return None
+        files = arrays["files"].tolist()
+        places = zip(arrays["number"].tolist(), arrays["frame"].tolist(), strict=True)
         return PoolMapData(
             tuple(Source(files[file], frame) for file, frame in places),
             n_given,
@@ -160,5 +151,5 @@ def read_pool_map(path: Path) -> PoolMapData | None:
             str(arrays["words"][1]),
             tuple(map(str, arrays["words"][2:])),
         )
-    except (OSError, ValueError, KeyError, IndexError, EOFError, zipfile.BadZipFile):
+    except (DamagedStateError, ValueError, KeyError, IndexError):
         return None

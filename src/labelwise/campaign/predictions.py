@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +10,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from labelwise.campaign.errors import DamagedStateError
-from labelwise.runtime.files import write_bytes
+from labelwise.campaign.atomic_io import read_arrays, write_arrays
 
 #: The file, beside ``measure.json``.
 PREDICTIONS = "predictions.npz"
@@ -84,9 +81,7 @@ def write_predictions(path: Path, found: Mapping[str, Predictions]) -> None:
         arrays[f"{role}_n_atoms"] = np.array([len(part) for part in each.forces], dtype=np.int32)
         parts = [np.zeros((0, 3)), *each.forces]
         arrays[f"{role}_forces"] = np.concatenate(parts).astype(np.float32)
-    content = io.BytesIO()
-    np.savez(content, **arrays)
-    write_bytes(path, content.getvalue())
+    write_arrays(path, arrays)
 
 
 def read_predictions(path: Path) -> dict[str, Predictions]:
@@ -98,15 +93,9 @@ def read_predictions(path: Path) -> dict[str, Predictions]:
     Raises:
         DamagedStateError: It is damaged.
     """
-    try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as content:
-            arrays = dict(content)
-        names = [name.removesuffix("_places") for name in arrays if name.endswith("_places")]
-        return {role: _parse(arrays, role) for role in names}
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise DamagedStateError(f"{path} cannot be read: {error}") from error
+    arrays = read_arrays(path)
+    names = [name.removesuffix("_places") for name in arrays if name.endswith("_places")]
+    return {role: _parse(arrays, role) for role in names}
 
 
 def _parse(arrays: Mapping[str, Any], role: str) -> Predictions:

@@ -1,51 +1,39 @@
-"""What the files of a campaign say, as they are read for a page."""
+"""A campaign as its files tell it: for the terminal, for JSON and for a page."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from labelwise.campaign.atomic_io import read_json, read_log
 from labelwise.campaign.config import CampaignConfig
-from labelwise.campaign.context import count_left
 from labelwise.campaign.errors import CampaignError
+from labelwise.campaign.labelling.files import TO_LABEL
 from labelwise.campaign.lock import is_stale, read_holder
+from labelwise.campaign.outcomes import Candidate, read_candidates
+from labelwise.campaign.rounds import (
+    Forecast,
+    RoundRecord,
+    explain_undetermined,
+    forecast,
+    get_curve,
+    sum_hours,
+)
 from labelwise.campaign.state import (
-    BATCH,
     FINETUNE,
     INVENTORY,
     JOURNAL,
     CampaignState,
+    count_left,
+    find_damage,
 )
-from labelwise.campaign.status import Status, get_status
-from labelwise.campaign.stopping import find_reason_to_stop
-from labelwise.structures import Source
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A structure of the pool that a round chose.
-
-    Attributes:
-        n_round: The round.
-        role: ``train``, ``valid`` or ``test``.
-        rank: Place in the order of choice, from 0; further lists go on counting.
-        key: Content hash.
-        source: File and frame, as the campaign names them.
-        score: What the rule saw, in its unit.
-        fate: ``labelled``, ``failed``, ``waiting`` for its label, or ``reserve``.
-    """
-
-    n_round: int
-    role: str
-    rank: int
-    key: str
-    source: Source
-    score: float
-    fate: str
+from labelwise.campaign.stopping import find_reason_to_stop, remind_of_failures
+from labelwise.finetuning.metrics import auc_of_curve
+from labelwise.structures.extxyz import iter_frame_texts
 
 
 @dataclass(frozen=True)
@@ -64,27 +52,35 @@ class Situation:
 
 @dataclass(frozen=True)
 class SavedCampaign:
-    """A campaign as its files tell it.
+    """What the files of a campaign say.
 
     Attributes:
         state: The campaign.
-        status: Counts, times, forecast.
-        situation: What it does at present.
-        candidates: All that was chosen, in order.
+        inventory: ``inventory.json``; empty before it was made.
         histories: ``finetune.json`` of each round that has it, by round.
         stages: Seconds by stage, by round, the unfinished round's among them.
-        seconds: Wall time of each calculation, by content hash.
-        inventory: ``inventory.json``; empty before it was made.
+        seconds: Wall time of each calculation, by content hash, the last one's.
+        calculation_hours: Wall time of all calculations, hours.
+        waiting_file: The file of structures that no label has come for; empty if none waits.
+        n_waiting: How many these are.
+        holder: Who runs it; empty if nobody does.
+        is_running: Whether that process lives.
+        stopped: Why it has just stopped, where that is known.
+        damage: Files that are not what the campaign wrote, a line each.
     """
 
     state: CampaignState
-    status: Status
-    situation: Situation
-    candidates: tuple[Candidate, ...]
+    inventory: dict[str, Any]
     histories: dict[int, dict[str, Any]]
     stages: dict[int, dict[str, float]]
     seconds: dict[str, float]
-    inventory: dict[str, Any]
+    calculation_hours: float
+    waiting_file: str
+    n_waiting: int
+    holder: str
+    is_running: bool
+    stopped: str
+    damage: tuple[str, ...]
 
     @property
     def config(self) -> CampaignConfig:
@@ -92,131 +88,195 @@ class SavedCampaign:
         return self.state.config
 
     @property
+    def rounds(self) -> tuple[RoundRecord, ...]:
+        """The finished rounds, round 0 first."""
+        return self.state.rounds
+
+    @property
     def n_finished(self) -> int:
         """Rounds that are finished, round 0 among them."""
-        return len(self.state.rounds)
+        return len(self.rounds)
 
     @property
     def scored_role(self) -> str:
         """The set whose errors are shown: ``test``, else ``valid``, else nothing."""
-        found = {role for record in self.state.rounds for role in record["errors"]}
+        found = {role for record in self.rounds for role in record.errors}
         return next((role for role in ("test", "valid") if role in found), "")
+
+    @cached_property
+    def candidates(self) -> tuple[Candidate, ...]:
+        """All that was chosen, in order."""
+        return read_candidates(self.state)
+
+    @property
+    def next(self) -> str:
+        """The stage that comes next, or would if it went on, such as ``round 3: label``."""
+        return f"round {self.state.n_round}: {self.state.stage}"
+
+    @property
+    def failures(self) -> dict[str, int]:
+        """Reason to structures that were set aside."""
+        return dict(Counter(record["failed"] for record in self.state.failures.values()))
+
+    @property
+    def messages(self) -> dict[int, list[str]]:
+        """Round to what its fit had to say; rounds with nothing are left out."""
+        found = {n: content.get("messages") for n, content in self.histories.items()}
+        return {n: [str(each) for each in said] for n, said in found.items() if said}
+
+    @property
+    def undetermined(self) -> str:
+        """Of which rounds the energy errors are no result, and why; or nothing."""
+        return explain_undetermined(self.rounds)
+
+    @property
+    def auc(self) -> dict[str, float]:
+        """Error to the sum over rounds, meV, meV/atom and meV/Å; energies if they are a result."""
+        energy_error = self.config.measure.energy_error
+        shown = ("forces_rmse",) if self.undetermined else (energy_error, "forces_rmse")
+        curves = {name: get_curve(self.rounds, name) for name in shown}
+        return {
+            name: auc_of_curve([value for _, value in curve])
+            for name, curve in curves.items()
+            if curve
+        }
+
+    @property
+    def forecast(self) -> Forecast | None:
+        """What one more batch would bring; None when that cannot be told."""
+        return forecast(self.rounds, self.config.selection.batch_size)
+
+    @property
+    def hours(self) -> float:
+        """Wall time of all stages of finished rounds, hours."""
+        return sum_hours(self.rounds)
+
+    @property
+    def n_left(self) -> int:
+        """Structures of the pool that can still be chosen; 1 where nobody has counted."""
+        return count_left(self.state, self.inventory)
+
+    @property
+    def reason_to_stop(self) -> str | None:
+        """Why it has come to its end, None if it has not."""
+        return find_reason_to_stop(self.state, n_left=self.n_left)
+
+    @property
+    def finished(self) -> str:
+        """Why it has come to its end and how to go on; empty if it has not."""
+        state, reason = self.state, self.reason_to_stop
+        if reason is None:
+            return ""
+        if self.n_left <= 0:
+            how = remind_of_failures(state) if state.failures else "to go on, add to data.pool"
+        else:
+            more = f"labelwise campaign run {state.directory} --rounds {state.n_round}"
+            has_other_limits = find_reason_to_stop(state, n_left=1, n_rounds=state.n_round)
+            limits = "change stop in campaign.yaml" if has_other_limits is not None else ""
+            how = f"to go on: {' and '.join(filter(None, (limits, more)))}"
+        return f"{reason}; {how}"
+
+    @property
+    def situation(self) -> Situation:
+        """What it does at present."""
+        if self.stopped:
+            return Situation("stopped", self.stopped)
+        if self.is_running:
+            return Situation("running", self.next)
+        if self.waiting_file:
+            return Situation("waiting for labels", f"{self.n_waiting} structures")
+        if not self.state.has_begun:
+            return Situation("not begun", "")
+        reason = self.reason_to_stop
+        if reason is not None:
+            return Situation("stopped", reason)
+        is_between = self.state.stage == "select" and bool(self.rounds)
+        return Situation("between rounds" if is_between else "interrupted", f"next: {self.next}")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what ``campaign status --json`` prints."""
+        names = ("failures", "n_waiting", "waiting_file", "holder")
+        more = ("auc", "undetermined", "messages", "damage", "calculation_hours", "hours")
+        return {
+            "next": self.next,
+            "finished": self.finished,
+            "n_labels": len(self.state.labels),
+            **{name: getattr(self, name) for name in names},
+            "rounds": [record.as_line() for record in self.rounds],
+            "energy_errors": self.config.measure.energy_errors,
+            **{name: getattr(self, name) for name in more},
+            "forecast": None if self.forecast is None else asdict(self.forecast),
+        }
 
 
 def read_saved(state: CampaignState, *, stopped: str = "", check: bool = True) -> SavedCampaign:
-    """Read what a page tells of a campaign; nothing is written, and it may be running.
+    """Read what there is to tell of a campaign; nothing is written, and it may be running.
 
     Args:
         state: The campaign.
         stopped: Why it has just stopped, where that is known.
-        check: Whether to look for files that are not what the campaign wrote.
+        check: Whether to look for files that are not what the campaign wrote; a run, which has
+            done so at its start, need not.
 
     Raises:
         DamagedStateError: A file is not what the campaign wrote.
         ReadError: The file of structures that wait for labels cannot be read.
     """
     directory = state.directory
-    path = directory / INVENTORY
-    inventory = read_json(path) if path.exists() else {}
     events = read_log(directory / JOURNAL)
-    calculations = [event for event in events if event.get("event") == "calculation"]
-    status = get_status(state, check=check)
+    done = [each for each in events if each.get("event") == "calculation"]
+    waiting = state.folder / TO_LABEL
+    is_waiting = state.stage == "label" and waiting.exists()
+    paths = {n: state.round_folder(n) / FINETUNE for n in range(state.n_round + 1)}
+    holder, is_running = _find_holder(directory)
     return SavedCampaign(
         state,
-        status,
-        _describe_situation(state, status, inventory, stopped),
-        read_candidates(state),
-        dict(_iter_histories(state)),
+        read_json(directory / INVENTORY) if (directory / INVENTORY).exists() else {},
+        {n: read_json(path) for n, path in paths.items() if path.exists()},
         _sum_stages(state, events),
-        {event["key"]: float(event["seconds"]) for event in calculations},
-        inventory,
+        {each["key"]: float(each["seconds"]) for each in done},
+        sum(each["seconds"] for each in done) / 3600.0,
+        str(waiting) if is_waiting else "",
+        sum(1 for _ in iter_frame_texts(waiting)) if is_waiting else 0,
+        holder,
+        is_running,
+        stopped,
+        find_damage(state) if check else (),
     )
 
 
-def _describe_situation(
-    state: CampaignState, status: Status, inventory: dict[str, Any], stopped: str
-) -> Situation:
-    holder = None
-    with suppress(CampaignError):  # a lock that cannot be read tells nothing
-        holder = read_holder(state.directory)
-    if stopped:
-        return Situation("stopped", stopped)
-    if holder is not None and not is_stale(holder):
-        return Situation("running", status.next)
-    if status.waiting_file:
-        return Situation("waiting for labels", f"{status.n_waiting} structures")
-    if not state.has_begun:
-        return Situation("not begun", "")
-    reason = find_reason_to_stop(state, n_left=count_left(state, inventory))
-    if reason is not None:
-        return Situation("stopped", reason)
-    is_between = state.stage == "select" and bool(state.rounds)
-    return Situation("between rounds" if is_between else "interrupted", f"next: {status.next}")
+def find_best_round(rounds: Sequence[RoundRecord]) -> int:
+    """Return the round of lowest force RMSE on the validation set.
 
-
-def read_candidates(state: CampaignState) -> tuple[Candidate, ...]:
-    """Return all that was chosen, in order.
+    The test set chooses nothing, or its errors would look too small; without a
+    validation set the last round is the best, having the most labels.
 
     Raises:
-        DamagedStateError: A file is not what the campaign wrote.
+        CampaignError: No round is finished.
     """
-    return tuple(_iter_candidates(state))
+    if not rounds:
+        raise CampaignError("no round is finished: there is no model yet")
+    if any("valid" not in record.errors for record in rounds):
+        return len(rounds) - 1
+    values = [record.errors["valid"]["forces_rmse"] for record in rounds]
+    return values.index(min(values))
 
 
-def _iter_candidates(state: CampaignState) -> Iterator[Candidate]:
-    for n_round in range(state.n_round + 1):
-        folder = state.round_folder(n_round)
-        path = folder / BATCH
-        batch = read_json(path)["batch"] if path.exists() else None
-        lists = [read_json(each) for each in sorted(folder.glob("picks*.json"), key=_list_number)]
-        for role in lists[0]["candidates"] if lists else ():
-            chosen = [each for found in lists for each in found["candidates"].get(role, ())]
-            n_wanted = int(lists[0]["wanted"].get(role, len(chosen)))
-            keys = [each["key"] for each in chosen]
-            done = None if batch is None else set(batch.get(role, ()))
-            fates = _find_fates(state, keys, n_wanted, done)
-            for rank, (each, fate) in enumerate(zip(chosen, fates, strict=True)):
-                source = Source(each["file"], int(each["frame"]))
-                score = float(each["score"])
-                yield Candidate(n_round, role, rank, each["key"], source, score, fate)
-
-
-def _list_number(path: Path) -> int:
-    """Return 1 for ``picks.json`` and n for ``picks_n.json``."""
-    number = path.stem.rpartition("_")[2]
-    return int(number) if number.isdigit() else 1
-
-
-def _find_fates(
-    state: CampaignState, keys: list[str], n_wanted: int, batch: set[str] | None
-) -> list[str]:
-    """Return what became of each candidate; as many wait as labels are still wanted."""
-    n_open = n_wanted - sum(key in state.labels for key in keys)
-    fates = []
-    for key in keys:
-        if key in state.failures:
-            fates.append("failed")
-        elif key in (state.labels if batch is None else batch):
-            fates.append("labelled")
-        elif batch is None and n_open > 0:
-            fates.append("waiting")
-            n_open -= 1
-        else:
-            fates.append("reserve")
-    return fates
-
-
-def _iter_histories(state: CampaignState) -> Iterator[tuple[int, dict[str, Any]]]:
-    for n_round in range(state.n_round + 1):
-        path = state.round_folder(n_round) / FINETUNE
-        if path.exists():
-            yield n_round, read_json(path)
+def _find_holder(directory: Path) -> tuple[str, bool]:
+    """Return who has a campaign, and whether that process lives."""
+    try:
+        holder = read_holder(directory)
+    except CampaignError as error:
+        return str(error), False
+    if holder is None:
+        return "", False
+    return (f"{holder} (dead)", False) if is_stale(holder) else (str(holder), True)
 
 
 def _sum_stages(state: CampaignState, events: list[dict[str, Any]]) -> dict[int, dict[str, float]]:
     """Return seconds of each stage; those of the round under way are in the journal alone."""
     stages: dict[int, dict[str, float]] = {
-        record["round"]: {name: float(each["seconds"]) for name, each in record["stages"].items()}
+        record.n_round: {name: float(each["seconds"]) for name, each in record.stages.items()}
         for record in state.rounds
     }
     for event in events:

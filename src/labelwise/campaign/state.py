@@ -29,7 +29,7 @@ are in ``labels.jsonl`` already.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,10 +41,12 @@ from ase import Atoms
 from labelwise.campaign.atomic_io import read_json, read_log
 from labelwise.campaign.config import CampaignConfig, read_config
 from labelwise.campaign.errors import DamagedStateError
-from labelwise.campaign.inputs import MODEL_ROLE, find_model
+from labelwise.campaign.inputs import MODEL_ROLE, find_model, name_source
 from labelwise.campaign.labelling.encoding import decode_structure
+from labelwise.campaign.rounds import RoundRecord
 from labelwise.errors import ReadError
 from labelwise.runtime.files import hash_file
+from labelwise.structures import Frame, Source
 
 INPUTS = "inputs.json"
 SPLIT = "split.json"
@@ -60,11 +62,6 @@ BATCH_STRUCTURES = "batch.extxyz"
 MODEL = "model.pt"
 FINETUNE = "finetune.json"
 MEASURE = "measure.json"
-
-#: Key of the errors of each split of the test set, in ``measure.json`` and ``rounds.jsonl``.
-SPLITS = "split_errors"
-#: Key of how many structures of a set have energies that the labels do not determine, there too.
-UNDETERMINED = "undetermined"
 
 #: Role of a structure on which round 0 tries the calculator.
 TRIAL = "trial"
@@ -82,7 +79,7 @@ class CampaignState:
         config: ``campaign.yaml``.
         labels: Content hash to the line of ``labels.jsonl`` that labels it.
         failures: Content hash to the line that says why there is no label.
-        rounds: The lines of ``rounds.jsonl``, round 0 first.
+        rounds: The finished rounds, round 0 first.
         trials: Content hash to the line of a label that was made to try the calculator. The
             structure can still be chosen, and has its label then.
         n_failed_in_a_row: Failures since the last label, pardon or accepted change, over all
@@ -93,7 +90,7 @@ class CampaignState:
     config: CampaignConfig
     labels: Mapping[str, dict[str, Any]]
     failures: Mapping[str, dict[str, Any]]
-    rounds: tuple[dict[str, Any], ...]
+    rounds: tuple[RoundRecord, ...]
     trials: Mapping[str, dict[str, Any]] = field(default_factory=dict)
     n_failed_in_a_row: int = 0
 
@@ -123,18 +120,9 @@ class CampaignState:
         return round_folder(self.directory, n_round)
 
     def batch_keys(self, role: str) -> list[str]:
-        """Return the content hashes of all batches so far, in order of round and rank.
-
-        Args:
-            role: ``train``, ``valid`` or ``test``.
-
-        Raises:
-            DamagedStateError: A batch file cannot be read.
-        """
-        keys: list[str] = []
-        for n_round in range(self.n_round + 1):
-            keys += self.keys_of_round(n_round, role)
-        return keys
+        """Return the content hashes of all batches so far, in order of round and rank."""
+        every = range(self.n_round + 1)
+        return [key for n_round in every for key in self.keys_of_round(n_round, role)]
 
     def keys_of_round(self, n_round: int, role: str) -> list[str]:
         """Return the content hashes of a round's batch by rank; nothing if it has none yet.
@@ -156,11 +144,19 @@ class CampaignState:
         """Return whether a structure that was chosen for a role has its label."""
         return key in (self.trials if role == TRIAL else self.labels)
 
-    def labelled_atoms(self, key: str) -> Atoms:
-        """Return a labelled structure, its labels under the configured keys.
+    def labelled_frames(self, keys: Sequence[str]) -> list[Frame]:
+        """Return labelled structures of these content hashes, numbered from 0.
 
-        Args:
-            key: Content hash.
+        Raises:
+            DamagedStateError: A label is missing.
+        """
+        return [
+            Frame(self.labelled_atoms(key), Source(*self.labels[key]["source"]), place)
+            for place, key in enumerate(keys)
+        ]
+
+    def labelled_atoms(self, key: str) -> Atoms:
+        """Return the labelled structure of a content hash, its labels under the configured keys.
 
         Raises:
             DamagedStateError: There is no such label.
@@ -173,6 +169,15 @@ class CampaignState:
         forces = np.array(record["forces"], dtype=np.float64).reshape(-1, 3)
         atoms.set_array(self.config.data.forces_key, forces)
         return atoms
+
+    def recorded_frames(self) -> Iterator[Frame]:
+        """Yield every structure of the pool that was labelled or failed, as it was recorded."""
+        for number, record in enumerate((*self.labels.values(), *self.failures.values())):
+            yield Frame(decode_structure(record["structure"]), Source(*record["source"]), number)
+
+    def name_frame(self, frame: Frame) -> Frame:
+        """Return a frame with its file as the campaign's own records name it."""
+        return Frame(frame.atoms, name_source(self.directory, frame.source), frame.index)
 
 
 def round_folder(directory: Path, n_round: int) -> Path:
@@ -192,8 +197,8 @@ def read_state(directory: Path) -> CampaignState:
     """
     config = read_config(directory)
     found = _read_labels(directory)
-    rounds = tuple(read_log(directory / ROUNDS))
-    if [record["round"] for record in rounds] != list(range(len(rounds))):
+    rounds = tuple(RoundRecord.from_line(line) for line in read_log(directory / ROUNDS))
+    if [record.n_round for record in rounds] != list(range(len(rounds))):
         raise DamagedStateError(f"{directory / ROUNDS}: a round is missing or there twice")
     return CampaignState(directory, config, rounds=rounds, **found)
 
@@ -225,24 +230,46 @@ def _read_labels(directory: Path) -> dict[str, Any]:
     }
 
 
-def find_damage(state: CampaignState) -> tuple[str, ...]:
-    """Return what differs from what the campaign wrote, one line for each file.
-
-    For those who read a campaign that they do not go on with: a model that was deleted to save
-    space is no damage, as long as nobody asks for it.
+def count_left(state: CampaignState, inventory: Mapping[str, Any]) -> int:
+    """Return how many structures of the pool can still be chosen; 1 where nobody has counted.
 
     Args:
         state: The campaign.
+        inventory: ``inventory.json``; empty before it was made.
+    """
+    if not {"n_usable", "n_used"} <= inventory.keys():
+        return 1
+    n_used = len(state.labels) + len(state.failures) - int(inventory["n_used"])
+    return int(inventory["n_usable"]) - n_used
+
+
+def read_messages(directory: Path, n_rounds: int) -> dict[int, list[str]]:
+    """Return what the fits of the first rounds had to say; rounds with nothing are left out.
+
+    Raises:
+        DamagedStateError: The record of a fit cannot be read.
+    """
+    paths = {n: round_folder(directory, n) / FINETUNE for n in range(n_rounds)}
+    found = {n: read_json(path).get("messages") for n, path in paths.items() if path.exists()}
+    return {n: [str(each) for each in messages] for n, messages in found.items() if messages}
+
+
+def find_damage(state: CampaignState, *, spare_models: bool = True) -> tuple[str, ...]:
+    """Return what differs from what the campaign wrote, one line for each file.
+
+    Args:
+        state: The campaign.
+        spare_models: For those who read a campaign that they do not go on with: a model that was
+            deleted to save space is no damage, as long as nobody asks for it.
     """
     found = []
     for record in state.rounds:
-        folder = state.round_folder(record["round"])
-        for name, digest in record["files"].items():
-            path = folder / name
-            is_spared = path.suffix == ".pt" and not path.exists()
+        for name, digest in record.files.items():
+            path = state.round_folder(record.n_round) / name
+            is_spared = spare_models and path.suffix == ".pt" and not path.exists()
             if not is_spared and _hash_or_nothing(path) != digest:
                 found.append(f"{path} is not what the campaign wrote")
-    part = state.rounds[-1]["labels"] if state.rounds else {"bytes": 0}
+    part = state.rounds[-1].labels if state.rounds else {"bytes": 0}
     path = state.directory / LABELS
     if part["bytes"] and _hash_or_nothing(path, part["bytes"]) != part["sha256"]:
         found.append(f"{path} was changed in a part that belongs to finished rounds")
@@ -268,7 +295,7 @@ def verify_file(state: CampaignState, n_round: int, name: str) -> None:
         DamagedStateError: It is missing, has another content, or is none of the round's.
     """
     path = state.round_folder(n_round) / name
-    if _hash_or_nothing(path) != state.rounds[n_round]["files"].get(name):
+    if _hash_or_nothing(path) != state.rounds[n_round].files.get(name):
         raise DamagedStateError(
             f"{path} is not what the campaign wrote; put the file back, or begin a new campaign"
         )
@@ -300,20 +327,9 @@ def verify_model(state: CampaignState) -> None:
 def verify_files(state: CampaignState) -> None:
     """See that the files of finished rounds are what they were.
 
-    Args:
-        state: The campaign.
-
     Raises:
         DamagedStateError: A file is missing or has another content; the message names it.
     """
-    for record in state.rounds:
-        for name in record["files"]:
-            verify_file(state, record["round"], name)
-    if state.rounds:
-        part = state.rounds[-1]["labels"]
-        path = state.directory / LABELS
-        if part["bytes"] and _hash_or_nothing(path, part["bytes"]) != part["sha256"]:
-            raise DamagedStateError(
-                f"{path} was changed in a part that belongs to finished "
-                "rounds; put the file back, or begin a new campaign"
-            )
+    damage = find_damage(state, spare_models=False)
+    if damage:
+        raise DamagedStateError(f"{damage[0]}; put the file back, or begin a new campaign")

@@ -1,41 +1,12 @@
-"""When to stop, and what one more batch would bring."""
+"""When to stop, and what to do about structures that failed."""
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
 
-import numpy as np
-
+from labelwise.campaign.rounds import get_curve, sum_hours
 from labelwise.campaign.state import CampaignState
-
-_LEAST_POINTS = 3
-_LAST_POINTS = 6
-
-
-@dataclass(frozen=True)
-class Forecast:
-    """What one more batch would bring.
-
-    Attributes:
-        error: Name of the error.
-        now: As measured last, meV, meV/atom or meV/Å.
-        expected: After one more batch, same unit.
-        spread: Factor by which the curve scatters about the fit (standard deviation of the
-            logarithm), dimensionless; a change below it is not to be told from chance.
-    """
-
-    error: str
-    now: float
-    expected: float
-    spread: float
-
-    @property
-    def gain(self) -> float:
-        """The part of the error that one more batch is expected to take away."""
-        return 1.0 - self.expected / self.now
 
 
 def find_reason_to_stop(
@@ -57,7 +28,7 @@ def find_reason_to_stop(
     limit = n_rounds if n_rounds is not None else stop.rounds
     n_paid = len(state.labels) + len(state.failures)
     hours = sum_hours(state.rounds)
-    errors = state.rounds[-1]["errors"].get("test", {})
+    errors = state.rounds[-1].errors.get("test", {})
     if limit is not None and state.n_round > limit:
         return f"{limit} rounds are done"
     if n_left <= 0:
@@ -66,7 +37,7 @@ def find_reason_to_stop(
         return f"the budget of {stop.labels} labels is spent ({n_paid} calculations)"
     if stop.hours is not None and hours >= stop.hours:
         return f"{stop.hours:g} hours are over ({hours:.2f})"
-    if stop.target and all(errors.get(k, np.inf) <= v for k, v in stop.target.items()):
+    if stop.target and all(errors.get(k, math.inf) <= v for k, v in stop.target.items()):
         reached = ", ".join(f"{name} {errors[name]:.3g}" for name in stop.target)
         return f"the target is reached: {reached}"
     return _find_plateau(state)
@@ -84,58 +55,6 @@ def remind_of_failures(state: CampaignState) -> str:
         f"{are} set aside because their calculations failed ({listed}): to let them be chosen "
         "again, run with --retry-failed"
     )
-
-
-def sum_hours(rounds: Sequence[dict[str, Any]]) -> float:
-    """Return the wall time of all stages of finished rounds, hours."""
-    seconds = [stage["seconds"] for record in rounds for stage in record["stages"].values()]
-    return float(sum(seconds)) / 3600.0
-
-
-def get_curve(rounds: Sequence[dict[str, Any]], error: str) -> list[tuple[int, float]]:
-    """Return (labelled structures, error) of each round that was measured.
-
-    Args:
-        rounds: Lines of ``rounds.jsonl``.
-        error: Field of ``ErrorTable``, on the test set; on the validation set without one.
-    """
-    curve = []
-    for record in rounds:
-        errors = record["errors"].get("test", record["errors"].get("valid"))
-        if errors is not None:
-            curve.append((int(record["n_train"]), float(errors[error])))
-    return curve
-
-
-def forecast(
-    rounds: Sequence[dict[str, Any]], n_batch: int, *, error: str = "forces_rmse"
-) -> Forecast | None:
-    """Estimate what one more batch would bring.
-
-    Learning curves of potentials fall as a power of the number of labels, so a straight
-    line is fitted to log error over log labels of the last six rounds (least squares) and
-    read off one batch farther; what is expected is the last error times the ratio of the
-    line at both places. It knows nothing of which structures are left.
-
-    Args:
-        rounds: Lines of ``rounds.jsonl``.
-        n_batch: Structures of the batch.
-        error: Field of ``ErrorTable``.
-
-    Returns:
-        The estimate; None with fewer than three measurements.
-    """
-    curve = [point for point in get_curve(rounds, error) if min(point) > 0][-_LAST_POINTS:]
-    if len({n for n, _ in curve}) < _LEAST_POINTS:
-        return None
-    x, y = np.log(np.array(curve, dtype=np.float64)).T
-    design = np.stack([x, np.ones_like(x)], axis=1)
-    (slope, intercept), *_ = np.linalg.lstsq(design, y, rcond=None)
-    residual = y - design @ np.array([slope, intercept])
-    spread = float(np.sqrt(np.square(residual).sum() / max(1, len(curve) - 2)))
-    n_now, now = curve[-1]
-    ratio = float(((n_now + n_batch) / n_now) ** slope)
-    return Forecast(error, now, now * ratio, float(np.exp(spread)))
 
 
 def _find_plateau(state: CampaignState) -> str | None:

@@ -8,10 +8,10 @@ import numpy as np
 from jaxtyping import Int64
 
 from labelwise.campaign.context import CampaignContext, open_context
-from labelwise.campaign.kept import FOLDER, KeptArrays
-from labelwise.campaign.outcomes import NEVER, PointFates, find_fates
-from labelwise.campaign.pool_kernel import Landscape, survey_landscape
+from labelwise.campaign.outcomes import NEVER, PointFates, find_fates, read_candidates
+from labelwise.campaign.pool_kernel import PoolKernel, represent_pool
 from labelwise.campaign.pool_map import (
+    FOLDER,
     MOST_ROUNDS,
     POOL_MAP,
     PoolMapData,
@@ -21,8 +21,7 @@ from labelwise.campaign.pool_map import (
     write_pool_map,
 )
 from labelwise.campaign.predictions import PREDICTIONS
-from labelwise.campaign.saved import read_candidates
-from labelwise.campaign.stages.finetune import predict_again
+from labelwise.campaign.stages.measure import predict_again
 from labelwise.campaign.state import CampaignState
 from labelwise.errors import LabelwiseError
 from labelwise.kernels.components import find_components
@@ -59,37 +58,37 @@ def survey_campaign(state: CampaignState, context: CampaignContext | None = None
     if known is not None and known.made_of == made_of:
         return
     sources = [each.source for each in candidates]
-    landscape = survey_landscape(state, context, KeptArrays(folder), sources, seed=seed)
-    fates = find_fates(candidates, landscape.place, landscape.n_points, landscape.n_given)
-    everything = np.arange(landscape.n_points, dtype=np.int64)
+    found = represent_pool(state, context, folder, sources, seed=seed)
+    fates = find_fates(candidates, found.place, found.n_points, found.n_given)
+    everything = np.arange(found.n_points, dtype=np.int64)
     write_pool_map(
         folder / POOL_MAP,
         PoolMapData(
-            tuple(frame.source for frame in landscape.points),
-            landscape.n_given,
-            landscape.n_pool,
-            landscape.n_screened,
-            find_components([landscape.part(everything)], seed=seed),
-            find_neighbours(landscape, fates),
-            landscape.variances(everything, fates.labelled_before(n_rounds + 1)),
-            _find_deviations(landscape, fates, n_rounds),
-            landscape.settings.representation,
+            found.sources,
+            found.n_given,
+            found.n_pool,
+            found.n_screened,
+            find_components([found.part(everything)], seed=seed),
+            find_neighbours(found, fates),
+            found.variances(everything, fates.labelled_before(n_rounds + 1)),
+            _find_deviations(found, fates, n_rounds),
+            found.settings.representation,
             made_of,
-            landscape.remarks,
+            found.remarks,
         ),
     )
 
 
-def find_neighbours(landscape: Landscape, fates: PointFates) -> Int64[np.ndarray, " n"]:
+def find_neighbours(pool: PoolKernel, fates: PointFates) -> Int64[np.ndarray, " n"]:
     """Return the nearest structure that was labelled when each point was chosen, (n,).
 
     Of points that were not chosen, the nearest of all that are labelled; -1 if there is none.
 
     Args:
-        landscape: The points.
+        pool: The points.
         fates: What became of them.
     """
-    neighbour = np.full(landscape.n_points, -1, dtype=np.int64)
+    neighbour = np.full(pool.n_points, -1, dtype=np.int64)
     is_given = np.array([word == "given" for word in fates.words], dtype=bool)
     for n_round in np.unique(fates.rounds).tolist():
         points = np.flatnonzero((fates.rounds == n_round) & ~is_given).astype(np.int64)
@@ -98,34 +97,34 @@ def find_neighbours(landscape: Landscape, fates: PointFates) -> Int64[np.ndarray
         if n_round == 0:
             labelled = np.flatnonzero(is_given).astype(np.int64)
         if len(points) and len(labelled):
-            nearest, _ = find_nearest(landscape.kernel, landscape.part(labelled), points)
+            nearest, _ = find_nearest(pool.kernel, pool.part(labelled), points)
             neighbour[points] = labelled[nearest]
     return neighbour
 
 
 def _find_deviations(
-    landscape: Landscape, fates: PointFates, n_rounds: int
+    pool: PoolKernel, fates: PointFates, n_rounds: int
 ) -> dict[tuple[str, int], np.ndarray]:
     """Return posterior standard deviations after some rounds; see ``PoolMapData``."""
     found = {}
     for n_round in spread_evenly(n_rounds, MOST_ROUNDS):
         train = fates.labelled_before(n_round + 1)
-        sets = {role: landscape.others[role] for role in ("valid", "test")}
+        sets = {role: pool.others[role] for role in ("valid", "test")}
         for role, places in sets.items():
-            found[role, n_round] = _deviations_at(landscape, places, train)
+            found[role, n_round] = _deviations_at(pool, places, train)
         chosen = fates.chosen_in(n_round + 1)
-        points = np.full(landscape.n_points, np.nan)
-        points[chosen] = _deviations_at(landscape, chosen, train)
+        points = np.full(pool.n_points, np.nan)
+        points[chosen] = _deviations_at(pool, chosen, train)
         found["points", n_round] = points
     return found
 
 
 def _deviations_at(
-    landscape: Landscape, places: Int64[np.ndarray, " k"], train: Int64[np.ndarray, " m"]
+    pool: PoolKernel, places: Int64[np.ndarray, " k"], train: Int64[np.ndarray, " m"]
 ) -> np.ndarray:
     """Return σ at places of the kernel, NaN at -1, (k,)."""
     sigma = np.full(len(places), np.nan)
     known = places >= 0
     if known.any():
-        sigma[known] = np.sqrt(landscape.variances(places[known], train))
+        sigma[known] = np.sqrt(pool.variances(places[known], train))
     return sigma

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
-from typing import Any
 
 import typer
 from rich import box
@@ -14,15 +12,15 @@ from rich.table import Table
 from labelwise.campaign.config import MeasureSection, read_config
 from labelwise.campaign.curves import CURVES, write_curves
 from labelwise.campaign.errors import DamagedStateError
+from labelwise.campaign.export import export_round
 from labelwise.campaign.labelling import LabellingError, LabelsPending
 from labelwise.campaign.loop import RunOptions, override_campaign, run_campaign
 from labelwise.campaign.page.writer import CampaignPages
+from labelwise.campaign.rounds import RoundRecord, get_curve
+from labelwise.campaign.saved import SavedCampaign, find_best_round, read_saved
 from labelwise.campaign.shared_cache import SharedCache
-from labelwise.campaign.state import SPLITS, read_state
-from labelwise.campaign.status import Status, export_round, find_best_round, get_status
-from labelwise.campaign.stopping import get_curve
+from labelwise.campaign.state import CampaignState, read_state
 from labelwise.campaign.template import write_template
-from labelwise.campaign.undetermined import is_undetermined
 from labelwise.campaign.yaml_files import read_overrides
 from labelwise.cli import console
 from labelwise.cli.commands.campaign import (
@@ -65,7 +63,6 @@ def run_campaign_run(args: CampaignRunCommand) -> None:
         args.break_lock,
         survey=not args.no_report,
     )
-    say = (lambda _message: None) if args.quiet else console.say
     pages = CampaignPages(args.directory, enabled=not args.no_report, warn=console.warn)
     if args.changes:
         changes = read_overrides(args.changes)
@@ -85,36 +82,38 @@ def run_campaign_run(args: CampaignRunCommand) -> None:
                 after_round=pages.write_round,
             )
             pages.write(stopped=reason)
-    except LabelsPending as pending:
+    except (LabelsPending, LabellingError) as error:
         pages.write()
-        console.say(str(pending))
-        _name_page(pages, say)
-        raise typer.Exit(EXIT_WAITING) from pending
-    except LabellingError:
-        pages.write()
-        _name_page(pages, say)
-        raise
-    say(f"stopped: {reason}")
-    _name_page(pages, say)
-    _draw(args.directory, quiet=args.quiet)
+        if not isinstance(error, LabelsPending):
+            _name_page(pages, quiet=args.quiet)
+            raise
+        console.say(str(error))
+        _name_page(pages, quiet=args.quiet)
+        raise typer.Exit(EXIT_WAITING) from error
     if not args.quiet:
-        _show(get_status(read_state(args.directory)))
+        console.say(f"stopped: {reason}")
+    _name_page(pages, quiet=args.quiet)
+    state = read_state(args.directory)
+    _draw(state, quiet=args.quiet)
+    if not args.quiet:
+        _show(read_saved(state))
 
 
-def _name_page(pages: CampaignPages, say: Callable[[str], None]) -> None:
-    if pages.is_written:
-        say(f"page: {pages.path}")
+def _name_page(pages: CampaignPages, *, quiet: bool) -> None:
+    if pages.is_written and not quiet:
+        console.say(f"page: {pages.path}")
 
 
 def run_campaign_status(args: CampaignStatusCommand) -> None:
     """Run ``labelwise campaign status``."""
-    found = get_status(read_state(args.directory))
+    state = read_state(args.directory)
+    found = read_saved(state)
     if args.as_json:
         typer.echo(to_json(found.as_dict()), nl=False)
     else:
         _show(found)
     with suppress(WriteError):  # somebody else's campaign can be looked at, too
-        _draw(args.directory, quiet=True)
+        _draw(state, quiet=True)
     if found.damage:
         raise DamagedStateError(f"{'; '.join(found.damage)}; put back what was there")
 
@@ -131,71 +130,58 @@ def run_campaign_export(args: CampaignExportCommand) -> None:
     console.output.print(f"round {chosen} in {folder}", markup=False, soft_wrap=True)
 
 
-def _draw(directory: Path, *, quiet: bool) -> None:
+def _draw(state: CampaignState, *, quiet: bool) -> None:
     """Draw the learning curves if there are any and matplotlib is installed."""
-    state = read_state(directory)
     if not get_curve(state.rounds, "forces_rmse"):
         return
     try:
-        write_curves(directory / CURVES, state.rounds, state.config.measure)
+        write_curves(state.directory / CURVES, state.rounds, state.config.measure)
     except MissingDependencyError as error:
         if not quiet:
             console.say(str(error))
 
 
-def _show(found: Status) -> None:
+def _show(found: SavedCampaign) -> None:
     table = Table(box=box.SIMPLE_HEAD)
     columns = ("round", "labelled", "failed", "E RMSE", "F MAE", "F RMSE", "on", "time", "peak")
     for name in columns:
         table.add_column(name, justify="right", no_wrap=True)
     for record in found.rounds:
-        table.add_row(*_row(record, _shown(found).energy_error))
+        table.add_row(*_row(record, found.config.measure.energy_error))
     show_table(table)
     for line in _lines(found):
         console.output.print(line, markup=False, soft_wrap=True)
 
 
-def _shown(found: Status) -> MeasureSection:
-    """Return which errors are shown, with their units."""
-    return MeasureSection.model_validate({"energy_errors": found.energy_errors})
-
-
-def _row(record: dict[str, Any], energy_error: str) -> list[str]:
-    on = "test" if "test" in record["errors"] else "valid"
-    errors = record["errors"].get(on)
+def _row(record: RoundRecord, energy_error: str) -> list[str]:
     names = (energy_error, "forces_mae", "forces_rmse")
-    measured = (
-        ["-"] * len(names) if errors is None else [format_figure(errors[name]) for name in names]
-    )
-    measured[0] += "*" if is_undetermined(record) else ""
-    stages = record["stages"]
-    seconds = sum(stage["seconds"] for stage in stages.values())
-    peak = max((stage["peak_mib"] for stage in stages.values()), default=0)
-    counts = [str(record["round"]), str(record["n_train"]), str(record["n_failed"])]
-    where = "-" if errors is None else on
-    return [*counts, *measured, where, format_seconds(seconds), f"{peak:.0f} MiB"]
+    measured = [format_figure(record.error(name)) if record.role else "-" for name in names]
+    measured[0] += "*" if record.is_undetermined else ""
+    counts = [str(record.n_round), str(record.n_train), str(record.n_failed)]
+    cost = [format_seconds(record.seconds), f"{record.peak_mib:.0f} MiB"]
+    return [*counts, *measured, record.role or "-", *cost]
 
 
-def _stage_totals(rounds: Sequence[dict[str, Any]]) -> str:
+def _stage_totals(rounds: Sequence[RoundRecord]) -> str:
     """Return the seconds of each stage over all rounds."""
     totals: dict[str, float] = {}
     for record in rounds:
-        for name, stage in record["stages"].items():
+        for name, stage in record.stages.items():
             totals[name] = totals.get(name, 0.0) + stage["seconds"]
     return ", ".join(f"{name} {seconds:.0f} s" for name, seconds in totals.items())
 
 
-def _split_lines(record: dict[str, Any], shown: MeasureSection) -> list[str]:
+def _split_lines(record: RoundRecord, shown: MeasureSection) -> list[str]:
     """Return a line for each split of the test set after a round."""
     return [
         f"{name}: {errors['n_structures']} structures, "
         f"energy RMSE {errors[shown.energy_error]:.1f} {shown.energy_unit}, "
         f"forces RMSE {errors['forces_rmse']:.1f} meV/Å"
-        for name, errors in record.get(SPLITS, {}).items()
+        for name, errors in record.split_errors.items()
     ]
 
 
-def _sum_lines(found: Status, shown: MeasureSection) -> list[str]:
+def _sum_lines(found: SavedCampaign, shown: MeasureSection) -> list[str]:
     """Return a line for the sums over rounds; energies that are no result are not summed."""
     names: dict[str, tuple[str, str]] = {
         shown.energy_error: ("energy", shown.energy_unit),
@@ -222,9 +208,9 @@ def _message_lines(messages: Mapping[int, Sequence[str]]) -> list[str]:
     return lines
 
 
-def _lines(found: Status) -> list[str]:
+def _lines(found: SavedCampaign) -> list[str]:
     lines = []
-    shown = _shown(found)
+    shown = found.config.measure
     if found.rounds:
         unit = shown.energy_unit
         lines.append(f"errors in {unit} and meV/Å; all of them are in rounds.jsonl")
@@ -234,7 +220,9 @@ def _lines(found: Status) -> list[str]:
     lines += _sum_lines(found, shown)
     lines += _message_lines(found.messages)
     failed = ", ".join(f"{n} {reason}" for reason, n in found.failures.items())
-    lines.append(f"labels: {found.n_labels}" + (f"; set aside: {failed}" if failed else ""))
+    lines.append(
+        f"labels: {len(found.state.labels)}" + (f"; set aside: {failed}" if failed else "")
+    )
     lines.append(f"time: {found.hours:.2f} h, calculations {found.calculation_hours:.2f} h")
     if found.forecast is not None:
         each = found.forecast

@@ -43,7 +43,7 @@ def test_times_are_those_of_the_rounds(saved: SavedCampaign) -> None:
     chart = make_time_chart(saved)
     assert chart is not None
     assert chart.y.label == "wall time / s"
-    recorded = [record["stages"]["finetune"]["seconds"] for record in saved.state.rounds]
+    recorded = [record.stages["finetune"]["seconds"] for record in saved.state.rounds]
     assert series(chart, "finetune").y == pytest.approx(recorded)
 
 
@@ -58,6 +58,13 @@ def test_histories(saved: SavedCampaign) -> None:
     known = [record["valid_loss"] for record in history]
     assert line.y == pytest.approx(known, rel=1e-6)
     assert np.asarray(series(chart, "kept").y)[0] == pytest.approx(min(known), rel=1e-5)
+
+
+def test_errors_of_each_round_are_listed(saved: SavedCampaign) -> None:
+    table = make_round_table(saved)
+    assert table is not None
+    assert [row[:2] for row in table.rows] == [(0, 4), (1, 8), (2, 12)]
+    assert table.rows[-1][-2] == saved.rounds[-1].errors["test"]["forces_rmse"]
 
 
 def test_nothing_to_show(saved: SavedCampaign) -> None:

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from labelwise.campaign.page.curves import list_errors, make_learning_curves
+from labelwise.campaign.page.curves import make_learning_curves
+from labelwise.campaign.rounds import forecast
 from labelwise.campaign.saved import SavedCampaign
-from labelwise.campaign.stopping import forecast
 from tests.campaign.page.reading import series
 
 
@@ -16,7 +16,7 @@ def test_curves_are_what_was_recorded(saved: SavedCampaign) -> None:
             for label, role in (("test", "test"), ("validation", "valid")):
                 line = series(chart, label)
                 assert line.x.tolist() == [4, 8, 12]
-                recorded = [record["errors"][role][name] for record in saved.state.rounds]
+                recorded = [record.errors[role][name] for record in saved.state.rounds]
                 assert line.y == pytest.approx(recorded, rel=1e-6)
 
 
@@ -30,9 +30,3 @@ def test_the_forecast_is_drawn(saved: SavedCampaign) -> None:
     assert line.high is not None
     assert line.high[1] == pytest.approx(expected.expected * expected.spread, rel=1e-6)
     assert chart.band_name
-
-
-def test_rows_for_a_table(saved: SavedCampaign) -> None:
-    rows = list_errors(saved)
-    assert [row[:2] for row in rows] == [(0, 4), (1, 8), (2, 12)]
-    assert rows[-1][-1] == saved.state.rounds[-1]["errors"]["test"]["forces_rmse"]

@@ -1,9 +1,8 @@
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
-from labelwise.campaign.page.facts import describe_campaign, make_facts, make_notes, read_error
+from labelwise.campaign.page.facts import describe_campaign, make_facts, make_notes
 from labelwise.campaign.saved import SavedCampaign
 
 
@@ -17,7 +16,7 @@ def test_headline_numbers_are_those_of_the_records(saved: SavedCampaign) -> None
         str(failed),
         f"{failed} no-label",
     )
-    recorded = saved.state.rounds[-1]["errors"]["test"]["forces_rmse"]
+    recorded = saved.state.rounds[-1].errors["test"]["forces_rmse"]
     assert facts["force RMSE"].value == f"{recorded:.0f} meV/Å"
     assert "12 structures to train on" in facts["labels"].note
 
@@ -44,8 +43,3 @@ def test_small_print_counts_the_sets(saved: SavedCampaign) -> None:
     assert "The pool had 24 structures" in notes
     assert "4 structures to train on, 4 for validation and 20 for the test" in notes
     assert "torch" in notes
-
-
-def test_errors_that_an_earlier_version_left_out() -> None:
-    assert read_error({"forces_rmse": 3}, "forces_rmse") == 3.0
-    assert math.isnan(read_error({}, "forces_rmse"))

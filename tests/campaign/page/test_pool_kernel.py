@@ -8,10 +8,10 @@ import pytest
 from labelwise.campaign import pool_kernel
 from labelwise.campaign.context import CampaignContext
 from labelwise.campaign.datasets import read_given_sets
-from labelwise.campaign.kept import KeptArrays
-from labelwise.campaign.pool_kernel import choose_settings, survey_landscape
+from labelwise.campaign.pool_kernel import ROWS, choose_settings, represent_pool
 from labelwise.campaign.saved import SavedCampaign
 from labelwise.campaign.state import CampaignState, read_state
+from labelwise.features.store import FeatureStore
 from labelwise.kernels.building import build_kernels
 from labelwise.potentials import load_potential
 from labelwise.selection.rules.posterior_variance import posterior_variance
@@ -29,7 +29,7 @@ def test_variances_are_those_of_the_selection(
     saved: SavedCampaign, files: Path, tmp_path: Path
 ) -> None:
     state = saved.state
-    found = survey_landscape(state, make_context(state), KeptArrays(tmp_path), [], seed=0)
+    found = represent_pool(state, make_context(state), tmp_path, [], seed=0)
     assert (found.n_given, found.n_points, found.n_pool) == (4, 28, 24)
     sets = [read_structures(files / f"{name}.extxyz") for name in ("train", "pool", "test")]
     potential = load_potential(files / "small.model", device="cpu", trust=True)
@@ -46,8 +46,7 @@ def test_of_a_large_pool_what_was_chosen_is_kept(
     monkeypatch.setattr(pool_kernel, "MOST_POINTS", 18)
     chosen = [each.source for each in saved.candidates if each.fate != "reserve"]
     state = saved.state
-    kept = KeptArrays(tmp_path)
-    found = survey_landscape(state, make_context(state), kept, chosen, seed=0)
+    found = represent_pool(state, make_context(state), tmp_path, chosen, seed=0)
     assert found.n_points == max(18, 4 + len(chosen))
     assert set(chosen) <= set(found.place)
 
@@ -55,15 +54,15 @@ def test_of_a_large_pool_what_was_chosen_is_kept(
 def test_rows_are_computed_once_and_only_for_what_is_new(
     saved: SavedCampaign, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    state, kept = saved.state, KeptArrays(tmp_path)
+    state = saved.state
     chosen = [each.source for each in saved.candidates]
     monkeypatch.setattr(pool_kernel, "MOST_POINTS", 4 + len(chosen))
-    survey_landscape(state, make_context(state), kept, chosen, seed=0)
-    few = len(np.load(tmp_path / "rows.npz")["names"])
+    represent_pool(state, make_context(state), tmp_path, chosen, seed=0)
+    few = len(FeatureStore.open(tmp_path / ROWS))
     monkeypatch.setattr(pool_kernel, "MOST_POINTS", 50_000)
-    whole = survey_landscape(state, make_context(state), kept, chosen, seed=0)
-    assert len(np.load(tmp_path / "rows.npz")["names"]) > few
-    anew = survey_landscape(state, make_context(state), KeptArrays(tmp_path / "b"), chosen, seed=0)
+    whole = represent_pool(state, make_context(state), tmp_path, chosen, seed=0)
+    assert few < len(FeatureStore.open(tmp_path / ROWS)) == 4 + 24 + 4 + 20
+    anew = represent_pool(state, make_context(state), tmp_path / "b", chosen, seed=0)
     idx, given = np.arange(28), np.arange(4)
     assert whole.variances(idx, given) == pytest.approx(anew.variances(idx, given), rel=1e-4)
 
@@ -91,6 +90,6 @@ def test_a_representation_without_a_model(files: Path, tmp_path: Path) -> None:
     pytest.importorskip("dscribe")
     directory = write_campaign(tmp_path / "c", files, selection={"representation": "soap"})
     state = read_state(directory)
-    found = survey_landscape(state, make_context(state), KeptArrays(tmp_path / "r"), [], seed=0)
+    found = represent_pool(state, make_context(state), tmp_path / "r", [], seed=0)
     assert found.n_points == 28
     assert not (tmp_path / "r").exists()

@@ -21,5 +21,5 @@ def test_of_many_rounds_some_are_shown(
     assert found.rounds == (0, 2)
     assert found.extremes == (0, 1)
     assert found.title == "validation set"
-    recorded = saved.state.rounds[2]["errors"]["valid"]
+    recorded = saved.state.rounds[2].errors["valid"]
     assert abs(found.errors[1].energy).mean() == pytest.approx(recorded["energy_mae"], rel=1e-6)

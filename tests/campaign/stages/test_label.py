@@ -141,8 +141,8 @@ def test_the_trial_is_paid_once_and_changes_no_choice(
     assert count_calculations(directory) == 7
     state = read_state(directory)
     assert (len(state.labels), len(state.trials)) == (7, 0)
-    assert [record["n_train"] for record in state.rounds] == [4, 7, 10, 11]
-    assert [record["n_labels"] for record in state.rounds] == [0, 3, 6, 7]
+    assert [record.n_train for record in state.rounds] == [4, 7, 10, 11]
+    assert [record.n_labels for record in state.rounds] == [0, 3, 6, 7]
 
     structures = read_structures(pool)
     for atoms in structures:

@@ -10,12 +10,13 @@ import numpy as np
 from jaxtyping import Float64
 
 from labelwise.campaign.config import COMMITTEE_RULES
+from labelwise.campaign.outcomes import Candidate
 from labelwise.campaign.page.labelled_sets import StructureErrors
 from labelwise.campaign.page.map_points import MapPoints
 from labelwise.campaign.page.pool_map import name_score
 from labelwise.campaign.page.scored import ScoredSet
 from labelwise.campaign.page.wording import as_float32
-from labelwise.campaign.saved import Candidate, SavedCampaign
+from labelwise.campaign.saved import SavedCampaign
 from labelwise.finetuning.metrics import root_mean_square, spearman
 from labelwise.pages.document import Axis, Chart, Choice, Mark, Series
 

@@ -9,11 +9,12 @@ from typing import Any
 from ase.symbols import Symbols
 
 from labelwise.campaign.atomic_io import read_json
+from labelwise.campaign.outcomes import Candidate
 from labelwise.campaign.page.calibration import ScoredBatch
 from labelwise.campaign.page.labelled_sets import name_of
 from labelwise.campaign.page.map_points import MapPoints
 from labelwise.campaign.page.pool_map import MAP_NAME, name_score
-from labelwise.campaign.saved import Candidate, SavedCampaign
+from labelwise.campaign.saved import SavedCampaign
 from labelwise.campaign.stages.select import RANK_CORRELATION
 from labelwise.campaign.state import PICKS
 from labelwise.pages.document import Cell, Choice, Table, TableColumn

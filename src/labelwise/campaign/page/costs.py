@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import Any
 
 import numpy as np
 
-from labelwise.campaign.page.curves import list_errors
 from labelwise.campaign.page.wording import (
     as_float32,
     choose_time_unit,
@@ -15,6 +15,7 @@ from labelwise.campaign.page.wording import (
     is_wide,
 )
 from labelwise.campaign.pool_map import spread_evenly
+from labelwise.campaign.rounds import known_or_nan
 from labelwise.campaign.saved import SavedCampaign
 from labelwise.campaign.state import STAGES
 from labelwise.pages.document import Axis, Chart, Choice, Mark, Series, Table, TableColumn
@@ -29,11 +30,7 @@ _OTHERS = "other reasons"
 
 
 def make_label_chart(saved: SavedCampaign) -> Chart | None:
-    """Return labels made and failed in each round, None if there are none.
-
-    Args:
-        saved: What the campaign's files say.
-    """
+    """Return labels made and failed in each round, None if there are none."""
     rows = [(record["round"], "labelled") for record in saved.state.labels.values()]
     failures = saved.state.failures.values()
     common = [reason for reason, _ in Counter(r["failed"] for r in failures).most_common()]
@@ -67,11 +64,7 @@ def make_label_chart(saved: SavedCampaign) -> Chart | None:
 
 
 def make_time_chart(saved: SavedCampaign) -> Chart | None:
-    """Return the time of each stage in each round, None if no stage has run.
-
-    Args:
-        saved: What the campaign's files say.
-    """
+    """Return the time of each stage in each round, None if no stage has run."""
     if not saved.stages:
         return None
     rounds = sorted(saved.stages)
@@ -98,11 +91,7 @@ def make_time_chart(saved: SavedCampaign) -> Chart | None:
 
 
 def make_training_history(saved: SavedCampaign) -> Choice | None:
-    """Return loss and validation error during the fine-tuning of each round.
-
-    Args:
-        saved: What the campaign's files say.
-    """
+    """Return loss and validation error during the fine-tuning of each round."""
     found = [item for item in sorted(saved.histories.items()) if item[1].get("history")]
     if not found:
         return None
@@ -115,13 +104,13 @@ def _make_history(n_round: int, content: dict[str, Any]) -> Chart:
     records = content["history"]
     updates = np.array([record["updates"] for record in records], dtype=np.int32)
     series = [
-        Series(name, updates, as_float32([_known(record.get(key)) for record in records]))
+        Series(name, updates, as_float32([known_or_nan(record.get(key)) for record in records]))
         for name, key in (("training loss", "train_loss"), ("validation loss", "valid_loss"))
     ]
     series = [each for each in series if np.isfinite(each.y).any()]
     best = content.get("best_epoch")
     places = [i for i, record in enumerate(records) if record["epoch"] == best]
-    loss = _known(records[places[0]].get("valid_loss")) if places else float("nan")
+    loss = known_or_nan(records[places[0]].get("valid_loss")) if places else float("nan")
     if places and np.isfinite(loss):
         series.append(Series("kept", updates[places], as_float32([loss]), style=4))
     values = [float(y) for each in series for y in each.y]
@@ -137,21 +126,17 @@ def _make_history(n_round: int, content: dict[str, Any]) -> Chart:
     )
 
 
-def _known(value: Any) -> float:
-    return float("nan") if value is None else float(value)
-
-
 def make_round_table(saved: SavedCampaign) -> Table | None:
-    """Return labels and errors of each round as a table, None before round 0 is finished.
-
-    Args:
-        saved: What the campaign's files say.
-    """
-    if not saved.state.rounds:
+    """Return labels and errors of each round as a table, None before round 0 is finished."""
+    if not saved.rounds:
         return None
-    unit = saved.config.measure.energy_unit
-    seconds = [sum(saved.stages.get(r["round"], {}).values()) for r in saved.state.rounds]
-    rows = zip(list_errors(saved), seconds, strict=True)
+    measure, role = saved.config.measure, saved.scored_role
+    names = (measure.energy_error, "forces_mae", "forces_rmse")
+    rows = []
+    for record in saved.rounds:
+        errors = [record.error(name, role) for name in names]
+        shown = [None if math.isnan(value) else value for value in errors]
+        rows.append((record.n_round, record.n_train, record.n_failed, *shown, record.seconds))
     return Table(
         "rounds",
         "Rounds",
@@ -159,13 +144,13 @@ def make_round_table(saved: SavedCampaign) -> Table | None:
             TableColumn("round"),
             TableColumn("labelled structures"),
             TableColumn("set aside so far"),
-            TableColumn(f"energy RMSE / {unit}", 4),
+            TableColumn(f"energy RMSE / {measure.energy_unit}", 4),
             TableColumn("force MAE / meV/Å", 4),
             TableColumn("force RMSE / meV/Å", 4),
             TableColumn("time / s", 3),
         ),
-        tuple((*row, time) for row, time in rows),
-        caption=f"Errors on the {'test' if saved.scored_role == 'test' else 'validation'} set."
-        if saved.scored_role
+        tuple(rows),
+        caption=f"Errors on the {'test' if role == 'test' else 'validation'} set."
+        if role
         else "Nothing was measured: there is neither a test nor a validation set.",
     )

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 
-from labelwise.campaign.config import MeasureSection
-from labelwise.campaign.page.facts import read_error
 from labelwise.campaign.page.wording import as_float32, is_wide, write_error
+from labelwise.campaign.rounds import Forecast, forecast, known_or_nan
 from labelwise.campaign.saved import SavedCampaign
-from labelwise.campaign.state import SPLITS
-from labelwise.campaign.stopping import Forecast, forecast
 from labelwise.pages.document import Axis, Chart, Choice, Mark, Series
 from labelwise.selection.page.pool_columns import clean_text
 
@@ -24,14 +20,7 @@ _FORECAST_STYLE = 9
 
 
 def make_learning_curves(saved: SavedCampaign) -> tuple[Choice, ...]:
-    """Return force and energy errors against labels, RMSE and MAE to choose from.
-
-    Args:
-        saved: What the campaign's files say.
-
-    Returns:
-        Nothing if nothing was measured yet.
-    """
+    """Return force and energy errors against labels, RMSE and MAE to choose from, if measured."""
     if not saved.scored_role:
         return ()
     measure = saved.config.measure
@@ -43,7 +32,7 @@ def make_learning_curves(saved: SavedCampaign) -> tuple[Choice, ...]:
             "Energy error",
             energy,
             energy.replace("rmse", "mae"),
-            _unit_of(measure),
+            "meV" if measure.energy_errors == "total" else "meV atom⁻¹",
         ),
     )
     return tuple(
@@ -59,15 +48,11 @@ def make_learning_curves(saved: SavedCampaign) -> tuple[Choice, ...]:
     )
 
 
-def _unit_of(measure: MeasureSection) -> str:
-    return "meV" if measure.energy_errors == "total" else "meV atom⁻¹"
-
-
 def _make_chart(
     saved: SavedCampaign, name: str, title: str, kind: str, error: str, unit: str
 ) -> Chart:
     series = [*_set_curves(saved, error), *_split_curves(saved, error)]
-    expected = forecast(saved.state.rounds, saved.config.selection.batch_size, error=error)
+    expected = forecast(saved.rounds, saved.config.selection.batch_size, error=error)
     if expected is not None:
         series.append(_expect(saved, expected))
     values = [float(y) for each in series for y in each.y]
@@ -88,9 +73,9 @@ def _set_curves(saved: SavedCampaign, error: str) -> list[Series]:
     curves = []
     for role in ("test", "valid"):
         points = [
-            (record["n_train"], read_error(record["errors"][role], error))
-            for record in saved.state.rounds
-            if role in record["errors"]
+            (record.n_train, record.error(error, role))
+            for record in saved.rounds
+            if role in record.errors
         ]
         if points:
             curves.append(_line(_NAMES[role], points, _STYLES[role]))
@@ -100,9 +85,9 @@ def _set_curves(saved: SavedCampaign, error: str) -> list[Series]:
 def _split_curves(saved: SavedCampaign, error: str) -> list[Series]:
     """Return the curve of each split of the test set."""
     found: dict[str, list[tuple[int, float]]] = {}
-    for record in saved.state.rounds:
-        for name, table in record.get(SPLITS, {}).items():
-            found.setdefault(name, []).append((record["n_train"], read_error(table, error)))
+    for record in saved.rounds:
+        for name, table in record.split_errors.items():
+            found.setdefault(name, []).append((record.n_train, known_or_nan(table.get(error))))
     if len(found) < 2:
         return []
     return [
@@ -118,7 +103,7 @@ def _line(name: str, points: list[tuple[int, float]], style: int) -> Series:
 
 def _expect(saved: SavedCampaign, found: Forecast) -> Series:
     """Return the line from the last error to what one more batch would bring."""
-    n_now = int(saved.state.rounds[-1]["n_train"])
+    n_now = saved.rounds[-1].n_train
     n_next = n_now + saved.config.selection.batch_size
     spread = found.spread if math.isfinite(found.spread) else 1.0
     return Series(
@@ -133,7 +118,7 @@ def _expect(saved: SavedCampaign, found: Forecast) -> Series:
 
 def _write_caption(saved: SavedCampaign, expected: Forecast | None) -> str:
     words = ["Each point is the model of a round."]
-    if "test" not in {role for record in saved.state.rounds for role in record["errors"]}:
+    if saved.scored_role != "test":
         words.append(
             "There is no test set: errors on the validation set, which chose the epoch, are "
             "a little too small."
@@ -145,23 +130,3 @@ def _write_caption(saved: SavedCampaign, expected: Forecast | None) -> str:
             f"of {expected.spread:.2f} about it."
         )
     return " ".join(words)
-
-
-def list_errors(saved: SavedCampaign) -> tuple[tuple[Any, ...], ...]:
-    """Return rows of round, labels and errors, for a table.
-
-    Args:
-        saved: What the campaign's files say.
-
-    Returns:
-        Round, labelled structures, failures, then energy RMSE, force MAE and force RMSE of
-        the set that is shown, None where nothing was measured.
-    """
-    role, energy = saved.scored_role, saved.config.measure.energy_error
-    rows = []
-    for record in saved.state.rounds:
-        table = record["errors"].get(role, {})
-        errors = [read_error(table, name) for name in (energy, "forces_mae", "forces_rmse")]
-        shown = [None if math.isnan(value) else value for value in errors]
-        rows.append((record["round"], record["n_train"], record.get("n_failed"), *shown))
-    return tuple(rows)

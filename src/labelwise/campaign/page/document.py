@@ -12,7 +12,6 @@ import numpy as np
 
 from labelwise.campaign.context import CampaignContext, open_context
 from labelwise.campaign.errors import DamagedStateError
-from labelwise.campaign.kept import FOLDER
 from labelwise.campaign.outcomes import PointFates, find_fates
 from labelwise.campaign.page.breakdown import find_groupings, make_error_bars, make_path_errors
 from labelwise.campaign.page.calibration import (
@@ -35,7 +34,7 @@ from labelwise.campaign.page.map_points import MapPoints, read_points
 from labelwise.campaign.page.parity import make_parity
 from labelwise.campaign.page.pool_map import make_pool_map
 from labelwise.campaign.page.scored import ScoredSet, score_held_out
-from labelwise.campaign.pool_map import POOL_MAP, digest_candidates, read_pool_map
+from labelwise.campaign.pool_map import FOLDER, POOL_MAP, digest_candidates, read_pool_map
 from labelwise.campaign.predictions import CHOSEN, PREDICTIONS, read_predictions
 from labelwise.campaign.saved import SavedCampaign, read_saved
 from labelwise.campaign.state import read_state
@@ -113,7 +112,7 @@ def gather_campaign(
         options,
         StructurePacker(max_bytes=int(_STRUCTURE_SHARE * options.max_megabytes * _MEGABYTE)),
     )
-    for line in saved.status.damage:
+    for line in saved.damage:
         desk.remarks.append(clean_text(f"{line}; put back what was there.", 400))
         warnings.warn(desk.remarks[-1], LabelwiseWarning, stacklevel=2)
     _collect(desk, progress)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from labelwise.campaign.config import COMMITTEE_RULES
 from labelwise.campaign.page.wording import count, write_change, write_error, write_seconds
 from labelwise.campaign.saved import SavedCampaign
@@ -16,23 +13,18 @@ _SET_NAMES = {"test": "test set", "valid": "validation set"}
 
 
 def make_facts(saved: SavedCampaign) -> tuple[Fact, ...]:
-    """Return the headline numbers.
-
-    Args:
-        saved: What the campaign's files say.
-    """
-    situation = saved.situation
-    status, state = saved.status, saved.state
-    failed = sum(status.failures.values())
+    """Return the headline numbers."""
+    situation, failures = saved.situation, saved.failures
+    failed = sum(failures.values())
     rounds = str(max(0, saved.n_finished - 1)) if saved.n_finished else "none"
     limit = saved.config.stop.rounds
     facts = [
         Fact("state", situation.word, clean_text(situation.detail, 200)),
         Fact("rounds", rounds, _note_rounds(saved.n_finished, limit)),
-        Fact("labels", f"{len(state.labels):,}", _note_labels(saved)),
+        Fact("labels", f"{len(saved.state.labels):,}", _note_labels(saved)),
     ]
     if failed:
-        reasons = ", ".join(f"{n} {clean_text(reason)}" for reason, n in status.failures.items())
+        reasons = ", ".join(f"{n} {clean_text(reason)}" for reason, n in failures.items())
         facts.append(Fact("set aside", f"{failed:,}", reasons))
     facts += _error_facts(saved)
     seconds = float(sum(sum(stages.values()) for stages in saved.stages.values()))
@@ -57,7 +49,7 @@ def _note_rounds(n_finished: int, limit: int | None) -> str:
 def _note_labels(saved: SavedCampaign) -> str:
     if not saved.n_finished:
         return ""
-    n_train = int(saved.state.rounds[-1]["n_train"])
+    n_train = saved.rounds[-1].n_train
     return f"made by the campaign; {count(n_train, 'structure')} to train on"
 
 
@@ -66,33 +58,22 @@ def _error_facts(saved: SavedCampaign) -> list[Fact]:
     role = saved.scored_role
     if not role:
         return []
-    measured = [record["errors"][role] for record in saved.state.rounds if role in record["errors"]]
+    measured = [record for record in saved.rounds if role in record.errors]
     measure = saved.config.measure
     facts = []
     for label, name, unit in (
         ("force RMSE", "forces_rmse", "meV/Å"),
         ("energy RMSE", measure.energy_error, measure.energy_unit),
     ):
-        first, last = read_error(measured[0], name), read_error(measured[-1], name)
+        first, last = measured[0].error(name, role), measured[-1].error(name, role)
         notes = [_SET_NAMES[role]]
-        if name == measure.energy_error and saved.status.undetermined:
+        if name == measure.energy_error and saved.undetermined:
             notes.append("no measure of the model, see the small print")
         if len(measured) > 1:
             notes.append(write_change(first, last))
         note = ", ".join(part for part in notes if part)
         facts.append(Fact(label, f"{write_error(last)} {unit}", note))
     return facts
-
-
-def read_error(table: Mapping[str, Any], name: str) -> float:
-    """Return an error of a recorded table, NaN where an earlier version left it out.
-
-    Args:
-        table: Fields of ``ErrorTable``.
-        name: The field.
-    """
-    value = table.get(name)
-    return float("nan") if value is None else float(value)
 
 
 def describe_campaign(saved: SavedCampaign) -> str:
@@ -123,11 +104,11 @@ def make_notes(saved: SavedCampaign) -> tuple[str, ...]:
         )
     if saved.config.measure.fixed_forces == "exclude":
         notes.append("Forces of fixed atoms are left out of all errors.")
-    versions = saved.state.rounds[-1].get("versions", {}) if saved.state.rounds else {}
+    versions = saved.rounds[-1].versions if saved.rounds else {}
     if versions:
         listed = ", ".join(f"{name} {version}" for name, version in versions.items())
         notes.append(f"The last round was made with {clean_text(listed, 300)}.")
-    area = saved.status.auc
+    area = saved.auc
     if area:
         measure = saved.config.measure
         units: dict[str, tuple[str, str]] = {
@@ -139,12 +120,12 @@ def make_notes(saved: SavedCampaign) -> tuple[str, ...]:
             for name, value in area.items()
         ]
         notes.append(f"Sum over all rounds: {', '.join(sums)}.")
-    if saved.status.undetermined:
-        why = saved.status.undetermined.removeprefix("* ")
+    if saved.undetermined:
+        why = saved.undetermined.removeprefix("* ")
         notes.append(f"{clean_text(why, 500)}. They are not summed up.")
     notes += [
         f"Fine-tuning of round {n_round}: {clean_text(message, 1000)}"
-        for n_round, messages in sorted(saved.status.messages.items())[-1:]
+        for n_round, messages in sorted(saved.messages.items())[-1:]
         for message in messages
     ]
     return tuple(notes)

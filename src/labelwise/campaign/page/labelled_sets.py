@@ -10,7 +10,6 @@ from jaxtyping import Bool, Float64, Int64
 
 from labelwise.campaign.config import CampaignConfig
 from labelwise.campaign.context import CampaignContext
-from labelwise.campaign.inputs import name_source
 from labelwise.campaign.predictions import Predictions
 from labelwise.campaign.state import CampaignState
 from labelwise.finetuning.metrics import root_mean_square
@@ -122,10 +121,7 @@ def batch_set(state: CampaignState, keys: Sequence[str]) -> LabelledFrames | Non
     Raises:
         DamagedStateError: A label is missing.
     """
-    frames = [
-        Frame(state.labelled_atoms(key), Source(*state.labels[key]["source"]), place)
-        for place, key in enumerate(keys)
-    ]
+    frames = state.labelled_frames(keys)
     return make_set(state, "batch", frames, n_all=len(frames)) if frames else None
 
 
@@ -142,10 +138,7 @@ def make_set(
     labels = [get_labels(frame.atoms, str(frame.source), **keys) for frame in frames]
     return LabelledFrames(
         role,
-        tuple(
-            Frame(each.atoms, name_source(state.directory, each.source), each.index)
-            for each in frames
-        ),
+        tuple(map(state.name_frame, frames)),
         np.array([each.energy for each in labels], dtype=np.float64),
         tuple(each.forces for each in labels),
         tuple(_counted(config, frame) for frame in frames),

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from labelwise.campaign.context import CampaignContext
-from labelwise.campaign.inputs import name_source
-from labelwise.campaign.labelling.encoding import decode_structure
 from labelwise.campaign.pool_map import PoolMapData
 from labelwise.campaign.state import CampaignState
 from labelwise.errors import LabelwiseError
@@ -46,14 +43,14 @@ def read_points(state: CampaignState, context: CampaignContext, data: PoolMapDat
         data: What a run measured.
     """
     remarks = list(data.remarks)
-    given = {name_source(state.directory, frame.source): frame for frame in context.given.train}
-    others = {frame.source: frame for frame in _labelled_frames(state)}
+    given = {each.source: each for each in map(state.name_frame, context.given.train)}
+    others = {frame.source: frame for frame in state.recorded_frames()}
     wanted = set(data.sources[data.n_given :])
     try:
         for frame in context.iter_pool(state):
-            source = name_source(state.directory, frame.source)
-            if source in wanted:
-                others[source] = frame
+            named = state.name_frame(frame)
+            if named.source in wanted:
+                others[named.source] = named
     except (LabelwiseError, OSError) as error:
         remarks.append(f"The pool cannot be read any more: {error}")
     found = [
@@ -64,16 +61,7 @@ def read_points(state: CampaignState, context: CampaignContext, data: PoolMapDat
     frames = [frame for frame in found if frame is not None]
     return MapPoints(
         left,
-        tuple(
-            Frame(frame.atoms, source, frame.index)
-            for frame, source in zip(frames, left.sources, strict=True)
-        ),
+        tuple(frames),
         {source: point for point, source in enumerate(left.sources) if point >= left.n_given},
         tuple(remarks),
     )
-
-
-def _labelled_frames(state: CampaignState) -> Iterator[Frame]:
-    """Yield what the campaign's own records hold, should the pool have lost it."""
-    for number, record in enumerate((*state.labels.values(), *state.failures.values())):
-        yield Frame(decode_structure(record["structure"]), Source(*record["source"]), number)

@@ -1,48 +1,25 @@
-"""The stages ``finetune`` and ``measure``."""
+"""The stage ``finetune``."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
-
-from ase import Atoms
 
 from labelwise.campaign.atomic_io import write_json
 from labelwise.campaign.config import CampaignConfig
 from labelwise.campaign.context import CampaignContext
 from labelwise.campaign.errors import CampaignError
-from labelwise.campaign.predictions import (
-    CHOSEN,
-    PREDICTIONS,
-    Predictions,
-    sample_predictions,
-    write_predictions,
-)
 from labelwise.campaign.seeds import derive_seed
 from labelwise.campaign.shared_cache import describe_fit
-from labelwise.campaign.state import (
-    FINETUNE,
-    MEASURE,
-    MODEL,
-    SPLITS,
-    UNDETERMINED,
-    CampaignState,
-)
-from labelwise.campaign.undetermined import count_undetermined
+from labelwise.campaign.state import FINETUNE, MODEL, CampaignState
 from labelwise.finetuning.committee import draw_bootstrap, member_seeds
-from labelwise.finetuning.evaluation import Evaluation, evaluate
 from labelwise.finetuning.export import save_potential
-from labelwise.finetuning.loop import EpochRecord
-from labelwise.finetuning.recipe import Recipe
 from labelwise.finetuning.training import FineTuned, finetune
 from labelwise.finetuning.training_sets import describe_isolated
-from labelwise.potentials import Potential
 from labelwise.runtime.files import sync_folder
-from labelwise.structures import Frame, Source
-from labelwise.structures.split_names import get_split
+from labelwise.structures import Frame
 
 _log = logging.getLogger(__name__)
 
@@ -94,111 +71,6 @@ def run_finetune(state: CampaignState, context: CampaignContext) -> None:
     write_json(folder / FINETUNE, record)
     for message in record["messages"]:
         _log.info("round %d: %s", state.n_round, message)
-
-
-def run_measure(state: CampaignState, context: CampaignContext) -> None:
-    """Measure the round's model on the validation and the test set.
-
-    A resumed run reads the model from its file, which gives the same numbers. With
-    ``data.test.split_key`` the errors of each split of the test set are recorded, too.
-
-    Args:
-        state: A campaign whose next stage is ``measure``.
-        context: Model and structures.
-
-    Raises:
-        LabelError: A label cannot be used; names file and frame.
-        WriteError: The disk is full.
-    """
-    potential = context.model_of(state, state.n_round)
-    data = state.config.data
-    record: dict[str, Any] = {"round": state.n_round, "weights": potential.content_hash}
-    record["errors"] = {}
-    predicted: dict[str, Predictions] = {}
-    for role in ("valid", "test"):
-        frames = context.held_out_frames(state, role)
-        if not frames:
-            continue
-        key = data.test.split_key if role == "test" else None
-        splits = None if key is None else [get_split(f.atoms, str(f.source), key) for f in frames]
-        found = _evaluate(
-            state, potential, frames, splits, fixed_forces=state.config.measure.fixed_forces
-        )
-        predicted[role] = sample_predictions(found.energies, found.forces, seed=state.config.seed)
-        n_undetermined = count_undetermined(state, context, frames, found.energies)
-        if n_undetermined:
-            record.setdefault(UNDETERMINED, {})[role] = n_undetermined
-        record["errors"][role] = asdict(found.errors)
-        if role == "test":  # of the validation set the fit tells
-            for message in found.messages:
-                _log.info("round %d: test: %s", state.n_round, message)
-        if found.split_errors:
-            record[SPLITS] = {name: asdict(table) for name, table in found.split_errors.items()}
-    predicted |= _predict_batch(state, context, state.n_round)
-    write_predictions(state.folder / PREDICTIONS, predicted)
-    write_json(state.folder / MEASURE, record)
-
-
-def predict_again(state: CampaignState, context: CampaignContext, n_round: int) -> None:
-    """Let the model of a finished round predict once more what its page shows.
-
-    Rounds of earlier versions kept no predictions.
-
-    Args:
-        state: The campaign.
-        context: Model and structures.
-        n_round: The round.
-
-    Raises:
-        LabelwiseError: The model is gone or damaged, or the file cannot be written.
-    """
-    predicted: dict[str, Predictions] = {}
-    potential = context.model_of(state, n_round)
-    for role in ("valid", "test"):
-        frames = context.held_out_frames(state, role)
-        if frames:
-            found = _evaluate(state, potential, frames)
-            predicted[role] = sample_predictions(
-                found.energies, found.forces, seed=state.config.seed
-            )
-    predicted |= _predict_batch(state, context, n_round)
-    write_predictions(state.round_folder(n_round) / PREDICTIONS, predicted)
-
-
-def _predict_batch(
-    state: CampaignState, context: CampaignContext, n_round: int
-) -> dict[str, Predictions]:
-    """Let the model of the round before predict what a round added to the training set."""
-    keys = state.keys_of_round(n_round, "train")
-    if n_round == 0 or not keys:
-        return {}
-    frames = [
-        Frame(state.labelled_atoms(key), Source(*state.labels[key]["source"]), place)
-        for place, key in enumerate(keys)
-    ]
-    found = _evaluate(state, context.model_of(state, n_round - 1), frames)
-    return {CHOSEN: sample_predictions(found.energies, found.forces, seed=state.config.seed)}
-
-
-def _evaluate(
-    state: CampaignState,
-    potential: Potential,
-    frames: list[Frame],
-    splits: list[str] | None = None,
-    *,
-    fixed_forces: str = "count",
-) -> Evaluation:
-    config = state.config
-    return evaluate(
-        potential,
-        _structures(frames),
-        energy_key=config.data.energy_key,
-        forces_key=config.data.forces_key,
-        fixed_forces=fixed_forces,
-        splits=splits,
-        sources=[frame.source for frame in frames],
-        batch_atoms=config.selection.batch_atoms,
-    )
 
 
 def _finetune_members(
@@ -259,7 +131,20 @@ def _make_model(
         known = context.shared.find_fit(key, path)
         if known is not None:
             return known
-    fitted = _fit(state, context, start, train, valid, recipe, seed=seed, label=label)
+    fitted = finetune(
+        start,
+        [frame.atoms for frame in train],
+        [frame.atoms for frame in valid],
+        recipe,
+        seed=seed,
+        isolated_atoms=context.given.isolated_atoms,
+        energy_key=config.data.energy_key,
+        forces_key=config.data.forces_key,
+        train_sources=[frame.source for frame in train],
+        valid_sources=[frame.source for frame in valid],
+        fixed_forces=config.measure.fixed_forces,
+        progress=lambda epoch: context.progress(label, epoch.updates, None),
+    )
     save_potential(fitted.potential, path)
     context.keep_model(path, fitted.potential)
     record = _describe(fitted, len(train), seed)
@@ -275,45 +160,6 @@ def _describe_lone(context: CampaignContext) -> list[str]:
         return []
     numbers = sorted({int(frame.atoms.numbers[0]) for frame in lone})
     return [describe_isolated(numbers, len(lone), str(lone[0].source))]
-
-
-def _fit(
-    state: CampaignState,
-    context: CampaignContext,
-    start: Potential,
-    train: list[Frame],
-    valid: list[Frame],
-    recipe: Recipe,
-    *,
-    seed: int,
-    label: str,
-) -> FineTuned:
-    config = state.config
-    return finetune(
-        start,
-        _structures(train),
-        _structures(valid),
-        recipe,
-        seed=seed,
-        isolated_atoms=context.given.isolated_atoms,
-        energy_key=config.data.energy_key,
-        forces_key=config.data.forces_key,
-        train_sources=[frame.source for frame in train],
-        valid_sources=[frame.source for frame in valid],
-        fixed_forces=config.measure.fixed_forces,
-        progress=_reporter(context, label),
-    )
-
-
-def _structures(frames: list[Frame]) -> list[Atoms]:
-    return [frame.atoms for frame in frames]
-
-
-def _reporter(context: CampaignContext, label: str) -> Callable[[EpochRecord], None]:
-    def report(record: EpochRecord) -> None:
-        context.progress(label, record.updates, None)
-
-    return report
 
 
 def _describe(fitted: FineTuned, n_train: int, seed: int) -> dict[str, Any]:

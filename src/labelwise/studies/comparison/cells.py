@@ -12,9 +12,9 @@ import yaml
 
 from labelwise.campaign.atomic_io import read_json, read_log, write_json
 from labelwise.campaign.config import CampaignConfig, read_config
+from labelwise.campaign.rounds import SPLITS, RoundRecord
 from labelwise.campaign.stages.select import RANK_CORRELATION
-from labelwise.campaign.state import PICKS, ROUNDS, SPLITS
-from labelwise.campaign.undetermined import is_undetermined, read_messages
+from labelwise.campaign.state import PICKS, ROUNDS, read_messages
 from labelwise.campaign.yaml_files import CONFIG_FILE
 from labelwise.runtime.files import write_bytes
 from labelwise.studies.comparison.results import MEASURED, CellResult, RoundCost
@@ -105,15 +105,19 @@ def _read_cell(cell: Cell) -> CellResult | None:
         else {},
         is_finished=is_finished(cell),
         splits=_read_splits(rounds),
-        undetermined=tuple(int(each["round"]) for each in rounds if is_undetermined(each)),
+        undetermined=tuple(int(each["round"]) for each in rounds if _is_undetermined(each)),
         messages=read_messages(cell.directory, len(rounds)),
     )
+
+
+def _is_undetermined(record: Mapping[str, Any]) -> bool:
+    return RoundRecord.from_line(record).is_undetermined
 
 
 def _test_errors(record: Mapping[str, Any]) -> dict[str, Any]:
     """Return a round's errors; those of energies that are no result as NaN."""
     errors: dict[str, Any] = record["errors"]["test"]
-    if not is_undetermined(record):
+    if not _is_undetermined(record):
         return errors
     return {
         name: math.nan if name.startswith("energy_") else value for name, value in errors.items()
