@@ -80,10 +80,6 @@ def append_line(path: Path, record: Mapping[str, Any]) -> None:
     Either the whole line is there afterwards, or the log is as it was; after a power cut
     half a line may be, which ``repair_log`` takes away.
 
-    Args:
-        path: The log; made if missing.
-        record: Plain data.
-
     Raises:
         WriteError: The disk is full, or the file cannot be written to.
     """

@@ -313,9 +313,6 @@ def is_free(key: str) -> bool:
 def read_config(directory: Path) -> CampaignConfig:
     """Read a campaign's configuration.
 
-    Args:
-        directory: The campaign.
-
     Raises:
         ConfigError: It is missing, not YAML, or has an unknown key or a wrong value; the
             message names every one.

@@ -64,11 +64,6 @@ class CampaignContext:
     def model_of(self, state: CampaignState, n_round: int, file: str = MODEL) -> Potential:
         """Load a model of a round that has been fine-tuned.
 
-        Args:
-            state: The campaign.
-            n_round: The round.
-            file: The model's file in the round's folder.
-
         Raises:
             DamagedStateError: The round is finished, and the file is not what it was then.
             PotentialError: The file holds more than weights.
@@ -95,10 +90,6 @@ class CampaignContext:
 
         The model is not run on the whole pool when the inventory is taken, so that they
         count as usable until a selection needs them.
-
-        Args:
-            state: The campaign, in whose directory the inventory is written anew.
-            n_too_many: How many there are.
         """
         screened = dict(self.inventory["screened"])
         screened[NON_FINITE] = screened.get(NON_FINITE, 0) + n_too_many
@@ -111,12 +102,7 @@ class CampaignContext:
         return self._joined(state, "train", self.given.train)
 
     def held_out_frames(self, state: CampaignState, role: str) -> list[Frame]:
-        """Return the validation or test set.
-
-        Args:
-            state: The campaign.
-            role: ``valid`` or ``test``.
-        """
+        """Return the validation or test set."""
         return self._joined(state, role, getattr(self.given, role))
 
     def used_index(self, state: CampaignState) -> DuplicateIndex:
@@ -133,12 +119,7 @@ class CampaignContext:
         return [Frame(frame.atoms, frame.source, i) for i, frame in enumerate(frames)]
 
     def keep_model(self, path: Path, potential: Potential) -> None:
-        """Keep a model that was just saved, so that it need not be read again.
-
-        Args:
-            path: Its file.
-            potential: What the file holds.
-        """
+        """Keep a model that was just saved, so that it need not be read again."""
         self._hold(str(path), potential)
 
     def _hold(self, path: str, potential: Potential) -> None:
@@ -158,10 +139,6 @@ def open_context(
 ) -> CampaignContext:
     """Read the given structures as a run of the campaign does, but write and load nothing.
 
-    Args:
-        state: The campaign, which may be somebody else's.
-        progress: Called with stage, done, total.
-
     Raises:
         ReadError: A file cannot be read.
         LabelError: A label is missing.
@@ -177,10 +154,6 @@ def timed(state: CampaignState, stage: str) -> Iterator[None]:
     """Write into the journal how long a stage took and how much memory it needed.
 
     A stage that is interrupted is written down as well, unless the process is killed.
-
-    Args:
-        state: The campaign.
-        stage: The stage's name.
     """
     _reset_peak()
     began = time.perf_counter()

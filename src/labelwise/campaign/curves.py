@@ -21,11 +21,6 @@ def write_curves(
 ) -> None:
     """Draw energy and force errors against the number of labels, as PNG.
 
-    Args:
-        path: Where to write.
-        rounds: Finished rounds, in order.
-        measure: Which energy errors to show; None for those of total energies.
-
     Raises:
         MissingDependencyError: Matplotlib is not installed.
         CampaignError: Nothing was measured yet.

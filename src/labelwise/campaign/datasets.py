@@ -129,10 +129,6 @@ def choose_split(directory: Path, config: CampaignConfig) -> dict[str, list[str]
 
     Copies of a structure go the same way.
 
-    Args:
-        directory: The campaign.
-        config: Its configuration; the seed decides.
-
     Returns:
         Content hashes under ``valid`` and ``test``.
 
@@ -236,12 +232,6 @@ def iter_pool(
     read: ReadFrames = iter_unscreened,
 ) -> Iterator[Frame]:
     """Read the pool as a stream, without structures that were used or set aside.
-
-    Args:
-        directory: The campaign.
-        config: Its configuration.
-        excluded: Structures to pass over, copies of them too.
-        read: Reads files, patterns and slices.
 
     Raises:
         ReadError: A file cannot be read.

@@ -49,23 +49,14 @@ def describe_inputs(
 
 
 def digest_inputs(inputs: Mapping[str, Any]) -> str:
-    """Return one word for the content of a description, whatever the files' times.
-
-    Args:
-        inputs: What ``describe_inputs`` returned.
-    """
+    """Return one word for the content of a description, whatever the files' times."""
     files = {name: item["sha256"] for name, item in inputs["files"].items()}
     text = json.dumps([_settings(inputs), files], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def list_differences(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Return what changed, one line for each setting and file.
-
-    Args:
-        old: The description that the campaign was begun with.
-        new: The present one.
-    """
+    """Return what changed, one line for each setting and file."""
     lines = []
     was, is_now = _settings(old), _settings(new)
     for key in sorted({*was, *is_now}):

@@ -105,9 +105,6 @@ def is_stale(holder: Holder) -> bool:
 
     A machine that was started anew since has another boot id; a process number that was
     given to another process shows in the time of its beginning.
-
-    Args:
-        holder: What the lock file says.
     """
     ours = _describe_self()
     if holder.host != ours.host:

@@ -172,10 +172,6 @@ def step(state: CampaignState, context: CampaignContext) -> CampaignState:
     A stage reads files, and its last act is to write one; nothing else passes from one to
     the next, so that every step is a resumption.
 
-    Args:
-        state: The campaign as it is on disk.
-        context: Model and structures.
-
     Returns:
         The campaign as it is on disk afterwards.
 
@@ -201,11 +197,6 @@ def make_context(
     """Read what all stages need: the given structures and the pool's inventory.
 
     Both are made once for the same inputs and kept in files.
-
-    Args:
-        state: The campaign, whose ``inputs.json`` is up to date.
-        progress: Called with stage, done, total.
-        shared: What other campaigns of this process have made already.
 
     Raises:
         LeakageError: The sets have structures in common.

@@ -125,14 +125,7 @@ class PointFates:
 def find_fates(
     candidates: Sequence[Candidate], place: Mapping[Source, int], n_points: int, n_given: int
 ) -> PointFates:
-    """Tell what became of each point.
-
-    Args:
-        candidates: All that was chosen.
-        place: Point of each source of the pool.
-        n_points: Points, given training structures first.
-        n_given: How many of these.
-    """
+    """Tell what became of each point."""
     rounds = np.full(n_points, NEVER, dtype=np.int32)
     roles = np.full(n_points, _ROLES.index(Role.POOL), dtype=np.uint8)
     words = ["pool"] * n_points

@@ -81,12 +81,7 @@ class PoolMapData:
 
 
 def digest_candidates(n_rounds: int, candidates: Sequence[Candidate]) -> str:
-    """Return a word for how far a campaign has come, by which a map is known to be up to date.
-
-    Args:
-        n_rounds: Finished rounds.
-        candidates: All that was chosen.
-    """
+    """Return a word for how far a campaign has come, by which a map is known to be up to date."""
     fates = [(each.key, each.n_round, each.role, each.fate) for each in candidates]
     text = json.dumps(["pool map", n_rounds, fates], ensure_ascii=False)
     return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=16).hexdigest()

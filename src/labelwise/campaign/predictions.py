@@ -67,10 +67,6 @@ def sample_predictions(
 def write_predictions(path: Path, found: Mapping[str, Predictions]) -> None:
     """Write predictions, energies in double and forces in single precision.
 
-    Args:
-        path: The file.
-        found: Predictions by role: ``valid``, ``test``, ``chosen``.
-
     Raises:
         WriteError: The file cannot be written.
     """
@@ -86,9 +82,6 @@ def write_predictions(path: Path, found: Mapping[str, Predictions]) -> None:
 
 def read_predictions(path: Path) -> dict[str, Predictions]:
     """Read predictions by role; nothing if there is no such file, as of earlier versions.
-
-    Args:
-        path: The file.
 
     Raises:
         DamagedStateError: It is damaged.

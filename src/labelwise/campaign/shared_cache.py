@@ -50,12 +50,7 @@ class SharedCache:
         self._frames: dict[tuple[Any, ...], tuple[Frame, ...]] = {}
 
     def load_pretrained(self, path: str, model: ModelSection) -> Potential:
-        """Load a model once; its features may be kept.
-
-        Args:
-            path: File or name.
-            model: The configuration's section.
-        """
+        """Load a model once; its features may be kept."""
         key = (path, _stamp(Path(path)), model.model_dump_json())
         if key not in self._models:
             potential = load_potential(
@@ -67,9 +62,6 @@ class SharedCache:
 
     def iter_frames(self, specs: Sequence[str]) -> Iterator[Frame]:
         """Read structures, from memory if the same files were read before and are not large.
-
-        Args:
-            specs: Files, patterns and slices.
 
         Raises:
             ReadError: A file cannot be read.
@@ -94,10 +86,6 @@ class SharedCache:
     def find_fit(self, key: str, path: Path) -> dict[str, Any] | None:
         """Copy a fitted model that is known already.
 
-        Args:
-            key: What ``describe_fit`` returned.
-            path: Where the model goes.
-
         Returns:
             The record that was kept with it; None if there is none.
 
@@ -111,11 +99,6 @@ class SharedCache:
 
     def keep_fit(self, key: str, potential: Potential, record: Mapping[str, Any]) -> None:
         """Keep a fitted model for other campaigns.
-
-        Args:
-            key: What ``describe_fit`` returned.
-            potential: The model.
-            record: Plain data to keep with it.
 
         Raises:
             WriteError: It cannot be written.

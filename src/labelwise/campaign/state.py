@@ -127,10 +127,6 @@ class CampaignState:
     def keys_of_round(self, n_round: int, role: str) -> list[str]:
         """Return the content hashes of a round's batch by rank; nothing if it has none yet.
 
-        Args:
-            n_round: The round.
-            role: ``train``, ``valid`` or ``test``.
-
         Raises:
             DamagedStateError: A batch file cannot be read.
         """
@@ -188,9 +184,6 @@ def round_folder(directory: Path, n_round: int) -> Path:
 def read_state(directory: Path) -> CampaignState:
     """Read a campaign; nothing is written.
 
-    Args:
-        directory: The campaign.
-
     Raises:
         ConfigError: ``campaign.yaml`` is missing or wrong.
         DamagedStateError: A file is not what the campaign wrote.
@@ -231,12 +224,7 @@ def _read_labels(directory: Path) -> dict[str, Any]:
 
 
 def count_left(state: CampaignState, inventory: Mapping[str, Any]) -> int:
-    """Return how many structures of the pool can still be chosen; 1 where nobody has counted.
-
-    Args:
-        state: The campaign.
-        inventory: ``inventory.json``; empty before it was made.
-    """
+    """Return how many structures of the pool can still be chosen; 1 where nobody has counted."""
     if not {"n_usable", "n_used"} <= inventory.keys():
         return 1
     n_used = len(state.labels) + len(state.failures) - int(inventory["n_used"])
@@ -286,11 +274,6 @@ def _hash_or_nothing(path: Path, n_bytes: int | None = None) -> str:
 def verify_file(state: CampaignState, n_round: int, name: str) -> None:
     """See that a file of a finished round is what it was.
 
-    Args:
-        state: The campaign.
-        n_round: The round.
-        name: The file's name in the round's folder.
-
     Raises:
         DamagedStateError: It is missing, has another content, or is none of the round's.
     """
@@ -305,9 +288,6 @@ def verify_model(state: CampaignState) -> None:
     """See, before it is loaded, that the pretrained model is that of the campaign's beginning.
 
     Nothing is known of a model that is loaded by its name, nor before the first run.
-
-    Args:
-        state: The campaign.
 
     Raises:
         DamagedStateError: The model's file is missing or has another content.

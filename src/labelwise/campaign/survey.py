@@ -36,10 +36,6 @@ def survey_campaign(state: CampaignState, context: CampaignContext | None = None
     Nothing is done where what is kept is up to date. Predictions of finished rounds that are not
     kept, as of earlier versions, are made again.
 
-    Args:
-        state: The campaign.
-        context: Model and structures that a run has in memory; None to read them.
-
     Raises:
         LabelwiseError: A model or a file cannot be read, or nothing can be written.
     """
@@ -83,10 +79,6 @@ def find_neighbours(pool: PoolKernel, fates: PointFates) -> Int64[np.ndarray, " 
     """Return the nearest structure that was labelled when each point was chosen, (n,).
 
     Of points that were not chosen, the nearest of all that are labelled; -1 if there is none.
-
-    Args:
-        pool: The points.
-        fates: What became of them.
     """
     neighbour = np.full(pool.n_points, -1, dtype=np.int64)
     is_given = np.array([word == "given" for word in fates.words], dtype=bool)

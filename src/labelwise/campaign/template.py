@@ -112,9 +112,6 @@ stop:                       # whichever comes first
 def write_template(directory: Path) -> Path:
     """Write the commented configuration into a directory.
 
-    Args:
-        directory: The campaign; made if missing.
-
     Returns:
         The file's path.
 

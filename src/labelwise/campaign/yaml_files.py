@@ -29,9 +29,6 @@ def read_yaml(path: Path) -> Any:
 
     UTF-8 and UTF-16, with or without a byte order mark.
 
-    Args:
-        path: The file.
-
     Raises:
         OSError: It cannot be read.
         yaml.YAMLError: It is not YAML, has a key twice, or is too large when it is written out.
@@ -67,9 +64,6 @@ def read_settings(path: Path, *, error: type[LabelwiseError], hint: str) -> dict
 
 def read_campaign_settings(directory: Path) -> dict[str, Any]:
     """Read a campaign's settings as they stand, with what its runs have overridden.
-
-    Args:
-        directory: The campaign.
 
     Raises:
         ConfigError: A file is missing, is not YAML or holds no settings.
@@ -186,11 +180,6 @@ def _mark(problem: str, node: Any) -> yaml.YAMLError:
 
 def _count_values(node: Any, counts: dict[int, int], depth: int) -> int:
     """Return how many values a node stands for, aliases written out.
-
-    Args:
-        node: What the composer gave.
-        counts: Numbers of the nodes that were counted before; 0 for one that is being counted.
-        depth: How deep the node lies.
 
     Raises:
         yaml.YAMLError: Too many, too deep, or a node that contains itself.

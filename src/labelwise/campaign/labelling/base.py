@@ -107,9 +107,6 @@ class Labeller(Protocol):
         to the queue whenever it has got an outcome, for instance a replacement for a
         failed structure, and keeps each outcome safe before it asks for the next.
 
-        Args:
-            queue: What is to be done; emptied.
-
         Yields:
             A label or a failure for each task, in any order, as soon as it is known.
 

@@ -69,12 +69,7 @@ class LabelChecks:
         self._fitted = fit.energies
 
     def check(self, atoms: Atoms, label: Label) -> Outcome:
-        """Return the label, or the failure that it is.
-
-        Args:
-            atoms: The labelled structure.
-            label: Energy in eV, forces in eV/Å.
-        """
+        """Return the label, or the failure that it is."""
         found = self._find(atoms, label)
         if found is None:
             return label
@@ -100,12 +95,7 @@ class LabelChecks:
         return None
 
     def deviation(self, atoms: Atoms, energy: float) -> float | None:
-        """Return how far an energy is from the fit, eV/atom; None where it says nothing.
-
-        Args:
-            atoms: The structure.
-            energy: Its total energy, eV.
-        """
+        """Return how far an energy is from the fit, eV/atom; None where it says nothing."""
         if len(self._known) == 0 or not {int(z) for z in atoms.numbers} <= {*self._elements}:
             return None
         row = count_elements([atoms.numbers], self._elements)

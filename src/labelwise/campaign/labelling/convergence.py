@@ -19,9 +19,6 @@ def find_unconverged_part(calculator: Any) -> str:
     ASE's ``Vasp`` and others keep the results of a calculation that ran out of steps, and say so
     by ``converged`` alone. Sums, corrections and other wrappers are searched for what they hold.
 
-    Args:
-        calculator: It has just calculated.
-
     Returns:
         Class, name and value; empty if nothing says so.
     """

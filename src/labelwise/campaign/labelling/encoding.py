@@ -39,9 +39,6 @@ def encode_structure(atoms: Atoms) -> dict[str, Any]:
     Elements, positions, cell, periodic directions, initial charges and magnetic moments,
     and the info keys that are words or finite numbers. Python's JSON prints floats with
     the digits that bring back the same bits.
-
-    Args:
-        atoms: The structure; positions and cell in Å.
     """
     encoded: dict[str, Any] = {
         "numbers": atoms.numbers.tolist(),
@@ -96,9 +93,6 @@ def encode_extra(
 
 def decode_structure(encoded: Mapping[str, Any]) -> Atoms:
     """Return the structure of ``encode_structure``, with what is extra in the same record.
-
-    Args:
-        encoded: Positions and cell in Å.
 
     Raises:
         KeyError: ``numbers`` or ``positions`` is missing.

@@ -331,10 +331,6 @@ def _least_deviation(atoms: Atoms, other: Atoms) -> float:
 
     Energy and forces do not change if all atoms are moved by the same vector, nor if a molecule
     is put into a cell: codes that know plane waves alone need both.
-
-    Args:
-        atoms: The structure as returned.
-        other: The structure as it was asked for.
     """
     if not np.array_equal(atoms.numbers, other.numbers):
         return np.inf

@@ -84,12 +84,7 @@ def _group(column: CategoryColumn) -> Grouping:
 
 
 def make_error_bars(scored: ScoredSet, groupings: Sequence[Grouping]) -> tuple[Choice, ...]:
-    """Return force and energy errors by element and by group, of the first and last round.
-
-    Args:
-        scored: A held-out set and its predictions.
-        groupings: Of its structures.
-    """
+    """Return force and energy errors by element and by group, of the first and last round."""
     forces = [("element", _element_bars(scored))]
     energies = []
     for number, grouping in enumerate(groupings):

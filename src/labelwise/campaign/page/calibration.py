@@ -67,12 +67,7 @@ class Reliability:
 
 
 def correlate(predicted: np.ndarray, observed: np.ndarray) -> float:
-    """Return Spearman's rank correlation where both are known; NaN for fewer than 3 pairs.
-
-    Args:
-        predicted: (n,) in any unit.
-        observed: (n,) in any unit.
-    """
+    """Return Spearman's rank correlation where both are known; NaN for fewer than 3 pairs."""
     known = np.isfinite(predicted) & np.isfinite(observed)
     if int(known.sum()) < _LEAST_FOR_RANKS:
         return math.nan
@@ -81,10 +76,6 @@ def correlate(predicted: np.ndarray, observed: np.ndarray) -> float:
 
 def make_score_chart(saved: SavedCampaign, batches: Sequence[ScoredBatch]) -> Chart | None:
     """Return scores at the time of choice against the errors that labels then showed.
-
-    Args:
-        saved: What the campaign's files say.
-        batches: Of rounds 1 and later.
 
     Returns:
         None if the rule has no score, or nothing chosen was labelled.
@@ -254,12 +245,7 @@ def _judge_batch(
 def make_trust_charts(
     judged: dict[int, tuple[Reliability, Reliability | None, bool]], title: str
 ) -> tuple[Choice | Chart, ...]:
-    """Return predicted against observed errors by round, and their reliability.
-
-    Args:
-        judged: What ``judge_rounds`` returned.
-        title: Name of the held-out set.
-    """
+    """Return predicted against observed errors by round, and their reliability."""
     if not judged:
         return ()
     options = tuple(
@@ -331,11 +317,7 @@ def _points(name: str, found: Reliability, style: int) -> Series:
 def bin_reliability(
     found: Reliability,
 ) -> tuple[Float64[np.ndarray, " b"], Float64[np.ndarray, " b"]]:
-    """Return root mean square predicted and observed errors of bins of equal count, (b,) each.
-
-    Args:
-        found: n structures; those of unknown error are left out.
-    """
+    """Return root mean square predicted and observed errors of bins of equal count, (b,) each."""
     known = np.isfinite(found.predicted) & np.isfinite(found.observed)
     predicted, observed = found.predicted[known], found.observed[known]
     n_bins = max(1, min(MOST_BINS, len(predicted) // LEAST_IN_BIN))

@@ -29,13 +29,7 @@ _FATES = {"labelled": "labelled", "failed": "failed", "waiting": "waits for its 
 def make_choice_tables(
     saved: SavedCampaign, batches: Sequence[ScoredBatch], on_map: MapPoints | None
 ) -> Choice | None:
-    """Return what each round chose, with the errors of the model before; None if nothing.
-
-    Args:
-        saved: What the campaign's files say.
-        batches: Errors of the model before, of the rounds that have them.
-        on_map: Points of the map, that rows open; None without a map.
-    """
+    """Return what each round chose, with the errors of the model before; None if nothing."""
     errors = {batch.n_round: _errors_by_key(batch) for batch in batches}
     listed: dict[int, list[Candidate]] = {}
     for each in saved.candidates:
@@ -124,12 +118,7 @@ def _write_caption(saved: SavedCampaign, n_round: int, n: int) -> str:
 
 
 def make_failure_table(saved: SavedCampaign, on_map: MapPoints | None) -> Table | None:
-    """Return which structures could not be labelled and why; None if there are none.
-
-    Args:
-        saved: What the campaign's files say.
-        on_map: Points of the map, that rows open; None without a map.
-    """
+    """Return which structures could not be labelled and why; None if there are none."""
     failures = list(saved.state.failures.values())[:MOST_ROWS]
     if not failures:
         return None

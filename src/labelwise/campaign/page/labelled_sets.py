@@ -114,10 +114,6 @@ def held_out_set(
 def batch_set(state: CampaignState, keys: Sequence[str]) -> LabelledFrames | None:
     """Return the structures that a round labelled, by rank; None if there are none.
 
-    Args:
-        state: The campaign.
-        keys: Their content hashes.
-
     Raises:
         DamagedStateError: A label is missing.
     """
@@ -147,12 +143,7 @@ def make_set(
 
 
 def measure_errors(labelled: LabelledFrames, predicted: Predictions) -> StructureErrors:
-    """Hold predictions against labels, structure by structure.
-
-    Args:
-        labelled: n structures.
-        predicted: Of the same.
-    """
+    """Hold predictions against labels, structure by structure."""
     energy = (predicted.energies - labelled.energies) * _MEV
     forces = [
         root_mean_square((found - label)[counted] * _MEV)

@@ -35,13 +35,7 @@ class MapPoints:
 
 
 def read_points(state: CampaignState, context: CampaignContext, data: PoolMapData) -> MapPoints:
-    """Read the structures of a map again; those that are gone are no points any more.
-
-    Args:
-        state: The campaign.
-        context: The given structures.
-        data: What a run measured.
-    """
+    """Read the structures of a map again; those that are gone are no points any more."""
     remarks = list(data.remarks)
     given = {each.source: each for each in map(state.name_frame, context.given.train)}
     others = {frame.source: frame for frame in state.recorded_frames()}

@@ -73,9 +73,6 @@ def shift_energies(labelled: LabelledFrames) -> Float64[np.ndarray, " n"]:
 
     One energy an element is fitted by least squares, without labels that lie far off the
     others; where elements always come in the same proportion, the smallest ones that do.
-
-    Args:
-        labelled: n structures.
     """
     numbers = [frame.atoms.numbers for frame in labelled.frames]
     counts = count_elements(numbers, np.unique(np.concatenate(numbers)).tolist())

@@ -129,11 +129,7 @@ def _role(role: str) -> str:
 
 
 def name_score(saved: SavedCampaign) -> str:
-    """Return what the score of the campaign's rule is, with its unit if it has one.
-
-    Args:
-        saved: What the campaign's files say.
-    """
+    """Return what the score of the campaign's rule is, with its unit if it has one."""
     rule = saved.config.selection.rule
     if rule in COMMITTEE_RULES:
         return "deviation of the committee / " + ("eV" if rule == "committee-e" else "eV/Å")

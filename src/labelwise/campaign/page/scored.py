@@ -55,12 +55,6 @@ def score_held_out(
 ) -> ScoredSet | None:
     """Take what the models of some rounds predicted for the validation or test set.
 
-    Args:
-        saved: What the campaign's files say.
-        context: Its given structures.
-        role: ``valid`` or ``test``.
-        seed: Of the sample of a large set.
-
     Returns:
         The predictions; None if there is no such set, or nothing was predicted.
 

@@ -43,11 +43,7 @@ class CampaignPages:
         self.write()
 
     def write(self, *, stopped: str = "") -> None:
-        """Write the page as the campaign is now.
-
-        Args:
-            stopped: Why the campaign has just stopped; empty if it goes on.
-        """
+        """Write the page as the campaign is now."""
         if not self._enabled:
             return
         self.is_written = False

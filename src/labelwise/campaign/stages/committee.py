@@ -53,12 +53,6 @@ def score_by_committee(
 ) -> CommitteeScores:
     """Score a pool by the disagreement of the last round's models.
 
-    Args:
-        state: A campaign with a committee, in round 1 or later.
-        context: Models.
-        pool: What can be chosen.
-        train: What is labelled, for the screen.
-
     Raises:
         PotentialError: A model fails on a structure.
 

@@ -32,9 +32,6 @@ def member_files(config: CampaignConfig) -> list[str]:
 
     A ``shuffle`` committee counts the round's own model as its first member: it is made in
     the same way. The others are made in ways of their own, and the model is not of them.
-
-    Args:
-        config: The configuration.
     """
     selection = config.selection
     if not selection.needs_committee:
@@ -48,10 +45,6 @@ def run_finetune(state: CampaignState, context: CampaignContext) -> None:
 
     Every member is a file of its own, so that a run that was killed goes on behind the last
     finished one. The round's own model comes last, together with its history.
-
-    Args:
-        state: A campaign whose next stage is ``finetune``.
-        context: Model and structures.
 
     Raises:
         CampaignError: There is nothing to train on.

@@ -72,10 +72,6 @@ def run_label(state: CampaignState, context: CampaignContext) -> None:
     spent on a fine-tuning: on others if that one fails, until one succeeds or so many have failed
     in a row that none will. That label is used if the structure is chosen later.
 
-    Args:
-        state: A campaign whose next stage is ``label``.
-        context: Model and structures.
-
     Raises:
         LabelsPending: The ``files`` labeller waits for a file.
         LabellingError: No label can be made at all, or too many calculations failed in a row.
@@ -92,9 +88,6 @@ def run_label(state: CampaignState, context: CampaignContext) -> None:
 
 def check_calculator(state: CampaignState) -> None:
     """See that the configured calculator, if there is one, can be imported and made.
-
-    Args:
-        state: The campaign.
 
     Raises:
         LabellingError: It cannot.
@@ -117,14 +110,7 @@ def _try_calculator(state: CampaignState, context: CampaignContext) -> CampaignS
 def _collect(
     state: CampaignState, context: CampaignContext, roles: dict[str, int], picks: dict[str, Any]
 ) -> dict[str, list[dict[str, Any]]]:
-    """Label until each role has what it wants or the pool has no others; return who was asked.
-
-    Args:
-        state: The campaign.
-        context: Model and structures.
-        roles: Role to structures that are wanted.
-        picks: The first list of candidates; see ``choose_candidates``.
-    """
+    """Label until each role has what it wants or the pool has no others; return who was asked."""
     n_list = 1
     candidates: dict[str, list[dict[str, Any]]] = {role: [] for role in roles}
     while True:

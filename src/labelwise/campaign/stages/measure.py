@@ -141,12 +141,6 @@ def count_undetermined(
     Where reference energies are fitted to labels of another level of theory, the energy of a
     composition that is no combination of the labelled ones may be off by any constant.
 
-    Args:
-        state: A campaign whose round under way is fine-tuned.
-        context: Model and structures.
-        frames: The n structures that errors are measured on.
-        energies: (n,) float64, eV, what the round's model predicts of them.
-
     Returns:
         0 if reference energies were kept, or those of isolated atoms are known.
 

@@ -45,10 +45,6 @@ def run_select(state: CampaignState, context: CampaignContext) -> None:
     chosen, to take the place of calculations that fail: since every rule picks one after
     another, the first of a longer list are those of the shorter one.
 
-    Args:
-        state: A campaign whose next stage is ``select``.
-        context: Model and structures.
-
     Raises:
         CampaignError: The pool is too small for what round 0 has to choose.
         SelectionError: The rule cannot choose.
