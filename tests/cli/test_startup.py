@@ -74,6 +74,23 @@ def test_mistakes_are_told_before_anything_heavy_is_imported(tmp_path: Path) -> 
         assert each == {"code": code, "heavy": []}, line
 
 
+def test_keys_of_a_campaign_are_checked_without_torch(tmp_path: Path) -> None:
+    text = "{model: {path: demo}, data: {pool: [a], train: [b]}, labeller: {kind: replay}}"
+    (tmp_path / "campaign.yaml").write_text(text, encoding="utf-8")
+    line = "campaign run . finetune.lrr=0.1"
+    program = """
+import sys
+from labelwise.cli import main
+code = main(sys.argv[1].split())
+assert "torch" not in sys.modules
+sys.exit(code)
+"""
+    command = [sys.executable, "-c", program, line]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "finetune.lrr: unknown key; did you mean 'learning_rate'?" in done.stderr
+
+
 @pytest.mark.parametrize("words", COMMANDS)
 def test_summaries_are_those_of_the_declarations(words: str) -> None:
     module, summary = COMMANDS[words]

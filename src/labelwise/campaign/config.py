@@ -2,9 +2,19 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Annotated,
+    Any,
+    Literal,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from pydantic import (
     BaseModel,
@@ -13,6 +23,7 @@ from pydantic import (
     Field,
     SerializeAsAny,
     ValidationError,
+    ValidationInfo,
     create_model,
     model_validator,
 )
@@ -23,21 +34,23 @@ from labelwise.campaign.labelling.registry import (
     parse_settings,
     settings_keys,
 )
-from labelwise.campaign.yaml_files import CONFIG_FILE as CONFIG_FILE
-from labelwise.campaign.yaml_files import read_campaign_settings
-from labelwise.errors import check_name, suggest
+from labelwise.campaign.yaml_files import CONFIG_FILE, override, read_campaign_settings
+from labelwise.errors import check_name
 from labelwise.finetuning.recipe import EnergyErrors, FixedForces, Recipe
 from labelwise.potentials.spec import ModelSpec
-from labelwise.runtime.settings import list_settings
+from labelwise.runtime.settings import Setting, list_settings
 from labelwise.selection.options import SelectionOptions
-from labelwise.selection.rules import list_rules
-from labelwise.selection.settings import AcquisitionSettings
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
+
+if TYPE_CHECKING:
+    from labelwise.selection.settings import AcquisitionSettings
 
 #: So many mistakes of a configuration are listed.
 MOST_MISTAKES = 20
 #: Rules that look at the disagreement of fine-tuned models, not at a representation.
 COMMITTEE_RULES = ("committee-e", "committee-f")
+#: Context of a validation that asks no rule, which would load torch.
+KEYS_ALONE = "keys alone"
 #: What may change without another result: when to stop, whether a file may run code, and the
 #: machine's side of it.
 FREE_KEYS = (
@@ -159,7 +172,11 @@ class SelectionSection(_section_of(SelectionOptions, without=("seed",))):  # typ
     aggregate: Literal["mean", "max"] = "mean"
 
     @model_validator(mode="after")
-    def _known_rules(self) -> SelectionSection:
+    def _known_rules(self, info: ValidationInfo) -> SelectionSection:
+        if info.context == KEYS_ALONE:
+            return self
+        from labelwise.selection.rules import list_rules  # loads torch
+
         check_name("rule", self.rule, (*list_rules(), *COMMITTEE_RULES))
         check_name("initial_rule", self.initial_rule, list_rules())
         self.settings(self.batch_size, seed=0).check()
@@ -178,6 +195,8 @@ class SelectionSection(_section_of(SelectionOptions, without=("seed",))):  # typ
             seed: Seeds the sketch and the random rule.
             rule: In place of the configured one. A committee's is ``top``.
         """
+        from labelwise.selection.settings import AcquisitionSettings  # loads torch
+
         chosen = self.rule if rule is None else rule
         shared = {
             each.name: getattr(self, each.name)
@@ -274,7 +293,7 @@ class CampaignConfig(_Section):
     seed: int = Field(default=0, ge=0)
     model: ModelSection
     data: DataSection
-    selection: SelectionSection = SelectionSection()
+    selection: SelectionSection = Field(default_factory=dict, validate_default=True)
     labeller: Annotated[SerializeAsAny[LabellerSettings], BeforeValidator(parse_settings)]
     finetune: FinetuneSection = FinetuneSection()
     measure: MeasureSection = MeasureSection()
@@ -310,16 +329,24 @@ def is_free(key: str) -> bool:
     return any(key == free or key.startswith(f"{free}.") for free in FREE_KEYS)
 
 
-def read_config(directory: Path) -> CampaignConfig:
+def read_config(
+    directory: Path, changes: Mapping[str, Any] | None = None, *, keys_alone: bool = False
+) -> CampaignConfig:
     """Read a campaign's configuration.
+
+    Args:
+        directory: The campaign.
+        changes: Settings in place of those of its files, by dotted key.
+        keys_alone: Whether to find in a moment what is wrong with keys and plain values; rules
+            and what goes with them are not looked at.
 
     Raises:
         ConfigError: It is missing, not YAML, or has an unknown key or a wrong value; the
             message names every one.
     """
-    content = read_campaign_settings(directory)
+    content = override(read_campaign_settings(directory), changes or {})
     try:
-        return CampaignConfig.model_validate(content)
+        return CampaignConfig.model_validate(content, context=KEYS_ALONE if keys_alone else None)
     except ValidationError as error:
         raise ConfigError(
             describe_mistakes(error, CampaignConfig, str(directory / CONFIG_FILE))
@@ -346,23 +373,29 @@ def _explain(item: Any, model: type[BaseModel]) -> str:
     path = [str(part) for part in item["loc"]]
     where = ".".join(path) or "settings"
     if item["type"] == "extra_forbidden":
-        allowed = _keys_at(path[:-1], model)
-        return f"{where}: unknown key{suggest(path[-1], allowed)}"
+        keys = _keys_at(path[:-1], model)
+        close = difflib.get_close_matches(path[-1].lower().replace("-", "_"), keys, n=1)
+        return f"{where}: unknown key" + (f"; did you mean {keys[close[0]]!r}?" if close else "")
     got = "" if item["type"] in ("missing", "value_error") else f" (got {item['input']!r:.60})"
     return f"{where}: {item['msg'].removeprefix('Value error, ')}{got}"
 
 
-def _keys_at(path: list[str], model: Any) -> set[str]:
-    """Return the keys of a section, for suggestions."""
+def _keys_at(path: list[str], model: Any) -> dict[str, str]:
+    """Return the keys of a section, for suggestions; a key's flag, such as ``lr``, leads to it."""
     for part in path:
         if part == "labeller":
-            return settings_keys()
+            return {key: key for key in settings_keys()}
         if get_origin(model) is dict:  # pools, by name
             model = get_args(model)[1]
         else:
             field = getattr(model, "model_fields", {}).get(part)
             model = None if field is None else field.annotation
-    return {*getattr(model, "model_fields", ())}
+    keys: dict[str, str] = {}
+    for name, field in getattr(model, "model_fields", {}).items():
+        settings = [each for each in field.metadata if isinstance(each, Setting)]
+        flags = [flag for each in settings for flag in each.flags or ()]
+        keys |= {flag.lstrip("-").replace("-", "_"): name for flag in flags} | {name: name}
+    return keys
 
 
 def _flatten(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:

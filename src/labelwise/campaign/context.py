@@ -9,15 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from labelwise.campaign.atomic_io import append_line, read_json, write_json
-from labelwise.campaign.datasets import GivenSets, choose_split, iter_pool, read_given_sets
+from labelwise.campaign.atomic_io import append_line, write_json
+from labelwise.campaign.datasets import GivenSets, iter_pool, open_given_sets
 from labelwise.campaign.inputs import find_model
 from labelwise.campaign.shared_cache import SharedCache
 from labelwise.campaign.state import (
     INVENTORY,
     JOURNAL,
     MODEL,
-    SPLIT,
     CampaignState,
     count_left,
     verify_file,
@@ -99,11 +98,11 @@ class CampaignContext:
 
     def train_frames(self, state: CampaignState) -> list[Frame]:
         """Return all that is trained on: the given structures, then the batches in order."""
-        return self._joined(state, "train", self.given.train)
+        return self.given.with_labels(state, "train")
 
     def held_out_frames(self, state: CampaignState, role: str) -> list[Frame]:
         """Return the validation or test set."""
-        return self._joined(state, role, getattr(self.given, role))
+        return self.given.with_labels(state, role)
 
     def used_index(self, state: CampaignState) -> DuplicateIndex:
         """Return all that may not be chosen: labelled, held out, failed."""
@@ -113,10 +112,6 @@ class CampaignContext:
         for frame in state.recorded_frames():
             index.add(frame.atoms, 0)
         return index
-
-    def _joined(self, state: CampaignState, role: str, given: tuple[Frame, ...]) -> list[Frame]:
-        frames = [*given, *state.labelled_frames(state.batch_keys(role))]
-        return [Frame(frame.atoms, frame.source, i) for i, frame in enumerate(frames)]
 
     def keep_model(self, path: Path, potential: Potential) -> None:
         """Keep a model that was just saved, so that it need not be read again."""
@@ -137,16 +132,8 @@ class CampaignContext:
 def open_context(
     state: CampaignState, progress: ProgressCallback = ignore_progress
 ) -> CampaignContext:
-    """Read the given structures as a run of the campaign does, but write and load nothing.
-
-    Raises:
-        ReadError: A file cannot be read.
-        LabelError: A label is missing.
-        LeakageError: The sets have structures in common.
-    """
-    path = state.directory / SPLIT
-    split = read_json(path) if path.exists() else choose_split(state.directory, state.config)
-    return CampaignContext(read_given_sets(state.directory, state.config, split), {}, progress)
+    """Read the given structures as a run of the campaign does, but write and load nothing."""
+    return CampaignContext(open_given_sets(state), {}, progress)
 
 
 @contextmanager

@@ -1,22 +1,20 @@
-"""Train, validation, test and pool: what they hold, and that they have nothing in common."""
+"""Train, validation, test and pool: what the configuration's files and the labels make of them."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from ase import Atoms
 
+from labelwise.campaign.atomic_io import read_json
 from labelwise.campaign.config import CampaignConfig
 from labelwise.campaign.errors import LeakageError
 from labelwise.campaign.inputs import locate
 from labelwise.campaign.seeds import derive_seed
-from labelwise.errors import StructureError
-from labelwise.potentials import Potential
+from labelwise.campaign.state import SPLIT, CampaignState
 from labelwise.structures import (
     DuplicateIndex,
     Frame,
@@ -37,8 +35,6 @@ from labelwise.structures.split_names import get_split
 
 ReadFrames = Callable[[Sequence[str]], Iterator[Frame]]
 
-_N_LISTED = 5
-
 
 @dataclass(frozen=True)
 class GivenSets:
@@ -57,6 +53,28 @@ class GivenSets:
     test: tuple[Frame, ...]
     isolated_atoms: dict[int, float] | None
     lone: tuple[Frame, ...] = ()
+
+    def with_labels(self, state: CampaignState, role: str) -> list[Frame]:
+        """Return a whole set: the given structures, then the batches in order.
+
+        Args:
+            state: The campaign.
+            role: ``train``, ``valid`` or ``test``.
+        """
+        frames = [*getattr(self, role), *state.labelled_frames(state.batch_keys(role))]
+        return [Frame(frame.atoms, frame.source, i) for i, frame in enumerate(frames)]
+
+
+def open_given_sets(state: CampaignState) -> GivenSets:
+    """Read the labelled structures as a run of the campaign does, but write nothing.
+
+    Raises:
+        ReadError: A file cannot be read.
+        LabelError: A label is missing.
+    """
+    path = state.directory / SPLIT
+    split = read_json(path) if path.exists() else choose_split(state.directory, state.config)
+    return read_given_sets(state.directory, state.config, split)
 
 
 def read_given_sets(
@@ -159,71 +177,6 @@ def choose_split(directory: Path, config: CampaignConfig) -> dict[str, list[str]
     return split
 
 
-def take_inventory(
-    directory: Path,
-    config: CampaignConfig,
-    given: GivenSets,
-    potential: Potential,
-    used: Iterable[Atoms],
-    *,
-    read: ReadFrames = iter_unscreened,
-) -> dict[str, Any]:
-    """Read everything once: count, screen, and see that the sets are disjoint.
-
-    Args:
-        directory: The campaign.
-        config: Its configuration.
-        given: The labelled structures.
-        potential: Decides which structures can be taken.
-        used: Structures that the campaign has labelled or set aside; not counted.
-        read: Reads files, patterns and slices.
-
-    Returns:
-        ``n_pool`` (as read), ``n_usable`` (that can be chosen), ``screened`` (count by
-        reason), ``n_train``, ``n_valid`` and ``n_test``.
-
-    Raises:
-        LeakageError: A structure is in two sets.
-        StructureError: The model cannot take a labelled structure.
-        ReadError: A file cannot be read.
-    """
-    screen = config.selection.settings(1, seed=0).make_recipe().make_screen(potential)
-    index = _check_disjoint(given)
-    for role in ("train", "valid", "test"):
-        for frame in getattr(given, role):
-            found = screen.check_train(frame) if role == "train" else screen.check_content(frame)
-            if found is not None and found.reason != "isolated-atom":
-                raise StructureError(
-                    f"data.{role}: {found.source}: {found.reason} ({found.detail})"
-                )
-    gone = DuplicateIndex()
-    for atoms in used:
-        gone.add(atoms, 0)
-    reasons: Counter[str] = Counter()
-    n_pool = n_usable = 0
-    leaks = []
-    for frame in iter_pool(directory, config, read=read):
-        n_pool += 1
-        found = screen.check_pool(frame)
-        if found is not None:
-            reasons[found.reason] += 1
-            continue
-        other = index.find(frame.atoms)
-        if other is not None:
-            leaks.append(f"{frame.source} equals {_held_out(given)[other].source}")
-        elif gone.find(frame.atoms) is None:
-            n_usable += 1
-    _refuse(leaks, "the pool and the structures held out for validation or test")
-    return {
-        "n_pool": n_pool,
-        "n_usable": n_usable,
-        "screened": dict(sorted(reasons.items())),
-        "n_train": len(given.train),
-        "n_valid": len(given.valid),
-        "n_test": len(given.test),
-    }
-
-
 def iter_pool(
     directory: Path,
     config: CampaignConfig,
@@ -245,43 +198,6 @@ def _is_in(index: DuplicateIndex, atoms: Atoms) -> bool:
     """Return whether a structure is in an index; one that is not finite is in none."""
     is_finite = np.isfinite(atoms.positions).all() and np.isfinite(atoms.cell.array).all()
     return bool(is_finite) and index.find(atoms) is not None
-
-
-def _held_out(given: GivenSets) -> tuple[Frame, ...]:
-    return (*given.valid, *given.test)
-
-
-def _check_disjoint(given: GivenSets) -> DuplicateIndex:
-    """Return an index of what is held out; numbers count validation, then test.
-
-    Raises:
-        LeakageError: Train, validation and test have structures in common.
-    """
-    held = DuplicateIndex()
-    leaks = []
-    for number, frame in enumerate(_held_out(given)):
-        other = held.find(frame.atoms)
-        is_test = number >= len(given.valid)
-        if is_test and other is not None and other < len(given.valid):
-            leaks.append(f"{frame.source} (test) equals {given.valid[other].source} (validation)")
-        if other is None:
-            held.add(frame.atoms, number)
-    for frame in given.train:
-        other = held.find(frame.atoms)
-        if other is not None:
-            leaks.append(f"{frame.source} (train) equals {_held_out(given)[other].source}")
-    _refuse(leaks, "train, validation and test")
-    return held
-
-
-def _refuse(leaks: list[str], sets: str) -> None:
-    if leaks:
-        shown = "; ".join(leaks[:_N_LISTED])
-        more = f" and {len(leaks) - _N_LISTED} more" if len(leaks) > _N_LISTED else ""
-        raise LeakageError(
-            f"{sets} have {len(leaks)} structures in common, so that errors would look too "
-            f"small: {shown}{more}. Take them out of one of the files"
-        )
 
 
 def _group_copies(frames: Iterable[Frame]) -> list[list[str]]:
@@ -313,20 +229,14 @@ def _read_labelled(
         if is_isolated_atom(frame.atoms):
             lone.append(frame)
             continue
-        _labels(frame, config)
+        get_labels(
+            frame.atoms,
+            str(frame.source),
+            energy_key=config.data.energy_key,
+            forces_key=config.data.forces_key,
+        )
         frames.append(frame)
     return frames
-
-
-def _labels(frame: Frame, config: CampaignConfig) -> float:
-    data = config.data
-    labels = get_labels(
-        frame.atoms,
-        str(frame.source),
-        energy_key=data.energy_key,
-        forces_key=data.forces_key,
-    )
-    return labels.energy
 
 
 def _read_isolated_atoms(directory: Path, config: CampaignConfig) -> dict[int, float] | None:

@@ -19,9 +19,10 @@ from labelwise.campaign.atomic_io import (
 )
 from labelwise.campaign.config import read_config
 from labelwise.campaign.context import CampaignContext, timed
-from labelwise.campaign.datasets import choose_split, read_given_sets, take_inventory
+from labelwise.campaign.datasets import choose_split, read_given_sets
 from labelwise.campaign.errors import CampaignError, ChangedInputsError, ConfigError
 from labelwise.campaign.inputs import describe_inputs, digest_inputs, list_differences
+from labelwise.campaign.inventory import take_inventory
 from labelwise.campaign.labelling.base import LabellingError, LabelsPending
 from labelwise.campaign.lock import campaign_lock
 from labelwise.campaign.rounds import SPLITS, UNDETERMINED, RoundRecord, explain_undetermined

@@ -63,6 +63,10 @@ MODEL = "model.pt"
 FINETUNE = "finetune.json"
 MEASURE = "measure.json"
 
+#: Keys of ``picks.json``: of a committee, and what a representation remarked.
+RANK_CORRELATION = "rank_correlation"
+REMARKS = "remarks"
+
 #: Role of a structure on which round 0 tries the calculator.
 TRIAL = "trial"
 
@@ -181,14 +185,18 @@ def round_folder(directory: Path, n_round: int) -> Path:
     return directory / f"round_{n_round:03d}"
 
 
-def read_state(directory: Path) -> CampaignState:
+def read_state(directory: Path, *, keys_alone: bool = False) -> CampaignState:
     """Read a campaign; nothing is written.
+
+    Args:
+        directory: The campaign.
+        keys_alone: Whether to leave its rule unchecked, which loads torch; see ``read_config``.
 
     Raises:
         ConfigError: ``campaign.yaml`` is missing or wrong.
         DamagedStateError: A file is not what the campaign wrote.
     """
-    config = read_config(directory)
+    config = read_config(directory, keys_alone=keys_alone)
     found = _read_labels(directory)
     rounds = tuple(RoundRecord.from_line(line) for line in read_log(directory / ROUNDS))
     if [record.n_round for record in rounds] != list(range(len(rounds))):

@@ -59,7 +59,7 @@ def recognise(
     if (target / CONFIG_FILE).is_file():
         from labelwise.campaign.page import gather_campaign
 
-        return partial(gather_campaign, target, progress=progress)
+        return partial(gather_campaign, target)
     if any((target / name).is_file() for name in (STUDY_FILE, RECORD)):
         return _open_comparison(target)
     summaries = [path for path in sorted(target.glob("*.json")) if is_summary(path)]

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -343,3 +345,16 @@ def test_umap_is_made_of_what_is_kept(copied: Callable[[], Path]) -> None:
     options = ReportOptions(map_method="umap")
     first, again = (panel(gather_campaign(directory, options), "campaign-map") for _ in range(2))
     assert np.array_equal(first.x, again.x)
+
+
+def test_a_page_needs_no_torch(copied: Callable[[], Path]) -> None:
+    program = """
+import sys
+from labelwise.cli import main
+code = main(["report", sys.argv[1], "--quiet"])
+assert "torch" not in sys.modules
+sys.exit(code)
+"""
+    directory = copied()
+    subprocess.run([sys.executable, "-c", program, str(directory)], check=True)
+    assert (directory / "report.html").exists()

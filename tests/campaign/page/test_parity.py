@@ -7,9 +7,9 @@ import pytest
 from ase.build import molecule
 
 from labelwise.campaign.page import parity
-from labelwise.campaign.page.labelled_sets import LabelledFrames, Predictions, measure_errors
 from labelwise.campaign.page.parity import make_parity, shift_energies
-from labelwise.campaign.page.scored import ScoredSet
+from labelwise.campaign.page.scored import LabelledFrames, ScoredSet, measure_errors
+from labelwise.campaign.predictions import Predictions
 from labelwise.structures import Frame, Source
 
 

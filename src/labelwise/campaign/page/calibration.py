@@ -10,11 +10,9 @@ import numpy as np
 from jaxtyping import Float64
 
 from labelwise.campaign.config import COMMITTEE_RULES
-from labelwise.campaign.outcomes import Candidate
-from labelwise.campaign.page.labelled_sets import StructureErrors
 from labelwise.campaign.page.map_points import MapPoints
 from labelwise.campaign.page.pool_map import name_score
-from labelwise.campaign.page.scored import ScoredSet
+from labelwise.campaign.page.scored import ScoredBatch, ScoredSet, StructureErrors
 from labelwise.campaign.page.wording import as_float32
 from labelwise.campaign.saved import SavedCampaign
 from labelwise.finetuning.metrics import root_mean_square, spearman
@@ -27,23 +25,6 @@ MOST_BINS = 10
 LEAST_IN_BIN = 5
 _LEAST_FOR_RANKS = 3
 _MEV = 1000.0
-
-
-@dataclass(frozen=True)
-class ScoredBatch:
-    """What a round chose, and how the model of the round before errs on it.
-
-    Attributes:
-        n_round: The round that chose.
-        candidates: The labelled structures, k of them, by rank.
-        errors: Of the model of round ``n_round - 1``.
-        structure: Place of each among the page's structures, -1 if none, (k,).
-    """
-
-    n_round: int
-    candidates: tuple[Candidate, ...]
-    errors: StructureErrors
-    structure: np.ndarray
 
 
 @dataclass(frozen=True)

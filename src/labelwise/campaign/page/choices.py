@@ -10,13 +10,11 @@ from ase.symbols import Symbols
 
 from labelwise.campaign.atomic_io import read_json
 from labelwise.campaign.outcomes import Candidate
-from labelwise.campaign.page.calibration import ScoredBatch
-from labelwise.campaign.page.labelled_sets import name_of
 from labelwise.campaign.page.map_points import MapPoints
 from labelwise.campaign.page.pool_map import MAP_NAME, name_score
+from labelwise.campaign.page.scored import ScoredBatch, name_of
 from labelwise.campaign.saved import SavedCampaign
-from labelwise.campaign.stages.select import RANK_CORRELATION
-from labelwise.campaign.state import PICKS
+from labelwise.campaign.state import PICKS, RANK_CORRELATION
 from labelwise.pages.document import Cell, Choice, Table, TableColumn
 from labelwise.selection.page.pool_columns import clean_text
 
@@ -30,7 +28,7 @@ def make_choice_tables(
     saved: SavedCampaign, batches: Sequence[ScoredBatch], on_map: MapPoints | None
 ) -> Choice | None:
     """Return what each round chose, with the errors of the model before; None if nothing."""
-    errors = {batch.n_round: _errors_by_key(batch) for batch in batches}
+    errors = {each.key: pair for batch in batches for each, pair in batch.pairs()}
     listed: dict[int, list[Candidate]] = {}
     for each in saved.candidates:
         if each.fate != "reserve":
@@ -42,23 +40,18 @@ def make_choice_tables(
     return Choice("choices", "round", options, first=len(options) - 1) if options else None
 
 
-def _errors_by_key(batch: ScoredBatch) -> dict[str, tuple[float, float]]:
-    pairs = zip(batch.errors.energy_per_atom.tolist(), batch.errors.forces.tolist(), strict=True)
-    return {each.key: pair for each, pair in zip(batch.candidates, pairs, strict=True)}
-
-
 def _choice_table(
     saved: SavedCampaign,
     n_round: int,
     candidates: Sequence[Candidate],
-    errors: dict[int, dict[str, tuple[float, float]]],
+    errors: dict[str, tuple[float, float]],
     on_map: MapPoints | None,
 ) -> Table:
     has_score = saved.config.selection.rule != "random" and n_round > 0
     shown = list(candidates)[:MOST_ROWS]
     rows = []
     for each in shown:
-        energy, forces = errors.get(n_round, {}).get(each.key, (math.nan, math.nan))
+        energy, forces = errors.get(each.key, (math.nan, math.nan))
         row: list[Cell] = [each.rank, each.role, name_of(each.source), _formula(saved, each)]
         row += [each.score] if has_score else []
         row += [_known(abs(energy)), _known(forces), _FATES[each.fate]]

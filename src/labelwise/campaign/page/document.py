@@ -9,13 +9,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Int32
 
-from labelwise.campaign.context import CampaignContext, open_context
+from labelwise.campaign.datasets import GivenSets, open_given_sets
 from labelwise.campaign.errors import DamagedStateError
-from labelwise.campaign.outcomes import PointFates, find_fates
+from labelwise.campaign.outcomes import Candidate, PointFates, find_fates
 from labelwise.campaign.page.breakdown import find_groupings, make_error_bars, make_path_errors
 from labelwise.campaign.page.calibration import (
-    ScoredBatch,
     judge_rounds,
     make_score_chart,
     make_trust_charts,
@@ -29,21 +29,26 @@ from labelwise.campaign.page.costs import (
 )
 from labelwise.campaign.page.curves import make_learning_curves
 from labelwise.campaign.page.facts import describe_campaign, make_facts, make_notes
-from labelwise.campaign.page.labelled_sets import batch_set, measure_errors, name_of
 from labelwise.campaign.page.map_points import MapPoints, read_points
 from labelwise.campaign.page.parity import make_parity
 from labelwise.campaign.page.pool_map import make_pool_map
-from labelwise.campaign.page.scored import ScoredSet, score_held_out
+from labelwise.campaign.page.scored import (
+    ScoredBatch,
+    ScoredSet,
+    name_of,
+    score_batches,
+    score_held_out,
+)
 from labelwise.campaign.pool_map import FOLDER, POOL_MAP, digest_candidates, read_pool_map
-from labelwise.campaign.predictions import CHOSEN, PREDICTIONS, read_predictions
+from labelwise.campaign.predictions import PREDICTIONS
 from labelwise.campaign.saved import SavedCampaign, read_saved
 from labelwise.campaign.state import read_state
 from labelwise.errors import LabelwiseError, LabelwiseWarning
 from labelwise.pages.document import Document, Kind, Panel, PoolMap, Section
 from labelwise.pages.options import ReportOptions
-from labelwise.runtime.timing import ProgressCallback, ignore_progress
 from labelwise.selection.page.pool_columns import clean_text, make_columns
 from labelwise.selection.page.structure_packing import StructurePacker
+from labelwise.structures import Frame
 from labelwise.structures.split_names import get_split
 
 _MEGABYTE = 1_000_000
@@ -66,6 +71,11 @@ class _Desk:
     batches: tuple[ScoredBatch, ...] = ()
     pool_map: PoolMap | None = None
 
+    def find(self, found: Sequence[Frame | Candidate]) -> Int32[np.ndarray, " k"]:
+        """Return the places of structures among those of the page, -1 for those left out, (k,)."""
+        places = [self.packer.find(name_of(each.source)) for each in found]
+        return np.array(places, dtype=np.int32)
+
     @contextmanager
     def optional(self, what: str) -> Iterator[None]:
         """Let a part be left out of the page, with the reason; a damaged file is warned of."""
@@ -83,7 +93,6 @@ def gather_campaign(
     *,
     stopped: str = "",
     check: bool = True,
-    progress: ProgressCallback = ignore_progress,
 ) -> Document:
     """Make the page of a campaign, in whatever state it is; nothing is computed or written.
 
@@ -96,7 +105,6 @@ def gather_campaign(
         options: What the reader asks for.
         stopped: Why the campaign has just stopped, where that is known.
         check: Whether to look for files that are not what the campaign wrote; a run has done so.
-        progress: Called with stage, done, total.
 
     Returns:
         The page.
@@ -106,7 +114,7 @@ def gather_campaign(
         DamagedStateError: A file is not what the campaign wrote.
     """
     options = ReportOptions() if options is None else options
-    saved = read_saved(read_state(directory), stopped=stopped, check=check)
+    saved = read_saved(read_state(directory, keys_alone=True), stopped=stopped, check=check)
     desk = _Desk(
         saved,
         options,
@@ -115,7 +123,7 @@ def gather_campaign(
     for line in saved.damage:
         desk.remarks.append(clean_text(f"{line}; put back what was there.", 400))
         warnings.warn(desk.remarks[-1], LabelwiseWarning, stacklevel=2)
-    _collect(desk, progress)
+    _collect(desk)
     _take_structures(desk)
     sections = tuple(section for section in _make_sections(desk) if section.panels)
     return Document(
@@ -129,38 +137,40 @@ def gather_campaign(
     )
 
 
-def _collect(desk: _Desk, progress: ProgressCallback) -> None:
+def _collect(desk: _Desk) -> None:
     """Read structures, predictions and the map, as far as they are there."""
     saved, seed = desk.saved, desk.options.seed
-    context: CampaignContext | None = None
+    given: GivenSets | None = None
     with desk.optional("given structures"):
-        context = open_context(saved.state, progress)
-    if context is None:
+        given = open_given_sets(saved.state)
+    if given is None:
         return
     scored: dict[str, ScoredSet | None] = {}
     for role in ("test", "valid"):
         with desk.optional(f"predictions of the {role} set"):
-            scored[role] = score_held_out(saved, context, role, seed=seed)
+            scored[role] = score_held_out(saved, given, role, seed=seed)
     test, valid = scored.get("test"), scored.get("valid")
     desk.test = valid if test is None else test
     desk.calibration = None if test is None else valid
     with desk.optional("errors of chosen structures"):
-        desk.batches = tuple(_score_batches(saved))
+        desk.batches = tuple(score_batches(saved))
     with desk.optional("the map"):
-        _collect_map(desk, context)
+        _collect_map(desk, given)
     desk.remarks += _name_missing(desk)
 
 
-def _collect_map(desk: _Desk, context: CampaignContext) -> None:
+def _collect_map(desk: _Desk, given: GivenSets) -> None:
     saved = desk.saved
     data = read_pool_map(saved.state.directory / FOLDER / POOL_MAP)
     if data is None:
         return
-    desk.points = read_points(saved.state, context, data)
+    desk.points = read_points(saved.state, given, data)
     desk.remarks += [clean_text(line, 400) for line in desk.points.remarks]
     n_points, n_given = len(desk.points), desk.points.data.n_given
     desk.fates = find_fates(saved.candidates, desk.points.place, n_points, n_given)
-    errors = _errors_of_points(desk.points, desk.batches)
+    scored = [pair for batch in desk.batches for pair in batch.pairs()]
+    places = [(desk.points.place.get(each.source), pair) for each, pair in scored]
+    errors = {point: pair for point, pair in places if point is not None}
     desk.pool_map = make_pool_map(saved, desk.points, desk.fates, errors, desk.options)
 
 
@@ -179,38 +189,6 @@ def _name_missing(desk: _Desk) -> Iterator[str]:
         yield f"The map is older than the campaign; to bring it up to date: {command}."
 
 
-def _score_batches(saved: SavedCampaign) -> Iterator[ScoredBatch]:
-    """Hold what each round chose against what the model of the round before predicted for it."""
-    for n_round in range(1, saved.n_finished + 1):
-        keys = saved.state.keys_of_round(n_round, "train")
-        by_key = {each.key: each for each in saved.candidates if each.n_round == n_round}
-        labelled = batch_set(saved.state, keys)
-        path = saved.state.round_folder(n_round) / PREDICTIONS
-        found = read_predictions(path).get(CHOSEN)
-        if labelled is None or found is None:
-            continue
-        predicted = found.take(np.arange(len(keys)))
-        if predicted is not None:
-            candidates = tuple(by_key[key] for key in keys)
-            nowhere = np.full(len(candidates), -1, dtype=np.int32)
-            yield ScoredBatch(n_round, candidates, measure_errors(labelled, predicted), nowhere)
-
-
-def _errors_of_points(
-    points: MapPoints, batches: Sequence[ScoredBatch]
-) -> dict[int, tuple[float, float]]:
-    found = {}
-    for batch in batches:
-        pairs = zip(
-            batch.errors.energy_per_atom.tolist(), batch.errors.forces.tolist(), strict=True
-        )
-        for each, pair in zip(batch.candidates, pairs, strict=True):
-            point = points.place.get(each.source)
-            if point is not None:
-                found[point] = pair
-    return found
-
-
 def _take_structures(desk: _Desk) -> None:
     """Pack structures, those that matter most first, and tell everyone where theirs are."""
     packer = desk.packer
@@ -225,24 +203,16 @@ def _take_structures(desk: _Desk) -> None:
     if desk.test is not None:
         for frame in desk.test.labelled.frames:
             packer.add(name_of(frame.source), frame.atoms)
-        found = [packer.find(name) for name in desk.test.labelled.names]
-        desk.test = replace(desk.test, structure=np.array(found, dtype=np.int32))
+        desk.test = replace(desk.test, structure=desk.find(desk.test.labelled.frames))
     desk.batches = tuple(
-        replace(
-            batch,
-            structure=np.array(
-                [packer.find(name_of(each.source)) for each in batch.candidates], dtype=np.int32
-            ),
-        )
-        for batch in desk.batches
+        replace(batch, structure=desk.find(batch.candidates)) for batch in desk.batches
     )
     if desk.points is not None and desk.pool_map is not None:
         order = np.random.default_rng(desk.options.seed).permutation(len(desk.points))
         for point in order.tolist():
             frame = desk.points.frames[point]
             packer.add(name_of(frame.source), frame.atoms)
-        places = [packer.find(name_of(frame.source)) for frame in desk.points.frames]
-        desk.pool_map = replace(desk.pool_map, structure=np.array(places, dtype=np.int32))
+        desk.pool_map = replace(desk.pool_map, structure=desk.find(desk.points.frames))
 
 
 def _make_sections(desk: _Desk) -> Iterator[Section]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from labelwise.campaign.context import CampaignContext
+from labelwise.campaign.datasets import GivenSets, iter_pool
 from labelwise.campaign.pool_map import PoolMapData
 from labelwise.campaign.state import CampaignState
 from labelwise.errors import LabelwiseError
@@ -34,21 +34,21 @@ class MapPoints:
         return len(self.frames)
 
 
-def read_points(state: CampaignState, context: CampaignContext, data: PoolMapData) -> MapPoints:
+def read_points(state: CampaignState, given: GivenSets, data: PoolMapData) -> MapPoints:
     """Read the structures of a map again; those that are gone are no points any more."""
     remarks = list(data.remarks)
-    given = {each.source: each for each in map(state.name_frame, context.given.train)}
+    own = {each.source: each for each in map(state.name_frame, given.train)}
     others = {frame.source: frame for frame in state.recorded_frames()}
     wanted = set(data.sources[data.n_given :])
     try:
-        for frame in context.iter_pool(state):
+        for frame in iter_pool(state.directory, state.config):
             named = state.name_frame(frame)
             if named.source in wanted:
                 others[named.source] = named
     except (LabelwiseError, OSError) as error:
         remarks.append(f"The pool cannot be read any more: {error}")
     found = [
-        (given if point < data.n_given else others).get(source)
+        (own if point < data.n_given else others).get(source)
         for point, source in enumerate(data.sources)
     ]
     left = data.keep(np.array([frame is not None for frame in found], dtype=bool))

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from labelwise.campaign.page.labelled_sets import LabelledFrames, StructureErrors
-from labelwise.campaign.page.scored import ScoredSet
+from labelwise.campaign.page.scored import LabelledFrames, ScoredSet, StructureErrors
 from labelwise.campaign.page.wording import as_float32, write_error
 from labelwise.finetuning.metrics import mean_absolute, root_mean_square
 from labelwise.pages.document import Axis, Chart, Choice, Mark, Series

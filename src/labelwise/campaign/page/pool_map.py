@@ -23,9 +23,13 @@ from labelwise.selection.page.pool_columns import (
     name_apart,
     number_column,
 )
-from labelwise.selection.rules import get_rule
 
 MAP_NAME = "campaign-map"
+#: What the scores of rules are, known here so that a page needs no torch.
+_SCORES = {
+    **dict.fromkeys(("lcmd", "k-center"), "squared kernel distance"),
+    **dict.fromkeys(("pv", "top", "joint-pv", "random"), "posterior variance"),
+}
 
 
 def make_pool_map(
@@ -133,10 +137,14 @@ def name_score(saved: SavedCampaign) -> str:
     rule = saved.config.selection.rule
     if rule in COMMITTEE_RULES:
         return "deviation of the committee / " + ("eV" if rule == "committee-e" else "eV/Å")
+    if rule in _SCORES:
+        return f"{_SCORES[rule]} when chosen"
+    from labelwise.selection.rules import get_rule  # of a plugin; loads torch
+
     known = get_rule(rule)
     if known.has_clusters:
         return "squared kernel distance when chosen"
-    if known.score_name == "score":  # of a plugin that does not say what it is
+    if known.score_name == "score":  # it does not say what it is
         return f"score of {rule} when chosen"
     return "posterior variance when chosen"
 

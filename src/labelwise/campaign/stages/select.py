@@ -13,7 +13,7 @@ from labelwise.campaign.errors import CampaignError
 from labelwise.campaign.inputs import shorten
 from labelwise.campaign.seeds import derive_seed
 from labelwise.campaign.stages.committee import score_by_committee
-from labelwise.campaign.state import PICKS, CampaignState
+from labelwise.campaign.state import PICKS, RANK_CORRELATION, REMARKS, CampaignState
 from labelwise.campaign.stopping import remind_of_failures
 from labelwise.errors import ShortPoolError
 from labelwise.selection.acquire import acquire
@@ -21,10 +21,6 @@ from labelwise.selection.rules.top import select_top
 from labelwise.structures import DuplicateIndex, Source, hash_structure, read_sources
 from labelwise.structures.identity import Fingerprint
 from labelwise.structures.split_names import get_split
-
-#: Keys of ``picks.json``.
-RANK_CORRELATION = "rank_correlation"
-REMARKS = "remarks"
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,12 @@ from labelwise.runtime.settings import Setting
 
 
 def check_campaign(directory: Path, changes: Iterable[str] = ()) -> None:
-    """Raise ``LabelwiseError`` if a directory has no readable settings, or changes are no such."""
+    """Raise ``LabelwiseError`` if a directory has no settings, or keys of them are wrong."""
     read_campaign_settings(directory)
-    read_overrides(changes)
+    changed = read_overrides(changes)
+    from labelwise.campaign.config import read_config  # loads ASE and pydantic
+
+    read_config(directory, changed, keys_alone=True)
 
 
 Directory = Annotated[Path, typer.Argument(help="The campaign's directory.")]

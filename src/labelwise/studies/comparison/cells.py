@@ -13,8 +13,7 @@ import yaml
 from labelwise.campaign.atomic_io import read_json, read_log, write_json
 from labelwise.campaign.config import CampaignConfig, read_config
 from labelwise.campaign.rounds import SPLITS, RoundRecord
-from labelwise.campaign.stages.select import RANK_CORRELATION
-from labelwise.campaign.state import PICKS, ROUNDS, read_messages
+from labelwise.campaign.state import PICKS, RANK_CORRELATION, ROUNDS, read_messages
 from labelwise.campaign.yaml_files import CONFIG_FILE
 from labelwise.runtime.files import write_bytes
 from labelwise.studies.comparison.results import MEASURED, CellResult, RoundCost

@@ -1,0 +1,121 @@
+"""What the pool holds, and that train, validation, test and pool have nothing in common."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from ase import Atoms
+
+from labelwise.campaign.config import CampaignConfig
+from labelwise.campaign.datasets import GivenSets, ReadFrames, iter_pool
+from labelwise.campaign.errors import LeakageError
+from labelwise.errors import StructureError
+from labelwise.potentials import Potential
+from labelwise.structures import DuplicateIndex, Frame, iter_unscreened
+
+_N_LISTED = 5
+
+
+def take_inventory(
+    directory: Path,
+    config: CampaignConfig,
+    given: GivenSets,
+    potential: Potential,
+    used: Iterable[Atoms],
+    *,
+    read: ReadFrames = iter_unscreened,
+) -> dict[str, Any]:
+    """Read everything once: count, screen, and see that the sets are disjoint.
+
+    Args:
+        directory: The campaign.
+        config: Its configuration.
+        given: The labelled structures.
+        potential: Decides which structures can be taken.
+        used: Structures that the campaign has labelled or set aside; not counted.
+        read: Reads files, patterns and slices.
+
+    Returns:
+        ``n_pool`` (as read), ``n_usable`` (that can be chosen), ``screened`` (count by
+        reason), ``n_train``, ``n_valid`` and ``n_test``.
+
+    Raises:
+        LeakageError: A structure is in two sets.
+        StructureError: The model cannot take a labelled structure.
+        ReadError: A file cannot be read.
+    """
+    screen = config.selection.settings(1, seed=0).make_recipe().make_screen(potential)
+    index = _check_disjoint(given)
+    for role in ("train", "valid", "test"):
+        for frame in getattr(given, role):
+            found = screen.check_train(frame) if role == "train" else screen.check_content(frame)
+            if found is not None and found.reason != "isolated-atom":
+                raise StructureError(
+                    f"data.{role}: {found.source}: {found.reason} ({found.detail})"
+                )
+    gone = DuplicateIndex()
+    for atoms in used:
+        gone.add(atoms, 0)
+    reasons: Counter[str] = Counter()
+    n_pool = n_usable = 0
+    leaks = []
+    for frame in iter_pool(directory, config, read=read):
+        n_pool += 1
+        found = screen.check_pool(frame)
+        if found is not None:
+            reasons[found.reason] += 1
+            continue
+        other = index.find(frame.atoms)
+        if other is not None:
+            leaks.append(f"{frame.source} equals {_held_out(given)[other].source}")
+        elif gone.find(frame.atoms) is None:
+            n_usable += 1
+    _refuse(leaks, "the pool and the structures held out for validation or test")
+    return {
+        "n_pool": n_pool,
+        "n_usable": n_usable,
+        "screened": dict(sorted(reasons.items())),
+        "n_train": len(given.train),
+        "n_valid": len(given.valid),
+        "n_test": len(given.test),
+    }
+
+
+def _held_out(given: GivenSets) -> tuple[Frame, ...]:
+    return (*given.valid, *given.test)
+
+
+def _check_disjoint(given: GivenSets) -> DuplicateIndex:
+    """Return an index of what is held out; numbers count validation, then test.
+
+    Raises:
+        LeakageError: Train, validation and test have structures in common.
+    """
+    held = DuplicateIndex()
+    leaks = []
+    for number, frame in enumerate(_held_out(given)):
+        other = held.find(frame.atoms)
+        is_test = number >= len(given.valid)
+        if is_test and other is not None and other < len(given.valid):
+            leaks.append(f"{frame.source} (test) equals {given.valid[other].source} (validation)")
+        if other is None:
+            held.add(frame.atoms, number)
+    for frame in given.train:
+        other = held.find(frame.atoms)
+        if other is not None:
+            leaks.append(f"{frame.source} (train) equals {_held_out(given)[other].source}")
+    _refuse(leaks, "train, validation and test")
+    return held
+
+
+def _refuse(leaks: list[str], sets: str) -> None:
+    if leaks:
+        shown = "; ".join(leaks[:_N_LISTED])
+        more = f" and {len(leaks) - _N_LISTED} more" if len(leaks) > _N_LISTED else ""
+        raise LeakageError(
+            f"{sets} have {len(leaks)} structures in common, so that errors would look too "
+            f"small: {shown}{more}. Take them out of one of the files"
+        )
