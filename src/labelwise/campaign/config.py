@@ -29,7 +29,7 @@ from pydantic import (
 )
 
 from labelwise.campaign.errors import ConfigError
-from labelwise.campaign.labelling.registry import (
+from labelwise.campaign.labelling.base import (
     LabellerSettings,
     parse_settings,
     settings_keys,

@@ -61,12 +61,7 @@ class CampaignContext:
         return self.model_of(state, state.n_round - 1)
 
     def model_of(self, state: CampaignState, n_round: int, file: str = MODEL) -> Potential:
-        """Load a model of a round that has been fine-tuned.
-
-        Raises:
-            DamagedStateError: The round is finished, and the file is not what it was then.
-            PotentialError: The file holds more than weights.
-        """
+        """Load a model of a round that has been fine-tuned."""
         path = str(state.round_folder(n_round) / file)
         if path not in self._models:
             if n_round < state.n_round:

@@ -66,12 +66,7 @@ class GivenSets:
 
 
 def open_given_sets(state: CampaignState) -> GivenSets:
-    """Read the labelled structures as a run of the campaign does, but write nothing.
-
-    Raises:
-        ReadError: A file cannot be read.
-        LabelError: A label is missing.
-    """
+    """Read the labelled structures as a run of the campaign does, but write nothing."""
     path = state.directory / SPLIT
     split = read_json(path) if path.exists() else choose_split(state.directory, state.config)
     return read_given_sets(state.directory, state.config, split)
@@ -184,11 +179,7 @@ def iter_pool(
     *,
     read: ReadFrames = iter_unscreened,
 ) -> Iterator[Frame]:
-    """Read the pool as a stream, without structures that were used or set aside.
-
-    Raises:
-        ReadError: A file cannot be read.
-    """
+    """Read the pool as a stream, without structures that were used or set aside."""
     for frame in read([locate(directory, spec) for spec in config.data.pool]):
         if excluded is None or not _is_in(excluded, frame.atoms):
             yield frame

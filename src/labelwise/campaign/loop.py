@@ -175,9 +175,6 @@ def step(state: CampaignState, context: CampaignContext) -> CampaignState:
 
     Returns:
         The campaign as it is on disk afterwards.
-
-    Raises:
-        LabelwiseError: See the stages and ``run_campaign``.
     """
     stage = state.stage
     if stage == "commit":
@@ -198,12 +195,6 @@ def make_context(
     """Read what all stages need: the given structures and the pool's inventory.
 
     Both are made once for the same inputs and kept in files.
-
-    Raises:
-        LeakageError: The sets have structures in common.
-        LabelError: A label is missing.
-        ReadError: A file cannot be read.
-        PotentialError: The model cannot be loaded.
     """
     directory, config = state.directory, state.config
     if not (directory / SPLIT).exists():

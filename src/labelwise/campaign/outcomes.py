@@ -42,11 +42,7 @@ class Candidate:
 
 
 def read_candidates(state: CampaignState) -> tuple[Candidate, ...]:
-    """Return all that was chosen, in order.
-
-    Raises:
-        DamagedStateError: A file is not what the campaign wrote.
-    """
+    """Return all that was chosen, in order."""
     return tuple(_iter_candidates(state))
 
 

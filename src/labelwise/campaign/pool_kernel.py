@@ -127,9 +127,6 @@ def represent_pool(
         folder: Where rows of features are kept.
         chosen: Structures of the pool that must be among the points.
         seed: Of the sample of a large pool.
-
-    Raises:
-        LabelwiseError: The model cannot be loaded, or fails.
     """
     settings = choose_settings(state.config)
     potential = context.pretrained(state)

@@ -95,11 +95,7 @@ def spread_evenly(n: int, most: int) -> list[int]:
 
 
 def write_pool_map(path: Path, found: PoolMapData) -> None:
-    """Write a map, numbers in single precision.
-
-    Raises:
-        WriteError: The file cannot be written.
-    """
+    """Write a map, numbers in single precision."""
     files = sorted({source.file for source in found.sources})
     number = {file: place for place, file in enumerate(files)}
     arrays: dict[str, Any] = {

@@ -65,11 +65,7 @@ def sample_predictions(
 
 
 def write_predictions(path: Path, found: Mapping[str, Predictions]) -> None:
-    """Write predictions, energies in double and forces in single precision.
-
-    Raises:
-        WriteError: The file cannot be written.
-    """
+    """Write predictions, energies in double and forces in single precision."""
     arrays: dict[str, Any] = {}
     for role, each in found.items():
         arrays[f"{role}_places"] = each.places.astype(np.int32)

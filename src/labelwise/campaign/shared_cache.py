@@ -61,11 +61,7 @@ class SharedCache:
         return self._models[key]
 
     def iter_frames(self, specs: Sequence[str]) -> Iterator[Frame]:
-        """Read structures, from memory if the same files were read before and are not large.
-
-        Raises:
-            ReadError: A file cannot be read.
-        """
+        """Read structures, from memory if the same files were read before and are not large."""
         parts = expand_specs(list(specs))
         key = (*specs, *((str(part.path), _stamp(part.path)) for part in parts))
         if key in self._frames:
@@ -88,9 +84,6 @@ class SharedCache:
 
         Returns:
             The record that was kept with it; None if there is none.
-
-        Raises:
-            WriteError: The model cannot be written.
         """
         if self.folder is None or not (self.folder / f"{key}.json").exists():
             return None
@@ -98,11 +91,7 @@ class SharedCache:
         return read_json(self.folder / f"{key}.json")
 
     def keep_fit(self, key: str, potential: Potential, record: Mapping[str, Any]) -> None:
-        """Keep a fitted model for other campaigns.
-
-        Raises:
-            WriteError: It cannot be written.
-        """
+        """Keep a fitted model for other campaigns."""
         if self.folder is None:
             return
         self.folder.mkdir(parents=True, exist_ok=True)

@@ -35,9 +35,6 @@ def survey_campaign(state: CampaignState, context: CampaignContext | None = None
 
     Nothing is done where what is kept is up to date. Predictions of finished rounds that are not
     kept, as of earlier versions, are made again.
-
-    Raises:
-        LabelwiseError: A model or a file cannot be read, or nothing can be written.
     """
     context = open_context(state) if context is None else context
     for n_round in range(len(state.rounds)):

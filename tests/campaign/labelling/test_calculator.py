@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import molecule
+from pydantic import ValidationError
 
 from labelwise.campaign.labelling import (
     CalculatorLabeller,
-    CalculatorSpec,
+    CalculatorSettings,
     Failure,
     Label,
     Labeller,
@@ -22,11 +23,12 @@ from labelwise.campaign.labelling import (
     Outcome,
     Task,
 )
-from labelwise.errors import ArgumentError, WriteError
+from labelwise.errors import WriteError
 from labelwise.structures import Source
 from tests.campaign.labelling.doubles import sane_forces
 
 ROOT = str(Path(__file__).parents[3])
+DOUBLES = "tests.campaign.labelling.doubles"
 
 
 def make_task(mood: str = "", number: int = 0) -> Task:
@@ -44,12 +46,14 @@ def trace(tmp_path: Path) -> Path:
 @pytest.fixture
 def labeller(tmp_path: Path, trace: Path):
     def make(**options) -> CalculatorLabeller:
-        spec = CalculatorSpec(
-            "tests.campaign.labelling.doubles.Moody", {"trace": str(trace)}, {}, ROOT
-        )
-        return CalculatorLabeller(spec, scratch=tmp_path / "scratch", **options)
+        arguments = {"trace": str(trace)}
+        return make_labeller(tmp_path, f"{DOUBLES}.Moody", arguments=arguments, **options)
 
     return make
+
+
+def make_labeller(folder: Path, calculator: str, **options) -> CalculatorLabeller:
+    return CalculatorLabeller(CalculatorSettings(calculator=calculator, **options), folder)
 
 
 def collect(labeller: Labeller, tasks: list[Task]) -> dict[str, Outcome]:
@@ -81,7 +85,7 @@ def test_every_way_to_fail_is_told_and_ends_nothing(labeller, tmp_path: Path) ->
         assert label.energy == float((task.atoms.positions**2).sum())
         assert np.array_equal(label.forces, sane_forces(task.atoms))
     # Files of failed calculations stay, those of the others go.
-    kept = {path.name for path in (tmp_path / "scratch").iterdir() if path.is_dir()}
+    kept = {path.name for path in (tmp_path / "calculations").iterdir() if path.is_dir()}
     assert kept == {"stubborn-1", "broken-2", "dead-3", "unconverged-6"}
 
 
@@ -125,50 +129,44 @@ def test_replacements_are_taken_from_the_queue(labeller) -> None:
 def test_arguments_from_info_and_functions(tmp_path: Path, trace: Path) -> None:
     task = make_task()
     task.atoms.info["total_charge"] = 2.0
-    spec = CalculatorSpec(
-        "tests.campaign.labelling.doubles:Moody", {}, {"charge": "total_charge"}, import_from=ROOT
-    )
-    found = collect(CalculatorLabeller(spec, scratch=tmp_path / "a"), [task])
+    charged = make_labeller(tmp_path, f"{DOUBLES}:Moody", info_arguments={"charge": "total_charge"})
+    found = collect(charged, [task])
     assert found[task.key].energy == float((task.atoms.positions**2).sum()) + 2.0
-    spec = CalculatorSpec(
-        "tests.campaign.labelling.doubles.make_moody", {"trace": str(trace)}, {}, ROOT
-    )
-    assert isinstance(
-        collect(CalculatorLabeller(spec, scratch=tmp_path / "b"), [task])[task.key], Label
-    )
+    made = make_labeller(tmp_path, f"{DOUBLES}.make_moody", arguments={"trace": str(trace)})
+    assert isinstance(collect(made, [task])[task.key], Label)
 
 
 def test_calculators_that_ase_knows_by_name(tmp_path: Path) -> None:
-    labeller = CalculatorLabeller(CalculatorSpec("lj"), scratch=tmp_path)
+    labeller = make_labeller(tmp_path, "lj")
     dimer = Task("dimer", Atoms("Ar2", [[0, 0, 0], [0, 0, 1.2]]), Source("pool", 0))
     assert collect(labeller, [dimer])["dimer"].energy < 0
 
 
 @pytest.mark.parametrize(
-    "spec",
+    ("calculator", "arguments"),
     [
-        CalculatorSpec("no_such_package.Calculator"),
-        CalculatorSpec("ase.calculators.emt.NoSuchName"),
-        CalculatorSpec("tests.campaign.labelling.doubles.make_moody", {"wrong": 1}, {}, ROOT),
+        ("no_such_package.Calculator", {}),
+        ("ase.calculators.emt.NoSuchName", {}),
+        (f"{DOUBLES}.make_moody", {"wrong": 1}),
     ],
 )
 def test_a_calculator_that_cannot_be_made_is_an_error_at_once(
-    tmp_path: Path, spec: CalculatorSpec
+    tmp_path: Path, calculator: str, arguments: dict[str, int]
 ) -> None:
-    labeller = CalculatorLabeller(spec, scratch=tmp_path)
+    labeller = make_labeller(tmp_path, calculator, arguments=arguments)
     with pytest.raises(LabellingError, match="cannot be made"):
         list(labeller.label(deque([make_task()])))
 
 
-def test_limits_are_checked(tmp_path: Path) -> None:
+def test_limits_are_checked() -> None:
     for options in ({"n_workers": 0}, {"n_retries": -1}, {"time_limit_s": 0.0}):
-        with pytest.raises(ArgumentError):
-            CalculatorLabeller(CalculatorSpec("emt"), scratch=tmp_path, **options)
+        with pytest.raises(ValidationError):
+            CalculatorSettings(calculator="emt", **options)
 
 
 def test_scratch_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    labeller = CalculatorLabeller(CalculatorSpec("emt"), scratch=tmp_path / "file" / "scratch")
+    labeller = make_labeller(tmp_path / "file", "emt")
     with pytest.raises(WriteError, match="cannot start"):
         list(labeller.label(deque([make_task()])))
 
@@ -187,11 +185,9 @@ def test_workers_die_with_their_parent(tmp_path: Path, trace: Path) -> None:
 import sys
 from collections import deque
 from pathlib import Path
-from tests.campaign.labelling.test_calculator import make_task
-from labelwise.campaign.labelling import CalculatorLabeller, CalculatorSpec
-calculator = "tests.campaign.labelling.doubles.Moody"
-spec = CalculatorSpec(calculator, {{"trace": {str(trace)!r}}}, {{}}, {ROOT!r})
-labeller = CalculatorLabeller(spec, scratch=Path({str(tmp_path)!r}))
+from tests.campaign.labelling.test_calculator import make_labeller, make_task
+arguments = {{"trace": {str(trace)!r}}}
+labeller = make_labeller(Path({str(tmp_path)!r}), "{DOUBLES}.Moody", arguments=arguments)
 list(labeller.label(deque([make_task("slow")])))
 """
     parent = subprocess.Popen([sys.executable, "-W", "ignore", "-c", code], cwd=ROOT)
@@ -220,10 +216,10 @@ def _wait_until(condition, limit_s: float = 60.0) -> None:
 def test_tblite_gives_the_same_label_in_any_order(tmp_path: Path) -> None:
     """Labels must not depend on what a worker has calculated before."""
     pytest.importorskip("tblite")
-    spec = CalculatorSpec("tblite.ase.TBLite", {"method": "GFN2-xTB", "verbosity": 0})
+    arguments = {"method": "GFN2-xTB", "verbosity": 0}
     tasks = [make_task("", i) for i in range(3)]
-    forward = collect(CalculatorLabeller(spec, scratch=tmp_path), tasks)
-    backward = collect(CalculatorLabeller(spec, scratch=tmp_path), tasks[::-1])
+    labeller = make_labeller(tmp_path, "tblite.ase.TBLite", arguments=arguments)
+    forward, backward = collect(labeller, tasks), collect(labeller, tasks[::-1])
     for key, label in forward.items():
         assert isinstance(label, Label)
         assert label.energy == backward[key].energy

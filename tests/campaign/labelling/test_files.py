@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 
 import ase.io
@@ -14,6 +15,7 @@ from ase.units import Hartree
 from labelwise.campaign.labelling import (
     Failure,
     FilesLabeller,
+    FilesSettings,
     Label,
     LabellingError,
     LabelsPending,
@@ -41,11 +43,14 @@ def answer(tasks: list[Task], *, noise: float = 0.0, seed: int = 0) -> list[Atom
     return structures
 
 
-def take(folder: Path, tasks: list[Task], **options) -> tuple[dict[str, object], str]:
+def take(
+    folder: Path, tasks: list[Task], done: Sequence[Task] = (), **options
+) -> tuple[dict[str, object], str]:
     """Return the outcomes, and the message if some are pending."""
     found = {}
     try:
-        for outcome in FilesLabeller(folder, **options).label(deque(tasks)):
+        settings = FilesSettings(**options)
+        for outcome in FilesLabeller(folder, settings, done).label(deque(tasks)):
             found[outcome.key] = outcome
     except LabelsPending as pending:
         return found, str(pending)

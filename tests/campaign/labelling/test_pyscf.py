@@ -8,7 +8,13 @@ import pytest
 from ase.build import molecule
 from ase.units import Hartree
 
-from labelwise.campaign.labelling import CalculatorLabeller, CalculatorSpec, Failure, Label, Task
+from labelwise.campaign.labelling import (
+    CalculatorLabeller,
+    CalculatorSettings,
+    Failure,
+    Label,
+    Task,
+)
 from labelwise.structures import Source
 
 pytest.importorskip("pyscf", reason="PySCF is not installed")
@@ -17,8 +23,9 @@ NAME = "pyscf"
 
 
 def label(tmp_path: Path, **arguments) -> Label | Failure:
-    spec = CalculatorSpec(NAME, {"xc": "hf", "basis": "sto-3g", **arguments})
-    labeller = CalculatorLabeller(spec, scratch=tmp_path, n_retries=0)
+    arguments = {"xc": "hf", "basis": "sto-3g", **arguments}
+    settings = CalculatorSettings(calculator=NAME, arguments=arguments, n_retries=0)
+    labeller = CalculatorLabeller(settings, tmp_path)
     task = Task("water", molecule("H2O"), Source("pool", 0))
     (outcome,) = labeller.label(deque([task]))
     return outcome

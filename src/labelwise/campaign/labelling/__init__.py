@@ -4,33 +4,30 @@ from labelwise.campaign.labelling.base import (
     Failure,
     Label,
     Labeller,
+    LabellerSettings,
     LabellingError,
+    LabellingRound,
     LabelsPending,
     Outcome,
     Task,
-)
-from labelwise.campaign.labelling.calculator import (
-    CalculatorLabeller,
-    CalculatorSettings,
-    CalculatorSpec,
-)
-from labelwise.campaign.labelling.checks import LabelChecks
-from labelwise.campaign.labelling.files import FilesLabeller
-from labelwise.campaign.labelling.registry import (
-    LabellerSettings,
-    LabellingRound,
     list_labellers,
     make_labeller,
     register_labeller,
 )
+from labelwise.campaign.labelling.calculator import (
+    CalculatorLabeller,
+    CalculatorSettings,
+)
+from labelwise.campaign.labelling.checks import LabelChecks
+from labelwise.campaign.labelling.files import FilesLabeller, FilesSettings
 from labelwise.campaign.labelling.replay import ReplayLabeller
 
 __all__ = [
     "CalculatorLabeller",
     "CalculatorSettings",
-    "CalculatorSpec",
     "Failure",
     "FilesLabeller",
+    "FilesSettings",
     "Label",
     "LabelChecks",
     "Labeller",

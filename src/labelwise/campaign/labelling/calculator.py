@@ -12,22 +12,27 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pydantic import Field
 
-from labelwise.campaign.labelling.base import Failure, Label, LabellingError, Outcome, Task
-from labelwise.campaign.labelling.encoding import encode_structure
-from labelwise.campaign.labelling.registry import (
+from labelwise.campaign.labelling.base import (
+    Failure,
+    Label,
     LabellerSettings,
-    LabellingRound,
+    LabellingError,
+    Outcome,
+    Task,
     register_labeller,
 )
-from labelwise.errors import ArgumentError, WriteError
+from labelwise.campaign.labelling.encoding import encode_structure
+from labelwise.errors import WriteError
 
+#: Folder of the calculations, in the campaign's.
+SCRATCH = "calculations"
 _START_LIMIT_S = 300.0
 _THREAD_VARIABLES = (
     "OMP_NUM_THREADS",
@@ -37,9 +42,8 @@ _THREAD_VARIABLES = (
 )
 
 
-@dataclass(frozen=True)
-class CalculatorSpec:
-    """How a calculator is made, in words that go into a configuration file.
+class CalculatorSettings(LabellerSettings):
+    """How a calculator is made and run.
 
     Attributes:
         calculator: ``package.module.Class`` (``tblite.ase.TBLite``), the same of a function
@@ -47,13 +51,20 @@ class CalculatorSpec:
         arguments: Its keyword arguments.
         info_arguments: Keyword arguments that come from the structure: argument to info
             key, for instance ``charge: total_charge``.
-        import_from: A folder that is searched for modules first.
+        n_workers: Processes at once.
+        n_threads: Threads of each (``OMP_NUM_THREADS`` and the like).
+        time_limit_s: Limit for one calculation, seconds; None for no limit.
+        n_retries: Further tries for a calculation that failed.
     """
 
+    kind: str = "calculator"
     calculator: str
-    arguments: dict[str, Any] = field(default_factory=dict)
-    info_arguments: dict[str, str] = field(default_factory=dict)
-    import_from: str = "."
+    arguments: dict[str, Any] = Field(default_factory=dict)
+    info_arguments: dict[str, str] = Field(default_factory=dict)
+    n_workers: int = Field(default=1, ge=1)
+    n_threads: int = Field(default=1, ge=1)
+    time_limit_s: float | None = Field(default=None, gt=0.0)
+    n_retries: int = Field(default=1, ge=0)
 
 
 class CalculatorLabeller:
@@ -61,47 +72,17 @@ class CalculatorLabeller:
 
     A worker that takes too long for a structure is killed with every program that it
     started, and a new one takes its place. Calculations that fail are tried again.
+
+    Args:
+        settings: The calculator, and the machine's side of it.
+        directory: Where modules are searched first. In its folder ``calculations`` each one
+            runs in a folder of its own; those of failed calculations are kept.
     """
 
     name = "calculator"
 
-    def __init__(
-        self,
-        spec: CalculatorSpec,
-        *,
-        scratch: Path,
-        n_workers: int = 1,
-        n_threads: int = 1,
-        time_limit_s: float | None = None,
-        n_retries: int = 1,
-    ) -> None:
-        """Set the machine's side of it.
-
-        Args:
-            spec: The calculator.
-            scratch: Folder for the files of the calculations, which run in a folder of
-                their own each; those of failed calculations are kept.
-            n_workers: Processes at once.
-            n_threads: Threads of each (``OMP_NUM_THREADS`` and the like).
-            time_limit_s: Limit for one calculation, seconds; None for no limit.
-            n_retries: Further tries for a calculation that failed.
-
-        Raises:
-            ArgumentError: A number is out of range.
-        """
-        if n_workers < 1 or n_threads < 1 or n_retries < 0:
-            raise ArgumentError(
-                f"n_workers={n_workers}, n_threads={n_threads}, n_retries={n_retries}: "
-                "allowed are numbers from 1, 1 and 0"
-            )
-        if time_limit_s is not None and time_limit_s <= 0:
-            raise ArgumentError(f"time_limit_s is {time_limit_s}; it must be above 0")
-        self._spec = spec
-        self._scratch = scratch.absolute()
-        self._n_workers = n_workers
-        self._n_threads = n_threads
-        self._time_limit_s = time_limit_s
-        self._n_retries = n_retries
+    def __init__(self, settings: CalculatorSettings, directory: Path) -> None:
+        self._settings, self._directory = settings, directory.absolute()
 
     def check(self) -> None:
         """See that the calculator can be imported and made; nothing is calculated.
@@ -110,7 +91,7 @@ class CalculatorLabeller:
             LabellingError: It cannot be imported or made.
             WriteError: The scratch folder cannot be written to.
         """
-        _Worker(self._spec, self._scratch / "worker_000.log", self._n_threads).kill()
+        _Crew(self._settings, self._directory).hire().kill()
 
     def label(self, queue: deque[Task]) -> Iterator[Outcome]:
         """Yield outcomes as they come; see ``Labeller``.
@@ -121,14 +102,14 @@ class CalculatorLabeller:
         """
         if not queue:
             return
-        crew = _Crew(self._spec, self._scratch, self._n_threads, self._time_limit_s)
+        crew = _Crew(self._settings, self._directory)
         try:
-            while queue or crew.n_busy:
-                while queue and crew.n_busy < self._n_workers:
+            while queue or crew.busy:
+                while queue and len(crew.busy) < self._settings.n_workers:
                     crew.start(_Job(queue.popleft()))
                 for job, answer in crew.wait():
                     job = job.after(answer)
-                    if "energy" not in answer and job.n_tries <= self._n_retries:
+                    if "energy" not in answer and job.n_tries <= self._settings.n_retries:
                         crew.start(job)
                     else:
                         yield job.outcome(answer)
@@ -158,26 +139,17 @@ class _Job:
 class _Crew:
     """Worker processes: those that wait and those that calculate."""
 
-    def __init__(
-        self, spec: CalculatorSpec, scratch: Path, n_threads: int, time_limit_s: float | None
-    ) -> None:
-        self._spec = spec
-        self._scratch = scratch
-        self._n_threads = n_threads
-        self._time_limit_s = time_limit_s
+    def __init__(self, settings: CalculatorSettings, directory: Path) -> None:
+        self._settings, self._directory = settings, directory
         self._idle: list[_Worker] = []
-        self._busy: list[_Worker] = []
+        self.busy: list[_Worker] = []
         self._n_started = 0
-
-    @property
-    def n_busy(self) -> int:
-        return len(self._busy)
 
     def start(self, job: _Job) -> None:
         """Give a job to a worker that waits, or to a new one."""
-        worker = self._idle.pop() if self._idle else self._hire()
-        self._busy.append(worker)
-        worker.give(job, self._scratch / job.task.key)
+        worker = self._idle.pop() if self._idle else self.hire()
+        self.busy.append(worker)
+        worker.give(job, self._directory / SCRATCH / job.task.key)
 
     def wait(self) -> list[tuple[_Job, dict[str, Any]]]:
         """Wait until a worker has answered, died or overrun its limit.
@@ -187,18 +159,18 @@ class _Crew:
         """
         ready = self._wait_for_any()
         finished = []
-        for worker in list(self._busy):
+        for worker in list(self.busy):
             answer = worker.read() if worker in ready else None
             if answer is None and self._is_late(worker):
                 answer = {
                     "reason": "time-out",
-                    "detail": f"longer than {self._time_limit_s:g} s",
+                    "detail": f"longer than {self._settings.time_limit_s:g} s",
                     "seconds": worker.elapsed(),
                     "gone": True,
                 }
             if answer is None:
                 continue
-            self._busy.remove(worker)
+            self.busy.remove(worker)
             finished.append((worker.job, answer))
             if answer.get("gone"):
                 worker.kill()
@@ -208,24 +180,26 @@ class _Crew:
 
     def kill(self) -> None:
         """End every worker and what it has started."""
-        for worker in (*self._idle, *self._busy):
+        for worker in (*self._idle, *self.busy):
             worker.kill()
-        self._idle, self._busy = [], []
+        self._idle, self.busy = [], []
 
-    def _hire(self) -> _Worker:
+    def hire(self) -> _Worker:
+        """Start a worker, which has made the calculator once."""
         self._n_started += 1
-        log = self._scratch / f"worker_{self._n_started:03d}.log"
-        return _Worker(self._spec, log, self._n_threads)
+        log = self._directory / SCRATCH / f"worker_{self._n_started:03d}.log"
+        return _Worker(self._settings, self._directory, log)
 
     def _is_late(self, worker: _Worker) -> bool:
-        return self._time_limit_s is not None and worker.elapsed() >= self._time_limit_s
+        limit = self._settings.time_limit_s
+        return limit is not None and worker.elapsed() >= limit
 
     def _wait_for_any(self) -> list[_Worker]:
-        timeout = None
-        if self._time_limit_s is not None:
-            timeout = max(0.0, self._time_limit_s - max(w.elapsed() for w in self._busy))
+        timeout = self._settings.time_limit_s
+        if timeout is not None:
+            timeout = max(0.0, timeout - max(worker.elapsed() for worker in self.busy))
         with selectors.DefaultSelector() as selector:
-            for worker in self._busy:
+            for worker in self.busy:
                 selector.register(worker.stdout, selectors.EVENT_READ, worker)
             return [key.data for key, _ in selector.select(timeout)]
 
@@ -233,11 +207,11 @@ class _Crew:
 class _Worker:
     """One worker process and the job that it is at."""
 
-    def __init__(self, spec: CalculatorSpec, log: Path, n_threads: int) -> None:
+    def __init__(self, settings: CalculatorSettings, directory: Path, log: Path) -> None:
         self._log = log
         self.job: _Job
         self._began = time.perf_counter()
-        environment = {**os.environ, **dict.fromkeys(_THREAD_VARIABLES, str(n_threads))}
+        environment = {**os.environ, **dict.fromkeys(_THREAD_VARIABLES, str(settings.n_threads))}
         try:
             log.parent.mkdir(parents=True, exist_ok=True)
             with log.open("wb") as stream:
@@ -253,14 +227,9 @@ class _Worker:
             raise WriteError(
                 f"cannot start a calculation in {log.parent}: {error.strerror or error}"
             ) from error
-        words = {
-            "calculator": spec.calculator,
-            "arguments": spec.arguments,
-            "info_arguments": spec.info_arguments,
-            "import_from": str(Path(spec.import_from).absolute()),
-        }
-        self._send(words)
-        self._await_ready(spec)
+        words = settings.model_dump(include={"calculator", "arguments", "info_arguments"})
+        self._send({**words, "import_from": str(directory)})
+        self._await_ready(settings)
 
     @property
     def stdout(self) -> Any:
@@ -308,7 +277,7 @@ class _Worker:
                 stdin.write(json.dumps(message).encode() + b"\n")
                 stdin.flush()
 
-    def _await_ready(self, spec: CalculatorSpec) -> None:
+    def _await_ready(self, settings: CalculatorSettings) -> None:
         with selectors.DefaultSelector() as selector:
             selector.register(self.stdout, selectors.EVENT_READ)
             answered = bool(selector.select(_START_LIMIT_S))
@@ -318,8 +287,8 @@ class _Worker:
         self.kill()
         reason = answer.get("error", answer.get("detail"))
         raise LabellingError(
-            f"the calculator {spec.calculator!r} with arguments {spec.arguments} cannot be "
-            f"made: {reason}"
+            f"the calculator {settings.calculator!r} with arguments {settings.arguments} cannot "
+            f"be made: {reason}"
         )
 
     def _last_words(self) -> str:
@@ -330,32 +299,8 @@ class _Worker:
         return "nothing"
 
 
-class CalculatorSettings(LabellerSettings):
-    """Any ASE calculator; see ``CalculatorSpec`` and ``CalculatorLabeller``."""
-
-    calculator: str
-    arguments: dict[str, Any] = Field(default_factory=dict)
-    info_arguments: dict[str, str] = Field(default_factory=dict)
-    n_workers: int = Field(default=1, ge=1)
-    n_threads: int = Field(default=1, ge=1)
-    time_limit_s: float | None = Field(default=None, gt=0.0)
-    n_retries: int = Field(default=1, ge=0)
-
-
-def _make(settings: CalculatorSettings, where: LabellingRound) -> CalculatorLabeller:
-    return CalculatorLabeller(
-        CalculatorSpec(
-            settings.calculator,
-            settings.arguments,
-            settings.info_arguments,
-            str(where.directory),
-        ),
-        scratch=where.directory / "calculations",
-        n_workers=settings.n_workers,
-        n_threads=settings.n_threads,
-        time_limit_s=settings.time_limit_s,
-        n_retries=settings.n_retries,
-    )
-
-
-register_labeller("calculator", _make, CalculatorSettings)
+register_labeller(
+    "calculator",
+    lambda settings, where: CalculatorLabeller(settings, where.directory),
+    CalculatorSettings,
+)

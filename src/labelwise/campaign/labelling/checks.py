@@ -8,15 +8,16 @@ from itertools import compress
 import numpy as np
 from ase import Atoms
 
-from labelwise.campaign.labelling.base import Failure, Label, Outcome
+from labelwise.campaign.labelling.base import (
+    MAX_ENERGY_DEVIATION,
+    MAX_FORCE,
+    Failure,
+    Label,
+    Outcome,
+)
 from labelwise.structures.atom_energies import count_elements, fit_atom_energies, in_row_space
 from labelwise.structures.isolated_atoms import is_isolated_atom
 from labelwise.structures.labels import Labels, is_placeholder
-
-#: A force component beyond this is a failed calculation, eV/Å.
-MAX_FORCE = 100.0
-#: An energy farther than this from what the composition lets expect is one too, eV/atom.
-MAX_ENERGY_DEVIATION = 10.0
 
 
 class LabelChecks:

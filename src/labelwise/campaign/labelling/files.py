@@ -16,14 +16,11 @@ from pydantic import Field
 from labelwise.campaign.labelling.base import (
     Failure,
     Label,
+    LabellerSettings,
     LabellingError,
     LabelsPending,
     Outcome,
     Task,
-)
-from labelwise.campaign.labelling.registry import (
-    LabellerSettings,
-    LabellingRound,
     register_labeller,
 )
 from labelwise.errors import LabelError
@@ -51,6 +48,22 @@ MATCH_TOLERANCE = 1e-3
 _LABEL_TOLERANCE = 1e-6
 
 
+class FilesSettings(LabellerSettings):
+    """Labels by hand-over.
+
+    Attributes:
+        energy_key: Info key of the returned total energy, eV; ``energy`` for what ASE writes of
+            a calculator.
+        forces_key: Array key of the returned forces, eV/Å.
+        tolerance: How far a returned coordinate may be off, Å.
+    """
+
+    kind: str = "files"
+    energy_key: str = DEFAULT_ENERGY_KEY
+    forces_key: str = DEFAULT_FORCES_KEY
+    tolerance: float = Field(default=MATCH_TOLERANCE, gt=0.0)
+
+
 class FilesLabeller:
     """Writes structures to ``to_label.extxyz`` and takes labels from ``labelled*``.
 
@@ -62,33 +75,23 @@ class FilesLabeller:
     is refused, and so are two different labels for one structure. A calculation that failed is
     returned with the info key ``labelwise_failed="reason"``, with ``converged=F``, or with NaN for
     its energy.
+
+    Args:
+        folder: Where the files lie, one for each round.
+        settings: Keys and tolerance.
+        done: Structures of this round that have their outcome already.
     """
 
     name = "files"
 
     def __init__(
-        self,
-        folder: Path,
-        *,
-        done: Sequence[Task] = (),
-        energy_key: str = DEFAULT_ENERGY_KEY,
-        forces_key: str = DEFAULT_FORCES_KEY,
-        tolerance: float = MATCH_TOLERANCE,
+        self, folder: Path, settings: FilesSettings | None = None, done: Sequence[Task] = ()
     ) -> None:
-        """Name the folder and the keys.
-
-        Args:
-            folder: Where the files lie, one for each round.
-            done: Structures of this round that have their outcome already.
-            energy_key: Info key of the returned total energy, eV; ``energy`` for what ASE
-                writes of a calculator.
-            forces_key: Array key of the returned forces, eV/Å.
-            tolerance: How far a returned coordinate may be off, Å.
-        """
+        settings = FilesSettings() if settings is None else settings
         self._folder = folder
         self._done = list(done)
-        self._keys = {"energy_key": energy_key, "forces_key": forces_key}
-        self._tolerance = tolerance
+        self._keys = {"energy_key": settings.energy_key, "forces_key": settings.forces_key}
+        self._tolerance = settings.tolerance
         self._contradictions: list[str] = []
 
     def label(self, queue: deque[Task]) -> Iterator[Outcome]:
@@ -385,22 +388,8 @@ def _raw_energy(atoms: Atoms, key: str) -> float | None:
         return None
 
 
-class FilesSettings(LabellerSettings):
-    """Labels by hand-over; the keys are those of the returned files."""
-
-    energy_key: str = DEFAULT_ENERGY_KEY
-    forces_key: str = DEFAULT_FORCES_KEY
-    tolerance: float = Field(default=MATCH_TOLERANCE, gt=0.0)
-
-
-def _make(settings: FilesSettings, where: LabellingRound) -> FilesLabeller:
-    return FilesLabeller(
-        where.folder,
-        done=where.done,
-        energy_key=settings.energy_key,
-        forces_key=settings.forces_key,
-        tolerance=settings.tolerance,
-    )
-
-
-register_labeller("files", _make, FilesSettings)
+register_labeller(
+    "files",
+    lambda settings, where: FilesLabeller(where.folder, settings, where.done),
+    FilesSettings,
+)

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 
-from labelwise.campaign.labelling.base import Failure, Label, Outcome, Task
-from labelwise.campaign.labelling.registry import register_labeller
+from labelwise.campaign.labelling.base import Failure, Label, Outcome, Task, register_labeller
 from labelwise.errors import LabelError
 from labelwise.structures.convergence import find_unconverged_in
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY, get_labels

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -104,48 +104,68 @@ def _element_bars(scored: ScoredSet) -> Chart:
     numbers = np.concatenate([frame.atoms.numbers for frame in labelled.frames])[counted]
     elements = np.unique(numbers).tolist()
     true = np.concatenate(labelled.forces)[counted]
-    series = []
-    for place in scored.extremes:
+
+    def measure(place: int) -> list[float]:
         errors = (np.concatenate(scored.predictions[place].forces)[counted] - true) * _MEV
-        values = [root_mean_square(errors[numbers == z]) for z in elements]
-        series.append(
-            Series(
-                f"round {scored.rounds[place]}",
-                tuple(chemical_symbols[z] for z in elements),
-                as_float32(values),
-            )
-        )
-    return Chart(
-        "error-by-element",
-        "Force error by element",
-        Mark.BARS,
-        Axis("element"),
-        _FORCE_AXIS,
-        tuple(series),
-        caption=f"Over the force components of the atoms of each element, {scored.title}.",
+        return [root_mean_square(errors[numbers == z]) for z in elements]
+
+    return _bars(
+        scored,
+        "element",
+        "Force",
+        "element",
+        [chemical_symbols[z] for z in elements],
+        measure,
+        f"Over the force components of the atoms of each element, {scored.title}.",
     )
 
 
 def _group_bars(scored: ScoredSet, grouping: Grouping, name: str, is_force: bool) -> Chart:
+    sizes = [len(idx) for idx in grouping.members]
+    return _bars(
+        scored,
+        name,
+        "Force" if is_force else "Energy",
+        grouping.name,
+        grouping.words,
+        lambda place: [_rmse(scored, place, idx, is_force) for idx in grouping.members],
+        f"{scored.title[:1].upper()}{scored.title[1:]}; the groups shown have "
+        f"{min(sizes):,} to {max(sizes):,} structures.",
+    )
+
+
+def _bars(
+    scored: ScoredSet,
+    name: str,
+    kind: str,
+    by: str,
+    words: Sequence[str],
+    measure: Callable[[int], list[float]],
+    caption: str,
+) -> Chart:
+    """Return bars of the first and the last round.
+
+    Args:
+        scored: A held-out set and its predictions.
+        name: Of the chart, behind ``error-by-``.
+        kind: ``Force`` or ``Energy``.
+        by: What the groups are told apart by.
+        words: Names of the g groups.
+        measure: Returns the error of each group, (g,), by the place of a round.
+        caption: What stands below.
+    """
     series = tuple(
-        Series(
-            f"round {scored.rounds[place]}",
-            grouping.words,
-            as_float32([_rmse(scored, place, idx, is_force) for idx in grouping.members]),
-        )
+        Series(f"round {scored.rounds[place]}", tuple(words), as_float32(measure(place)))
         for place in scored.extremes
     )
-    kind = "Force" if is_force else "Energy"
-    sizes = [len(idx) for idx in grouping.members]
     return Chart(
         f"error-by-{name}",
-        f"{kind} error by {grouping.name}",
+        f"{kind} error by {by}",
         Mark.BARS,
-        Axis(grouping.name),
-        _FORCE_AXIS if is_force else _ENERGY_AXIS,
+        Axis(by),
+        _FORCE_AXIS if kind == "Force" else _ENERGY_AXIS,
         series,
-        caption=f"{scored.title[:1].upper()}{scored.title[1:]}; the groups shown have "
-        f"{min(sizes):,} to {max(sizes):,} structures.",
+        caption=caption,
     )
 
 

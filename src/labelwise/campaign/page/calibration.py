@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ from jaxtyping import Float64
 from labelwise.campaign.config import COMMITTEE_RULES
 from labelwise.campaign.page.map_points import MapPoints
 from labelwise.campaign.page.pool_map import name_score
-from labelwise.campaign.page.scored import ScoredBatch, ScoredSet, StructureErrors
+from labelwise.campaign.page.scored import ScoredBatch, ScoredSet
 from labelwise.campaign.page.wording import as_float32
 from labelwise.campaign.saved import SavedCampaign
 from labelwise.finetuning.metrics import root_mean_square, spearman
@@ -64,24 +64,12 @@ def make_score_chart(saved: SavedCampaign, batches: Sequence[ScoredBatch]) -> Ch
     rule = saved.config.selection.rule
     if rule == "random" or not batches:
         return None
-    is_energy = rule == "committee-e"
-    scores = [np.array([each.score for each in batch.candidates]) for batch in batches]
-    observed = [_observe(batch.errors, is_energy) for batch in batches]
-    shown = _merge_rounds(batches, scores, observed)
+    is_energy, is_deviation = rule == "committee-e", rule in COMMITTEE_RULES
+    scale = _MEV if is_deviation else 1.0
+    scores = [scale * np.array([each.score for each in batch.candidates]) for batch in batches]
+    observed = [np.abs(b.errors.energy) if is_energy else b.errors.forces for b in batches]
     unit = "meV" if is_energy else "meV Å⁻¹"
     what = "absolute energy error" if is_energy else "force RMSE"
-    is_deviation = rule in COMMITTEE_RULES
-    if is_deviation:
-        shown = [
-            Series(
-                s.name,
-                as_float32(np.asarray(s.x) * _MEV),
-                s.y,
-                style=s.style,
-                structure=s.structure,
-            )
-            for s in shown
-        ]
     label = f"deviation of the committee / {unit}" if is_deviation else name_score(saved)
     return Chart(
         "score-against-error",
@@ -89,36 +77,26 @@ def make_score_chart(saved: SavedCampaign, batches: Sequence[ScoredBatch]) -> Ch
         Mark.POINTS,
         Axis(label),
         Axis(f"{what} of the model before / {unit}"),
-        tuple(shown),
+        tuple(_merge_rounds(batches, scores, observed)),
         diagonal=is_deviation,
         caption=_caption_scores(batches, scores, observed),
     )
 
 
-def _observe(errors: StructureErrors, is_energy: bool) -> Float64[np.ndarray, " k"]:
-    return np.abs(errors.energy) if is_energy else errors.forces
-
-
 def _merge_rounds(
     batches: Sequence[ScoredBatch], scores: Sequence[np.ndarray], observed: Sequence[np.ndarray]
-) -> list[Series]:
-    """Return a series for each round, or of several rounds where there are many."""
+) -> Iterator[Series]:
+    """Yield a series for each round, or of several rounds where there are many."""
     groups = np.array_split(np.arange(len(batches)), min(MOST_SERIES, len(batches)))
-    series = []
-    for style, members in enumerate(groups):
-        idx = members.tolist()
+    for style, idx in enumerate(members.tolist() for members in groups):
         first, last = batches[idx[0]].n_round, batches[idx[-1]].n_round
-        name = f"round {first}" if first == last else f"rounds {first} to {last}"
-        series.append(
-            Series(
-                name,
-                as_float32(np.concatenate([scores[i] for i in idx])),
-                as_float32(np.concatenate([observed[i] for i in idx])),
-                style=style,
-                structure=np.concatenate([batches[i].structure for i in idx]).astype(np.int32),
-            )
+        yield Series(
+            f"round {first}" if first == last else f"rounds {first} to {last}",
+            as_float32(np.concatenate([scores[i] for i in idx])),
+            as_float32(np.concatenate([observed[i] for i in idx])),
+            style=style,
+            structure=np.concatenate([batches[i].structure for i in idx]),
         )
-    return series
 
 
 def _caption_scores(
@@ -127,21 +105,19 @@ def _caption_scores(
     overall = correlate(np.concatenate(scores), np.concatenate(observed))
     within = [correlate(x, y) for x, y in zip(scores, observed, strict=True)]
     known = [value for value in within if math.isfinite(value)]
+    mean = f" and {np.mean(known):.2f} on average within a round" if known else ""
     first = (
         "Each point is a chosen structure; its error is that of the model of the round before, "
         "which had not seen it."
     )
-    words = [first]
-    if math.isfinite(overall):
-        words.append(f"Spearman's ρ is {overall:.2f} over all")
-        mean = f" and {np.mean(known):.2f} on average within a round" if known else ""
-        words[-1] += f"{mean}."
-    words.append(
-        "Scores of one batch are not independent: each was computed given the picks before it."
-    )
+    words = [
+        first,
+        f"Spearman's ρ is {overall:.2f} over all{mean}." if math.isfinite(overall) else "",
+        "Scores of one batch are not independent: each was computed given the picks before it.",
+    ]
     if len(batches) == 1:
         words.append("One round says little.")
-    return " ".join(words)
+    return " ".join(filter(None, words))
 
 
 def judge_rounds(
@@ -206,9 +182,7 @@ def _fit_factor(sigma: np.ndarray | None, errors: np.ndarray) -> float:
     if sigma is None:
         return math.nan
     known = np.isfinite(sigma) & np.isfinite(errors) & (sigma > 0)
-    if not known.any():
-        return math.nan
-    factor = root_mean_square(errors[known] / sigma[known])
+    factor = root_mean_square(errors[known] / sigma[known]) if known.any() else 0.0
     return factor if factor > 0 else math.nan
 
 
@@ -281,7 +255,7 @@ def _trust_chart(
         Axis("observed force RMSE / meV Å⁻¹"),
         tuple(series),
         diagonal=True,
-        caption=" ".join(word for word in words if word),
+        caption=" ".join(filter(None, words)),
     )
 
 
@@ -291,7 +265,7 @@ def _points(name: str, found: Reliability, style: int) -> Series:
         as_float32(found.predicted),
         as_float32(found.observed),
         style=style,
-        structure=found.structure.astype(np.int32),
+        structure=found.structure,
     )
 
 

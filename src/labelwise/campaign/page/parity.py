@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from labelwise.campaign.page.scored import LabelledFrames, ScoredSet, StructureErrors
+from labelwise.campaign.page.scored import LabelledFrames, ScoredSet
 from labelwise.campaign.page.wording import as_float32, write_error
 from labelwise.finetuning.metrics import mean_absolute, root_mean_square
 from labelwise.pages.document import Axis, Chart, Choice, Mark, Series
@@ -29,21 +29,20 @@ def make_parity(scored: ScoredSet, groups: Sequence[str], *, seed: int) -> tuple
         seed: Of the components and structures that are drawn.
     """
     generator = np.random.default_rng(seed)
-    places = _draw(len(scored.labelled), MOST_ENERGIES, generator)
-    energies = tuple(
-        (f"round {n_round}", _energy_chart(scored, place, places, groups))
-        for place, n_round in enumerate(scored.rounds)
-    )
+    drawn = _draw(len(scored.labelled), MOST_ENERGIES, generator)
     owner, component = _list_components(scored.labelled)
-    drawn = _draw(len(owner), MOST_COMPONENTS, generator)
-    forces = tuple(
-        (f"round {n_round}", _force_chart(scored, place, owner[drawn], component[drawn], groups))
-        for place, n_round in enumerate(scored.rounds)
-    )
+    chosen = _draw(len(owner), MOST_COMPONENTS, generator)
+    owner, component = owner[chosen], component[chosen]
+    shift = shift_energies(scored.labelled)
+    energies, forces = [], []
+    for place, n_round in enumerate(scored.rounds):
+        name = f"round {n_round}"
+        energies.append((name, _energy_chart(scored, place, drawn, shift, groups)))
+        forces.append((name, _force_chart(scored, place, owner, component, groups)))
     last = len(scored.rounds) - 1
-    choices = [Choice("parity-energy", "round", energies, first=last)]
-    if len(drawn):
-        choices.append(Choice("parity-forces", "round", forces, first=last))
+    choices = [Choice("parity-energy", "round", tuple(energies), first=last)]
+    if len(owner):
+        choices.append(Choice("parity-forces", "round", tuple(forces), first=last))
     return tuple(choices)
 
 
@@ -81,34 +80,27 @@ def shift_energies(labelled: LabelledFrames) -> Float64[np.ndarray, " n"]:
 
 
 def _energy_chart(
-    scored: ScoredSet, place: int, drawn: Int64[np.ndarray, " k"], groups: Sequence[str]
+    scored: ScoredSet,
+    place: int,
+    drawn: Int64[np.ndarray, " k"],
+    shift: Float64[np.ndarray, " n"],
+    groups: Sequence[str],
 ) -> Chart:
-    labelled, n_round = scored.labelled, scored.rounds[place]
-    shift, n_atoms = shift_energies(labelled), labelled.atom_counts
-    true = (labelled.energies - shift) / n_atoms
-    predicted = (scored.predictions[place].energies - shift) / n_atoms
-    errors = scored.errors[place]
-    return Chart(
-        f"parity-energy-{n_round}",
-        f"Energies after round {n_round}",
-        Mark.POINTS,
-        Axis("reference energy / eV atom⁻¹"),
-        Axis("predicted energy / eV atom⁻¹"),
-        _split(scored, drawn, true[drawn], predicted[drawn], groups),
-        diagonal=True,
-        caption=_caption_energies(scored, errors, len(drawn)),
-    )
-
-
-def _caption_energies(scored: ScoredSet, errors: StructureErrors, n_drawn: int) -> str:
-    shown = "" if n_drawn == len(scored.labelled) else f"{n_drawn:,} structures drawn. "
-    return (
+    labelled, errors = scored.labelled, scored.errors[place]
+    true = (labelled.energies - shift) / labelled.atom_counts
+    predicted = (scored.predictions[place].energies - shift) / labelled.atom_counts
+    shown = "" if len(drawn) == len(labelled) else f"{len(drawn):,} structures drawn. "
+    caption = (
         f"{scored.title[:1].upper()}{scored.title[1:]}: RMSE "
         f"{write_error(root_mean_square(errors.energy_per_atom))} meV/atom "
         f"({write_error(root_mean_square(errors.energy))} meV), MAE "
         f"{write_error(mean_absolute(errors.energy_per_atom))} meV/atom. {shown}"
         "From both energies, one energy an element is subtracted, fitted to the reference."
     )
+    series = _split(scored, drawn, true[drawn], predicted[drawn], groups)
+    n_round = scored.rounds[place]
+    name, title = f"parity-energy-{n_round}", f"Energies after round {n_round}"
+    return _chart(name, title, "energy / eV atom⁻¹", series, caption)
 
 
 def _force_chart(
@@ -118,30 +110,26 @@ def _force_chart(
     component: Int64[np.ndarray, " k"],
     groups: Sequence[str],
 ) -> Chart:
-    labelled, n_round = scored.labelled, scored.rounds[place]
-    true = _pick(labelled.forces, owner, component)
-    predicted = _pick(scored.predictions[place].forces, owner, component)
-    all_errors = np.concatenate(
-        [
-            (found - label)[counted].ravel()
-            for found, label, counted in zip(
-                scored.predictions[place].forces, labelled.forces, labelled.counted, strict=True
-            )
-        ]
+    labelled, found = scored.labelled, scored.predictions[place].forces
+    true, predicted = (_pick(forces, owner, component) for forces in (labelled.forces, found))
+    counted = np.concatenate(labelled.counted)
+    errors = (np.concatenate(found) - np.concatenate(labelled.forces))[counted].ravel()
+    sample = "" if len(owner) == len(errors) else f"{len(owner):,} components drawn. "
+    caption = (
+        f"RMSE {write_error(root_mean_square(errors) * _MEV)} meV/Å, MAE "
+        f"{write_error(mean_absolute(errors) * _MEV)} meV/Å over all {len(errors):,} "
+        f"components. {sample}A point opens its structure."
     )
-    sample = "" if len(owner) == len(all_errors) else f"{len(owner):,} components drawn. "
-    return Chart(
-        f"parity-forces-{n_round}",
-        f"Force components after round {n_round}",
-        Mark.POINTS,
-        Axis("reference force / eV Å⁻¹"),
-        Axis("predicted force / eV Å⁻¹"),
-        _split(scored, owner, true, predicted, groups),
-        diagonal=True,
-        caption=f"RMSE {write_error(root_mean_square(all_errors) * _MEV)} meV/Å, MAE "
-        f"{write_error(mean_absolute(all_errors) * _MEV)} meV/Å over all {len(all_errors):,} "
-        f"components. {sample}A point opens its structure.",
-    )
+    series = _split(scored, owner, true, predicted, groups)
+    n_round = scored.rounds[place]
+    name, title = f"parity-forces-{n_round}", f"Force components after round {n_round}"
+    return _chart(name, title, "force / eV Å⁻¹", series, caption)
+
+
+def _chart(name: str, title: str, axis: str, series: tuple[Series, ...], caption: str) -> Chart:
+    """Return predicted values against those of reference."""
+    x, y = Axis(f"reference {axis}"), Axis(f"predicted {axis}")
+    return Chart(name, title, Mark.POINTS, x, y, series, diagonal=True, caption=caption)
 
 
 def _pick(
@@ -168,10 +156,8 @@ def _split(
     series = []
     for style, name in enumerate(names):
         own = member == name
-        structure = scored.structure[owner[own]].astype(np.int32)
+        places = scored.structure[owner[own]]
         series.append(
-            Series(
-                str(name), as_float32(x[own]), as_float32(y[own]), style=style, structure=structure
-            )
+            Series(str(name), as_float32(x[own]), as_float32(y[own]), style=style, structure=places)
         )
     return tuple(series)

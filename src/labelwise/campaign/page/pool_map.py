@@ -48,10 +48,6 @@ def make_pool_map(
         errors: Of chosen points, energy error in meV/atom and force RMSE in meV/Å of the model
             of the round before.
         options: Method and first colour.
-
-    Raises:
-        MissingDependencyError: UMAP is asked for and not installed.
-        ArgumentError: There are too few structures for UMAP.
     """
     data = points.data
     mapped = map_components(data.components, method=options.map_method, seed=options.seed)

@@ -139,10 +139,6 @@ def score_held_out(
 
     Returns:
         The predictions; None if there is no such set, or nothing was predicted.
-
-    Raises:
-        LabelError: A label cannot be used.
-        DamagedStateError: A file of predictions is damaged.
     """
     found = {
         n_round: each
@@ -187,11 +183,7 @@ def score_batches(saved: SavedCampaign) -> Iterator[ScoredBatch]:
 def read_labelled(
     state: CampaignState, role: str, frames: Sequence[Frame], *, n_all: int
 ) -> LabelledFrames:
-    """Read the labels of some structures.
-
-    Raises:
-        LabelError: A label cannot be used; names file and frame.
-    """
+    """Read the labels of some structures."""
     config = state.config
     keys = {"energy_key": config.data.energy_key, "forces_key": config.data.forces_key}
     labels = [get_labels(frame.atoms, str(frame.source), **keys) for frame in frames]

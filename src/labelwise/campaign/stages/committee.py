@@ -53,9 +53,6 @@ def score_by_committee(
 ) -> CommitteeScores:
     """Score a pool by the disagreement of the last round's models.
 
-    Raises:
-        PotentialError: A model fails on a structure.
-
     Source: *Pretrained Model Representations as Acquisition Signals for Active Learning of
     MLIPs*, sections 3.2.2 and C.1.
     """

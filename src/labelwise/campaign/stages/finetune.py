@@ -45,11 +45,6 @@ def run_finetune(state: CampaignState, context: CampaignContext) -> None:
 
     Every member is a file of its own, so that a run that was killed goes on behind the last
     finished one. The round's own model comes last, together with its history.
-
-    Raises:
-        CampaignError: There is nothing to train on.
-        LabelError: A label cannot be used; names file and frame.
-        WriteError: The disk is full.
     """
     train = context.train_frames(state)
     if not train:

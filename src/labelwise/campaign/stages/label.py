@@ -71,12 +71,6 @@ def run_label(state: CampaignState, context: CampaignContext) -> None:
     If round 0 labels nothing, a calculator is tried on a structure of the pool before time is
     spent on a fine-tuning: on others if that one fails, until one succeeds or so many have failed
     in a row that none will. That label is used if the structure is chosen later.
-
-    Raises:
-        LabelsPending: The ``files`` labeller waits for a file.
-        LabellingError: No label can be made at all, or too many calculations failed in a row.
-        CampaignError: No structure of round 0 could be labelled.
-        WriteError: The disk is full; the labels so far are safe.
     """
     picks = read_json(state.folder / PICKS)
     roles = picks["wanted"]

@@ -42,10 +42,6 @@ def run_measure(state: CampaignState, context: CampaignContext) -> None:
 
     A resumed run reads the model from its file, which gives the same numbers. With
     ``data.test.split_key`` the errors of each split of the test set are recorded, too.
-
-    Raises:
-        LabelError: A label cannot be used; names file and frame.
-        WriteError: The disk is full.
     """
     potential = context.model_of(state, state.n_round)
     config = state.config
@@ -80,9 +76,6 @@ def predict_again(state: CampaignState, context: CampaignContext, n_round: int) 
     """Let the model of a finished round predict once more what its page shows.
 
     Rounds of earlier versions kept no predictions.
-
-    Raises:
-        LabelwiseError: The model is gone or damaged, or the file cannot be written.
     """
     potential = context.model_of(state, n_round)
     held = {role: context.held_out_frames(state, role) for role in ("valid", "test")}
@@ -143,9 +136,6 @@ def count_undetermined(
 
     Returns:
         0 if reference energies were kept, or those of isolated atoms are known.
-
-    Raises:
-        DamagedStateError: The record of the fit cannot be read.
     """
     mode = state.config.finetune.reference_energies
     if mode not in _FITTED or context.given.isolated_atoms or not _is_fitted(state, context):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import Any
 
 from labelwise.campaign.atomic_io import write_json
@@ -17,20 +17,10 @@ from labelwise.campaign.state import PICKS, RANK_CORRELATION, REMARKS, CampaignS
 from labelwise.campaign.stopping import remind_of_failures
 from labelwise.errors import ShortPoolError
 from labelwise.selection.acquire import acquire
+from labelwise.selection.picks import Pick
 from labelwise.selection.rules.top import select_top
-from labelwise.structures import DuplicateIndex, Source, hash_structure, read_sources
-from labelwise.structures.identity import Fingerprint
+from labelwise.structures import DuplicateIndex, hash_structure, read_sources
 from labelwise.structures.split_names import get_split
-
-
-@dataclass(frozen=True)
-class _Chosen:
-    """A candidate before it is written down."""
-
-    pool_index: int
-    source: Source
-    score: float
-    fingerprint: Fingerprint | None = None
 
 
 def run_select(state: CampaignState, context: CampaignContext) -> None:
@@ -40,12 +30,6 @@ def run_select(state: CampaignState, context: CampaignContext) -> None:
     the initial batch; every later round chooses its batch. Some more than are needed are
     chosen, to take the place of calculations that fail: since every rule picks one after
     another, the first of a longer list are those of the shorter one.
-
-    Raises:
-        CampaignError: The pool is too small for what round 0 has to choose.
-        SelectionError: The rule cannot choose.
-        PotentialError: The model fails on a structure.
-        LabelError: A structure of the pool that is to be tested on does not name its split.
     """
     wanted = _wanted(state, context)
     with suppress(ShortPoolError):  # the count is corrected: again, or there is no round
@@ -91,23 +75,23 @@ def choose_candidates(
             raise
         diagnosis |= found
         frames = read_sources(
-            [each.source for each in chosen], [each.fingerprint for each in chosen]
+            [pick.source for pick in chosen], [pick.fingerprint for pick in chosen]
         )
         split_key = state.config.data.test.split_key if role == "test" else None
-        for each, atoms in zip(chosen, frames, strict=True):
+        for pick, atoms in zip(chosen, frames, strict=True):
             excluded.add(atoms, 0)
             if split_key is not None:  # before anything is spent on its label
-                get_split(atoms, str(each.source), split_key)
+                get_split(atoms, str(pick.source), split_key)
         n_left -= len(chosen)
         candidates[role] = [
             {
-                "pool_index": each.pool_index,
-                "file": shorten(state.directory, each.source.file),
-                "frame": each.source.frame,
+                "pool_index": pick.pool_index,
+                "file": shorten(state.directory, pick.source.file),
+                "frame": pick.source.frame,
                 "key": hash_structure(atoms),
-                "score": each.score,
+                "score": pick.score,
             }
-            for each, atoms in zip(chosen, frames, strict=True)
+            for pick, atoms in zip(chosen, frames, strict=True)
         ]
     picks = {"round": state.n_round, "wanted": wanted, "candidates": candidates}
     return {**picks, **diagnosis}
@@ -142,7 +126,7 @@ def _choose(
     n_select: int,
     excluded: DuplicateIndex,
     n_list: int,
-) -> tuple[list[_Chosen], dict[str, Any]]:
+) -> tuple[Sequence[Pick], dict[str, Any]]:
     """Return the picks, and what else is to be written down about the choice."""
     selection = state.config.selection
     rule = "random" if role != "train" else selection.rule
@@ -159,10 +143,12 @@ def _choose(
                 len(scores.kept),
             )
         top = select_top(scores.score, n_select)
-        pairs = zip(top.pool_idx.tolist(), top.score.tolist(), strict=True)
-        found = {RANK_CORRELATION: scores.rank_correlation} if scores.rank_correlation else {}
-        rows = [(*scores.kept[row], score) for row, score in pairs]
-        return [_Chosen(index, source, score, known) for index, source, known, score in rows], found
+        picks = [
+            Pick(rank, index, source, float(scores.score[row]), fingerprint=known)
+            for rank, row in enumerate(top.pool_idx.tolist())
+            for index, source, known in [scores.kept[row]]
+        ]
+        return picks, {RANK_CORRELATION: scores.rank_correlation}
     pretrained = selection.model == "pretrained"
     acquisition = acquire(
         pool,
@@ -174,11 +160,7 @@ def _choose(
         progress=context.progress,
     )
     remarks = {REMARKS: acquisition.remarks} if acquisition.remarks else {}
-    chosen = [
-        _Chosen(pick.pool_index, pick.source, pick.score, pick.fingerprint)
-        for pick in acquisition.picks
-    ]
-    return chosen, remarks
+    return acquisition.picks, remarks
 
 
 def _seed(state: CampaignState, role: str, rule: str, n_list: int) -> int:
