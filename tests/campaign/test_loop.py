@@ -243,7 +243,7 @@ def test_changes_are_refused_with_the_difference(tmp_path: Path) -> None:
     assert (
         run_campaign(directory, RunOptions(n_rounds=2, accept_changes=True)) == "2 rounds are done"
     )
-    assert [r["n_train"] for r in read_state(directory).rounds] == [4, 7, 9]
+    assert [r.n_train for r in read_state(directory).rounds] == [4, 7, 9]
     after = result_of(directory)
     kept = [name for name in before if name.startswith(("round_000", "round_001"))]
     assert {name: after[name] for name in kept} == {name: before[name] for name in kept}

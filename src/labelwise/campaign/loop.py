@@ -25,7 +25,13 @@ from labelwise.campaign.inputs import describe_inputs, digest_inputs, list_diffe
 from labelwise.campaign.inventory import take_inventory
 from labelwise.campaign.labelling.base import LabellingError, LabelsPending
 from labelwise.campaign.lock import campaign_lock
-from labelwise.campaign.rounds import SPLITS, UNDETERMINED, RoundRecord, explain_undetermined
+from labelwise.campaign.rounds import (
+    SPLITS,
+    UNDETERMINED,
+    RoundRecord,
+    explain_undetermined,
+    sum_stages,
+)
 from labelwise.campaign.shared_cache import SharedCache
 from labelwise.campaign.stages.finetune import run_finetune
 from labelwise.campaign.stages.label import check_calculator, run_label
@@ -315,7 +321,7 @@ def _commit(state: CampaignState) -> None:
         len(state.labels),
         len(state.failures),
         measured["errors"],
-        _sum_stages(state),
+        sum_stages(read_log(state.directory / JOURNAL), state.n_round),
         {path.name: hash_file(path) for path in _own_files(folder)},
         {"bytes": n_bytes, "sha256": hash_file(labels, n_bytes=n_bytes) if n_bytes else ""},
         measured.get(SPLITS, {}),
@@ -332,17 +338,6 @@ def _own_files(folder: Path) -> list[Path]:
     """Return what the campaign wrote into a round's folder, not what was returned to it."""
     paths = (path for path in folder.iterdir() if path.is_file())
     return sorted(path for path in paths if not path.name.startswith(_NOT_HASHED))
-
-
-def _sum_stages(state: CampaignState) -> dict[str, dict[str, float]]:
-    """Return seconds and peak memory of the round's stages, interrupted ones included."""
-    stages: dict[str, dict[str, float]] = {}
-    for event in read_log(state.directory / JOURNAL):
-        if event["event"] == "stage" and event["round"] == state.n_round:
-            entry = stages.setdefault(event["stage"], {"seconds": 0.0, "peak_mib": 0})
-            entry["seconds"] = round(entry["seconds"] + event["seconds"], 3)
-            entry["peak_mib"] = max(entry["peak_mib"], event["peak_mib"])
-    return stages
 
 
 def _write_manifest(state: CampaignState) -> None:

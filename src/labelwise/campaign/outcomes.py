@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Int32, Int64
+from jaxtyping import Int32, Int64, UInt8
 
 from labelwise.campaign.atomic_io import read_json
 from labelwise.campaign.state import BATCH, CampaignState
@@ -15,7 +15,14 @@ from labelwise.pages.document import Role
 from labelwise.structures import Source
 
 NEVER = -1
-_ROLES = list(Role)
+_ROLES = {
+    "given": Role.LABELLED,
+    "pool": Role.POOL,
+    "chosen": Role.CHOSEN,
+    "waiting": Role.CHOSEN,
+    "failed": Role.SCREENED,
+    "held out": Role.SCREENED,
+}
 
 
 @dataclass(frozen=True)
@@ -90,55 +97,53 @@ def _find_fates(
 
 
 @dataclass(frozen=True)
-class PointFates:
-    """What became of each point.
+class PointOutcomes:
+    """What became of each point of a map.
 
     Attributes:
+        words: ``given``, ``pool``, ``chosen``, ``waiting``, ``failed`` or ``held out``, (n,).
         rounds: Round from which it counts as labelled, 0 for what was given; -1 if never, (n,).
-        roles: Place in ``list(Role)``, (n,).
-        words: The same in words, (n,).
         candidates: The choice of each chosen point.
     """
 
+    words: np.ndarray
     rounds: Int32[np.ndarray, " n"]
-    roles: np.ndarray
-    words: tuple[str, ...]
     candidates: dict[int, Candidate]
+
+    @property
+    def roles(self) -> UInt8[np.ndarray, " n"]:
+        """Place in ``list(Role)`` of each point's role on the map, (n,)."""
+        every = list(Role)
+        return np.array([every.index(_ROLES[word]) for word in self.words], dtype=np.uint8)
 
     def labelled_before(self, n_round: int) -> Int64[np.ndarray, " k"]:
         """Return the points that were labelled when a round began."""
-        counts = np.array([word in ("given", "chosen") for word in self.words], dtype=bool)
-        is_labelled = (self.rounds >= 0) & (self.rounds < n_round) & counts
-        found: Int64[np.ndarray, " k"] = np.flatnonzero(is_labelled).astype(np.int64)
-        return found
+        is_labelled = (self.rounds >= 0) & (self.rounds < n_round)
+        return np.flatnonzero(is_labelled & np.isin(self.words, ("given", "chosen")))
 
     def chosen_in(self, n_round: int) -> Int64[np.ndarray, " k"]:
         """Return the points that a round added to the training set, ascending."""
-        is_chosen = np.array([word == "chosen" for word in self.words], dtype=bool)
-        return np.flatnonzero(is_chosen & (self.rounds == n_round)).astype(np.int64)
+        return np.flatnonzero((self.words == "chosen") & (self.rounds == n_round))
 
 
-def find_fates(
+def find_outcomes(
     candidates: Sequence[Candidate], place: Mapping[Source, int], n_points: int, n_given: int
-) -> PointFates:
-    """Tell what became of each point."""
-    rounds = np.full(n_points, NEVER, dtype=np.int32)
-    roles = np.full(n_points, _ROLES.index(Role.POOL), dtype=np.uint8)
-    words = ["pool"] * n_points
-    rounds[:n_given] = 0
-    roles[:n_given] = _ROLES.index(Role.LABELLED)
-    words[:n_given] = ["given"] * n_given
-    chosen: dict[int, Candidate] = {}
-    for each in candidates:
-        point = place.get(each.source)
-        if point is None or each.fate == "reserve":
-            continue
-        chosen[point] = each
+) -> PointOutcomes:
+    """Tell what became of each point; the given training structures are the first of them."""
+    is_given = np.arange(n_points) < n_given
+    rounds = np.where(is_given, 0, NEVER).astype(np.int32)
+    words = np.where(is_given, "given", "pool").astype(object)
+    chosen = {
+        place[each.source]: each
+        for each in candidates
+        if each.source in place and each.fate != "reserve"
+    }
+    for point, each in chosen.items():
         if each.fate == "failed":
-            words[point], roles[point] = "failed", _ROLES.index(Role.SCREENED)
+            words[point] = "failed"
         elif each.role != "train":
-            words[point], roles[point] = "held out", _ROLES.index(Role.SCREENED)
+            words[point] = "held out"
         else:
             words[point] = "chosen" if each.fate == "labelled" else "waiting"
-            rounds[point], roles[point] = each.n_round, _ROLES.index(Role.CHOSEN)
-    return PointFates(rounds, roles, tuple(words), chosen)
+            rounds[point] = each.n_round
+    return PointOutcomes(words, rounds, chosen)

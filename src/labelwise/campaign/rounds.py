@@ -149,6 +149,22 @@ def known_or_nan(value: float | None) -> float:
     return math.nan if value is None else float(value)
 
 
+def sum_stages(events: Sequence[Mapping[str, Any]], n_round: int) -> dict[str, dict[str, float]]:
+    """Return seconds and peak memory of a round's stages, interrupted ones included.
+
+    Args:
+        events: Lines of ``journal.jsonl``.
+        n_round: The round.
+    """
+    stages: dict[str, dict[str, float]] = {}
+    for event in events:
+        if event.get("event") == "stage" and event["round"] == n_round:
+            entry = stages.setdefault(event["stage"], {"seconds": 0.0, "peak_mib": 0})
+            entry["seconds"] = round(entry["seconds"] + event["seconds"], 3)
+            entry["peak_mib"] = max(entry["peak_mib"], event["peak_mib"])
+    return stages
+
+
 def sum_hours(rounds: Sequence[RoundRecord]) -> float:
     """Return the wall time of all stages of finished rounds, hours."""
     return sum(record.seconds for record in rounds) / 3600.0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,6 +22,7 @@ from labelwise.campaign.rounds import (
     forecast,
     get_curve,
     sum_hours,
+    sum_stages,
 )
 from labelwise.campaign.state import (
     FINETUNE,
@@ -229,11 +230,17 @@ def read_saved(state: CampaignState, *, stopped: str = "", check: bool = True) -
     is_waiting = state.stage == "label" and waiting.exists()
     paths = {n: state.round_folder(n) / FINETUNE for n in range(state.n_round + 1)}
     holder, is_running = _find_holder(directory)
+    stages: dict[int, Mapping[str, Mapping[str, float]]] = {
+        record.n_round: record.stages for record in state.rounds
+    }
+    unfinished = sum_stages(events, state.n_round)
+    if unfinished:
+        stages[state.n_round] = unfinished
     return SavedCampaign(
         state,
         read_json(directory / INVENTORY) if (directory / INVENTORY).exists() else {},
         {n: read_json(path) for n, path in paths.items() if path.exists()},
-        _sum_stages(state, events),
+        {n: {name: each["seconds"] for name, each in found.items()} for n, found in stages.items()},
         {each["key"]: float(each["seconds"]) for each in done},
         sum(each["seconds"] for each in done) / 3600.0,
         str(waiting) if is_waiting else "",
@@ -271,17 +278,3 @@ def _find_holder(directory: Path) -> tuple[str, bool]:
     if holder is None:
         return "", False
     return (f"{holder} (dead)", False) if is_stale(holder) else (str(holder), True)
-
-
-def _sum_stages(state: CampaignState, events: list[dict[str, Any]]) -> dict[int, dict[str, float]]:
-    """Return seconds of each stage; those of the round under way are in the journal alone."""
-    stages: dict[int, dict[str, float]] = {
-        record.n_round: {name: float(each["seconds"]) for name, each in record.stages.items()}
-        for record in state.rounds
-    }
-    for event in events:
-        if event.get("event") == "stage" and event["round"] >= len(state.rounds):
-            entry = stages.setdefault(event["round"], {})
-            name = event["stage"]
-            entry[name] = entry.get(name, 0.0) + float(event["seconds"])
-    return stages

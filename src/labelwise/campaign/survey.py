@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from labelwise.campaign.context import CampaignContext, open_context
-from labelwise.campaign.outcomes import NEVER, PointFates, find_fates, read_candidates
+from labelwise.campaign.outcomes import NEVER, PointOutcomes, find_outcomes, read_candidates
 from labelwise.campaign.pool_kernel import PoolKernel, represent_pool
 from labelwise.campaign.pool_map import (
     FOLDER,
@@ -52,7 +52,7 @@ def survey_campaign(state: CampaignState, context: CampaignContext | None = None
         return
     sources = [each.source for each in candidates]
     found = represent_pool(state, context, folder, sources, seed=seed)
-    fates = find_fates(candidates, found.place, found.n_points, found.n_given)
+    outcomes = find_outcomes(candidates, found.place, found.n_points, found.n_given)
     everything = np.arange(found.n_points, dtype=np.int64)
     write_pool_map(
         folder / POOL_MAP,
@@ -62,9 +62,9 @@ def survey_campaign(state: CampaignState, context: CampaignContext | None = None
             found.n_pool,
             found.n_screened,
             find_components([found.part(everything)], seed=seed),
-            find_neighbours(found, fates),
-            found.variances(everything, fates.labelled_before(n_rounds + 1)),
-            _find_deviations(found, fates, n_rounds),
+            find_neighbours(found, outcomes),
+            found.variances(everything, outcomes.labelled_before(n_rounds + 1)),
+            _find_deviations(found, outcomes, n_rounds),
             found.settings.representation,
             made_of,
             found.remarks,
@@ -72,17 +72,17 @@ def survey_campaign(state: CampaignState, context: CampaignContext | None = None
     )
 
 
-def find_neighbours(pool: PoolKernel, fates: PointFates) -> Int64[np.ndarray, " n"]:
+def find_neighbours(pool: PoolKernel, outcomes: PointOutcomes) -> Int64[np.ndarray, " n"]:
     """Return the nearest structure that was labelled when each point was chosen, (n,).
 
     Of points that were not chosen, the nearest of all that are labelled; -1 if there is none.
     """
     neighbour = np.full(pool.n_points, -1, dtype=np.int64)
-    is_given = np.array([word == "given" for word in fates.words], dtype=bool)
-    for n_round in np.unique(fates.rounds).tolist():
-        points = np.flatnonzero((fates.rounds == n_round) & ~is_given).astype(np.int64)
-        last = int(fates.rounds.max(initial=0)) + 1
-        labelled = fates.labelled_before(last if n_round == NEVER else max(n_round, 0))
+    is_given = outcomes.words == "given"
+    for n_round in np.unique(outcomes.rounds).tolist():
+        points = np.flatnonzero((outcomes.rounds == n_round) & ~is_given).astype(np.int64)
+        last = int(outcomes.rounds.max(initial=0)) + 1
+        labelled = outcomes.labelled_before(last if n_round == NEVER else max(n_round, 0))
         if n_round == 0:
             labelled = np.flatnonzero(is_given).astype(np.int64)
         if len(points) and len(labelled):
@@ -92,16 +92,16 @@ def find_neighbours(pool: PoolKernel, fates: PointFates) -> Int64[np.ndarray, " 
 
 
 def _find_deviations(
-    pool: PoolKernel, fates: PointFates, n_rounds: int
+    pool: PoolKernel, outcomes: PointOutcomes, n_rounds: int
 ) -> dict[tuple[str, int], np.ndarray]:
     """Return posterior standard deviations after some rounds; see ``PoolMapData``."""
     found = {}
     for n_round in spread_evenly(n_rounds, MOST_ROUNDS):
-        train = fates.labelled_before(n_round + 1)
+        train = outcomes.labelled_before(n_round + 1)
         sets = {role: pool.others[role] for role in ("valid", "test")}
         for role, places in sets.items():
             found[role, n_round] = _deviations_at(pool, places, train)
-        chosen = fates.chosen_in(n_round + 1)
+        chosen = outcomes.chosen_in(n_round + 1)
         points = np.full(pool.n_points, np.nan)
         points[chosen] = _deviations_at(pool, chosen, train)
         found["points", n_round] = points

@@ -10,8 +10,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from labelwise.campaign.config import COMMITTEE_RULES
-from labelwise.campaign.page.map_points import MapPoints
-from labelwise.campaign.page.pool_map import name_score
+from labelwise.campaign.page.pool_map import MapPoints, name_score
 from labelwise.campaign.page.scored import ScoredBatch, ScoredSet
 from labelwise.campaign.page.wording import as_float32
 from labelwise.campaign.saved import SavedCampaign

@@ -10,8 +10,7 @@ from ase.symbols import Symbols
 
 from labelwise.campaign.atomic_io import read_json
 from labelwise.campaign.outcomes import Candidate
-from labelwise.campaign.page.map_points import MapPoints
-from labelwise.campaign.page.pool_map import MAP_NAME, name_score
+from labelwise.campaign.page.pool_map import MAP_NAME, MapPoints, name_score
 from labelwise.campaign.page.scored import ScoredBatch, name_of
 from labelwise.campaign.saved import SavedCampaign
 from labelwise.campaign.state import PICKS, RANK_CORRELATION

@@ -13,7 +13,7 @@ from jaxtyping import Int32
 
 from labelwise.campaign.datasets import GivenSets, open_given_sets
 from labelwise.campaign.errors import DamagedStateError
-from labelwise.campaign.outcomes import Candidate, PointFates, find_fates
+from labelwise.campaign.outcomes import Candidate, PointOutcomes, find_outcomes
 from labelwise.campaign.page.breakdown import find_groupings, make_error_bars, make_path_errors
 from labelwise.campaign.page.calibration import (
     judge_rounds,
@@ -29,9 +29,8 @@ from labelwise.campaign.page.costs import (
 )
 from labelwise.campaign.page.curves import make_learning_curves
 from labelwise.campaign.page.facts import describe_campaign, make_facts, make_notes
-from labelwise.campaign.page.map_points import MapPoints, read_points
 from labelwise.campaign.page.parity import make_parity
-from labelwise.campaign.page.pool_map import make_pool_map
+from labelwise.campaign.page.pool_map import MapPoints, make_pool_map, read_points
 from labelwise.campaign.page.scored import (
     ScoredBatch,
     ScoredSet,
@@ -67,7 +66,7 @@ class _Desk:
     test: ScoredSet | None = None
     calibration: ScoredSet | None = None
     points: MapPoints | None = None
-    fates: PointFates | None = None
+    outcomes: PointOutcomes | None = None
     batches: tuple[ScoredBatch, ...] = ()
     pool_map: PoolMap | None = None
 
@@ -167,11 +166,11 @@ def _collect_map(desk: _Desk, given: GivenSets) -> None:
     desk.points = read_points(saved.state, given, data)
     desk.remarks += [clean_text(line, 400) for line in desk.points.remarks]
     n_points, n_given = len(desk.points), desk.points.data.n_given
-    desk.fates = find_fates(saved.candidates, desk.points.place, n_points, n_given)
+    desk.outcomes = find_outcomes(saved.candidates, desk.points.place, n_points, n_given)
     scored = [pair for batch in desk.batches for pair in batch.pairs()]
     places = [(desk.points.place.get(each.source), pair) for each, pair in scored]
     errors = {point: pair for point, pair in places if point is not None}
-    desk.pool_map = make_pool_map(saved, desk.points, desk.fates, errors, desk.options)
+    desk.pool_map = make_pool_map(saved, desk.points, desk.outcomes, errors, desk.options)
 
 
 def _name_missing(desk: _Desk) -> Iterator[str]:
@@ -192,10 +191,10 @@ def _name_missing(desk: _Desk) -> Iterator[str]:
 def _take_structures(desk: _Desk) -> None:
     """Pack structures, those that matter most first, and tell everyone where theirs are."""
     packer = desk.packer
-    if desk.points is not None and desk.pool_map is not None and desk.fates is not None:
+    if desk.points is not None and desk.pool_map is not None and desk.outcomes is not None:
         neighbour = desk.pool_map.neighbour
         points = desk.points.frames
-        first = [*desk.fates.candidates, *range(desk.points.data.n_given)]
+        first = [*desk.outcomes.candidates, *range(desk.points.data.n_given)]
         for point in first:
             for place in (point, int(neighbour[point])):
                 if place >= 0:
