@@ -73,7 +73,7 @@ class CampaignContext:
         self, state: CampaignState, excluded: DuplicateIndex | None = None
     ) -> Iterator[Frame]:
         """Read the pool as a stream; see ``datasets.iter_pool``."""
-        return iter_pool(state.directory, state.config, excluded, read=self.shared.iter_frames)
+        return iter_pool(state, excluded, read=self.shared.iter_frames)
 
     def n_left(self, state: CampaignState) -> int:
         """Count the structures of the pool that can still be chosen."""

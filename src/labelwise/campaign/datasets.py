@@ -173,14 +173,13 @@ def choose_split(directory: Path, config: CampaignConfig) -> dict[str, list[str]
 
 
 def iter_pool(
-    directory: Path,
-    config: CampaignConfig,
+    state: CampaignState,
     excluded: DuplicateIndex | None = None,
     *,
     read: ReadFrames = iter_unscreened,
 ) -> Iterator[Frame]:
-    """Read the pool as a stream, without structures that were used or set aside."""
-    for frame in read([locate(directory, spec) for spec in config.data.pool]):
+    """Read the pool as a stream, without some structures and their copies."""
+    for frame in read([locate(state.directory, spec) for spec in state.config.data.pool]):
         if excluded is None or not _is_in(excluded, frame.atoms):
             yield frame
 

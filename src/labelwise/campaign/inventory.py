@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
-from ase import Atoms
-
-from labelwise.campaign.config import CampaignConfig
 from labelwise.campaign.datasets import GivenSets, ReadFrames, iter_pool
 from labelwise.campaign.errors import LeakageError
+from labelwise.campaign.state import CampaignState
 from labelwise.errors import StructureError
 from labelwise.potentials import Potential
 from labelwise.structures import DuplicateIndex, Frame, iter_unscreened
@@ -20,23 +16,15 @@ _N_LISTED = 5
 
 
 def take_inventory(
-    directory: Path,
-    config: CampaignConfig,
+    state: CampaignState,
     given: GivenSets,
     potential: Potential,
-    used: Iterable[Atoms],
     *,
     read: ReadFrames = iter_unscreened,
 ) -> dict[str, Any]:
     """Read everything once: count, screen, and see that the sets are disjoint.
 
-    Args:
-        directory: The campaign.
-        config: Its configuration.
-        given: The labelled structures.
-        potential: Decides which structures can be taken.
-        used: Structures that the campaign has labelled or set aside; not counted.
-        read: Reads files, patterns and slices.
+    Structures that the campaign has labelled or set aside are not counted.
 
     Returns:
         ``n_pool`` (as read), ``n_usable`` (that can be chosen), ``screened`` (count by
@@ -47,7 +35,8 @@ def take_inventory(
         StructureError: The model cannot take a labelled structure.
         ReadError: A file cannot be read.
     """
-    screen = config.selection.settings(1, seed=0).make_recipe().make_screen(potential)
+    selection = state.config.selection
+    screen = selection.settings(1, seed=0).make_recipe().make_screen(potential)
     index = _check_disjoint(given)
     for role in ("train", "valid", "test"):
         for frame in getattr(given, role):
@@ -57,12 +46,12 @@ def take_inventory(
                     f"data.{role}: {found.source}: {found.reason} ({found.detail})"
                 )
     gone = DuplicateIndex()
-    for atoms in used:
-        gone.add(atoms, 0)
+    for frame in state.recorded_frames():
+        gone.add(frame.atoms, 0)
     reasons: Counter[str] = Counter()
     n_pool = n_usable = 0
     leaks = []
-    for frame in iter_pool(directory, config, read=read):
+    for frame in iter_pool(state, read=read):
         n_pool += 1
         found = screen.check_pool(frame)
         if found is not None:

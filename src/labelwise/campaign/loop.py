@@ -19,7 +19,7 @@ from labelwise.campaign.atomic_io import (
 )
 from labelwise.campaign.config import read_config
 from labelwise.campaign.context import CampaignContext, timed
-from labelwise.campaign.datasets import choose_split, read_given_sets
+from labelwise.campaign.datasets import choose_split, open_given_sets
 from labelwise.campaign.errors import CampaignError, ChangedInputsError, ConfigError
 from labelwise.campaign.inputs import describe_inputs, digest_inputs, list_differences
 from labelwise.campaign.inventory import take_inventory
@@ -202,22 +202,20 @@ def make_context(
 
     Both are made once for the same inputs and kept in files.
     """
-    directory, config = state.directory, state.config
-    if not (directory / SPLIT).exists():
-        write_json(directory / SPLIT, choose_split(directory, config))
-    given = read_given_sets(directory, config, read_json(directory / SPLIT))
-    digest = digest_inputs(read_json(directory / INPUTS))
-    path = directory / INVENTORY
+    split, path = state.directory / SPLIT, state.directory / INVENTORY
+    if not split.exists():
+        write_json(split, choose_split(state.directory, state.config))
+    digest = digest_inputs(read_json(state.directory / INPUTS))
     inventory = read_json(path) if path.exists() else {}
     shared = SharedCache() if shared is None else shared
-    context = CampaignContext(given, inventory, progress, shared)
+    context = CampaignContext(open_given_sets(state), inventory, progress, shared)
     if inventory.get("inputs") != digest:
         _log.info("reading the pool")
-        used = [frame.atoms for frame in state.recorded_frames()]
         found = take_inventory(
-            directory, config, given, context.pretrained(state), used, read=shared.iter_frames
+            state, context.given, context.pretrained(state), read=shared.iter_frames
         )
-        context.inventory = {"inputs": digest, **found, "n_used": len(used)}
+        n_used = len(state.labels) + len(state.failures)
+        context.inventory = {"inputs": digest, **found, "n_used": n_used}
         write_json(path, context.inventory)
     return context
 

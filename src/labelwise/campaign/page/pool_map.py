@@ -66,7 +66,7 @@ def read_points(state: CampaignState, given: GivenSets, data: PoolMapData) -> Ma
     others = {frame.source: frame for frame in state.recorded_frames()}
     wanted = set(data.sources[data.n_given :])
     try:
-        for frame in iter_pool(state.directory, state.config):
+        for frame in iter_pool(state):
             named = state.name_frame(frame)
             if named.source in wanted:
                 others[named.source] = named
