@@ -23,7 +23,6 @@ from pydantic import (
     Field,
     SerializeAsAny,
     ValidationError,
-    ValidationInfo,
     create_model,
     model_validator,
 )
@@ -172,7 +171,7 @@ class SelectionSection(_section_of(SelectionOptions, without=("seed",))):  # typ
     aggregate: Literal["mean", "max"] = "mean"
 
     @model_validator(mode="after")
-    def _known_rules(self, info: ValidationInfo) -> SelectionSection:
+    def _known_rules(self, info: Any) -> SelectionSection:
         if info.context == KEYS_ALONE:
             return self
         from labelwise.selection.rules import list_rules  # loads torch
