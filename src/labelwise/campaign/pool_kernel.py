@@ -20,7 +20,7 @@ from labelwise.campaign.context import CampaignContext
 from labelwise.campaign.seeds import derive_seed
 from labelwise.campaign.state import CampaignState
 from labelwise.errors import ArgumentError, LabelwiseError, ReadError
-from labelwise.features.fill import Filler
+from labelwise.features.fill import Filler, make_screen
 from labelwise.features.representations import feature_size
 from labelwise.features.store import DamagedChunkError, FeatureStore
 from labelwise.features.store.memory import MemoryRows
@@ -33,7 +33,7 @@ from labelwise.selection.rules import JOINT_RULE
 from labelwise.selection.rules.posterior_variance import posterior_variance
 from labelwise.selection.settings import AcquisitionSettings
 from labelwise.selection.storage import StoreSettings, open_store
-from labelwise.structures import Frame, Screen, Source
+from labelwise.structures import Frame, Source
 
 #: Points of a map; of a larger pool as many are drawn, and all that a round chose.
 MOST_POINTS = 50_000
@@ -130,7 +130,7 @@ def represent_pool(
     """
     settings = choose_settings(state.config)
     potential = context.pretrained(state)
-    screen = Screen(potential.graph_builder)
+    screen = make_screen(potential)
     given = [frame for frame in context.given.train if screen.check_train(frame) is None]
     n_pool, pool, remarks = 0, [], []
     try:

@@ -14,6 +14,7 @@ from labelwise.campaign.context import CampaignContext
 from labelwise.campaign.stages.finetune import member_files
 from labelwise.campaign.state import CampaignState
 from labelwise.errors import LabelError
+from labelwise.features.fill import make_screen
 from labelwise.finetuning.committee import (
     committee_energy_score,
     committee_force_score,
@@ -21,7 +22,7 @@ from labelwise.finetuning.committee import (
 )
 from labelwise.finetuning.metrics import spearman
 from labelwise.potentials import Potential
-from labelwise.structures import Frame, Screen, Source, get_labels
+from labelwise.structures import Frame, Source, get_labels
 from labelwise.structures.fixed_atoms import free_atoms
 from labelwise.structures.identity import Fingerprint, make_fingerprint
 
@@ -58,7 +59,7 @@ def score_by_committee(
     """
     config, last = state.config, state.n_round - 1
     members = [context.model_of(state, last, file) for file in member_files(config)]
-    screen = Screen(members[0].graph_builder)
+    screen = make_screen(members[0])
     for frame in train:
         screen.check_train(frame)
     n_done = 0

@@ -18,7 +18,7 @@ from typing import NamedTuple
 from ase import Atoms
 
 from labelwise.campaign.config import CampaignConfig, HeldOut
-from labelwise.campaign.training import member_files
+from labelwise.campaign.stages.finetune import member_files
 from labelwise.errors import ArgumentError
 from labelwise.finetuning.evaluation import evaluate
 from labelwise.finetuning.loop import EpochRecord

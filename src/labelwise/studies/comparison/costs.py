@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from ase import Atoms
 
+from labelwise.campaign.atomic_io import read_json, write_json
 from labelwise.campaign.config import SelectionSection
-from labelwise.campaign.durable import read_json, write_json
 from labelwise.campaign.inputs import find_model
 from labelwise.errors import StructureError
 from labelwise.features.fill import make_screen

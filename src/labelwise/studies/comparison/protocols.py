@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, get_args
 
-from labelwise.campaign.yaml_reading import read_yaml
+from labelwise.campaign.yaml_files import read_yaml
 
 #: How pools are made of labelled files.
 Layout = Literal["natural", "mixed", "random"]
