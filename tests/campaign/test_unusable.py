@@ -11,7 +11,7 @@ from labelwise.campaign.atomic_io import read_json
 from labelwise.campaign.config import COMMITTEE_RULES
 from labelwise.campaign.loop import run_campaign
 from labelwise.campaign.state import INVENTORY, read_state
-from labelwise.errors import StructureError
+from labelwise.errors import ArgumentError, StructureError
 from labelwise.structures import read_structures, write_structures
 from tests.campaign.building import make_structures, write_campaign
 from tests.potentials.models import VARIANTS, make_mace
@@ -86,3 +86,13 @@ def test_a_pool_with_features_that_are_not_finite_is_used_up(tmp_path: Path, rul
     assert inventory["screened"] == {"non-finite-features": 6}
     labelled = read_state(tmp_path / "campaign").labels.values()
     assert {tuple(record["structure"]["numbers"]) for record in labelled} == {(6, 1, 1, 1, 1)}
+
+
+def test_a_block_that_the_model_lacks_is_told_at_once(tmp_path: Path) -> None:
+    files = tmp_path / "files"
+    write_files(files, make_mace(), ("H2O", "CH4", "CO2", "CH4O"))
+    selection = {"rule": "lcmd", "batch_size": 3, "parameters": "radial"}
+    directory = write_campaign(tmp_path / "campaign", files, selection=selection)
+    with pytest.raises(ArgumentError, match="allowed are embedding, readout, products, all"):
+        run_campaign(directory)
+    assert not (directory / "rounds").exists()

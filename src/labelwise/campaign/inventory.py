@@ -31,12 +31,15 @@ def take_inventory(
         reason), ``n_train``, ``n_valid`` and ``n_test``.
 
     Raises:
+        ArgumentError: The model lacks what the selection asks for.
         LeakageError: A structure is in two sets.
         StructureError: The model cannot take a labelled structure.
         ReadError: A file cannot be read.
     """
     selection = state.config.selection
-    screen = selection.settings(1, seed=0).make_recipe().make_screen(potential)
+    settings = selection.settings(1, seed=0)
+    settings.check_model(potential)
+    screen = settings.make_recipe().make_screen(potential)
     index = _check_disjoint(given)
     for role in ("train", "valid", "test"):
         for frame in getattr(given, role):

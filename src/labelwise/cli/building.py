@@ -197,6 +197,7 @@ def _option(name: str, kind: Any, setting: Setting, default: Any) -> Parameter:
         words = [f"{each:g}" if isinstance(each, float) else str(each) for each in default or ()]
         kind, default = str | None, None if default is None else ",".join(words)
         shown = ", ".join(words) if len(words) > 1 else True
+    offered = setting.choices or setting.suggestions
     option = typer.Option(
         *(setting.flags or (_flag(name, setting),)),
         help=setting.help,
@@ -204,7 +205,7 @@ def _option(name: str, kind: Any, setting: Setting, default: Any) -> Parameter:
         metavar=setting.metavar or "|".join(setting.choices) or None,
         show_default=shown,
         callback=check,
-        autocompletion=_complete(setting.choices) if setting.choices else None,
+        autocompletion=_complete(offered) if offered else None,
         rich_help_panel=setting.panel,
     )
     return _parameter(name, Annotated[kind, option], default)

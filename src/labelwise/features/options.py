@@ -26,6 +26,7 @@ class RepresentationOptions:
         Setting(
             "Block of weights behind the tangent kernels: embedding, all, or another of the "
             "model's; those of MACE are embedding, readout, products and all.",
+            suggestions=("embedding", "readout", "products", "all"),
             metavar="BLOCK",
             panel=CHOICE,
         ),

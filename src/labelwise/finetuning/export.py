@@ -36,5 +36,5 @@ def save_potential(potential: Potential, path: str | os.PathLike[str]) -> None:
             f"path is {str(target)!r}; allowed are names ending in "
             f"{' or '.join(source.file_suffixes)}"
         )
-    with whole_file(target) as temporary:
-        source.write(temporary, target.suffix)
+    with whole_file(target) as temporary, temporary.open("wb") as stream:
+        source.write(stream, target.suffix)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from ase import Atoms
@@ -37,6 +37,7 @@ class Prediction(NamedTuple):
     forces: Float[Tensor, "N 3"] | None
 
 
+@runtime_checkable
 class Linearisation(Protocol):
     """Energies and forces of a batch as linear functions of a block of weights.
 

@@ -11,8 +11,7 @@ import hashlib
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import ClassVar, Self
+from typing import IO, ClassVar, Self
 
 import numpy as np
 import torch
@@ -351,11 +350,11 @@ class TorchPotential(Potential):
             )
         return PlainNetwork(self.energies, self.collate)
 
-    def write(self, path: Path, suffix: str) -> None:
+    def write(self, stream: IO[bytes], suffix: str) -> None:  # noqa: ARG002
         """Write the potential to a file.
 
         Args:
-            path: An empty file.
+            stream: The file.
             suffix: Which of ``file_suffixes``' formats is wanted.
 
         Raises:
@@ -363,7 +362,7 @@ class TorchPotential(Potential):
         """
         raise PotentialError(
             f"{self.name} is a {type(self).__name__}, which Labelwise cannot write to a "
-            f"file ({path.name}, {suffix})"
+            f"{suffix} file"
         )
 
 

@@ -28,6 +28,7 @@ class Setting(GroupedMetadata):
         flags: Names of its option; none for that of the field.
         ge, gt, le: Bounds; None for none.
         choices: The words that are allowed; none for whatever the type allows.
+        suggestions: Words that shells complete where others are allowed, too.
         none: The word that stands for None on the command line, where None is no default.
         metavar: What stands for its value in the help; None for the type's.
         panel: Heading of the help that it stands under; None for that of most options.
@@ -48,6 +49,7 @@ class Setting(GroupedMetadata):
     gt: float | int | None = None
     le: float | int | None = None
     choices: tuple[str, ...] = ()
+    suggestions: tuple[str, ...] = ()
     none: str | None = None
     metavar: str | None = None
     panel: str | None = None

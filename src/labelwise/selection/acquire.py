@@ -102,8 +102,7 @@ def acquire(
         LabelwiseWarning: Chosen structures are copies of labelled ones to the kernel.
     """
     settings.check()
-    if settings.needs_potential and potential is None:
-        raise ArgumentError(settings.explain_need_of_model())
+    settings.check_model(potential)
     is_measured = measured and not (
         potential is None and settings.make_representation().needs_model
     )

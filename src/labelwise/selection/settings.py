@@ -17,6 +17,7 @@ from labelwise.features.representations import (
 from labelwise.features.representations.joint_rows import JointRows
 from labelwise.features.representations.reductions import check_reduction
 from labelwise.kernels.building import check_kernel
+from labelwise.potentials.base import Potential
 from labelwise.selection.options import SelectionOptions
 from labelwise.selection.rules import JOINT_RULE, get_rule
 
@@ -71,6 +72,19 @@ class AcquisitionSettings(SelectionOptions):
         value = self.regularisation
         if value is not None and not (np.isfinite(value) and value > 0):
             raise ArgumentError(f"regularisation is {value}; it must be finite and above 0")
+
+    def check_model(self, potential: Potential | None) -> None:
+        """Find what the model cannot do before any structure is read.
+
+        Raises:
+            ArgumentError: There is no model where one is needed, or it has not the block of
+                weights that is asked for.
+        """
+        if not self.needs_potential:
+            return
+        if potential is None:
+            raise ArgumentError(self.explain_need_of_model())
+        potential.check_block(self.parameters)
 
     def _check_joint(self) -> None:
         if self.representation not in _JOINT_REPRESENTATIONS:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
-from pathlib import Path
-from typing import Any, ClassVar
+from typing import IO, Any, ClassVar
 
 import torch
 from jaxtyping import Float
@@ -235,16 +234,16 @@ class MacePotential(TorchPotential):
             return CompiledMace(self)
         return LeanMace(self) if supports(self) else super().training_network()
 
-    def write(self, path: Path, suffix: str) -> None:
+    def write(self, stream: IO[bytes], suffix: str) -> None:
         """Write a weights-only checkpoint (``.pt``) or mace-torch's pickled module (``.model``).
 
         The module is written on the CPU with gradients on, as mace-torch writes it.
         """
         with mace_warnings_silenced():
             if suffix == ".pt":
-                torch.save(save_checkpoint(self.model), path)
+                torch.save(save_checkpoint(self.model), stream)
             else:
-                torch.save(self.copy().model.cpu().requires_grad_(True), path)
+                torch.save(self.copy().model.cpu().requires_grad_(True), stream)
 
     def _inputs(self, batch: Batch, positions: Float[Tensor, "N 3"] | None) -> dict[str, Tensor]:
         """Write a batch as mace-torch's dictionary."""
