@@ -9,7 +9,7 @@ PYTEST   := $(TEST_ENV) $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-
 # More examples, and shapes and types of every annotated function checked as the tests run.
 THOROUGH := --hypothesis-profile=thorough --jaxtyping-packages=labelwise,beartype.beartype
 
-.PHONY: install lint types types-page test test-pages test-more test-all demo bench recipes clean
+.PHONY: install lint types types-page test test-pages test-more test-families test-all demo bench recipes clean
 
 install: $(VENV)/.installed
 
@@ -43,6 +43,15 @@ test-pages: install
 test-more: install
 	$(PYTEST) -m "(pages or thorough or hypothesis) and not slow" $(THOROUGH)
 
+# Families that do not install beside mace-torch, which pins e3nn 0.4.4: an environment of their own.
+FAMILIES := .venv-families
+test-families:
+	test -x $(FAMILIES)/bin/python || $(PYTHON) -m venv $(FAMILIES)
+	grep -vE '^(e3nn|mace-torch)==' constraints.txt > $(FAMILIES)/constraints.txt
+	$(FAMILIES)/bin/python -m pip install --quiet --constraint $(FAMILIES)/constraints.txt \
+	    --editable '.[sevenn]' pytest
+	$(TEST_ENV) $(FAMILIES)/bin/python -m pytest --noconftest -m "not slow" tests/potentials/sevennet
+
 test-all: install
 	$(PYTEST) -m "" $(THOROUGH)
 
@@ -71,4 +80,4 @@ recipes: install
 	$(TEST_ENV) $(BIN)/python recipes/write_card.py
 
 clean:
-	rm -rf $(VENV) demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(FAMILIES) demo build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

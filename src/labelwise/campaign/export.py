@@ -10,10 +10,11 @@ from labelwise.campaign.errors import CampaignError, DamagedStateError
 from labelwise.campaign.rounds import SPLITS, UNDETERMINED
 from labelwise.campaign.state import CampaignState, find_damage, read_messages
 from labelwise.finetuning.export import save_potential
+from labelwise.finetuning.trainable import require_trainable
 from labelwise.runtime.files import sync_folder
 from labelwise.structures import write_structures
 
-EXPORTED_MODEL = "potential.model"
+EXPORTED_MODEL = "potential"
 EXPORTED_STRUCTURES = "training_set.extxyz"
 EXPORTED_RECORD = "export.json"
 
@@ -24,8 +25,9 @@ def export_round(state: CampaignState, n_round: int, folder: Path) -> Path:
     Args:
         state: The campaign.
         n_round: The round.
-        folder: Where ``potential.model`` (for mace-torch, LAMMPS, OpenMM),
-            ``training_set.extxyz`` and ``export.json`` go; made if missing.
+        folder: Where ``potential`` in the family's format (``.model``, which mace-torch,
+            LAMMPS and OpenMM take), ``training_set.extxyz`` and ``export.json`` go; made if
+            missing.
 
     Returns:
         The folder.
@@ -47,7 +49,8 @@ def export_round(state: CampaignState, n_round: int, folder: Path) -> Path:
     messages = read_messages(state.directory, n_round + 1).get(n_round, [])
     frames = context.train_frames(state)[: record.n_train]
     folder.mkdir(parents=True, exist_ok=True)
-    save_potential(context.model_of(state, n_round), folder / EXPORTED_MODEL)
+    potential = require_trainable(context.model_of(state, n_round))
+    save_potential(potential, folder / f"{EXPORTED_MODEL}{potential.file_suffixes[0]}")
     write_structures(folder / EXPORTED_STRUCTURES, [frame.atoms for frame in frames])
     sync_folder(folder)
     words = {

@@ -10,9 +10,9 @@ import typer
 
 from labelwise.cli import console
 from labelwise.cli.commands.finetune import FinetuneCommand
-from labelwise.errors import ArgumentError, WriteError
+from labelwise.errors import WriteError
 from labelwise.finetuning.evaluation import evaluate
-from labelwise.finetuning.export import save_potential
+from labelwise.finetuning.export import require_file_name, save_potential
 from labelwise.finetuning.loop import EpochRecord
 from labelwise.finetuning.recipe import Recipe, resolve_schedule
 from labelwise.finetuning.training import FineTuned, finetune
@@ -32,8 +32,6 @@ def run_finetune(args: FinetuneCommand) -> None:
     """Run ``labelwise finetune``."""
     if args.out.exists() and not args.force:
         raise WriteError(f"{args.out} exists; choose another --out, or replace it with --force")
-    if args.out.suffix not in {".model", ".pt"}:
-        raise ArgumentError(f"--out must end in .model or .pt, got {args.out}")
     loss = "exclude" if args.exclude_fixed_from_loss else "count"
     recipe = replace(args.recipe, loss_fixed_forces=loss)
     fixed_forces = "exclude" if args.exclude_fixed else "count"
@@ -44,6 +42,7 @@ def run_finetune(args: FinetuneCommand) -> None:
     energy_key, forces_key = _choose_keys(frames, args.labels.energy_key, args.labels.forces_key)
     require_one_head([get_head(each.atoms) for each in (*frames, *held_out, *tested)], "labelled")
     potential = require_model(args.model)
+    require_file_name(potential, args.out)
     plan = resolve_schedule(recipe, len(frames))
     with console.show_progress(enabled=not (args.quiet or args.as_json)) as progress:
         fitted = finetune(

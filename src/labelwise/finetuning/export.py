@@ -7,7 +7,7 @@ from pathlib import Path
 
 from labelwise.errors import ArgumentError
 from labelwise.finetuning.trainable import require_trainable
-from labelwise.potentials import Potential
+from labelwise.potentials import Potential, TorchPotential
 from labelwise.runtime.files import whole_file
 
 
@@ -30,11 +30,22 @@ def save_potential(potential: Potential, path: str | os.PathLike[str]) -> None:
         WriteError: the file cannot be written.
     """
     target = Path(path)
-    source = require_trainable(potential)
-    if source.file_suffixes and target.suffix not in source.file_suffixes:
-        raise ArgumentError(
-            f"path is {str(target)!r}; allowed are names ending in "
-            f"{' or '.join(source.file_suffixes)}"
-        )
+    source = require_file_name(potential, target)
     with whole_file(target) as temporary, temporary.open("wb") as stream:
         source.write(stream, target.suffix)
+
+
+def require_file_name(potential: Potential, path: Path) -> TorchPotential:
+    """Return a potential that can be written to a file of this name.
+
+    Raises:
+        ArgumentError: The family does not know the ending.
+        PotentialError: A potential of a family that cannot be trained here.
+    """
+    source = require_trainable(potential)
+    if source.file_suffixes and path.suffix not in source.file_suffixes:
+        raise ArgumentError(
+            f"path is {str(path)!r}; {potential.name} can be written to names ending in "
+            f"{' or '.join(source.file_suffixes)}"
+        )
+    return source

@@ -93,6 +93,8 @@ class Potential(ABC):
             first that an element meets, ``all``, and others of the family's own.
         activation_size: Length of an activation row.
         graph_builder: Makes graphs; picklable, for use in worker processes.
+        parity: Whether mirror images have the same energy, as in nature; a model that knows
+            rotations alone gives them others.
     """
 
     name: str
@@ -105,6 +107,7 @@ class Potential(ABC):
     blocks: tuple[str, ...]
     activation_size: int
     graph_builder: GraphBuilder
+    parity: bool = True
 
     def __repr__(self) -> str:
         """Say in a line what it is and where."""

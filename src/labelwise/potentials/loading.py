@@ -80,8 +80,18 @@ class HasKernels(Protocol):
 def _families() -> dict[str, PotentialFamily]:
     """Return the families by name, to be added to."""
     from labelwise.potentials.mace.loading import MaceFamily  # which imports this module
+    from labelwise.potentials.sevennet.loading import SevenNetFamily
 
-    return {MaceFamily.name: MaceFamily()}
+    return {each.name: each for each in (MaceFamily(), SevenNetFamily())}
+
+
+def _find_family(spec: str) -> PotentialFamily | None:
+    """Return the family that recognises a name or a file.
+
+    MACE is asked last: it takes every file that is left, and says what is wrong with it.
+    """
+    families = sorted(_families().values(), key=lambda family: family.name == "mace")
+    return next((family for family in families if family.recognises(spec)), None)
 
 
 def register_potential(family: PotentialFamily) -> None:
@@ -154,7 +164,7 @@ def load_potential(
             results; the model is evaluated without it.
     """
     spec = str(spec)
-    family = next((each for each in _families().values() if each.recognises(spec)), None)
+    family = _find_family(spec)
     if family is None:
         raise PotentialError(_unknown(spec))
     potential = family.load(

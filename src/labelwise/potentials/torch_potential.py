@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from typing import IO, ClassVar, Self
 
@@ -36,7 +36,7 @@ class TorchPotential(Potential):
         block_prefixes: For each block, how the names of its parameters in ``model`` begin. The
             block ``all`` need not be named. Where ``embedding_table`` gives one, ``embedding``
             is that table.
-        file_suffixes: Endings of files that ``write`` can write.
+        file_suffixes: Endings of files that ``write`` can write, the family's own first.
     """
 
     model: torch.nn.Module
@@ -186,7 +186,7 @@ class TorchPotential(Potential):
             if name.startswith(prefixes) and name not in absent
         ]
 
-    def absent_weights(self) -> set[str]:
+    def absent_weights(self) -> Set[str]:
         """Name parameters on which no energy can depend; they are in no block."""
         return set()
 

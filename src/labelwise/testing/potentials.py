@@ -206,6 +206,8 @@ def _check_symmetries(potential: Potential, structures: Sequence[Atoms]) -> None
     for atoms in structures:
         original = _everything(potential, [atoms])
         for law, (copy, matrix) in symmetry_copies(atoms).items():
+            if law == "reflection" and not potential.parity:
+                continue
             got = _everything(potential, [copy])
             turn = torch.tensor(matrix, dtype=potential.dtype, device=potential.device)
             wanted = {**original, "forces": original["forces"] @ turn.T}

@@ -29,7 +29,11 @@ class FinetuneCommand:
         list[str] | None, Setting("Measured at the end, not looked at.", metavar="FILE...")
     ] = None
     out: Annotated[
-        Path, Setting(".model for mace-torch, or .pt, weights only.", flags=("--out", "-o"))
+        Path,
+        Setting(
+            "The fitted model: .model for mace-torch, .pth for sevenn, or .pt, weights only.",
+            flags=("--out", "-o"),
+        ),
     ] = Path("finetuned.model")
     recipe: Recipe
     exclude_fixed: Annotated[

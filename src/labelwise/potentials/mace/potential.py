@@ -49,7 +49,7 @@ class MacePotential(TorchPotential):
         "readout": ("readouts.",),
         "products": ("products.",),
     }
-    file_suffixes: ClassVar = (".pt", ".model")
+    file_suffixes: ClassVar = (".model", ".pt")
 
     def __init__(
         self, model: Any, *, name: str, head: str | None = None, cueq: bool = False

@@ -1,0 +1,1 @@
+"""SevenNet: the only place that imports it."""

@@ -1,0 +1,128 @@
+"""Finding and reading SevenNet models: the family behind ``load_potential``."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from labelwise.errors import PotentialError
+from labelwise.potentials.base import Potential
+from labelwise.potentials.files import read_words
+from labelwise.potentials.loading import KnownModel
+from labelwise.potentials.sevennet.potential import (
+    SevenNetPotential,
+    build_model,
+    import_sevenn,
+    quiet_sevenn,
+)
+
+#: Files inside sevenn's wheel, by the name that sevenn's own calculator takes.
+_SHIPPED = {
+    "7net-0": ("SevenNet_0__11Jul2024/checkpoint_sevennet_0.pth", "MIT, 89 elements, PBE"),
+    "7net-l3i5": ("SevenNet_l3i5/checkpoint_l3i5.pth", "MIT, 89 elements, PBE"),
+    "7net-mf-0": ("SevenNet_MF_0/checkpoint_sevennet_mf_0.pth", "MIT, PBE and R2SCAN"),
+}
+_KEYS = {"config", "model_state_dict", "optimizer_state_dict"}
+# What sevenn's checkpoints hold besides tensors and plain values: arrays of numbers.
+_HARMLESS = [
+    np.ndarray,
+    np.dtype,
+    np._core.multiarray._reconstruct,  # type: ignore[attr-defined]
+    (np._core.multiarray._reconstruct, "numpy.core.multiarray._reconstruct"),  # type: ignore[attr-defined]
+    (np._core.multiarray.scalar, "numpy.core.multiarray.scalar"),  # type: ignore[attr-defined]
+    *(type(np.dtype(kind)) for kind in ("f4", "f8", "i4", "i8", "bool")),
+]
+
+
+class SevenNetFamily:
+    """SevenNet models: from checkpoints, or by name from sevenn's wheel."""
+
+    name = "sevennet"
+
+    def known_models(self) -> list[KnownModel]:
+        """List what can be loaded by name: nothing where sevenn is not installed."""
+        if find_spec("sevenn") is None:
+            return []
+        return [KnownModel(n, self.name, "sevenn", note) for n, (_, note) in _SHIPPED.items()]
+
+    def recognises(self, spec: str) -> bool:
+        """Take the known names, and checkpoints of sevenn's by what is in them."""
+        path = Path(spec).expanduser()
+        return spec in _SHIPPED or (path.is_file() and read_words(path) >= _KEYS)
+
+    def load(
+        self,
+        spec: str,
+        *,
+        device: torch.device,
+        dtype: torch.dtype | None,
+        head: str | None,
+        trust: bool,  # noqa: ARG002  # checkpoints are read as weights and plain values
+    ) -> Potential:
+        """See ``labelwise.potentials.load_potential``."""
+        import_sevenn()
+        path = Path(spec).expanduser()
+        if spec in _SHIPPED:
+            from sevenn import _const
+
+            path = Path(_const._prefix) / _SHIPPED[spec][0]
+        content = _read(path)
+        return make_sevennet(content, name=spec, device=device, dtype=dtype, head=head)
+
+
+def make_sevennet(
+    content: dict[str, Any],
+    *,
+    name: str,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+    head: str | None = None,
+) -> SevenNetPotential:
+    """Build a potential of a checkpoint's content.
+
+    Args:
+        content: ``config`` and ``model_state_dict``.
+        name: What to call it.
+        device: Where it is wanted.
+        dtype: Floating-point type wanted, by default its own.
+        head: See ``load_potential``.
+
+    Raises:
+        PotentialError: settings and weights do not belong together, or an unknown head.
+    """
+    from sevenn import checkpoint
+    from sevenn.scripts import backward_compatibility
+
+    try:
+        with quiet_sevenn():
+            config = checkpoint._config_cp_routine(dict(content["config"]))
+            model = build_model(config, torch.float32 if dtype is None else dtype)
+            state = backward_compatibility.patch_state_dict_if_old(
+                content["model_state_dict"], config, model
+            )
+            # Coupling coefficients are constants: as exact as the type that is asked for.
+            constants = {k: v for k, v in model.state_dict().items() if "._w3j_" in k}
+            model.load_state_dict({**state, **constants})
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError, AssertionError) as error:
+        raise PotentialError(
+            f"settings and weights of {name} do not make a model with the installed sevenn: {error}"
+        ) from error
+    model = model.to(device)
+    return SevenNetPotential(model, config, name=name, head=head)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Read a checkpoint as weights, plain values and NumPy's arrays, which runs no code."""
+    try:
+        with torch.serialization.safe_globals(_HARMLESS):
+            content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever a damaged or hostile file leads to
+        raise PotentialError(
+            f"{path} holds more than weights and numbers, or is damaged: "
+            f"{str(error).splitlines()[0]}; give the checkpoint that sevenn's training wrote"
+        ) from None
+    return content

@@ -1,0 +1,276 @@
+"""SevenNet behind the contract: the ``AtomGraphSequential`` models of sevenn."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import IO, Any, ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from labelwise.errors import MissingDependencyError
+from labelwise.potentials.graphs import Batch
+from labelwise.potentials.passes import note_forward
+from labelwise.potentials.torch_potential import TorchPotential, average_over_atoms
+
+_MOST_LAYERS = 20
+_EMBEDDING, _RESCALE = "onehot_to_feature_x", "rescale_atomic_energy"
+_SKIPPED = ("onehot_idx_to_onehot", _EMBEDDING)
+_OUTPUTS = (_RESCALE, "reduce_total_enegy", "force_output")  # the package's own spelling
+
+
+class SevenNetPotential(TorchPotential):
+    """A SevenNet model and its features.
+
+    Its heads are its modalities (levels of theory). Activations are the scalars behind the gate
+    of each layer.
+
+    Attributes:
+        config: The settings that the model was built with, as sevenn's checkpoints hold them.
+    """
+
+    model: Any
+    block_prefixes: ClassVar = {
+        "embedding": (f"{_EMBEDDING}.",),
+        "radial": tuple(f"{layer}_convolution." for layer in range(_MOST_LAYERS)),
+        "interaction": tuple(f"{layer}_self_" for layer in range(_MOST_LAYERS)),
+        "readout": ("reduce_",),
+    }
+    file_suffixes: ClassVar = (".pth", ".pt")
+
+    def __init__(
+        self, model: Any, config: Mapping[str, Any], *, name: str, head: str | None = None
+    ) -> None:
+        """Wrap a complete model.
+
+        Args:
+            model: What ``SevenNetCheckpoint.build_model`` made, on its device and in its type.
+            config: The settings that it was built with.
+            name: What to call it.
+            head: The modality to use; may be None if there is one.
+
+        Raises:
+            PotentialError: unknown head, or a head is needed.
+        """
+        type_map: dict[int, int] = config["_type_map"]
+        modalities: dict[str, int] = config.get("_modal_map") or {"Default": 0}
+        self.config = dict(config)
+        self._fixed = frozenset(
+            weight_name
+            for weight_name, weight in model.named_parameters()
+            if not weight.requires_grad or weight_name.startswith(f"{_RESCALE}.")
+        )
+        self._has_modality = bool(config.get("use_modality"))
+        self._scalars = {
+            key: _scalar_channels(module.gate.irreps_out)
+            for key, module in model.named_children()
+            if key.endswith("_equivariant_gate")
+        }
+        super().__init__(
+            model,
+            name=name,
+            elements=sorted(type_map, key=type_map.__getitem__),
+            cutoff=float(config["cutoff"]),
+            activation_size=sum(len(places) for places in self._scalars.values()),
+            heads=tuple(sorted(modalities, key=modalities.__getitem__)),
+            head=head,
+        )
+        self._modality = modalities[self.head]
+        self.parity = bool(config.get("is_parity", False))
+
+    def interaction_energies(
+        self,
+        batch: Batch,
+        *,
+        positions: Float[Tensor, "N 3"] | None = None,
+        embedding: Float[Tensor, "N C"] | None = None,
+    ) -> Float[Tensor, " n"]:
+        """See ``TorchPotential.interaction_energies``."""
+        data, _ = self._run(batch, positions, embedding)
+        scale = self._row_of(self.model._modules[_RESCALE].scale)
+        atoms = data["scaled_atomic_energy"].squeeze(1) * scale[batch.species]
+        return atoms.new_zeros(batch.n_structures).index_add(0, batch.structure_idx, atoms)
+
+    def activations(self, batch: Batch) -> Float[Tensor, "n a"]:
+        """See ``Potential.activations``."""
+        with torch.no_grad():
+            _, layers = self._run(batch, None, None)
+            return average_over_atoms(torch.cat(layers, dim=1), batch)
+
+    def embedding_table(self) -> tuple[Float[Tensor, "E C"], float] | None:
+        """See ``TorchPotential.embedding_table``; None where the modality enters it."""
+        module = self.model._modules[_EMBEDDING]
+        instructions = module.linear.instructions
+        if module.num_modalities > 1 or len(instructions) > 1 or module.linear.bias.numel():
+            return None
+        factor: float = instructions[0].path_weight
+        table: Tensor = module.linear.weight.detach().view(len(self.elements), -1)
+        return table * factor, factor
+
+    def absent_weights(self) -> frozenset[str]:
+        """Name what sevenn does not train, and reference energies and scales."""
+        return self._fixed
+
+    def reference_row(self) -> Float[Tensor, " E"]:
+        """See ``TorchPotential.reference_row``: the model's shifts of atomic energies."""
+        return self._row_of(self.model._modules[_RESCALE].shift)
+
+    def with_random_weights(self, seed: int, *, scale: float | None = None) -> SevenNetPotential:
+        """See ``Potential.with_random_weights``."""
+        with torch.random.fork_rng(devices=[]), quiet_sevenn():
+            torch.manual_seed(seed)
+            model = build_model(self.config, self.dtype).to(self.device)
+        drawn = SevenNetPotential(model, self.config, name=self.name, head=self.head)
+        drawn.set_reference_energies(self.reference_energies)
+        with torch.no_grad():
+            own = self.model._modules[_RESCALE].scale
+            model._modules[_RESCALE].scale.copy_(own if scale is None else own * 0.0 + scale)
+        return drawn
+
+    def copy(self) -> SevenNetPotential:
+        """See ``TorchPotential.copy``."""
+        state = {key: value.detach() for key, value in self.model.state_dict().items()}
+        return _rebuild(self.config, state, self.name, self.head)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle settings and weights: the compiled modules inside cannot be."""
+        state = {key: value.detach() for key, value in self.model.state_dict().items()}
+        return _rebuild, (self.config, state, self.name, self.head)
+
+    def write(self, stream: IO[bytes], suffix: str) -> None:  # noqa: ARG002  # one format
+        """Write a checkpoint that sevenn's calculator takes, of weights and plain values."""
+        state = {key: value.detach().cpu() for key, value in self.model.state_dict().items()}
+        content = {
+            "config": _plain(self.config),
+            "model_state_dict": state,
+            "optimizer_state_dict": {},
+            "scheduler_state_dict": {},
+            "epoch": 0,
+        }
+        torch.save(content, stream)
+
+    def _run(
+        self,
+        batch: Batch,
+        positions: Float[Tensor, "N 3"] | None,
+        embedding: Float[Tensor, "N C"] | None,
+    ) -> tuple[dict[str, Tensor], list[Float[Tensor, "N _"]]]:
+        """Run the layers up to atomic energies; return their data, and the scalars of each gate."""
+        note_forward(batch.n_structures)
+        positions = batch.positions if positions is None else positions
+        # In each pair both directions are there, so that either end may be sevenn's centre.
+        centre, neighbour = batch.edge_index
+        one_hot = torch.nn.functional.one_hot(batch.species, len(self.elements)).to(self.dtype)
+        data: dict[str, Tensor] = {
+            "edge_index": batch.edge_index,
+            "edge_vec": positions[neighbour] - positions[centre] + batch.shifts,
+            "batch": batch.structure_idx,
+            "atom_type": batch.species,
+            "node_attr": one_hot,
+            "x": one_hot,
+        }
+        if self._has_modality:
+            data["modal_type"] = torch.full(
+                (batch.n_structures,), self._modality, device=self.device
+            )
+        layers = []
+        for key, module in self.model.named_children():
+            if key == _EMBEDDING and embedding is not None:
+                data["x"] = embedding
+            elif key not in (_SKIPPED[0], *_OUTPUTS):
+                data = module(data)
+            if key in self._scalars:
+                layers.append(data["x"][:, self._scalars[key].to(self.device)])
+        return data, layers
+
+    def _row_of(self, table: Tensor) -> Float[Tensor, " E"]:
+        """Return the row of (E,) or (modalities, E) that is in use."""
+        return table if table.dim() == 1 else table[self._modality]
+
+
+def _rebuild(
+    config: Mapping[str, Any], state: Mapping[str, Tensor], name: str, head: str
+) -> SevenNetPotential:
+    """Make a potential of settings and weights, in the weights' type and on their device."""
+    weight = state[f"{_EMBEDDING}.linear.weight"]
+    with torch.random.fork_rng(devices=[]), quiet_sevenn():
+        model = build_model(config, weight.dtype).to(weight.device)
+    model.load_state_dict(state)
+    return SevenNetPotential(model, config, name=name, head=head)
+
+
+def build_model(config: Mapping[str, Any], dtype: torch.dtype) -> Any:
+    """Build a model of a configuration in a type, with weights as torch draws them.
+
+    A scale or shift that all elements share becomes one for each, which is the same function.
+
+    Raises:
+        MissingDependencyError: sevenn is not installed.
+    """
+    import_sevenn()
+    import e3nn
+    from sevenn.model_build import build_E3_equivariant_model
+    from sevenn.nn.scale import Rescale, SpeciesWiseRescale
+
+    dtype_before, options_before = torch.get_default_dtype(), e3nn.get_optimization_defaults()
+    torch.set_default_dtype(dtype)
+    e3nn.set_optimization_defaults(jit_script_fx=False)  # takes a third of the time, runs as fast
+    try:
+        model = build_E3_equivariant_model(dict(config)).to(dtype)
+    finally:
+        torch.set_default_dtype(dtype_before)
+        e3nn.set_optimization_defaults(**options_before)
+    shared = model._modules[_RESCALE]
+    if isinstance(shared, Rescale):
+        n_elements = len(config["_type_map"])
+        shift, scale = [shared.get_shift()] * n_elements, [shared.get_scale()] * n_elements
+        model._modules[_RESCALE] = SpeciesWiseRescale(shift, scale).to(dtype)
+    return model
+
+
+def import_sevenn() -> None:
+    """Import sevenn.
+
+    Raises:
+        MissingDependencyError: it is not installed.
+    """
+    try:
+        with quiet_sevenn():
+            import sevenn.checkpoint  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError("sevenn", "sevenn", "loading a SevenNet model") from error
+
+
+@contextmanager
+def quiet_sevenn() -> Iterator[None]:
+    """Silence what sevenn and e3nn print and warn of while they are imported or built."""
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _scalar_channels(irreps: Any) -> Tensor:
+    """Return the places of the even scalars among features."""
+    places = [
+        torch.arange(part.start, part.stop)
+        for (_, irrep), part in zip(irreps, irreps.slices(), strict=True)
+        if irrep.l == 0 and irrep.p == 1
+    ]
+    return torch.cat(places)
+
+
+def _plain(value: Any) -> Any:
+    """Write NumPy's arrays and numbers as plain ones, so that no code is needed to read them."""
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    if isinstance(value, (np.ndarray, np.generic)):
+        return value.tolist()
+    return value
