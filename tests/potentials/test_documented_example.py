@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from labelwise.potentials import loading
 
@@ -19,6 +20,18 @@ def test_the_example_in_the_documentation_works(monkeypatch: pytest.MonkeyPatch)
     names: dict[str, Any] = {"__name__": "documented"}
     for block in blocks:
         exec(block.partition("```")[0], names)  # our own documentation
+
+
+def test_a_hyperparameter_is_part_of_the_hash() -> None:
+    names: dict[str, Any] = {"__name__": "documented"}
+    exec(DOCUMENT.read_text().split("```python\n")[1].partition("```")[0], names)
+    one, other = (names["PairPotential"](elements=(1, 6, 8)) for _ in range(2))
+    assert one.content_hash == other.content_hash
+    one.model.power, other.model.power = 6, 12
+    assert one.content_hash != other.content_hash
+    other.model.power = 6
+    other.model.to(torch.bfloat16)
+    assert one.content_hash != other.content_hash
 
 
 def test_the_kit_notices_a_wrong_scale(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import hashlib
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
-from typing import IO, ClassVar, Self
+from typing import IO, Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -70,11 +70,13 @@ class TorchPotential(Potential):
             spin_range: The same for the multiplicity.
 
         Raises:
-            PotentialError: unknown head, or a head is needed.
+            PotentialError: unknown head, a head is needed, or a model without weights.
         """
         self.model = model.eval().requires_grad_(False)
         self.name, self.elements, self.cutoff = name, tuple(elements), float(cutoff)
-        weight = next(model.parameters())
+        weight = next(model.parameters(), None)
+        if weight is None:
+            raise PotentialError(f"{name} has no weights, of which gradients could be taken")
         self.dtype, self.device = weight.dtype, weight.device
         self.heads = tuple(heads)
         self.head = choose_head(self.heads, head)
@@ -144,14 +146,20 @@ class TorchPotential(Potential):
 
     @property
     def content_hash(self) -> str:
-        """See ``Potential.content_hash``."""
-        settings = (type(self).__name__, self.elements, self.cutoff, self.heads, self.head)
+        """See ``Potential.content_hash``; numbers and words held by modules are hyperparameters."""
+        settings: list[Any] = [
+            (type(self).__name__, self.elements, self.cutoff, self.heads, self.head)
+        ]
+        for name, module in self.model.named_modules():
+            held = {k: v for k, v in vars(module).items() if isinstance(v, int | float | str)}
+            held.pop("training")
+            settings.append((name, type(module).__name__, sorted(held.items())))
         digest = hashlib.sha256(repr(settings).encode())
-        held = {"reference energies": self.reference_row(), **self.model.state_dict()}
-        for key, value in sorted(held.items()):
-            array = value.detach().cpu().contiguous().numpy()
-            digest.update(f"{key} {array.dtype.str} {array.shape}".encode())
-            digest.update(array.tobytes())
+        tensors = {"reference energies": self.reference_row(), **self.model.state_dict()}
+        for key, value in sorted(tensors.items()):
+            digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
+            raw = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+            digest.update(raw.numpy().tobytes())
         return digest.hexdigest()
 
     # Predictions and tangents.

@@ -52,3 +52,43 @@ def test_a_copy_prints_nothing_twice() -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
     assert run.stdout == "before 28\n"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks on Linux alone")
+def test_where_no_copy_can_be_made_a_program_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> int:
+        raise OSError("no memory")
+
+    open_before = len(list(Path("/proc/self/fd").iterdir()))
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fork", fail)
+        with ProcessEngine(2) as engine:
+            assert len(set(engine.map(os.getpid, wait, range(200)))) == 2
+    assert len(list(Path("/proc/self/fd").iterdir())) == open_before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks on Linux alone")
+def test_ctrl_c_while_a_copy_is_made_is_the_callers_alone() -> None:
+    """A terminal sends it to all processes: a copy must not run what its caller has in store."""
+    program = """
+import os, signal, time
+from labelwise.runtime.engines.process_engine import ProcessEngine
+
+fork, here = os.fork, os.getpid()
+
+def interrupted():
+    pid = fork()
+    if os.getpid() != here:
+        os.kill(os.getpid(), signal.SIGINT)
+    return pid
+
+os.fork = interrupted
+try:
+    with ProcessEngine(2) as engine:
+        pids = set(engine.map(os.getpid, lambda pid, _: time.sleep(0.1) or pid, range(20)))
+    print(len(pids), "processes")
+except BaseException as error:
+    print("caught", type(error), os.getpid() == here)
+"""
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert run.stdout == "2 processes\n", run.stderr

@@ -107,6 +107,8 @@ def test_methods_take_options_and_are_named_by_them() -> None:
         ({"methods": ["random", {"kernel": "ntk", "rule": "pv", "weight": 1}]}, "weight"),
         ({"methods": ["random", {"kernel": "ntk", "representation": "ntk-e"}]}, "are the same"),
         ({"methods": ["random", "random"]}, "random is there twice"),
+        ({"methods": ["random", {"kernel": ["ntk"], "rule": "lcmd"}]}, "kernel is .*one word"),
+        ({"methods": [{"kernel": "ntk", "rule": "lcmd", "finetune": 3}]}, "finetune is 3; give"),
         ({"methods": 3}, "methods"),
         ({"methods": ["random", "ntk-pvv"]}, "did you mean 'ntk-pv'"),
         ({"methods": ["ntk-pv"]}, "reference is 'random'"),

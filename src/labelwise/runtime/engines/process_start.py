@@ -15,11 +15,12 @@ import sys
 import warnings
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, Any, Protocol
 
 from labelwise.runtime.engines.process_worker import serve
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class WorkerProcess(Protocol):
@@ -41,7 +42,10 @@ def start_process(n_threads: int) -> WorkerProcess:
     Args:
         n_threads: Threads that it computes with.
     """
-    return _ForkedProcess() if n_threads == 1 and _can_fork() else _start_program(n_threads)
+    if n_threads == 1 and _can_fork():
+        with suppress(OSError):  # no memory for a copy, or too many processes
+            return _ForkedProcess()
+    return _start_program(n_threads)
 
 
 def expected_start_s(n_threads: int) -> float:
@@ -50,9 +54,13 @@ def expected_start_s(n_threads: int) -> float:
 
 
 def _can_fork() -> bool:
-    """Whether a copy of this process can compute: OpenMP and CUDA do not survive in one."""
+    """Whether a copy of this process can compute: OpenMP and accelerators do not survive in one.
+
+    Where torch sees an accelerator, its first backward pass starts a thread for that device, even
+    on the CPU, and refuses to work in a copy.
+    """
     torch = sys.modules.get("torch")
-    return sys.platform == "linux" and not (torch and torch.cuda.is_initialized())
+    return sys.platform == "linux" and not (torch and torch.accelerator.is_available())
 
 
 def _start_program(n_threads: int) -> WorkerProcess:
@@ -81,13 +89,22 @@ class _ForkedProcess:
     def __init__(self) -> None:
         orders_in, orders_out = os.pipe()
         answers_in, answers_out = os.pipe()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # of threads beside a fork
-            self._pid = os.fork()
-        if self._pid == 0:
-            _serve_forked(orders_in, answers_out)
-        os.close(orders_in)
-        os.close(answers_out)
+        # A signal that came to the copy here would be handled by the code that was copied.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # of threads beside a fork
+                self._pid = os.fork()
+                if self._pid == 0:
+                    _serve_forked(orders_in, answers_out, before)
+        except OSError:
+            for end in (orders_out, answers_in):
+                os.close(end)
+            raise
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+            for end in (orders_in, answers_out):
+                os.close(end)
         self.stdin: IO[bytes] = os.fdopen(orders_out, "wb")
         self.stdout: IO[bytes] = os.fdopen(answers_in, "rb")
         self._code: int | None = None
@@ -106,7 +123,7 @@ class _ForkedProcess:
         return self._code
 
 
-def _serve_forked(orders: int, answers: int) -> None:
+def _serve_forked(orders: int, answers: int, signals: set[Any]) -> None:
     """Serve in a copy of a process, which never returns from here.
 
     Files of the process that was copied are closed, since they may be locks, and the end of
@@ -115,7 +132,10 @@ def _serve_forked(orders: int, answers: int) -> None:
     code = 1
     try:
         gc.freeze()  # objects of the other process are left alone, with the files they name
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, signals)
+        os.environ.update(dict.fromkeys(_THREAD_VARIABLES, "1"))  # for what is imported later
         nothing = os.open(os.devnull, os.O_RDONLY)
         os.dup2(nothing, 0)
         os.dup2(2, 1)  # what is printed must not come between that process's own output

@@ -68,6 +68,10 @@ def spell_out(methods: Any) -> Any:
     Raises:
         ArgumentError: An unknown name, or two methods of one name.
     """
+    given = methods.values() if isinstance(methods, Mapping) else methods
+    for each in given if isinstance(methods, Mapping | list) else ():
+        if isinstance(each, Mapping):
+            _check_words(each)
     if isinstance(methods, list):
         named: dict[str, Any] = {}
         for each in methods:
@@ -82,6 +86,17 @@ def spell_out(methods: Any) -> Any:
         name: get_method(str(name)) if each is None else _take_kernel(each)
         for name, each in methods.items()
     }
+
+
+def _check_words(settings: Mapping[str, Any]) -> None:
+    """Raise ``ArgumentError`` unless what a method is named by can be read."""
+    for key in ("kernel", "representation", "rule"):
+        if not isinstance(settings.get(key, ""), str):
+            raise ArgumentError(f"methods: {key} is {settings[key]!r}; give one word")
+    if not isinstance(settings.get("finetune") or {}, Mapping):
+        raise ArgumentError(
+            f"methods: finetune is {settings['finetune']!r}; give its settings as KEY: VALUE"
+        )
 
 
 def name_method(settings: Mapping[str, Any]) -> str:
