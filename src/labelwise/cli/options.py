@@ -7,7 +7,7 @@ from dataclasses import MISSING, dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from labelwise.runtime.settings import Setting
+from labelwise.runtime.settings import CHOICE, OUTPUT, SCALE, Setting
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,6 @@ class Take:
 
 #: Of a model that has to be given.
 MODEL_REQUIRED = Take(defaults={"path": MISSING})
-MODEL = "Model"
-CHOICE = "Choice"
-MACHINE = "Machine"
-OUTPUT = "Output"
-SCALE = "Large pools"
 
 Pool = Annotated[
     list[str],
@@ -44,21 +39,8 @@ Pool = Annotated[
 Train = Annotated[
     list[str] | None, Setting("Structures that are labelled already, likewise.", metavar="FILE...")
 ]
-Seed = Annotated[
-    int, Setting("Seeds sketches, probes, random weights and the random rule.", ge=0, panel=CHOICE)
-]
-EnergyKey = Annotated[str, Setting("Info key of the energies, eV.")]
-ForcesKey = Annotated[str, Setting("Array key of the forces, eV/Å.", flags=("--forces-key",))]
-OnDevice = Annotated[
-    str,
-    Setting(
-        "Where to compute; cuda:1 for the second GPU.", metavar="auto|cpu|cuda|mps", panel=MACHINE
-    ),
-]
-BatchAtoms = Annotated[
-    int | None,
-    Setting("Atoms evaluated at once; halved when memory runs out.", ge=1, panel=MACHINE),
-]
+NSelect = Annotated[int, Setting("Structures to choose.", flags=("-n", "--n-select"), ge=1)]
+Strict = Annotated[bool, Setting("Fail when a structure would be set aside.", panel=CHOICE)]
 Store = Annotated[
     Path | None,
     Setting(

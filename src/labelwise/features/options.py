@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Annotated
 
-from labelwise.potentials.spec import MACHINE
-from labelwise.runtime.settings import Setting
+from labelwise.runtime.settings import CHOICE, MACHINE, Seed, Setting
 
 #: How the force tangents of a structure become one row.
 REDUCTION_NAMES = ("rms", "element-rms", "force-norm", "fields", "moments")
@@ -14,7 +13,11 @@ REDUCTION_NAMES = ("rms", "element-rms", "force-norm", "fields", "moments")
 NORMALISATIONS = ("cosine", "none")
 #: Random probes that stand for all 3N force tangents of a structure, unless said otherwise.
 DEFAULT_PROBES = 8
-CHOICE = "Choice"
+
+BatchAtoms = Annotated[
+    int | None,
+    Setting("Atoms evaluated at once; halved when memory runs out.", ge=1, panel=MACHINE),
+]
 
 
 @dataclass(frozen=True)
@@ -40,10 +43,7 @@ class RepresentationOptions:
             panel=CHOICE,
         ),
     ] = None
-    seed: Annotated[
-        int,
-        Setting("Seeds sketches, probes, random weights and the random rule.", ge=0, panel=CHOICE),
-    ] = 0
+    seed: Seed = 0
     reduction: Annotated[
         str,
         Setting(
@@ -100,10 +100,7 @@ class KernelOptions(RepresentationOptions):
             panel=CHOICE,
         ),
     ] = None
-    batch_atoms: Annotated[
-        int | None,
-        Setting("Atoms evaluated at once; halved when memory runs out.", ge=1, panel=MACHINE),
-    ] = None
+    batch_atoms: BatchAtoms = None
 
     @property
     def options(self) -> RepresentationOptions:

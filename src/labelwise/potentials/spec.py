@@ -5,10 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from labelwise.runtime.settings import Setting
+from labelwise.runtime.settings import MACHINE, MODEL, Setting
 
-MACHINE = "Machine"
-_MODEL = "Model"
+Device = Annotated[
+    str,
+    Setting(
+        "Where to compute; cuda:1 for the second GPU.",
+        metavar="auto|cpu|cuda|mps",
+        panel=MACHINE,
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -21,17 +27,10 @@ class ModelSpec:
             "A mace-torch .model file, a name from 'labelwise models', or 'demo'.",
             flags=("--model",),
             metavar="MODEL",
-            panel=_MODEL,
+            panel=MODEL,
         ),
     ] = None
-    device: Annotated[
-        str,
-        Setting(
-            "Where to compute; cuda:1 for the second GPU.",
-            metavar="auto|cpu|cuda|mps",
-            panel=MACHINE,
-        ),
-    ] = "auto"
+    device: Device = "auto"
     dtype: Annotated[
         str | None,
         Setting(
@@ -40,12 +39,12 @@ class ModelSpec:
             panel=MACHINE,
         ),
     ] = None
-    head: Annotated[str | None, Setting("Head of a model that has several.", panel=_MODEL)] = None
+    head: Annotated[str | None, Setting("Head of a model that has several.", panel=MODEL)] = None
     trust: Annotated[
         bool,
         Setting(
             "Load a .model file, which runs code from it; it is refused otherwise.",
             flags=("--trust-model",),
-            panel=_MODEL,
+            panel=MODEL,
         ),
     ] = False

@@ -18,6 +18,9 @@ from annotated_types import Ge, GroupedMetadata, Gt, Le
 
 from labelwise.errors import ArgumentError, check_name
 
+#: Headings of the help.
+MODEL, CHOICE, MACHINE, OUTPUT, SCALE = "Model", "Choice", "Machine", "Output", "Large pools"
+
 
 @dataclass(frozen=True)
 class Setting(GroupedMetadata):
@@ -58,6 +61,9 @@ class Setting(GroupedMetadata):
         """Give the bounds in the words that pydantic knows."""
         bounds = ((Ge, self.ge), (Gt, self.gt), (Le, self.le))
         return iter([kind(bound) for kind, bound in bounds if bound is not None])
+
+
+Seed = Annotated[int, Setting("Of everything that is drawn.", ge=0, panel=CHOICE)]
 
 
 def list_settings(group: type) -> dict[str, tuple[Any, Setting]]:

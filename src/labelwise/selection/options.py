@@ -7,13 +7,13 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Annotated, Literal
 
 from labelwise.errors import SelectionError
-from labelwise.features.options import CHOICE, KernelOptions
-from labelwise.potentials.spec import MACHINE
-from labelwise.runtime.settings import Setting
+from labelwise.features.options import KernelOptions
+from labelwise.runtime.settings import CHOICE, MACHINE, Setting
 
 DEFAULT_REGULARISATION = 1e-3
 #: λ, in units of the mean prior variance of a structure; see benchmarks/results/force_errors.md.
 DEFAULT_JOINT_REGULARISATION = 0.3
+Regularisation = Annotated[float, Setting("λ of the posterior variance.", gt=0, panel=CHOICE)]
 
 
 @dataclass(frozen=True)

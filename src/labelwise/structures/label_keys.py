@@ -10,10 +10,12 @@ from labelwise.runtime.settings import Setting
 DEFAULT_ENERGY_KEY = "REF_energy"
 DEFAULT_FORCES_KEY = "REF_forces"
 
+EnergyKey = Annotated[str, Setting("Info key of the energies, eV.")]
+
 
 @dataclass(frozen=True)
 class LabelKeys:
     """Where the labels of a structure stand."""
 
-    energy_key: Annotated[str, Setting("Info key of the energies, eV.")] = DEFAULT_ENERGY_KEY
+    energy_key: EnergyKey = DEFAULT_ENERGY_KEY
     forces_key: Annotated[str, Setting("Array key of the forces, eV/Å.")] = DEFAULT_FORCES_KEY

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 from labelwise.cli import options
-from labelwise.features.options import RepresentationOptions
+from labelwise.features.options import BatchAtoms, RepresentationOptions
 from labelwise.potentials.spec import ModelSpec
-from labelwise.runtime.settings import Setting
+from labelwise.runtime.settings import OUTPUT, Setting
 from labelwise.studies.diagnostics.settings import CalibrationSettings
 
 
@@ -44,9 +44,9 @@ class CalibrateCommand:
     ] = None
     settings: CalibrationSettings
     representation: Annotated[RepresentationOptions, options.Take(without=("seed",))]
-    batch_atoms: options.BatchAtoms = None
+    batch_atoms: BatchAtoms = None
     quiet: options.Quiet = False
     as_json: options.AsJson = False
     force: Annotated[
-        bool, Setting("Compute anew what --out has of other settings.", panel=options.OUTPUT)
+        bool, Setting("Compute anew what --out has of other settings.", panel=OUTPUT)
     ] = False

@@ -9,7 +9,7 @@ from typing import Annotated
 from labelwise.cli import options
 from labelwise.features.options import KernelOptions
 from labelwise.potentials.spec import ModelSpec
-from labelwise.runtime.settings import Setting
+from labelwise.runtime.settings import OUTPUT, Setting
 from labelwise.studies.curation.settings import CheckSettings
 
 
@@ -30,9 +30,7 @@ class CheckDataCommand:
     settings: CheckSettings
     model: ModelSpec
     kernel: KernelOptions
-    summary: Annotated[Path | None, Setting("Where a JSON record goes.", panel=options.OUTPUT)] = (
-        None
-    )
+    summary: Annotated[Path | None, Setting("Where a JSON record goes.", panel=OUTPUT)] = None
     quiet: options.Quiet = False
     as_json: options.AsJson = False
     force: options.Force = False

@@ -12,7 +12,7 @@ from labelwise.campaign.yaml_files import read_overrides
 from labelwise.cli import options
 from labelwise.finetuning.recipe import EnergyErrors
 from labelwise.potentials.spec import ModelSpec
-from labelwise.runtime.settings import Setting
+from labelwise.runtime.settings import MACHINE, OUTPUT, Setting
 from labelwise.structures.label_keys import LabelKeys
 from labelwise.studies.comparison.protocols import PRESETS, SHIFTS
 from labelwise.studies.comparison.study_file import read_study_settings
@@ -126,7 +126,7 @@ class CompareCommand:
         Setting(
             "Folder of campaigns and results; by default the study's own.",
             flags=("--out", "-o"),
-            panel=options.OUTPUT,
+            panel=OUTPUT,
         ),
     ] = None
     workers: Annotated[
@@ -135,24 +135,22 @@ class CompareCommand:
             "Campaigns at once. auto: one a core, and one on a GPU.",
             flags=("--workers", "--processes", "-j"),
             metavar="N|auto",
-            panel=options.MACHINE,
+            panel=MACHINE,
         ),
     ] = "auto"
     threads: options.Threads = 1
     tables_only: Annotated[
         bool,
-        Setting("Run nothing; write tables and curves of what is there.", panel=options.OUTPUT),
+        Setting("Run nothing; write tables and curves of what is there.", panel=OUTPUT),
     ] = False
-    no_report: Annotated[bool, Setting("Do not write report.html.", panel=options.OUTPUT)] = False
-    dry_run: Annotated[bool, Setting("Say what would be run, and stop.", panel=options.OUTPUT)] = (
-        False
-    )
+    no_report: Annotated[bool, Setting("Do not write report.html.", panel=OUTPUT)] = False
+    dry_run: Annotated[bool, Setting("Say what would be run, and stop.", panel=OUTPUT)] = False
     labels: LabelKeys
     quiet: options.Quiet = False
     as_json: options.AsJson = False
     force: Annotated[
         bool,
-        Setting("Begin campaigns anew that were begun with other settings.", panel=options.OUTPUT),
+        Setting("Begin campaigns anew that were begun with other settings.", panel=OUTPUT),
     ] = False
 
     @property

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from labelwise.cli import options
-from labelwise.runtime.settings import Setting
+from labelwise.runtime.settings import Seed, Setting
 
 Paths = Annotated[
     list[Path], typer.Argument(metavar="PATH...", help="Files, or folders of one data set.")
@@ -51,7 +51,7 @@ class DataBuildCommand:
     out: Annotated[
         Path, Setting("Folder; each pool goes to a folder in it.", flags=("--out", "-o"))
     ]
-    seed: Annotated[int, Setting("Decides what is drawn.", ge=0)] = 0
+    seed: Seed = 0
     size: Annotated[int | None, Setting("Structures in place of the protocol's number.", ge=10)] = (
         None
     )

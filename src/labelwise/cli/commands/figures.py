@@ -18,7 +18,7 @@ from labelwise.cli.commands.report import (
     require_target,
 )
 from labelwise.pages.figures.settings import COLUMN, FORMATS, PAGE, FigureSettings
-from labelwise.runtime.settings import Setting
+from labelwise.runtime.settings import OUTPUT, Setting
 
 _LOOK = "Look"
 
@@ -32,9 +32,7 @@ class FiguresCommand:
     """
 
     target: Target
-    out: Annotated[
-        Path, Setting("Folder of the figures.", flags=("--out", "-o"), panel=options.OUTPUT)
-    ]
+    out: Annotated[Path, Setting("Folder of the figures.", flags=("--out", "-o"), panel=OUTPUT)]
     formats: Annotated[
         tuple[str, ...],
         Setting(

@@ -9,7 +9,7 @@ from typing import Annotated
 from labelwise.cli import options
 from labelwise.finetuning.recipe import Recipe
 from labelwise.potentials.spec import ModelSpec
-from labelwise.runtime.settings import Setting
+from labelwise.runtime.settings import Seed, Setting
 from labelwise.structures.label_keys import LabelKeys
 
 
@@ -50,7 +50,7 @@ class FinetuneCommand:
         None
     )
     labels: LabelKeys
-    seed: options.Seed = 0
+    seed: Seed = 0
     quiet: options.Quiet = False
     as_json: options.AsJson = False
     force: options.Force = False

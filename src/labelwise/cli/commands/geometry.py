@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 from labelwise.cli import options
-from labelwise.features.options import RepresentationOptions
+from labelwise.features.options import BatchAtoms, RepresentationOptions
 from labelwise.potentials.spec import ModelSpec
-from labelwise.runtime.settings import Setting
+from labelwise.runtime.settings import CHOICE, MODEL, Setting
 from labelwise.studies.diagnostics.settings import DEFAULT_MAX_STRUCTURES
 
 DEFAULT_KERNELS = ("activation", "ntk-e", "activation-random", "ntk-random", "soap", "morgan")
@@ -35,7 +35,7 @@ class GeometryCommand:
             "As for 'labelwise select'; several times for several. The others are compared "
             "with the first.",
             metavar="[NAME=]MODEL",
-            panel=options.MODEL,
+            panel=MODEL,
         ),
     ] = None
     loading: Annotated[ModelSpec, options.Take(without=("path",))]
@@ -55,14 +55,14 @@ class GeometryCommand:
         ),
     ] = None
     kernels: Annotated[
-        tuple[str, ...], Setting("Representations, with commas between.", panel=options.CHOICE)
+        tuple[str, ...], Setting("Representations, with commas between.", panel=CHOICE)
     ] = DEFAULT_KERNELS
     max_structures: Annotated[
-        int, Setting("Sample, even over families and along the order.", panel=options.CHOICE)
+        int, Setting("Sample, even over families and along the order.", panel=CHOICE)
     ] = DEFAULT_MAX_STRUCTURES
     representation: Annotated[
         RepresentationOptions, options.Take(only=("parameters", "sketch_dim", "seed"))
     ]
-    batch_atoms: options.BatchAtoms = None
+    batch_atoms: BatchAtoms = None
     quiet: options.Quiet = False
     as_json: options.AsJson = False

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from labelwise.cli import options
+from labelwise.potentials.spec import Device
 from labelwise.runtime.settings import Setting
 
 
@@ -23,7 +24,7 @@ class ModelsCommand:
 class DoctorCommand:
     """Show versions and devices and run a self-check of about ten seconds."""
 
-    device: options.OnDevice = "auto"
+    device: Device = "auto"
     as_json: options.AsJson = False
 
 

@@ -10,7 +10,7 @@ import typer
 
 from labelwise.cli import options
 from labelwise.potentials.spec import ModelSpec
-from labelwise.runtime.settings import Setting
+from labelwise.runtime.settings import MACHINE, Setting
 from labelwise.selection.options import SelectionOptions
 
 _RUN, _COST = "The run", "Cost and limits"
@@ -36,9 +36,7 @@ class PlanCommand:
         ),
     ] = None
     train: options.Train = None
-    n_select: Annotated[int, Setting("Structures to choose.", flags=("-n", "--n-select"), ge=1)] = (
-        1250
-    )
+    n_select: options.NSelect = 1250
     model: ModelSpec
     selection: Annotated[SelectionOptions, options.Take(without=("regularisation",))]
     structures: Annotated[
@@ -92,6 +90,6 @@ class PlanCommand:
         float | None,
         Setting("Also say how large a pool can be done in so many hours.", panel=_COST),
     ] = None
-    seconds: Annotated[float, Setting("How long to try.", panel=options.MACHINE)] = 10.0
+    seconds: Annotated[float, Setting("How long to try.", panel=MACHINE)] = 10.0
     quiet: options.Quiet = False
     as_json: options.AsJson = False

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from labelwise.cli import options
 from labelwise.potentials.spec import ModelSpec
-from labelwise.runtime.settings import Setting
+from labelwise.runtime.settings import OUTPUT, Setting
 from labelwise.selection.options import SelectionOptions
 
 
@@ -20,7 +20,7 @@ class SelectCommand:
     """
 
     pool: options.Pool
-    n_select: Annotated[int, Setting("Structures to choose.", flags=("-n", "--n-select"), ge=1)]
+    n_select: options.NSelect
     out: Annotated[
         Path, Setting("Where the batch goes, as extended XYZ.", flags=("--out", "-o"))
     ] = Path("batch.extxyz")
@@ -32,12 +32,10 @@ class SelectCommand:
         Setting(
             "Also write the predicted standard deviation of the force errors of each chosen "
             "structure and its atoms, eV/Å; needs forces in --train.",
-            panel=options.OUTPUT,
+            panel=OUTPUT,
         ),
     ] = False
-    strict: Annotated[
-        bool, Setting("Fail when a structure would be set aside.", panel=options.CHOICE)
-    ] = False
+    strict: options.Strict = False
     energy_key: Annotated[str | None, Setting("Require this energy label in --train.")] = None
     forces_key: Annotated[str | None, Setting("Require this forces label in --train.")] = None
     store: options.Store = None
@@ -49,14 +47,14 @@ class SelectCommand:
     ray_workers: options.RayWorkers = None
     summary: Annotated[
         Path | None,
-        Setting("Where the JSON summary goes; by default beside the batch.", panel=options.OUTPUT),
+        Setting("Where the JSON summary goes; by default beside the batch.", panel=OUTPUT),
     ] = None
     group_by: Annotated[
         str | None,
         Setting(
             "Count chosen and offered structures by this info key.",
             metavar="KEY",
-            panel=options.OUTPUT,
+            panel=OUTPUT,
         ),
     ] = None
     report: Annotated[
@@ -65,7 +63,7 @@ class SelectCommand:
             "Also write a page that shows what was chosen and why; without a path beside the "
             "batch.",
             metavar="[PATH]",
-            panel=options.OUTPUT,
+            panel=OUTPUT,
         ),
     ] = None
     quiet: options.Quiet = False

@@ -9,7 +9,7 @@ from typing import Annotated
 from labelwise.cli import options
 from labelwise.features.options import KernelOptions
 from labelwise.potentials.spec import ModelSpec
-from labelwise.runtime.settings import Setting
+from labelwise.runtime.settings import CHOICE, OUTPUT, Setting
 from labelwise.studies.curation.settings import HERDING
 
 RANDOM, KERNEL, COVER = "random", "kernel", "cover"
@@ -38,7 +38,7 @@ class SplitCommand:
             "that share a structure. kernel: sets keep a distance under the kernel. cover: "
             "test and validation sets that stand for the whole.",
             metavar="random|kernel|cover|KEY",
-            panel=options.CHOICE,
+            panel=CHOICE,
         ),
     ] = RANDOM
     distance: Annotated[
@@ -46,25 +46,23 @@ class SplitCommand:
         Setting(
             "Kernel distance to keep with --by kernel; by default the largest that "
             "leaves the sizes near those asked for.",
-            panel=options.CHOICE,
+            panel=CHOICE,
         ),
     ] = None
     rule: Annotated[
-        str, Setting("Of --by cover: herding, lcmd, k-center, pv or random.", panel=options.CHOICE)
+        str, Setting("Of --by cover: herding, lcmd, k-center, pv or random.", panel=CHOICE)
     ] = HERDING
     group_by: Annotated[
         str | None,
         Setting(
             "Report groups, by this info key, that are in two sets; with --by KEY its own.",
             metavar="KEY",
-            panel=options.OUTPUT,
+            panel=OUTPUT,
         ),
     ] = None
     model: ModelSpec
     kernel: KernelOptions
-    strict: Annotated[
-        bool, Setting("Fail when a structure would be set aside.", panel=options.CHOICE)
-    ] = False
+    strict: options.Strict = False
     quiet: options.Quiet = False
     as_json: options.AsJson = False
     force: options.Force = False

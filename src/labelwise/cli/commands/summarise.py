@@ -9,8 +9,8 @@ from typing import Annotated
 from labelwise.cli import options
 from labelwise.features.options import KernelOptions
 from labelwise.potentials.spec import ModelSpec
-from labelwise.runtime.settings import Setting
-from labelwise.selection.options import DEFAULT_REGULARISATION
+from labelwise.runtime.settings import CHOICE, OUTPUT, Setting
+from labelwise.selection.options import DEFAULT_REGULARISATION, Regularisation
 from labelwise.studies.curation.settings import HERDING
 
 
@@ -22,7 +22,7 @@ class SummariseCommand:
     """
 
     pool: options.Pool
-    n_select: Annotated[int, Setting("Structures to keep.", flags=("-n", "--n-select"), ge=1)]
+    n_select: options.NSelect
     out: Annotated[Path, Setting("Where they go, as extended XYZ.", flags=("--out", "-o"))] = Path(
         "summary.extxyz"
     )
@@ -33,34 +33,26 @@ class SummariseCommand:
         Setting(
             "herding (moments of the whole set), lcmd (with weights), k-center (covering "
             "radius), pv or random.",
-            panel=options.CHOICE,
+            panel=CHOICE,
         ),
     ] = HERDING
-    regularisation: Annotated[float, Setting("λ of pv.", panel=options.CHOICE)] = (
-        DEFAULT_REGULARISATION
-    )
-    strict: Annotated[
-        bool, Setting("Fail when a structure would be set aside.", panel=options.CHOICE)
-    ] = False
+    regularisation: Regularisation = DEFAULT_REGULARISATION
+    strict: options.Strict = False
     n_random: Annotated[
         int,
         Setting(
             "Random subsets of equal size that the figures are held against.",
             ge=0,
-            panel=options.OUTPUT,
+            panel=OUTPUT,
         ),
     ] = 5
     group_by: Annotated[
         str | None,
-        Setting(
-            "Compare the parts of the groups by this info key.", metavar="KEY", panel=options.OUTPUT
-        ),
+        Setting("Compare the parts of the groups by this info key.", metavar="KEY", panel=OUTPUT),
     ] = None
     summary: Annotated[
         Path | None,
-        Setting(
-            "Where the JSON summary goes; by default beside the structures.", panel=options.OUTPUT
-        ),
+        Setting("Where the JSON summary goes; by default beside the structures.", panel=OUTPUT),
     ] = None
     quiet: options.Quiet = False
     as_json: options.AsJson = False

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from labelwise.features.options import CHOICE
-from labelwise.runtime.settings import Setting
-from labelwise.selection.options import DEFAULT_REGULARISATION
+from labelwise.runtime.settings import CHOICE, Setting
+from labelwise.selection.options import DEFAULT_REGULARISATION, Regularisation
 from labelwise.structures.label_keys import LabelKeys
 
 HERDING = "herding"
@@ -36,12 +35,7 @@ class CheckSettings(LabelKeys):
             "Robust standard deviations beyond which something is an outlier.", gt=0, panel=CHOICE
         ),
     ] = DEFAULT_THRESHOLD
-    regularisation: Annotated[
-        float,
-        Setting(
-            "λ of the posterior variance of each structure given all others.", gt=0, panel=CHOICE
-        ),
-    ] = DEFAULT_REGULARISATION
+    regularisation: Regularisation = DEFAULT_REGULARISATION
     group_by: Annotated[
         str | None,
         Setting("Name the groups, by this info key, that share a structure.", metavar="KEY"),

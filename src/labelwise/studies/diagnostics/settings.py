@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from typing import Annotated
 
 from labelwise.errors import ArgumentError, check_name
-from labelwise.features.options import CHOICE, NORMALISATIONS, RepresentationOptions
-from labelwise.runtime.settings import Setting, check_bounds
-from labelwise.selection.options import DEFAULT_REGULARISATION
-from labelwise.structures.label_keys import DEFAULT_ENERGY_KEY
+from labelwise.features.options import NORMALISATIONS, RepresentationOptions
+from labelwise.runtime.settings import CHOICE, Seed, Setting, check_bounds
+from labelwise.selection.options import DEFAULT_REGULARISATION, Regularisation
+from labelwise.structures.label_keys import DEFAULT_ENERGY_KEY, EnergyKey
 
 #: The kernels of table 2 of *Pretrained Model Representations as Acquisition Signals*.
 PAPER_KERNELS = ("activation", "activation-random", "ntk-e", "ntk-random", "soap", "morgan")
@@ -44,9 +44,7 @@ class CalibrationSettings:
         int | None, Setting("Labels of the last fit; by default 200, or all.", ge=2)
     ] = None
     n_repeats: Annotated[int, Setting("Initial sets.", flags=("--repeats",), ge=1)] = 1
-    regularisation: Annotated[
-        float, Setting("λ of acquisition and Gaussian process.", gt=0, panel=CHOICE)
-    ] = DEFAULT_REGULARISATION
+    regularisation: Regularisation = DEFAULT_REGULARISATION
     normalise: Annotated[
         str,
         Setting(
@@ -71,8 +69,8 @@ class CalibrationSettings:
     n_bins: Annotated[int, Setting("Of the ENCE.", flags=("--bins",), ge=1, panel=CHOICE)] = (
         DEFAULT_N_BINS
     )
-    seed: Annotated[int, Setting("Of everything that is drawn.", ge=0)] = 0
-    energy_key: Annotated[str, Setting("Info key of the energies, eV.")] = DEFAULT_ENERGY_KEY
+    seed: Seed = 0
+    energy_key: EnergyKey = DEFAULT_ENERGY_KEY
     options: RepresentationOptions = field(default_factory=RepresentationOptions)
 
     def __post_init__(self) -> None:
