@@ -70,8 +70,8 @@ def test_anything_else_is_refused(tmp_path: Path) -> None:
     ("wanted", "message"),
     [
         ({"map_method": "tsne"}, "allowed are pca, umap"),
-        ({"max_megabytes": 0.0}, "must be above 0"),
-        ({"seed": -1}, "from 0"),
+        ({"max_megabytes": 0.0}, "max_megabytes is 0.0; allowed is > 0"),
+        ({"seed": -1}, "seed is -1; allowed is >= 0"),
     ],
 )
 def test_options_are_checked(wanted: dict[str, object], message: str) -> None:

@@ -9,7 +9,6 @@ from labelwise.cli import console
 from labelwise.cli.commands.report import ReportCommand
 from labelwise.cli.recognising import gather, warn_of_old_options
 from labelwise.errors import WriteError
-from labelwise.pages.options import ReportOptions
 from labelwise.pages.page import write_page
 
 _PAGE = "report.html"
@@ -18,16 +17,10 @@ _PAGE = "report.html"
 def run_report(args: ReportCommand) -> None:
     """Run ``labelwise report``."""
     warn_of_old_options(args.model, args.device, is_trusted=args.trust_model)
-    asked = ReportOptions(
-        map_method=args.map_method,
-        colour_by=args.colour_by,
-        max_megabytes=args.max_megabytes,
-        seed=args.seed,
-    )
     page = _name_page(args.target) if args.out is None else args.out
     _check_page(page, args.target, force=args.force)
     with console.show_progress(enabled=not args.quiet) as progress:
-        document = gather(args.target, asked, progress=progress)
+        document = gather(args.target, args.page, progress=progress)
     write_page(page, document)
     if not args.quiet:
         console.output.print(f"page: {page}", markup=False, soft_wrap=True)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
+from typing import Annotated
 
-from labelwise.errors import ArgumentError, check_name
+from labelwise.runtime.settings import Seed, Setting, check_bounds
 
 #: How kernels become a plane.
 MAP_METHODS = ("pca", "umap")
@@ -15,26 +15,23 @@ MAP_METHODS = ("pca", "umap")
 class ReportOptions:
     """What a reader may ask of a page.
 
-    Attributes:
-        map_method: ``pca`` or ``umap``.
-        colour_by: Name of the column by which maps are coloured at first; by role if None.
-        max_megabytes: How large the page may become, MB.
-        seed: Seed of samples and of UMAP, >= 0.
+    Raises:
+        ArgumentError: An unknown method, a size that is not above 0, or a negative seed.
     """
 
-    map_method: str = "pca"
-    colour_by: str | None = None
-    max_megabytes: float = 9.0
-    seed: int = 0
+    map_method: Annotated[
+        str,
+        Setting(
+            "How the map of the pool is made: pca, or umap, which needs umap-learn.",
+            flags=("--map",),
+            choices=MAP_METHODS,
+        ),
+    ] = "pca"
+    colour_by: Annotated[
+        str | None, Setting("Colour maps by this column at first, else by role.", metavar="KEY")
+    ] = None
+    max_megabytes: Annotated[float, Setting("How large the page may become, MB.", gt=0)] = 9.0
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
-        """Check every setting.
-
-        Raises:
-            ArgumentError: An unknown method, a size that is not above 0, or a negative seed.
-        """
-        check_name("map", self.map_method, MAP_METHODS)
-        if not (math.isfinite(self.max_megabytes) and self.max_megabytes > 0):
-            raise ArgumentError(f"max_megabytes is {self.max_megabytes}; it must be above 0")
-        if self.seed < 0:
-            raise ArgumentError(f"seed is {self.seed}; allowed are whole numbers from 0")
+        check_bounds(self)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from labelwise.cli import options
 from labelwise.errors import ReadError
+from labelwise.pages.options import ReportOptions
 from labelwise.runtime.settings import Setting
 
 # What 'labelwise figures' takes, too.
@@ -21,15 +22,6 @@ Target = Annotated[
         show_default=False,
     ),
 ]
-Map = Annotated[
-    Literal["pca", "umap"],
-    Setting("How the map of the pool is made; umap needs umap-learn.", flags=("--map",)),
-]
-ColourBy = Annotated[
-    str | None,
-    Setting("Colour maps by this column at first.", flags=("--colour-by",), metavar="KEY"),
-]
-Seed = Annotated[int, Setting("Seeds samples and UMAP.", flags=("--seed",), ge=0)]
 
 # Of the first versions, whose pages were computed when they were made; without effect.
 OldModel = Annotated[str | None, typer.Option("--model", hidden=True, help="No effect any more.")]
@@ -64,13 +56,10 @@ class ReportCommand:
             flags=("--out", "-o"),
         ),
     ] = None
-    map_method: Map = "pca"
-    colour_by: ColourBy = None
+    page: ReportOptions
     model: OldModel = None
     trust_model: OldTrust = False
     device: OldDevice = None
-    seed: Seed = 0
-    max_megabytes: Annotated[float, Setting("How large the page may become, MB.")] = 9.0
     open_page: Annotated[bool, Setting("Open the page in the browser.", flags=("--open",))] = False
     force: options.Force = False
     quiet: options.Quiet = False
