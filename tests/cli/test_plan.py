@@ -96,7 +96,7 @@ def test_what_does_not_fit_is_said(run) -> None:
         (["-r", "soap", "-n", "5"], "one dense row"),
         (["-r", "random", "-n", "5000"], "1 to 2467"),
         (["-r", "random", "-n", "5", "--memory", "much"], "4GB"),
-        (["-r", "random", "-n", "5", "--hours", "-1"], "above 0"),
+        (["-r", "random", "-n", "5", "--hours", "-1"], "hours is -1.0; allowed is > 0"),
         (["-r", "random", "-n", "5", "--train", "nowhere.extxyz"], "no such file"),
     ],
 )

@@ -27,7 +27,7 @@ from labelwise.potentials import Batch, Potential
 from labelwise.selection.acquire import acquire
 from labelwise.selection.rules import JointPosterior, find_nearest, select_joint_posterior
 from labelwise.selection.settings import AcquisitionSettings
-from labelwise.selection.storage import StoreSettings, open_store
+from labelwise.selection.storage import open_store
 from labelwise.structures import Frame, Source, iter_frames, write_structures
 
 RULES = ["pv", "lcmd", "k-center", "top", "joint-pv", "random"]
@@ -464,7 +464,7 @@ def test_copies_of_labelled_structures_are_told(
             [str(tmp_path / "train.extxyz")],
             settings,
             potential=potential,
-            rows=open_store(StoreSettings(tmp_path / "store.zarr"), settings, potential),
+            rows=open_store(tmp_path / "store.zarr", settings, potential),
         ).picks
 
     few = choose(3)  # warnings are errors here

@@ -23,7 +23,7 @@ from labelwise.selection import choosing
 from labelwise.selection.acquire import acquire
 from labelwise.selection.results import Acquisition
 from labelwise.selection.settings import AcquisitionSettings
-from labelwise.selection.storage import StoreSettings, open_store
+from labelwise.selection.storage import open_store
 from labelwise.structures import write_structures
 from tests.selection.ray_extraction import NotedTangent, load_noted
 
@@ -86,7 +86,7 @@ def run(
         [files[1]],
         SETTINGS,
         potential=potential,
-        rows=open_store(StoreSettings(folder), SETTINGS, potential),
+        rows=open_store(folder, SETTINGS, potential),
         engine=engine,
         load=load,
         **({} if progress is None else {"progress": progress}),  # type: ignore[arg-type]

@@ -24,7 +24,7 @@ from labelwise.potentials import Potential
 from labelwise.selection.acquire import acquire
 from labelwise.selection.results import Acquisition
 from labelwise.selection.settings import AcquisitionSettings
-from labelwise.selection.storage import StoreSettings, open_store
+from labelwise.selection.storage import open_store
 from labelwise.structures import iter_frames, iter_unscreened, write_structures
 from tests.runtime.engines.pickled import PickledEngine
 
@@ -52,16 +52,14 @@ def choose(
 ) -> Callable[..., Acquisition]:
     def run(settings: AcquisitionSettings = SETTINGS, **changes: Any) -> Acquisition:
         given = {"pool": files[0], "train": files[1], "store": {}, **changes}
-        store = StoreSettings(tmp_path / "store", **given.pop("store"))
         said = {"say": given["say"]} if "say" in given else {}
-        rows = open_store(store, settings, potential, **said)
+        rows = open_store(tmp_path / "store", settings, potential, **given.pop("store"), **said)
         return acquire(
             given.pop("pool"),
             given.pop("train"),
             settings,
             potential=potential,
             rows=rows,
-            memory_bytes=store.memory_bytes,
             **given,
         )
 
@@ -236,7 +234,7 @@ def test_what_a_store_cannot_do_is_said(
 
 def test_too_little_memory_is_said_with_what_would_do(choose: Callable[..., Acquisition]) -> None:
     with pytest.raises(SelectionError, match=r"the least is \d"):
-        choose(store={"memory_bytes": 1_000_000})
+        choose(memory_bytes=1_000_000)
 
 
 def test_strictness_and_size_are_kept(choose: Callable[..., Acquisition]) -> None:
@@ -263,13 +261,13 @@ KILLED = """
 import sys
 from pathlib import Path
 from labelwise.selection.settings import AcquisitionSettings
-from labelwise.selection.storage import StoreSettings, open_store
+from labelwise.selection.storage import open_store
 from labelwise.features import fill
 from labelwise.potentials import load_potential
 if __name__ == "__main__":
     fill._FEWEST_FRAMES = fill._MOST_FRAMES = 4
     settings, potential = AcquisitionSettings(n_select=1), load_potential("demo", device="cpu")
-    rows = open_store(StoreSettings(Path(sys.argv[1])), settings, potential)
+    rows = open_store(Path(sys.argv[1]), settings, potential)
     fill.Filler(settings.make_recipe(), rows, potential).fill_from_files(sys.argv[2:], "pool")
 """
 
@@ -291,7 +289,7 @@ def test_a_killed_extraction_goes_on(tmp_path: Path, files: tuple[list[str], lis
     from labelwise.potentials import load_potential
 
     settings, potential = AcquisitionSettings(n_select=1), load_potential("demo", device="cpu")
-    features = open_store(StoreSettings(store), settings, potential)
+    features = open_store(store, settings, potential)
     filler = Filler(settings.make_recipe(), features, potential)
     frames = filler.fill_from_files(files[0], "pool")
     assert filler.counts.n_computed == int(frames.usable().sum()) - n_before

@@ -24,7 +24,7 @@ from labelwise.selection.acquire import acquire
 from labelwise.selection.results import Acquisition
 from labelwise.selection.rules import select_batch
 from labelwise.selection.settings import AcquisitionSettings
-from labelwise.selection.storage import StoreSettings, open_store
+from labelwise.selection.storage import open_store
 from labelwise.structures import iter_unscreened, write_structures
 from tests.selection.ray_extraction import load_charged
 
@@ -85,7 +85,7 @@ def choose(
             given["rows"].keep(potential)
             acquire(pool, train, settings, **given)  # what is known changes nothing
         if "store" in way:
-            given["rows"] = open_store(StoreSettings(tmp_path / "store"), settings, potential)
+            given["rows"] = open_store(tmp_path / "store", settings, potential)
         if "ray" in way:
             given["engine"] = request.getfixturevalue("ray_engine")
         if way == "lots":
@@ -179,7 +179,7 @@ def test_engines_that_make_the_same_lots_agree_to_the_last_bit(
     settings = AcquisitionSettings(n_select=6)
 
     def choose_on(engine: Engine | None, name: str) -> Acquisition:
-        rows = open_store(StoreSettings(tmp_path / name), settings, potential)
+        rows = open_store(tmp_path / name, settings, potential)
         return in_memory(files, settings, potential, rows=rows, engine=engine, load=load_charged)
 
     assert choose_on(None, "one").picks == choose_on(LocalEngine(), "other").picks

@@ -18,7 +18,6 @@ from labelwise.selection.planning.estimate import (
     Estimate,
     Machine,
     Rates,
-    RunSettings,
     Trial,
     Workload,
     estimate_run,
@@ -30,6 +29,7 @@ from labelwise.selection.planning.plan import (
     make_plan,
     run_trial,
 )
+from labelwise.selection.planning.settings import RunSettings
 from labelwise.selection.planning.survey import count_by_length, read_frames_at, survey_files
 from labelwise.selection.settings import AcquisitionSettings
 from labelwise.structures import write_structures
@@ -155,10 +155,10 @@ def test_find_largest(wanted: int) -> None:
     ("run", "words"),
     [
         (RunSettings(store_dtype="float8"), "float32, float16, bfloat16"),
-        (RunSettings(n_gpus=0), "gpus is 0"),
-        (RunSettings(structures_per_second=0.0), "above 0"),
-        (RunSettings(price_per_hour=-1.0), "at least 0"),
-        (RunSettings(hours=float("nan")), "finite"),
+        (RunSettings(n_gpus=0), "n_gpus is 0; allowed is >= 1"),
+        (RunSettings(structures_per_second=0.0), "structures_per_second is 0.0; allowed is > 0"),
+        (RunSettings(price_per_hour=-1.0), "price_per_hour is -1.0; allowed is >= 0"),
+        (RunSettings(hours=float("nan")), "hours is nan; allowed is > 0"),
     ],
 )
 def test_wrong_settings_are_named(run: RunSettings, words: str) -> None:

@@ -32,7 +32,7 @@ from labelwise.selection.choosing import open_views
 from labelwise.selection.rules import JOINT_RULE
 from labelwise.selection.rules.posterior_variance import posterior_variance
 from labelwise.selection.settings import AcquisitionSettings
-from labelwise.selection.storage import StoreSettings, open_store
+from labelwise.selection.storage import open_store
 from labelwise.structures import Frame, Source
 
 #: Points of a map; of a larger pool as many are drawn, and all that a round chose.
@@ -219,7 +219,7 @@ def _open_rows(
     if 4 * n * feature_size(representation, potential) > MAX_BYTES:
         return MemoryRows(representation, potential)
     try:
-        return open_store(StoreSettings(folder / ROWS), settings, potential)
+        return open_store(folder / ROWS, settings, potential)
     except (ArgumentError, ReadError):
         shutil.rmtree(folder / ROWS, ignore_errors=True)
-        return open_store(StoreSettings(folder / ROWS), settings, potential)
+        return open_store(folder / ROWS, settings, potential)

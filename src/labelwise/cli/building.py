@@ -191,7 +191,9 @@ def _option(name: str, kind: Any, setting: Setting, default: Any) -> Parameter:
     """Return the parameter of a setting."""
     shown: bool | str = True
     check = _check_words(name, kind, setting.choices) if setting.choices else None
-    if setting.none is not None:
+    if setting.parse is not None:
+        kind = str | None
+    elif setting.none is not None:
         kind, default = str, setting.none if default is None else str(default)
     elif _kind_of_many(kind) is not None:
         words = [f"{each:g}" if isinstance(each, float) else str(each) for each in default or ()]
@@ -245,6 +247,8 @@ def _read(flag: str, value: Any, kind: Any, setting: Setting) -> Any:
     Raises:
         ArgumentError: It is none that is allowed.
     """
+    if setting.parse is not None:
+        return None if value is None else setting.parse(value)
     one = _kind_of_many(kind)
     if one is not None and value is not None:
         words = [word.strip() for word in value.split(",") if word.strip()]

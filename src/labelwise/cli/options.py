@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field
-from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from labelwise.runtime.settings import CHOICE, OUTPUT, SCALE, Setting
 
@@ -41,28 +40,6 @@ Train = Annotated[
 ]
 NSelect = Annotated[int, Setting("Structures to choose.", flags=("-n", "--n-select"), ge=1)]
 Strict = Annotated[bool, Setting("Fail when a structure would be set aside.", panel=CHOICE)]
-Store = Annotated[
-    Path | None,
-    Setting(
-        "Keep features in this folder: a pool may be larger than memory, a killed run goes "
-        "on, and what is there is not computed again.",
-        metavar="DIR",
-        panel=SCALE,
-    ),
-]
-Memory = Annotated[
-    str | None,
-    Setting(
-        "What the process may occupy while it chooses, such as 4GB; by default half of "
-        "what it may use. Needs --store.",
-        metavar="SIZE",
-        panel=SCALE,
-    ),
-]
-StoreDtype = Annotated[
-    Literal["float32", "float16", "bfloat16"],
-    Setting("How --store keeps numbers; half precision takes half the disk.", panel=SCALE),
-]
 Workers = Annotated[
     str,
     Setting(
@@ -76,24 +53,6 @@ Threads = Annotated[
     int,
     Setting("Threads of each process.", ge=1, panel=SCALE),
 ]
-Ray = Annotated[
-    str | None,
-    Setting(
-        "Compute features and score the pool on Ray: on this machine without an address, "
-        "else on the cluster at it ('auto' for the one that this node belongs to). Needs --store, "
-        "in a folder that all workers see.",
-        metavar="[ADDRESS]",
-        panel=SCALE,
-    ),
-]
-RayWorkers = Annotated[
-    int | None,
-    Setting(
-        "Workers on Ray; by default one for each core, or each GPU with --device cuda.",
-        ge=1,
-        panel=SCALE,
-    ),
-]
 Quiet = Annotated[bool, Setting("Print errors only.", flags=("--quiet", "-q"), panel=OUTPUT)]
 AsJson = Annotated[
     bool, Setting("Print the summary as JSON on standard output.", flags=("--json",), panel=OUTPUT)
@@ -101,3 +60,29 @@ AsJson = Annotated[
 Force = Annotated[
     bool, Setting("Replace an output file that Labelwise did not write.", panel=OUTPUT)
 ]
+
+
+@dataclass(frozen=True)
+class EngineOptions:
+    """Which processes compute."""
+
+    workers: Workers = "auto"
+    threads: Threads = 1
+    ray: Annotated[
+        str | None,
+        Setting(
+            "Compute features and score the pool on Ray: on this machine without an address, "
+            "else on the cluster at it ('auto' for the one that this node belongs to). Needs "
+            "--store, in a folder that all workers see.",
+            metavar="[ADDRESS]",
+            panel=SCALE,
+        ),
+    ] = None
+    ray_workers: Annotated[
+        int | None,
+        Setting(
+            "Workers on Ray; by default one for each core, or each GPU with --device cuda.",
+            ge=1,
+            panel=SCALE,
+        ),
+    ] = None

@@ -14,9 +14,8 @@ from labelwise.cli.commands.plan import PlanCommand
 from labelwise.cli.tables import format_seconds, show_table
 from labelwise.errors import ArgumentError
 from labelwise.potentials.loading import load_model
-from labelwise.runtime.memory import format_bytes, parse_bytes
+from labelwise.runtime.memory import format_bytes
 from labelwise.runtime.provenance import package_versions, to_json
-from labelwise.selection.planning.estimate import RunSettings
 from labelwise.selection.planning.plan import LargestStructure, Plan, make_plan
 from labelwise.selection.record import describe_potential
 from labelwise.selection.settings import AcquisitionSettings
@@ -30,14 +29,6 @@ def run_plan(args: PlanCommand) -> None:
     settings.check()
     if args.model.path is None and settings.needs_potential:
         raise ArgumentError(settings.explain_need_of_model())
-    run = RunSettings(
-        store_dtype=args.store_dtype,
-        memory_bytes=None if args.memory is None else parse_bytes(args.memory),
-        n_gpus=args.gpus,
-        structures_per_second=args.structures_per_second,
-        price_per_hour=args.price_per_hour,
-        hours=args.hours,
-    )
     is_talkative = not (args.quiet or args.as_json)
     began = time.perf_counter()
     with console.show_status(
@@ -51,7 +42,7 @@ def run_plan(args: PlanCommand) -> None:
             settings,
             train=args.train if args.train is not None else (),
             potential=potential,
-            run=run,
+            run=args.run,
             folder=args.store,
             load_s=load_s,
             seconds=args.seconds,

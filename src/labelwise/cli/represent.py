@@ -11,7 +11,7 @@ import typer
 
 from labelwise.cli import console
 from labelwise.cli.commands.represent import RepresentCommand
-from labelwise.cli.scale import device_here, open_engine, read_store_settings
+from labelwise.cli.scale import check_store, device_here, open_engine
 from labelwise.errors import ArgumentError, WriteError
 from labelwise.features.feature_file import write_features
 from labelwise.features.fill import ExtractionCounts, Filler
@@ -32,32 +32,39 @@ from labelwise.structures.reading import expand_specs
 
 def run_represent(args: RepresentCommand) -> None:
     """Run ``labelwise represent``."""
-    keeping = read_store_settings(args.store, None, args.store_dtype, args.ray)
-    if keeping is not None and args.out is not None:
+    check_store(args.storing, args.engine)
+    store = args.storing.store
+    if store is not None and args.out is not None:
         raise ArgumentError("features go to --store or to --out: leave one of them out")
     out = Path("features.npz") if args.out is None else args.out
     if out.suffix != ".npz":
         raise ArgumentError(f"--out must end in .npz, got {out}")
-    if keeping is None and out.exists() and not args.force:
+    if store is None and out.exists() and not args.force:
         raise WriteError(f"{out} exists; choose another --out, or replace it with --force")
     selection = args.selection
     chosen = make_representation(selection.representation, selection.options)
     if args.model.path is None and chosen.needs_model:
         raise ArgumentError(selection.explain_need_of_model())
-    potential = load_model(args.model, device=device_here(args.model.device, args.ray))
-    if keeping is not None:
+    potential = load_model(args.model, device=device_here(args.model.device, args.engine.ray))
+    if store is not None:
         settings = AcquisitionSettings(**asdict(selection), n_select=1)
         with (
-            open_engine(args, keeping) as engine,
+            open_engine(args.engine, args.model.device, None) as engine,
             console.show_progress(enabled=not (args.quiet or args.as_json)) as progress,
         ):
-            features = open_store(keeping, settings, potential, say=console.warn)
+            features = open_store(
+                store,
+                settings,
+                potential,
+                storage_dtype=args.storing.store_dtype,
+                say=console.warn,
+            )
             filler = Filler(
-                settings.make_recipe(keeping.memory_bytes),
+                settings.make_recipe(),
                 features,
                 potential,
                 engine=engine,
-                load=None if args.ray is None else partial(load_model, args.model),
+                load=None if args.engine.ray is None else partial(load_model, args.model),
                 progress=progress,
             )
             frames = filler.fill_from_files(args.pool, "pool")
@@ -73,7 +80,7 @@ def run_represent(args: RepresentCommand) -> None:
     }
     remarks: Counter[str] = Counter()
     with (
-        open_engine(args, keeping) as engine,
+        open_engine(args.engine, args.model.device, None) as engine,
         console.show_progress(enabled=not (args.quiet or args.as_json)) as progress,
     ):
         n_rows, screened = write_features(

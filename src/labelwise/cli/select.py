@@ -17,10 +17,10 @@ from rich.table import Table
 from labelwise.cli import console
 from labelwise.cli.commands.select import SelectCommand
 from labelwise.cli.scale import (
+    check_store,
     describe_extraction,
     device_here,
     open_engine,
-    read_store_settings,
 )
 from labelwise.cli.tables import show_table
 from labelwise.errors import ArgumentError, ReadError, WriteError
@@ -61,7 +61,8 @@ def run_select(args: SelectCommand) -> None:
         group_by=args.group_by,
     )
     settings.check()
-    keeping = read_store_settings(args.store, args.memory, args.store_dtype, args.ray)
+    check_store(args.storing, args.engine)
+    store, ray, memory_bytes = args.storing.store, args.engine.ray, args.storing.memory_bytes
     if args.force_std and (args.model.path is None or not args.train):
         raise ArgumentError(
             "--force-std compares the model with labelled forces: give --model and --train"
@@ -78,7 +79,7 @@ def run_select(args: SelectCommand) -> None:
     with console.show_status(
         "loading the model", enabled=is_talkative and args.model.path is not None
     ):
-        potential = load_model(args.model, device=device_here(args.model.device, args.ray))
+        potential = load_model(args.model, device=device_here(args.model.device, ray))
     totals = _count(args.pool, args.train) if is_talkative else {}
     # Of what is read below, not of what lies there when all is done.
     files = {
@@ -88,11 +89,17 @@ def run_select(args: SelectCommand) -> None:
     }
     marks = mark_files(files)
     rows = None
-    if keeping is not None:
-        rows = open_store(keeping, settings, potential, say=console.warn)
+    if store is not None:
+        rows = open_store(
+            store,
+            settings,
+            potential,
+            storage_dtype=args.storing.store_dtype,
+            say=console.warn,
+        )
     with (
         console.show_progress(enabled=is_talkative, totals=totals) as progress,
-        open_engine(args, keeping) as engine,
+        open_engine(args.engine, args.model.device, memory_bytes) as engine,
     ):
         acquisition = acquire(
             args.pool,
@@ -100,9 +107,9 @@ def run_select(args: SelectCommand) -> None:
             settings,
             potential=potential,
             rows=rows,
-            memory_bytes=None if keeping is None else keeping.memory_bytes,
+            memory_bytes=memory_bytes,
             engine=engine,
-            load=None if args.ray is None else partial(load_model, args.model),
+            load=None if ray is None else partial(load_model, args.model),
             measured=page is not None,
             progress=progress,
             say=console.warn,
@@ -126,8 +133,8 @@ def run_select(args: SelectCommand) -> None:
             "folder": str(Path.cwd()),
             "energy_key": args.energy_key,
             "forces_key": args.forces_key,
-            "store": None if args.store is None else str(args.store),
-            "store_dtype": args.store_dtype,
+            "store": None if store is None else str(store),
+            "store_dtype": args.storing.store_dtype,
             "files": files,
         },
     )
@@ -139,7 +146,7 @@ def run_select(args: SelectCommand) -> None:
     if args.as_json:
         typer.echo(to_json(record), nl=False)
     elif is_talkative:
-        _show(acquisition, record, args.out, summary, args.store)
+        _show(acquisition, record, args.out, summary, store)
         if page is not None:
             console.output.print(f"page:    {page}", markup=False, soft_wrap=True)
 

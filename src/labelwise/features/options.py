@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Annotated
 
-from labelwise.runtime.settings import CHOICE, MACHINE, Seed, Setting
+from labelwise.runtime.memory import parse_bytes
+from labelwise.runtime.settings import CHOICE, MACHINE, SCALE, Seed, Setting
 
 #: How the force tangents of a structure become one row.
 REDUCTION_NAMES = ("rms", "element-rms", "force-norm", "fields", "moments")
@@ -13,11 +15,51 @@ REDUCTION_NAMES = ("rms", "element-rms", "force-norm", "fields", "moments")
 NORMALISATIONS = ("cosine", "none")
 #: Random probes that stand for all 3N force tangents of a structure, unless said otherwise.
 DEFAULT_PROBES = 8
+#: How a feature store may keep numbers.
+STORAGE_DTYPES = ("float32", "float16", "bfloat16")
 
 BatchAtoms = Annotated[
     int | None,
     Setting("Atoms evaluated at once; halved when memory runs out.", ge=1, panel=MACHINE),
 ]
+
+StoreDtype = Annotated[
+    str,
+    Setting(
+        "How --store keeps numbers; half precision takes half the disk.",
+        choices=STORAGE_DTYPES,
+        panel=SCALE,
+    ),
+]
+MemoryBytes = Annotated[
+    int | None,
+    Setting(
+        "What the process may occupy while it chooses from a --store, such as 4GB; by default "
+        "half of what it may use.",
+        flags=("--memory",),
+        ge=1,
+        parse=parse_bytes,
+        metavar="SIZE",
+        panel=SCALE,
+    ),
+]
+
+
+@dataclass(frozen=True)
+class StoreOptions:
+    """Where rows are kept, and how."""
+
+    store: Annotated[
+        Path | None,
+        Setting(
+            "Keep features in this folder: a pool may be larger than memory, a killed run goes "
+            "on, and what is there is not computed again.",
+            metavar="DIR",
+            panel=SCALE,
+        ),
+    ] = None
+    store_dtype: StoreDtype = STORAGE_DTYPES[0]
+    memory_bytes: MemoryBytes = None
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from inspect import get_annotations
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
@@ -33,6 +33,7 @@ class Setting(GroupedMetadata):
         choices: The words that are allowed; none for whatever the type allows.
         suggestions: Words that shells complete where others are allowed, too.
         none: The word that stands for None on the command line, where None is no default.
+        parse: What makes a value of the word of the command line; None for the type.
         metavar: What stands for its value in the help; None for the type's.
         panel: Heading of the help that it stands under; None for that of most options.
 
@@ -54,6 +55,7 @@ class Setting(GroupedMetadata):
     choices: tuple[str, ...] = ()
     suggestions: tuple[str, ...] = ()
     none: str | None = None
+    parse: Callable[[str], Any] | None = None
     metavar: str | None = None
     panel: str | None = None
 

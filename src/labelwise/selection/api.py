@@ -22,7 +22,7 @@ from labelwise.selection.options import SelectionOptions
 from labelwise.selection.picks import Pick
 from labelwise.selection.results import Acquisition
 from labelwise.selection.settings import AcquisitionSettings
-from labelwise.selection.storage import StoreSettings, open_store
+from labelwise.selection.storage import open_store
 from labelwise.structures import Screened
 from labelwise.structures.given import Structures, atoms_of, frames_of, paths_in
 
@@ -173,7 +173,7 @@ def select(
     files = [] if store is None else paths_in(pool)
     offered, labelled = [] if files else frames_of(pool, "pool"), frames_of(train, "train")
     model = None if potential is None else as_potential(potential)
-    rows = None if store is None else open_store(StoreSettings(Path(store)), settings, model)
+    rows = None if store is None else open_store(Path(store), settings, model)
     with (
         ProcessEngine(workers, memory_bytes=limit) as engine,
         open_progress(progress) as report,

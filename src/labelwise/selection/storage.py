@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from labelwise.errors import ArgumentError
@@ -14,35 +13,21 @@ from labelwise.selection.rules import JOINT_RULE
 from labelwise.selection.settings import AcquisitionSettings
 
 
-@dataclass(frozen=True)
-class StoreSettings:
-    """Where rows are kept and how.
-
-    Attributes:
-        path: The feature store's folder; made if it is not there.
-        storage_dtype: ``float32``, ``float16`` or ``bfloat16``.
-        memory_bytes: What the process may occupy; None for half of what it may use while it
-            chooses, and for all that is free while it represents.
-    """
-
-    path: Path
-    storage_dtype: str = Identity.storage_dtype
-    memory_bytes: int | None = None
-
-
 def open_store(
-    store: StoreSettings,
+    folder: Path,
     settings: AcquisitionSettings,
     potential: Potential | None,
     *,
+    storage_dtype: str = Identity.storage_dtype,
     say: Say = warn,
 ) -> FeatureStore:
     """Open the feature store of a selection's rows; it is made if it is not there.
 
     Args:
-        store: Where it is.
+        folder: Where it is.
         settings: Of the selection.
         potential: The model.
+        storage_dtype: How a new one keeps numbers.
         say: Told of what was found damaged.
 
     Raises:
@@ -52,8 +37,8 @@ def open_store(
         WriteError: The store cannot be made.
     """
     settings.check()
-    identity = make_identity(settings, potential, store.storage_dtype)
-    return FeatureStore.open(store.path, identity, create=True, say=say)
+    identity = make_identity(settings, potential, storage_dtype)
+    return FeatureStore.open(folder, identity, create=True, say=say)
 
 
 def make_identity(

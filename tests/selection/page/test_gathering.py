@@ -40,7 +40,7 @@ from labelwise.selection.page.pool_map import (
 from labelwise.selection.picks import FORCE_STD_KEY
 from labelwise.selection.record import summarise_acquisition
 from labelwise.selection.settings import AcquisitionSettings
-from labelwise.selection.storage import StoreSettings, open_store
+from labelwise.selection.storage import open_store
 from labelwise.structures import read_structures, write_structures
 from tests.selection.page.conftest import POOL, TRAIN, Select, select_in_folder
 
@@ -355,8 +355,7 @@ def test_joint_posterior_with_a_shortlist(select: Select, demo: Potential) -> No
 @pytest.mark.parametrize("normalise", ["cosine", "none"])
 def test_rows_of_a_store_give_the_same_page(folder: Path, demo: Potential, normalise: str) -> None:
     settings = AcquisitionSettings(n_select=5, normalise=normalise)
-    store = StoreSettings(folder / "store")
-    rows = open_store(store, settings, demo)
+    rows = open_store(folder / "store", settings, demo)
     acquisition = acquire(POOL, TRAIN, settings, potential=demo, rows=rows, measured=True)
     inputs = {"pool": POOL, "train": TRAIN, "model": "demo", "out": "batch.extxyz"}
     plain = summarise_acquisition(acquisition, settings, demo, inputs=inputs)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 from labelwise.cli import options
+from labelwise.features.options import StoreOptions
 from labelwise.potentials.spec import ModelSpec
 from labelwise.runtime.settings import Setting
 from labelwise.selection.options import SelectionOptions
@@ -35,12 +36,8 @@ class RepresentCommand:
     selection: Annotated[
         SelectionOptions, options.Take(without=("normalise", "rule", "shortlist", "regularisation"))
     ]
-    store: options.Store = None
-    store_dtype: options.StoreDtype = "float32"
-    workers: options.Workers = "auto"
-    threads: options.Threads = 1
-    ray: options.Ray = None
-    ray_workers: options.RayWorkers = None
+    storing: Annotated[StoreOptions, options.Take(without=("memory_bytes",))]
+    engine: options.EngineOptions
     quiet: options.Quiet = False
     as_json: options.AsJson = False
     force: options.Force = False

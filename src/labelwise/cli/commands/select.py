@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 from labelwise.cli import options
+from labelwise.features.options import StoreOptions
 from labelwise.potentials.spec import ModelSpec
 from labelwise.runtime.settings import OUTPUT, Setting
 from labelwise.selection.options import SelectionOptions
@@ -38,13 +39,8 @@ class SelectCommand:
     strict: options.Strict = False
     energy_key: Annotated[str | None, Setting("Require this energy label in --train.")] = None
     forces_key: Annotated[str | None, Setting("Require this forces label in --train.")] = None
-    store: options.Store = None
-    memory: options.Memory = None
-    store_dtype: options.StoreDtype = "float32"
-    workers: options.Workers = "auto"
-    threads: options.Threads = 1
-    ray: options.Ray = None
-    ray_workers: options.RayWorkers = None
+    storing: StoreOptions
+    engine: options.EngineOptions
     summary: Annotated[
         Path | None,
         Setting("Where the JSON summary goes; by default beside the batch.", panel=OUTPUT),

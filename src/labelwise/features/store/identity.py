@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from labelwise.errors import ArgumentError, ReadError
+from labelwise.features.options import STORAGE_DTYPES
 
 #: Of what is written; version 1 kept more columns of a row, and is read as well.
 FORMAT_VERSION = 2
 _READ_VERSIONS = (1, FORMAT_VERSION)
-STORAGE_DTYPES = ("float32", "float16", "bfloat16")
 
 
 @dataclass(frozen=True)

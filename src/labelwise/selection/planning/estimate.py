@@ -6,78 +6,22 @@ the rows are there, and of reading the picks: atoms times the measured seconds a
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from labelwise.errors import ArgumentError, SelectionError, check_name
+from labelwise.errors import ArgumentError, SelectionError
 from labelwise.features.store.columns import column_dtype
-from labelwise.features.store.identity import STORAGE_DTYPES, Identity
 from labelwise.features.store.stored_rows import ZARR_DTYPES
 from labelwise.features.store.view import DEFAULT_PIECE_BYTES
+from labelwise.selection.planning.settings import RunSettings
 from labelwise.selection.rules.planning import SelectionMemory, plan_selection
 
 # The source of a structure and the screen's index of what it has seen, measured.
 _STRUCTURE_BYTES = 500
 _MOST_STRUCTURES = 10**12
 _MB = 10**6
-
-
-@dataclass(frozen=True)
-class RunSettings:
-    """Where and how the selection will run.
-
-    Attributes:
-        store_dtype: Type in which features are stored, of ``STORAGE_DTYPES``.
-        memory_bytes: The bound on the process's memory; None for half of what it may use.
-        n_gpus: GPUs that represent at once, while the cores of this machine read and build
-            neighbour lists; None for one process, as it was measured.
-        structures_per_second: Structures represented in a second by one such GPU, or by the
-            machine if ``n_gpus`` is None; None for what was measured.
-        price_per_hour: Of the machine, or of one GPU with its share of one.
-        hours: Time that is to be kept within, for the largest pool.
-    """
-
-    store_dtype: str = Identity.storage_dtype
-    memory_bytes: int | None = None
-    n_gpus: int | None = None
-    structures_per_second: float | None = None
-    price_per_hour: float | None = None
-    hours: float | None = None
-
-    def check(self, device: str) -> None:
-        """Raise unless a run can be estimated.
-
-        Args:
-            device: Where the model runs here.
-
-        Raises:
-            ArgumentError: A number is out of range, or the speed of the GPUs is not known.
-        """
-        check_name("store_dtype", self.store_dtype, STORAGE_DTYPES)
-        for name, value in (
-            ("memory_bytes", self.memory_bytes),
-            ("gpus", self.n_gpus),
-            ("structures_per_second", self.structures_per_second),
-            ("price_per_hour", self.price_per_hour),
-            ("hours", self.hours),
-        ):
-            may_be_0 = name == "price_per_hour"
-            is_allowed = value is None or value > 0 or (may_be_0 and value == 0)
-            if not is_allowed or value == math.inf:
-                least = "at least 0" if may_be_0 else "above 0"
-                raise ArgumentError(f"{name} is {value}; it must be finite and {least}")
-        if self.n_gpus is None or self.structures_per_second is not None:
-            return
-        if not device.startswith("cuda"):
-            raise ArgumentError(
-                f"gpus is {self.n_gpus}, but the model runs on {device}, which does not tell how "
-                "fast a GPU is: run 'labelwise plan --json' on a machine with such a GPU, and "
-                "give here what it says under represent_structures_per_second, as "
-                "--structures-per-second"
-            )
 
 
 @dataclass(frozen=True)

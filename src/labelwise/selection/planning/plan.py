@@ -28,12 +28,12 @@ from labelwise.selection.planning.estimate import (
     Estimate,
     Machine,
     Rates,
-    RunSettings,
     StageEstimate,
     Trial,
     Workload,
     estimate_run,
 )
+from labelwise.selection.planning.settings import RunSettings
 from labelwise.selection.planning.survey import Survey, ratio_error, survey_files
 from labelwise.selection.rules import get_rule
 from labelwise.selection.settings import AcquisitionSettings
