@@ -15,7 +15,7 @@ _CHOICE = {
     "--reduction": "feilds",
     "--parameters": "embeding",
     "--normalise": "Cosin",
-    "--probes": "eight",
+    "--n-probes": "eight",
 }
 _MODEL = {"--device": "cudaa", "--dtype": "float46"}
 WRONG = {
@@ -40,11 +40,11 @@ WRONG = {
         "--reference-energies": "atuo",
     },
     "geometry --pool {xyz} --model demo --group-by family --out {new}": {
-        "--kernels": "ntk-e,actvation",
+        "--representations": "ntk-e,actvation",
         "--parameters": "embeding",
     },
     "calibrate --pool {xyz} --valid {xyz} --test {xyz} --model demo --out {new}": {
-        "--kernels": "ntk-e,actvation",
+        "--representations": "ntk-e,actvation",
         "--references": "prefiks",
         "--normalise": "Cosin",
     },
@@ -81,7 +81,7 @@ def test_a_wrong_word_is_a_wrong_flag(
     before = sorted(tmp_path.iterdir())
     assert run([part.format(**paths) for part in command.split()] + [flag, word]) == 2
     told = " ".join(capsys.readouterr().err.split())
-    if flag == "--probes":
+    if flag == "--n-probes":
         assert "give an integer of at least 1, or 'exact'" in told
     else:
         assert "allowed are" in told or "is not one of" in told
@@ -96,6 +96,16 @@ def test_a_word_that_resembles_none_is_told_what_is_allowed(
     told = " ".join(capsys.readouterr().err.split())
     assert "rule is 'qqq'; allowed are joint-pv, k-center, lcmd, pv, random, top" in told
     assert "did you mean" not in told
+
+
+@pytest.mark.parametrize("word", [["--probes", "few"], ["--probes=few"]])
+def test_an_old_name_of_an_option_is_taken_and_not_shown(
+    word: list[str], paths: dict[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["select", "--pool", paths["xyz"], "-n", "1", *word]) == 2
+    assert "--n-probes is 'few'" in capsys.readouterr().err
+    assert run(["select", "--help"]) == 0
+    assert "--probes" not in capsys.readouterr().out
 
 
 def test_a_wrong_number_of_structures_is_no_wrong_flag(paths: dict[str, str]) -> None:

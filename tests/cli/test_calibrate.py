@@ -15,7 +15,7 @@ from labelwise.structures.demo_data import demo_file_content
 
 BASE = ["calibrate", "--model", "demo", "--device", "cpu", "--out", "out"]
 FILES = ["--pool", "pool.extxyz", "--valid", "valid.extxyz", "--test", "test.extxyz"]
-SMALL = ["--kernels", "activation", "--max-labels", "16", "--bins", "3"]
+SMALL = ["--representations", "activation", "--max-labels", "16", "--n-bins", "3"]
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +30,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("repeats", ["1", "3"])
 def test_table_and_files(repeats: str, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib")
-    words = [*BASE, *FILES, *SMALL, "--kernels", "activation,ntk-e", "--repeats", repeats]
+    words = [*BASE, *FILES, *SMALL, "--representations", "activation,ntk-e", "--n-repeats", repeats]
     assert main(words) == 0
     shown = capsys.readouterr().out.splitlines()
     assert shown[0].split()[:3] == ["kernel", "n", "NLL"]
@@ -47,7 +47,7 @@ def test_it_goes_on_where_it_was(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*BASE, *FILES, *SMALL, "-q"]) == 0
     assert capsys.readouterr().out == ""
     before = Path("out/kernels/activation.json").stat().st_mtime_ns
-    assert main([*BASE, *FILES, *SMALL, "--kernels", "activation,ntk-e", "--json"]) == 0
+    assert main([*BASE, *FILES, *SMALL, "--representations", "activation,ntk-e", "--json"]) == 0
     out = capsys.readouterr().out
     assert out == Path("out/calibration.json").read_text()
     content = json.loads(out)
@@ -61,13 +61,13 @@ def test_it_goes_on_where_it_was(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     "words,code,message",
     [
-        (["--kernels", "soup"], 2, "kernel is 'soup'; allowed are activation"),
-        (["--kernels", ","], 1, "kernels are none"),
+        (["--representations", "soup"], 2, "kernel is 'soup'; allowed are activation"),
+        (["--representations", ","], 1, "kernels are none"),
         (["--kernel", "ntk-e"], 2, "No such option"),
         (["--n-initial", "1"], 2, "--n-initial"),
         (["--energy-key", "dft"], 1, "pool.extxyz@0: label 'dft' is missing"),
         (["--references", "guess"], 2, "references is 'guess'"),
-        (["--probes", "0"], 2, "--probes is '0'"),
+        (["--n-probes", "0"], 2, "--n-probes is '0'"),
         (["--test", "pool.extxyz@15:"], 1, "is pool structure 15, too"),
     ],
 )

@@ -89,7 +89,18 @@ def test_a_page_is_not_worth_a_study(
 
 def test_a_part_of_a_study(data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_study(tmp_path, data)
-    part = ["--methods", "random", "--seeds", "7", "--rounds", "3", "--updates", "5", "--thin", "2"]
+    part = [
+        "--methods",
+        "random",
+        "--seeds",
+        "7",
+        "--rounds",
+        "3",
+        "--max-updates",
+        "5",
+        "--thin",
+        "2",
+    ]
     assert main(["compare", str(tmp_path), *part, "--dry-run"]) == 0
     printed = capsys.readouterr().err
     assert "1 campaigns of 4 rounds" in printed

@@ -85,7 +85,17 @@ def test_summarise_tells_what_is_wrong(run, folder: Path, capsys) -> None:
 
 @pytest.mark.parametrize("by", ["random", "family", "kernel", "cover"])
 def test_split_is_a_partition_with_everything_kept(run, folder: Path, by: str) -> None:
-    words = ["--valid", "0.2", "--test", "0.2", "-r", "activation", "--by", by, "-q"]
+    words = [
+        "--valid-fraction",
+        "0.2",
+        "--test-fraction",
+        "0.2",
+        "-r",
+        "activation",
+        "--by",
+        by,
+        "-q",
+    ]
     assert run("split", *words, "--out", "out") == 0
     pool = read_structures("pool.extxyz")
     found = indices(folder / "out")
@@ -115,7 +125,7 @@ def test_split_is_a_partition_with_everything_kept(run, folder: Path, by: str) -
 
 
 def test_split_is_the_same_for_a_seed_and_ours_to_replace(run, folder: Path) -> None:
-    words = ["--test", "0.2", "--out", "out", "-q"]
+    words = ["--test-fraction", "0.2", "--out", "out", "-q"]
     assert run("split", *words, model=False) == 0
     first = {path.name: path.read_bytes() for path in (folder / "out").iterdir()}
     assert run("split", *words, model=False) == 0
@@ -133,8 +143,8 @@ def test_split_tells_what_is_wrong(run, folder: Path, capsys) -> None:
         (["--by", "reaction"], "no info key 'reaction'"),
         (["--by", "kernel"], "needs a model"),
         (["--by", "family", "--distance", "0.1"], "--distance is for --by kernel"),
-        (["--valid", "0.5", "--test", "0.5"], "allowed are fractions"),
-        (["--valid", "0.01"], "would be empty"),
+        (["--valid-fraction", "0.5", "--test-fraction", "0.5"], "allowed are fractions"),
+        (["--valid-fraction", "0.01"], "would be empty"),
         (["--out", "pool.extxyz"], "is a file"),
     ]
     for words, message in cases:

@@ -55,8 +55,8 @@ def finetune(model_path: Path, *words: str) -> dict:  # type: ignore[type-arg]
 
 def test_finetune_leaves_them_out(model_path: Path) -> None:
     usual = finetune(model_path)
-    found = finetune(model_path, "--exclude-fixed", "--split-key", "split")
-    apart = finetune(model_path, "--exclude-fixed-from-loss")
+    found = finetune(model_path, "--fixed-forces", "exclude", "--split-key", "split")
+    apart = finetune(model_path, "--loss-fixed-forces", "exclude")
     n_fixed = 2 * 6
     assert usual["test"]["n_force_atoms"] == usual["test"]["n_atoms"]
     assert found["test"]["n_force_atoms"] == found["test"]["n_atoms"] - n_fixed

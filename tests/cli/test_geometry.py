@@ -49,7 +49,7 @@ def lines_of(path: Path) -> list[dict[str, str]]:
 
 
 def test_everything_is_written_and_shown(run, folder: Path, capsys) -> None:
-    words = ["--kernels", "activation,ntk-e,ntk-random", "--order-by", "place"]
+    words = ["--representations", "activation,ntk-e,ntk-random", "--order-by", "place"]
     assert run(*words, "--max-structures", "12") == 0
     assert {path.name for path in (folder / "out").iterdir()} == FILES
     shown = capsys.readouterr().out
@@ -70,7 +70,7 @@ def test_everything_is_written_and_shown(run, folder: Path, capsys) -> None:
 
 def test_models_are_compared_with_the_first(run, folder: Path, model_path: Path, capsys) -> None:
     words = [
-        "--kernels",
+        "--representations",
         "activation,activation-random",
         "--model",
         f"again={model_path}",
@@ -95,7 +95,15 @@ def test_models_of_a_campaign(folder: Path, capsys) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         run_campaign(directory)
-    words = ["geometry", "--pool", "pool.extxyz", "--group-by", "family", "--kernels", "ntk-e"]
+    words = [
+        "geometry",
+        "--pool",
+        "pool.extxyz",
+        "--group-by",
+        "family",
+        "--representations",
+        "ntk-e",
+    ]
     words += ["--campaign", str(directory), "--trust-model", "--out", "out"]
     assert main([*words, "--rounds", "0,1"]) == 0
     table = capsys.readouterr().out.splitlines()
@@ -116,7 +124,7 @@ def test_models_of_a_campaign(folder: Path, capsys) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--kernels", "ntk-e,ntk-e"], "names 'ntk-e' twice"),
+        (["--representations", "ntk-e,ntk-e"], "names 'ntk-e' twice"),
         (["--max-structures", "5"], "less than two for each of 3 families"),
         (["--rounds", "1"], "--rounds needs --campaign"),
         (["--model", "small.model"], "two models are called 'small'; name them"),
@@ -126,15 +134,15 @@ def test_models_of_a_campaign(folder: Path, capsys) -> None:
     ],
 )
 def test_mistakes_are_named(run, folder: Path, capsys, words: list[str], message: str) -> None:
-    assert run("--kernels", "activation", *words) == 1
+    assert run("--representations", "activation", *words) == 1
     assert message in capsys.readouterr().err
     assert not (folder / "out").exists()
 
 
 def test_model_is_needed_for_kernels_that_have_one(run, capsys) -> None:
-    assert run("--kernels", "random,activation", model=None) == 1
+    assert run("--representations", "random,activation", model=None) == 1
     assert "needs a model; give --model or --campaign" in capsys.readouterr().err
-    assert run("--kernels", "random", model=None) == 0
+    assert run("--representations", "random", model=None) == 0
 
 
 def test_family_key_that_some_lack(run, folder: Path, capsys) -> None:
@@ -142,7 +150,7 @@ def test_family_key_that_some_lack(run, folder: Path, capsys) -> None:
     for atoms in structures[3:5]:
         del atoms.info["family"]
     write_structures("pool.extxyz", [Atoms("H"), *structures])  # a single atom is no structure
-    assert run("--kernels", "activation") == 1
+    assert run("--representations", "activation") == 1
     shown = capsys.readouterr().err
     assert "--pool: set aside 1: 1 isolated-atom" in shown
     assert "2 of 15 structures have no info key 'family', the first pool.extxyz@4" in shown
@@ -153,7 +161,7 @@ def test_family_key_that_some_lack(run, folder: Path, capsys) -> None:
     ("key", "message"), [("label", "'label' is 'no 0'"), ("frame", "'frame' is missing")]
 )
 def test_order_that_cannot_be_used_is_left_out(run, folder: Path, capsys, key, message) -> None:
-    assert run("--kernels", "activation", "--order-by", key) == 0
+    assert run("--representations", "activation", "--order-by", key) == 0
     shown = capsys.readouterr()
     assert f"warning: the order key {message} in pool.extxyz@0" in shown.err
     assert "3 families (family).\n" in shown.out
@@ -162,7 +170,7 @@ def test_order_that_cannot_be_used_is_left_out(run, folder: Path, capsys, key, m
 
 def test_one_family(run, folder: Path, capsys) -> None:
     write_structures("pool.extxyz", read_structures("pool.extxyz")[::3])
-    assert run("--kernels", "activation", "--order-by", "place") == 0
+    assert run("--representations", "activation", "--order-by", "place") == 0
     shown = capsys.readouterr()
     assert "warning: all structures have family = H2O" in shown.err
     (line,) = lines_of(folder / "out" / "geometry.csv")

@@ -32,7 +32,7 @@ QUICK = (
     "labelwise data inspect pool.extxyz",
     "labelwise demo demo",
     "labelwise campaign init my-campaign --template",
-    "labelwise split --pool pool.extxyz --by random --test 0.2 --out sets",
+    "labelwise split --pool pool.extxyz --by random --test-fraction 0.2 --out sets",
 )
 
 
@@ -142,7 +142,7 @@ def test_old_names_of_options_go_on_working(
 ) -> None:
     write_demo_files(tmp_path)
     monkeypatch.chdir(tmp_path)
-    words = ["split", "--pool", "train.extxyz", "--by", "random", "--test", "0.3", "-q"]
+    words = ["split", "--pool", "train.extxyz", "--by", "random", "--test-fraction", "0.3", "-q"]
     assert run([*words, "--out-dir", "old"]) == 0
     assert run([*words, "--out-dir=older"]) == 0
     assert run([*words, "--out", "new"]) == 0

@@ -105,7 +105,7 @@ def test_represent_keeps_rows_as_they_are_and_says_what_their_parts_are(
     pool_file: Path, model_path: Path, potential: Potential
 ) -> None:
     words = ["represent", "--model", str(model_path), "--trust-model", "--pool", "pool.extxyz@:4"]
-    words += ["-r", "ntk-ef", "--reduction", "rms", "--probes", "2", "--energy-weight", "0.25"]
+    words += ["-r", "ntk-ef", "--reduction", "rms", "--n-probes", "2", "--energy-weight", "0.25"]
     assert main([*words, "--out", "f.npz", "-q"]) == 0
     found = read_features(Path("f.npz"))
     structures = read_structures("pool.extxyz@:4")

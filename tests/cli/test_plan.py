@@ -56,7 +56,7 @@ def test_plan_says_what_the_demo_needs(run, folder: Path) -> None:
 
 
 def test_plan_is_shown_as_a_table(run) -> None:
-    code, out, _ = run("-r", "random", "--rule", "k-center", "--structures", "1000000")
+    code, out, _ = run("-r", "random", "--rule", "k-center", "--n-structures", "1000000")
     assert code == 0
     assert "1,000,000 structures of 9.1 atoms" in out
     for words in ("read and screen", "represent", "choosing come on top", "total", "largest pool"):
@@ -66,7 +66,7 @@ def test_plan_is_shown_as_a_table(run) -> None:
 
 def test_the_time_of_a_pool_grows_with_it(run) -> None:
     def total_s(n: str) -> float:
-        code, out, _ = run("-r", "random", "--structures", n, "-n", "10", "--json")
+        code, out, _ = run("-r", "random", "--n-structures", n, "-n", "10", "--json")
         assert code == 0
         return json.loads(out)["total"]["seconds"]
 
@@ -74,7 +74,7 @@ def test_the_time_of_a_pool_grows_with_it(run) -> None:
 
 
 def test_gpus_need_a_speed_that_was_measured(run) -> None:
-    words = ["--model", "demo", "--device", "cpu", "-n", "25", "--gpus", "4"]
+    words = ["--model", "demo", "--device", "cpu", "-n", "25", "--n-gpus", "4"]
     code, _, err = run(*words)
     assert code == 1 and "--structures-per-second" in " ".join(err.split())
     code, out, _ = run(*words, "--structures-per-second", "1000", "--json")

@@ -81,7 +81,7 @@ def test_summary_records_the_run(run, folder: Path) -> None:
 
 
 def test_force_tangents_are_chosen_by_and_recorded(run, folder: Path) -> None:
-    words = ["-r", "ntk-ef", "--reduction", "fields", "--probes", "2", "--energy-weight", "0.3"]
+    words = ["-r", "ntk-ef", "--reduction", "fields", "--n-probes", "2", "--energy-weight", "0.3"]
     words += ["--normalise", "none", "--train", "train.extxyz", "--pool", "pool_a.extxyz"]
     assert run(*words, "-n", "3", "-q") == 0
     settings = json.loads((folder / "batch.json").read_text())["settings"]
@@ -90,13 +90,13 @@ def test_force_tangents_are_chosen_by_and_recorded(run, folder: Path) -> None:
         "normalise": "none",
     }  # fmt: skip
     assert {key: settings[key] for key in wanted} == wanted
-    words[1:6] = ["ntk-f", "--reduction", "force-norm", "--probes", "exact"]
+    words[1:6] = ["ntk-f", "--reduction", "force-norm", "--n-probes", "exact"]
     assert run(*words, "-n", "3", "-q") == 0
     assert json.loads((folder / "batch.json").read_text())["settings"]["n_probes"] is None
 
 
 def test_joint_posterior_and_force_errors(run, folder: Path) -> None:
-    words = ["--rule", "joint-pv", "--probes", "2", "--force-std", "-n", "3"]
+    words = ["--rule", "joint-pv", "--n-probes", "2", "--force-std", "-n", "3"]
     assert run("--train", "train.extxyz", "--pool", "pool_a.extxyz", *words, "-q") == 0
     for atoms in ase.io.read(folder / "batch.extxyz", ":"):
         by_atom = atoms.arrays["labelwise_force_std"]
@@ -196,8 +196,8 @@ def test_fixed_atoms_keep_their_forces(run, folder: Path) -> None:
         (["--pool", "pool_a.extxyz", "-n", "3", "--representation", "x"], 2, "allowed are"),
         (["--pool", "pool_a.extxyz", "-n", "3", "--parameters", "x"], 2,
          "parameters is 'x'; allowed are embedding, readout, products, all"),
-        (["--pool", "pool_a.extxyz", "-n", "3", "--probes", "0"], 2, "--probes is '0'; give an"),
-        (["--pool", "pool_a.extxyz", "-n", "3", "--probes", "few"], 2, "or 'exact'"),
+        (["--pool", "pool_a.extxyz", "-n", "3", "--n-probes", "0"], 2, "--n-probes is '0'; give"),
+        (["--pool", "pool_a.extxyz", "-n", "3", "--n-probes", "few"], 2, "or 'exact'"),
         (["--pool", "pool_a.extxyz", "-n", "3", "-r", "ntk-f", "--reduction", "x"], 2,
          "allowed are rms, element-rms, force-norm, fields, moments"),
         (["--pool", "pool_a.extxyz", "-n", "3", "-r", "ntk-ef", "--energy-weight", "2"], 1,

@@ -155,12 +155,12 @@ def test_plan(capsys: pytest.CaptureFixture[str]) -> None:
     [
         ["geometry", "--pool", "pool.extxyz@:21", "--group-by", "family"],
         ["calibrate", "--pool", "pool.extxyz@:21", "--valid", "valid.extxyz", "--test",
-         "test.extxyz", "--max-labels", "8", "--n-initial", "4", "--bins", "2"],
+         "test.extxyz", "--max-labels", "8", "--n-initial", "4", "--n-bins", "2"],
     ],
     ids=lambda words: words[0],
 )  # fmt: skip
 def test_studies(capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
-    _, err = run(capsys, *words, "--kernels", "activation", "--out", "out")
+    _, err = run(capsys, *words, "--representations", "activation", "--out", "out")
     line = next(line for line in err.splitlines() if line.startswith("--pool: set aside"))
     counts = {name: int(n) for n, name in re.findall(r"(\d+) ([a-z-]+)", line)}
     assert counts == Counter(expected(repeats=False, features=False).values())

@@ -48,10 +48,10 @@ _VARIANTS: dict[str, Words] = {
     "ntk-f element-rms": ("-r", "ntk-f", "--reduction", "element-rms"),
     "ntk-f force-norm": ("-r", "ntk-f", "--reduction", "force-norm"),
     "ntk-f moments": ("-r", "ntk-f", "--reduction", "moments"),
-    "ntk-f rms exact": ("-r", "ntk-f", "--reduction", "rms", "--probes", "exact"),
+    "ntk-f rms exact": ("-r", "ntk-f", "--reduction", "rms", "--n-probes", "exact"),
     "ntk-f readout": ("-r", "ntk-f", "--parameters", "readout", "--sketch-dim", "512"),
     "ntk-ef 0.9": ("-r", "ntk-ef", "--energy-weight", "0.9"),
-    "ntk-ef rms exact": ("-r", "ntk-ef", "--reduction", "rms", "--probes", "exact"),
+    "ntk-ef rms exact": ("-r", "ntk-ef", "--reduction", "rms", "--n-probes", "exact"),
 }
 #: Cases of the test that runs each time, and their group.
 QUICK_GROUP = "demo_rules"
@@ -170,7 +170,7 @@ def _extras(rule: str) -> dict[str, Words]:
 _JOINT: dict[str, Words] = {
     "energies": ("--energy-weight", "1"),
     "forces": ("--energy-weight", "0"),
-    "exact": ("--probes", "exact"),
+    "exact": ("--n-probes", "exact"),
     "cosine": ("--normalise", "cosine"),
     "regularised": ("--regularisation", "0.01"),
     "readout": ("--parameters", "readout", "--sketch-dim", "512"),
@@ -315,7 +315,7 @@ def _others() -> Iterator[Case]:
     yield from _curations()
     for name in ("activation", "ntk-e", "ntk-f"):
         start = ("plan", *_MODEL, *_TWENTIETH, "-n", "20", "--seconds", "1", "--json")
-        words = (*start, "--structures", "100000", "-r", name)
+        words = (*start, "--n-structures", "100000", "-r", name)
         yield Case(f"plan {name}", (words,), numbers.read_plan)
 
 
@@ -328,7 +328,14 @@ def _geometries() -> Iterator[Case]:
 
 def _calibrations() -> Iterator[Case]:
     held_out = ("--valid", "valid.extxyz", "--test", "test.extxyz@::5")
-    kernels = ("--kernels", "activation,ntk-e,soap", "--max-labels", "30", "--repeats", "2")
+    kernels = (
+        "--representations",
+        "activation,ntk-e,soap",
+        "--max-labels",
+        "30",
+        "--n-repeats",
+        "2",
+    )
     start = ("calibrate", *_MODEL, *_TWENTIETH, *held_out, *kernels, "-q")
     for name, more in (("total", ()), ("per atom", ("--per-atom", "--with-noise"))):
         folder = f"others/calibration_{name.replace(' ', '_')}"

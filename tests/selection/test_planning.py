@@ -300,6 +300,6 @@ def test_a_pool_that_cannot_be_counted_needs_its_size(
         )
         return found.estimate.workload.n_structures
 
-    with pytest.raises(ArgumentError, match="--structures"):
+    with pytest.raises(ArgumentError, match="--n-structures"):
         plan(None)
     assert plan(5000) == 5000

@@ -122,7 +122,18 @@ def make_command(words: str) -> Any:
         add_completion=False, pretty_exceptions_enable=False, rich_markup_mode="rich"
     )
     alone.command(words.rpartition(" ")[2], cls=Command)(call)
-    return get_command(alone)
+    command = get_command(alone)
+    command.old_names = _list_old_names(declaration)  # type: ignore[attr-defined]
+    return command
+
+
+def _list_old_names(declaration: type) -> dict[str, str]:
+    """Return what options were called once, with their names of today."""
+    settings = list_settings(declaration)
+    for hint in get_type_hints(declaration, include_extras=True).values():
+        group = _group_of(hint)
+        settings |= {} if group is None else group.settings
+    return {old: _flag(name, each) for name, (_, each) in settings.items() for old in each.aliases}
 
 
 def _check_files(given: Mapping[str, Any]) -> None:

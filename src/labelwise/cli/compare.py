@@ -124,7 +124,7 @@ def _open(args: CompareCommand) -> _Place:
         changes |= {"model.trust": True} if args.model.trust else {}
         place = replace(place, study=override_study(place.study, {**changes, **args.changes}))
     adjusted = adjust_study(
-        place.study, n_updates=args.updates, stride=args.thin, compiled=args.compiled
+        place.study, n_updates=args.max_updates, stride=args.thin, compiled=args.compiled
     )
     return replace(place, study=adjusted)
 
@@ -157,8 +157,8 @@ def _make_preset(args: CompareCommand, changes: dict[str, Any]) -> _Place:
         methods=args.methods,
         seeds=args.seeds,
         rounds=args.rounds,
-        family_key=args.family_key,
-        order_key=args.order_key,
+        group_by=args.group_by,
+        order_by=args.order_by,
         shift=args.shift,
         strength=args.strength,
         size=args.size,

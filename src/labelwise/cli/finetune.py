@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +32,7 @@ def run_finetune(args: FinetuneCommand) -> None:
     """Run ``labelwise finetune``."""
     if args.out.exists() and not args.force:
         raise WriteError(f"{args.out} exists; choose another --out, or replace it with --force")
-    loss = "exclude" if args.exclude_fixed_from_loss else "count"
-    recipe = replace(args.recipe, loss_fixed_forces=loss)
-    fixed_forces = "exclude" if args.exclude_fixed else "count"
+    recipe, fixed_forces = args.recipe, args.fixed_forces
     tested = list(iter_frames(args.test)) if args.test else []
     splits = None if args.split_key is None else _splits(tested, args.split_key)
     frames = list(iter_frames(args.train))

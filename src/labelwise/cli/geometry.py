@@ -71,7 +71,7 @@ def run_geometry(args: GeometryCommand) -> None:
     wants_model = any(needs_model(name, settings) for name in names)
     if wants_model and not models.specs:
         raise ArgumentError(
-            f"--kernels {','.join(names)} needs a model; give --model or --campaign"
+            f"--representations {','.join(names)} needs a model; give --model or --campaign"
         )
     potential = models.load(0) if wants_model else None
     frames = read_usable(args.pool, potential, option="--pool", enabled=is_talkative)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import typer
@@ -42,11 +42,11 @@ EXAMPLES = {
     "summarise": ("labelwise summarise --model demo --pool pool.extxyz -n 10",),
     "split": (
         "labelwise split --model demo --pool pool.extxyz --by reaction --out sets",
-        "labelwise split --pool pool.extxyz --by random --test 0.2 --out sets",
+        "labelwise split --pool pool.extxyz --by random --test-fraction 0.2 --out sets",
     ),
     "check-data": ("labelwise check-data --model demo --pool pool.extxyz",),
     "plan": (
-        "labelwise plan --model demo --pool pool.extxyz -n 1250 --structures 200000",
+        "labelwise plan --model demo --pool pool.extxyz -n 1250 --n-structures 200000",
         "labelwise plan --model demo --pool pool.extxyz --hours 8 --price-per-hour 2",
     ),
     "store": ("labelwise store features.zarr --verify",),
@@ -98,6 +98,15 @@ class _Plain:
 
 class Command(_Plain, TyperCommand):
     """A command of the application."""
+
+    #: What options were called once, with their names of today.
+    old_names: Mapping[str, str] = {}
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the words of the command line, old names of options among them."""
+        parts = [word.partition("=") for word in args]
+        words = ["".join((self.old_names.get(name, name), *rest)) for name, *rest in parts]
+        return super().parse_args(ctx, words)
 
 
 class Group(_Plain, TyperGroup):

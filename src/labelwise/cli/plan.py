@@ -46,7 +46,7 @@ def run_plan(args: PlanCommand) -> None:
             folder=args.store,
             load_s=load_s,
             seconds=args.seconds,
-            n_structures=args.structures,
+            n_structures=args.n_structures,
         )
     if args.as_json:
         record = {

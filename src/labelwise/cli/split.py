@@ -48,7 +48,8 @@ _QUANTILES = ("least", "5 %", "median", "95 %", "largest")
 
 def run_split(args: SplitCommand) -> None:
     """Run ``labelwise split``."""
-    wanted_sizes(10**6, args.valid, args.test)  # tells wrong fractions before anything is read
+    # Tells wrong fractions before anything is read.
+    wanted_sizes(10**6, args.valid_fraction, args.test_fraction)
     data_sets.is_possible(args)  # tells a wrong name
     if args.by in (KERNEL, COVER):
         data_sets.require_kernel(args)
@@ -78,8 +79,8 @@ def run_split(args: SplitCommand) -> None:
         ],
         "settings": {
             "by": args.by,
-            "valid": args.valid,
-            "test": args.test,
+            "valid": args.valid_fraction,
+            "test": args.test_fraction,
             "distance": args.distance,
             "rule": args.rule if args.by == COVER else None,
             "seed": args.kernel.seed,
@@ -110,7 +111,8 @@ def run_split(args: SplitCommand) -> None:
 
 def _make(data: DataSet, kernel: Kernel | None, args: SplitCommand) -> Split:
     """Make the split that the flags ask for."""
-    wanted, seed = wanted_sizes(len(data), args.valid, args.test), args.kernel.seed
+    wanted = wanted_sizes(len(data), args.valid_fraction, args.test_fraction)
+    seed = args.kernel.seed
     first_equal = data.first_equal
     if args.by == KERNEL and kernel is not None:
         tree = single_linkage(kernel)

@@ -101,7 +101,7 @@ class RepresentationOptions:
         Setting(
             "Random probes in place of all 3N force tangents of a structure, for ntk-f, ntk-ef "
             "and joint-pv.",
-            flags=("--probes",),
+            aliases=("--probes",),
             ge=1,
             none="exact",
             metavar="N|exact",

@@ -96,7 +96,10 @@ class Recipe:
     ] = None
     learning_rate: Annotated[
         float | None,
-        Setting("Learning rate at the start; by default the schedule's.", flags=("--lr",)),
+        Setting(
+            "Learning rate at the start; by default the schedule's.",
+            flags=("--learning-rate", "--lr"),
+        ),
     ] = None
     epochs: Annotated[
         int | None, Setting("Passes over --train; by default the schedule's number.", ge=1)
@@ -106,7 +109,13 @@ class Recipe:
     ] = None
     energy_weight: float = 10.0
     forces_weight: float = 10.0
-    loss_fixed_forces: str = "count"
+    loss_fixed_forces: Annotated[
+        str,
+        Setting(
+            "exclude leaves the forces of fixed atoms out of the loss, count does not.",
+            choices=get_args(FixedForces),
+        ),
+    ] = "count"
     huber_delta: float = 0.01
     amsgrad: bool = True
     ema_decay: float | None = 0.99

@@ -29,6 +29,7 @@ class Setting(GroupedMetadata):
     Attributes:
         help: What it means, in a sentence or two.
         flags: Names of its option; none for that of the field.
+        aliases: Names that its option once had; the help does not show them.
         ge, gt, le: Bounds; None for none.
         choices: The words that are allowed; none for whatever the type allows.
         suggestions: Words that shells complete where others are allowed, too.
@@ -49,6 +50,7 @@ class Setting(GroupedMetadata):
 
     help: str
     flags: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
     ge: float | int | None = None
     gt: float | int | None = None
     le: float | int | None = None

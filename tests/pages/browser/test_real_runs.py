@@ -49,8 +49,8 @@ def campaign(demo: Path) -> Path:
 @pytest.fixture(scope="module")
 def comparison(demo: Path) -> Path:
     words = ["compare", "--preset", "reaction-mixed", "--methods", "random,ntk-lcmd"]
-    words += ["--seeds", "0", "--rounds", "1", "--updates", "6", "--thin", "30", "--quiet"]
-    assert main([*words, "--processes", "1", "--out", str(demo / "study")]) == 0
+    words += ["--seeds", "0", "--rounds", "1", "--max-updates", "6", "--thin", "30", "--quiet"]
+    assert main([*words, "--workers", "1", "--out", str(demo / "study")]) == 0
     return demo / "study" / "report.html"
 
 

@@ -105,7 +105,7 @@ def test_from_published_files_to_the_tables(
     torch.save(build_mace(elements=(1, 6, 7, 8, 29, 78)), "small.model")
     words = ["compare", "--preset", name, "--data", *map(str, write(tmp_path))]
     words += ["--model", "small.model", "--trust-model", "--methods", METHODS, "--seeds", "0"]
-    words += ["--rounds", "1", "--updates", "2", "-j", "1", "--out", "study", *more]
+    words += ["--rounds", "1", "--max-updates", "2", "-j", "1", "--out", "study", *more]
     assert main(words) == 0
     said = capsys.readouterr()
     assert str(Path("study") / "results.md") in said.out

@@ -55,8 +55,8 @@ class CompareCommand:
         ),
     ] = None
     model: Annotated[ModelSpec, options.Take(defaults={"path": "demo"})]
-    family_key: Annotated[str, Setting("Info key of the reaction.", panel=_PRESET)] = "reaction"
-    order_key: Annotated[str, Setting("Info key of the place along the path.", panel=_PRESET)] = (
+    group_by: Annotated[str, Setting("Info key of the reaction.", panel=_PRESET)] = "reaction"
+    order_by: Annotated[str, Setting("Info key of the place along the path.", panel=_PRESET)] = (
         "frame"
     )
     shift: Annotated[
@@ -83,8 +83,14 @@ class CompareCommand:
     methods: Annotated[tuple[str, ...] | None, Setting("These only: a,b,c.", panel=_PART)] = None
     seeds: Annotated[tuple[int, ...] | None, Setting("These only: 0,1.", panel=_PART)] = None
     rounds: Annotated[int | None, Setting("Rounds after round 0.", ge=1, panel=_PART)] = None
-    updates: Annotated[
-        int | None, Setting("Most updates of a fine-tuning.", ge=1, panel=_SCALE)
+    max_updates: Annotated[
+        int | None,
+        Setting(
+            "Most updates of a fine-tuning, validated less often in proportion.",
+            aliases=("--updates",),
+            ge=1,
+            panel=_SCALE,
+        ),
     ] = None
     thin: Annotated[int, Setting("Of each pool every K-th structure.", ge=1, panel=_SCALE)] = 1
     compiled: Annotated[
@@ -133,7 +139,7 @@ class CompareCommand:
         str,
         Setting(
             "Campaigns at once. auto: one a core, and one on a GPU.",
-            flags=("--workers", "--processes", "-j"),
+            flags=("--workers", "-j"),
             metavar="N|auto",
             panel=MACHINE,
         ),

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, get_args
 
 from labelwise.cli import options
-from labelwise.finetuning.recipe import Recipe
+from labelwise.finetuning.recipe import FixedForces, Recipe
 from labelwise.potentials.spec import ModelSpec
 from labelwise.runtime.settings import Seed, Setting
 from labelwise.structures.label_keys import LabelKeys
@@ -36,10 +36,13 @@ class FinetuneCommand:
         ),
     ] = Path("finetuned.model")
     recipe: Recipe
-    exclude_fixed: Annotated[
-        bool, Setting("Errors without the forces of fixed atoms (move_mask).")
-    ] = False
-    exclude_fixed_from_loss: Annotated[bool, Setting("The loss without those forces, too.")] = False
+    fixed_forces: Annotated[
+        str,
+        Setting(
+            "exclude leaves the forces of fixed atoms (move_mask) out of errors, count does not.",
+            choices=get_args(FixedForces),
+        ),
+    ] = "count"
     split_key: Annotated[
         str | None,
         Setting(

@@ -10,7 +10,7 @@ from labelwise.cli import options
 from labelwise.features.options import BatchAtoms, RepresentationOptions
 from labelwise.potentials.spec import ModelSpec
 from labelwise.runtime.settings import CHOICE, MODEL, Setting
-from labelwise.studies.diagnostics.settings import DEFAULT_MAX_STRUCTURES
+from labelwise.studies.diagnostics.settings import DEFAULT_MAX_STRUCTURES, Kernels
 
 DEFAULT_KERNELS = ("activation", "ntk-e", "activation-random", "ntk-random", "soap", "morgan")
 _CAMPAIGN = "Campaign"
@@ -54,9 +54,7 @@ class GeometryCommand:
             "Rounds of the campaign; by default 1 and the last.", metavar="N,N...", panel=_CAMPAIGN
         ),
     ] = None
-    kernels: Annotated[
-        tuple[str, ...], Setting("Representations, with commas between.", panel=CHOICE)
-    ] = DEFAULT_KERNELS
+    kernels: Kernels = DEFAULT_KERNELS
     max_structures: Annotated[
         int, Setting("Sample, even over families and along the order.", panel=CHOICE)
     ] = DEFAULT_MAX_STRUCTURES

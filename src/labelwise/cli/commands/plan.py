@@ -10,9 +10,9 @@ import typer
 
 from labelwise.cli import options
 from labelwise.potentials.spec import ModelSpec
-from labelwise.runtime.settings import MACHINE, SCALE, Setting
+from labelwise.runtime.settings import MACHINE, Setting
 from labelwise.selection.options import SelectionOptions
-from labelwise.selection.planning.settings import COST, RunSettings
+from labelwise.selection.planning.settings import COST, RUN, RunSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,20 +38,21 @@ class PlanCommand:
     n_select: options.NSelect = 1250
     model: ModelSpec
     selection: Annotated[SelectionOptions, options.Take(without=("regularisation",))]
-    structures: Annotated[
+    n_structures: Annotated[
         int | None,
         Setting(
             "Plan for a pool of N structures like those given; by default as many as they are.",
+            aliases=("--structures",),
             ge=1,
             metavar="N",
-            panel=SCALE,
+            panel=RUN,
         ),
     ] = None
     store: Annotated[
         Path,
         Setting(
             "Where the feature store will be.",
-            panel=SCALE,
+            panel=RUN,
         ),
     ] = Path()
     run: RunSettings

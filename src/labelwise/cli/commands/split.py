@@ -29,8 +29,8 @@ class SplitCommand:
         Path,
         Setting("Folder for train, valid and test.extxyz and split.json.", flags=("--out", "-o")),
     ]
-    valid: Annotated[float, Setting("Fraction for validation; 0 for none.")] = 0.1
-    test: Annotated[float, Setting("Fraction for testing; 0 for none.")] = 0.1
+    valid_fraction: Annotated[float, Setting("Fraction for validation; 0 for none.")] = 0.1
+    test_fraction: Annotated[float, Setting("Fraction for testing; 0 for none.")] = 0.1
     by: Annotated[
         str,
         Setting(

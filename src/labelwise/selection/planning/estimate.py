@@ -54,7 +54,7 @@ class Workload:
         if not 1 <= self.n_select <= most:
             raise ArgumentError(
                 f"n_select is {self.n_select}; allowed are 1 to {most}, the structures of the "
-                "pool: give another -n, or plan for a larger pool by --structures"
+                "pool: give another -n, or plan for a larger pool by --n-structures"
             )
 
 

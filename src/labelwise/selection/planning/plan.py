@@ -335,7 +335,7 @@ def _workload(
     if n_found is None:
         raise ArgumentError(
             "the pool could not be counted in the time there is, as its format cannot be "
-            "entered in the middle: say how many structures it holds by --structures"
+            "entered in the middle: say how many structures it holds by --n-structures"
         )
     n_train = 0 if labelled is None else labelled.n_structures
     if n_train is None:

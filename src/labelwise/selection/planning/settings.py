@@ -7,10 +7,10 @@ from typing import Annotated
 
 from labelwise.errors import ArgumentError
 from labelwise.features.options import STORAGE_DTYPES, MemoryBytes, StoreDtype
-from labelwise.runtime.settings import SCALE, Setting, check_bounds
+from labelwise.runtime.settings import Setting, check_bounds
 
-#: Heading of the help.
-COST = "Cost and limits"
+#: Headings of the help.
+RUN, COST = "The run", "Cost and limits"
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,10 @@ class RunSettings:
     n_gpus: Annotated[
         int | None,
         Setting(
-            "Represent on N GPUs like the one here, or like that of --structures-per-second, "
-            "while the cores of this machine read and build neighbour lists.",
-            flags=("--gpus",),
+            "Represent on N GPUs like the one here, or like that of --structures-per-second.",
             ge=1,
             metavar="N",
-            panel=SCALE,
+            panel=RUN,
         ),
     ] = None
     structures_per_second: Annotated[
@@ -37,7 +35,7 @@ class RunSettings:
             "measured it there.",
             gt=0,
             metavar="R",
-            panel=SCALE,
+            panel=RUN,
         ),
     ] = None
     price_per_hour: Annotated[
@@ -68,7 +66,7 @@ class RunSettings:
             return
         if not device.startswith("cuda"):
             raise ArgumentError(
-                f"gpus is {self.n_gpus}, but the model runs on {device}, which does not tell how "
+                f"n_gpus is {self.n_gpus}, but the model runs on {device}, which does not tell how "
                 "fast a GPU is: run 'labelwise plan --json' on a machine with such a GPU, and "
                 "give here what it says under represent_structures_per_second, as "
                 "--structures-per-second"

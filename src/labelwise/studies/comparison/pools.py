@@ -242,7 +242,7 @@ def require_family(frames: Sequence[LabelledText], key: str) -> list[str]:
     if len(families) < len(frames):
         lacking = next(frame for frame in frames if frame.family is None)
         raise ArgumentError(
-            f"family_key is {key!r}, which {lacking.where} does not have; name the info key "
+            f"group_by is {key!r}, which {lacking.where} does not have; name the info key "
             "that tells which reaction a structure belongs to"
         )
     return families

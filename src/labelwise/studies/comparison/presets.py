@@ -37,8 +37,8 @@ def make_preset(
     methods: Sequence[str] | None = None,
     seeds: Sequence[int] | None = None,
     rounds: int | None = None,
-    family_key: str = "reaction",
-    order_key: str = "frame",
+    group_by: str = "reaction",
+    order_by: str = "frame",
     energy_key: str = DEFAULT_ENERGY_KEY,
     forces_key: str = DEFAULT_FORCES_KEY,
     shift: str | Sequence[str] = SHIFTS,
@@ -60,8 +60,8 @@ def make_preset(
         methods: Names in place of the preset's.
         seeds: Of the campaigns, in place of the preset's.
         rounds: In place of the preset's.
-        family_key: Info key of the reaction.
-        order_key: Info key of the place along the path.
+        group_by: Info key of the reaction.
+        order_by: Info key of the place along the path.
         energy_key: Info key of the total energy, eV.
         forces_key: Array key of the forces, eV/Å.
         shift: For ``pool-bias``, which of ``family``, ``path`` and ``energy``.
@@ -83,7 +83,7 @@ def make_preset(
         raise ArgumentError(f"seed is {seed}; allowed are integers >= 0")
     preset = PRESETS[name]
     protocol, scaling = _scale(preset, size)
-    keys = DataKeys(family_key, order_key, energy_key, forces_key)
+    keys = DataKeys(group_by, order_by, energy_key, forces_key)
     if preset.build is not None:
         files = prepare_built(data, folder, build=preset.build, seed=seed, size=size)
         files = replace(files, changes=(*files.changes, *scaling))

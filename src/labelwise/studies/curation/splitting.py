@@ -110,8 +110,8 @@ def split_units(
     if len(sizes) < n_parts:
         raise ArgumentError(
             f"{len(unit)} structures make {len(sizes)} groups that must stay together, which "
-            f"cannot fill {n_parts} sets; ask for fewer sets (--valid 0 or --test 0), or split "
-            "by something finer"
+            f"cannot fill {n_parts} sets; ask for fewer sets (--valid-fraction 0 or "
+            "--test-fraction 0), or split by something finer"
         )
     rng = np.random.default_rng(seed)
     best: tuple[int, list[int]] | None = None

@@ -13,6 +13,15 @@ from labelwise.structures.label_keys import DEFAULT_ENERGY_KEY, EnergyKey
 
 #: The kernels of table 2 of *Pretrained Model Representations as Acquisition Signals*.
 PAPER_KERNELS = ("activation", "activation-random", "ntk-e", "ntk-random", "soap", "morgan")
+Kernels = Annotated[
+    tuple[str, ...],
+    Setting(
+        "Representations to compare, with commas between.",
+        flags=("--representations", "-r"),
+        aliases=("--kernels",),
+        panel=CHOICE,
+    ),
+]
 REFERENCES = ("prefix", "initial", "checkpoint")
 DEFAULT_MAX_LABELS = 200
 DEFAULT_MAX_STRUCTURES = 400
@@ -33,9 +42,7 @@ class CalibrationSettings:
         ArgumentError: A value out of range, or an unknown name.
     """
 
-    kernels: Annotated[
-        tuple[str, ...], Setting("Representations to compare, with commas between.", panel=CHOICE)
-    ] = PAPER_KERNELS
+    kernels: Kernels = PAPER_KERNELS
     n_initial: Annotated[
         int, Setting("Structures drawn to begin with; not used with --train.", ge=2)
     ] = 10
@@ -43,7 +50,7 @@ class CalibrationSettings:
     max_labels: Annotated[
         int | None, Setting("Labels of the last fit; by default 200, or all.", ge=2)
     ] = None
-    n_repeats: Annotated[int, Setting("Initial sets.", flags=("--repeats",), ge=1)] = 1
+    n_repeats: Annotated[int, Setting("Initial sets.", aliases=("--repeats",), ge=1)] = 1
     regularisation: Regularisation = DEFAULT_REGULARISATION
     normalise: Annotated[
         str,
@@ -66,9 +73,7 @@ class CalibrationSettings:
     with_noise: Annotated[
         bool, Setting("Count λ as noise of the labels in the predicted variance.", panel=CHOICE)
     ] = False
-    n_bins: Annotated[int, Setting("Of the ENCE.", flags=("--bins",), ge=1, panel=CHOICE)] = (
-        DEFAULT_N_BINS
-    )
+    n_bins: Annotated[int, Setting("Bins of the ENCE.", ge=1, panel=CHOICE)] = DEFAULT_N_BINS
     seed: Seed = 0
     energy_key: EnergyKey = DEFAULT_ENERGY_KEY
     options: RepresentationOptions = field(default_factory=RepresentationOptions)

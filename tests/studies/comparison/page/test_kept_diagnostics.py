@@ -19,11 +19,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("kept")
     write_data(folder, n_pool=24)
     common = ["--quiet", "--device", "cpu", "--model", str(folder / "small.model")]
-    common += ["--trust-model", "--kernels", "activation,ntk-e", "--pool"]
+    common += ["--trust-model", "--representations", "activation,ntk-e", "--pool"]
     common += [str(folder / "pool.extxyz")]
     assert main(["geometry", *common, "--group-by", "number", "--out", str(folder / "g")]) == 0
     sets = ["--valid", str(folder / "valid.extxyz"), "--test", str(folder / "test.extxyz")]
-    more = ["--repeats", "2", "--max-labels", "15", "--bins", "2", "--out", str(folder / "c")]
+    more = ["--n-repeats", "2", "--max-labels", "15", "--n-bins", "2", "--out", str(folder / "c")]
     assert main(["calibrate", *common, *sets, *more]) == 0
     return folder
 
