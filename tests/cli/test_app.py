@@ -48,10 +48,7 @@ WRONG = {
         "--references": "prefiks",
         "--normalise": "Cosin",
     },
-    "compare --preset pool-bias --out {new}": {
-        "--shift": "famly",
-        "--energy-errors": "per_atom",
-    },
+    "compare --preset pool-bias --out {new}": {"--shift": "famly"},
     "compare --out {new}": {"--preset": "reaction-natura"},
     "figures {new} --out {new}": {"--format": "pgn"},
     "data inspect {xyz}": {"--format": "mace-extxzy"},

@@ -111,6 +111,8 @@ def test_a_part_of_a_study(data: Path, tmp_path: Path, capsys: pytest.CaptureFix
     assert "1 campaigns of 4 rounds" in capsys.readouterr().err
     assert main(["compare", str(tmp_path), "finetune.max_update=5"]) == 1
     assert "did you mean 'max_updates'" in capsys.readouterr().err
+    assert main(["compare", str(tmp_path), "measure.energy_errors=per_atom"]) == 1
+    assert "'total' or 'per-atom'" in capsys.readouterr().err
     assert main(["compare", str(tmp_path), "--methods", "random,ntk-lcmd"]) == 1
     assert "ntk-lcmd not in the study" in capsys.readouterr().err
 

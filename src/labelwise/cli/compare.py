@@ -107,25 +107,17 @@ def run_compare(args: CompareCommand) -> None:
 
 def _open(args: CompareCommand) -> _Place:
     """Return the study that is asked for, with what the command changes of it."""
-    flags = {
-        "split_key": args.split_key,
-        "fixed_forces": "exclude" if args.exclude_fixed else None,
-        "energy_errors": args.energy_errors,
-    }
-    changes: dict[str, Any] = {key: value for key, value in flags.items() if value is not None}
     if args.study is None:
-        place = _make_preset(args, {**changes, **args.changes})
+        place = _make_preset(args)
     else:
         path = args.study / STUDY_FILE if args.study.is_dir() else args.study
         folder = path.parent if args.out is None else args.out
         place = _take_part(_Place(read_study(path), folder, path.parent), args.methods)
-        changes |= {"seeds": list(args.seeds)} if args.seeds is not None else {}
+        changes: dict[str, Any] = {"seeds": list(args.seeds)} if args.seeds is not None else {}
         changes |= {"rounds": args.rounds} if args.rounds is not None else {}
         changes |= {"model.trust": True} if args.model.trust else {}
         place = replace(place, study=override_study(place.study, {**changes, **args.changes}))
-    adjusted = adjust_study(
-        place.study, n_updates=args.max_updates, stride=args.thin, compiled=args.compiled
-    )
+    adjusted = adjust_study(place.study, n_updates=args.max_updates, stride=args.thin)
     return replace(place, study=adjusted)
 
 
@@ -145,7 +137,7 @@ def _take_part(place: _Place, names: tuple[str, ...] | None) -> _Place:
     return replace(place, study=override_study(study, {"methods": chosen}))
 
 
-def _make_preset(args: CompareCommand, changes: dict[str, Any]) -> _Place:
+def _make_preset(args: CompareCommand) -> _Place:
     """Make a preset's study, or take the one that the same arguments made before."""
     folder = Path(f"compare-{args.preset}") if args.out is None else args.out
     path = folder / STUDY_FILE
@@ -164,7 +156,7 @@ def _make_preset(args: CompareCommand, changes: dict[str, Any]) -> _Place:
         size=args.size,
         **asdict(args.labels),
     )
-    made = override_study(study, changes)
+    made = override_study(study, args.changes)
     if path.exists():
         known = read_study(path)
         if known != made and not args.force:

@@ -35,10 +35,10 @@ def test_fewer_validations_than_five_stay() -> None:
 
 
 def test_pools_are_thinned_and_it_is_said() -> None:
-    adjusted = adjust_study(make_study(), stride=4, compiled=True)
+    adjusted = adjust_study(make_study(), stride=4)
     assert adjusted.pools["a"].pool == ["a.extxyz@::4"]
     assert adjusted.pools["a"].test.files == ["t.extxyz"]
-    assert adjusted.finetune == {"compiled": True}
+    assert adjusted.finetune == {}
     assert adjusted.changes == ["pools: one structure in 4"]
 
 

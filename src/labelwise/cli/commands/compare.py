@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any
 
 import typer
 
 from labelwise.campaign.yaml_files import read_overrides
 from labelwise.cli import options
-from labelwise.finetuning.recipe import EnergyErrors
 from labelwise.potentials.spec import ModelSpec
 from labelwise.runtime.settings import MACHINE, OUTPUT, Setting
 from labelwise.structures.label_keys import LabelKeys
 from labelwise.studies.comparison.protocols import PRESETS, SHIFTS
 from labelwise.studies.comparison.study_file import read_study_settings
 
-_PRESET, _PART, _SCALE, _ERRORS = "Preset", "Part of a study", "Scale", "Errors"
+_PRESET, _PART, _SCALE = "Preset", "Part of a study", "Scale"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,32 +92,6 @@ class CompareCommand:
         ),
     ] = None
     thin: Annotated[int, Setting("Of each pool every K-th structure.", ge=1, panel=_SCALE)] = 1
-    compiled: Annotated[
-        bool | None,
-        typer.Option(
-            "--compile/--no-compile",
-            help="Compile updates for this machine, once; needs a C++ compiler.",
-            rich_help_panel=_SCALE,
-        ),
-    ] = None
-    split_key: Annotated[
-        str | None,
-        Setting(
-            "Info key of a test structure's split; tables of each split as well.", panel=_ERRORS
-        ),
-    ] = None
-    exclude_fixed: Annotated[
-        bool, Setting("Leave the forces of fixed atoms out of errors.", panel=_ERRORS)
-    ] = False
-    energy_errors: Annotated[
-        str | None,
-        Setting(
-            "total, or per-atom for structures of different sizes.",
-            choices=get_args(EnergyErrors),
-            metavar="TEXT",
-            panel=_ERRORS,
-        ),
-    ] = None
     budget: Annotated[
         str | None,
         Setting(

@@ -20,7 +20,6 @@ def adjust_study(
     *,
     n_updates: int | None = None,
     stride: int = 1,
-    compiled: bool | None = None,
 ) -> StudyConfig:
     """Return a study with other costs.
 
@@ -31,7 +30,6 @@ def adjust_study(
         n_updates: Updates a round, >= 1; validations become fewer in proportion to the papers'
             thousand updates, down to five. None leaves both as they are.
         stride: Keep every so many-th structure of each pool, >= 1.
-        compiled: Compile updates; None leaves it as it is.
 
     Raises:
         ArgumentError: A number out of range, an unknown word, or pools that are sliced already.
@@ -54,8 +52,6 @@ def adjust_study(
         for name, pool in content["pools"].items():
             pool["pool"] = [_thin(spec, stride, name) for spec in pool["pool"]]
         changes.append(f"pools: one structure in {stride}")
-    if compiled is not None:
-        finetune["compiled"] = compiled
     return check_study(content)
 
 
