@@ -60,7 +60,7 @@ def test_the_same_seed_gives_the_same_weights(run) -> None:
     [
         (["--energy-key", "dft"], "train.extxyz@0: label 'dft' is missing"),
         (["--lr", "-1"], "learning_rate"),
-        (["--out", "model.txt"], "must end in .model or .pt"),
+        (["--out", "model.txt"], "names ending in .model or .pt"),
         (["--out", "train.extxyz"], "exists"),
         (["--valid", "absent.xyz"], "no such file"),
         (["--isolated-atoms", "train.extxyz"], "expected to have one atom a frame"),

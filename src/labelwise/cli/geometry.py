@@ -74,6 +74,8 @@ def run_geometry(args: GeometryCommand) -> None:
             f"--representations {','.join(names)} needs a model; give --model or --campaign"
         )
     potential = models.load(0) if wants_model else None
+    if potential is not None:
+        potential.check_block(settings.parameters)
     frames = read_usable(args.pool, potential, option="--pool", enabled=is_talkative)
     sample, order_by = _sample(
         frames, args.group_by, args.order_by, args.max_structures, say=not args.quiet
