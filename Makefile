@@ -50,7 +50,8 @@ test-families:
 	grep -vE '^(e3nn|mace-torch)==' constraints.txt > $(FAMILIES)/constraints.txt
 	$(FAMILIES)/bin/python -m pip install --quiet --constraint $(FAMILIES)/constraints.txt \
 	    --editable '.[sevenn]' pytest
-	$(TEST_ENV) $(FAMILIES)/bin/python -m pytest --noconftest -m "not slow" tests/potentials/sevennet
+	$(TEST_ENV) $(FAMILIES)/bin/python -m pytest --noconftest -m "not (slow or thorough)" \
+	    tests/potentials/sevennet
 
 test-all: install
 	$(PYTEST) -m "" $(THOROUGH)

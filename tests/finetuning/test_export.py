@@ -58,7 +58,7 @@ def test_mace_torchs_calculator_takes_the_model(
 
 
 def test_wrong_names_and_places_are_refused(fitted: Potential, tmp_path: Path) -> None:
-    with pytest.raises(ArgumentError, match=r"allowed are names ending in .pt or .model"):
+    with pytest.raises(ArgumentError, match=r"can be written to names ending in .model or .pt"):
         save_potential(fitted, tmp_path / "fitted.pth")
     (tmp_path / "file").touch()
     with pytest.raises(WriteError, match="cannot write"):
