@@ -30,7 +30,8 @@ from labelwise.finetuning.evaluation import evaluate
 from labelwise.finetuning.training import finetune
 from labelwise.potentials import Potential
 from labelwise.structures import iter_frames
-from labelwise.studies.comparison.study import STUDY_FILE, check_study, dump_study
+from labelwise.studies.comparison.study import check_study, dump_study
+from labelwise.studies.comparison.study_file import STUDY_FILE
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from examples.slabs import write_slab_example

@@ -11,7 +11,7 @@ import hashlib
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
-from typing import IO, Any, ClassVar, Self
+from typing import IO, Any, ClassVar
 
 import numpy as np
 import torch
@@ -303,7 +303,7 @@ class TorchPotential(Potential):
             f"new weights (seed {seed}, scale {scale}); start from its pretrained weights"
         )
 
-    def copy(self) -> Self:
+    def copy(self) -> TorchPotential:
         """Return a potential with weights of its own, equal to these."""
         return copy.deepcopy(self)
 
@@ -326,7 +326,7 @@ class TorchPotential(Potential):
         row = self.reference_row()
         row.copy_(torch.from_numpy(energies).to(row))
 
-    def without_references(self) -> Self:
+    def without_references(self) -> TorchPotential:
         """Return the potential without its reference energies, sharing every weight.
 
         Total energies are thousands of eV, of which single precision keeps 1e-4 eV; the

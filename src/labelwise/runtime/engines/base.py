@@ -11,10 +11,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, TypeVar
 
 from labelwise.errors import LabelwiseError
 
+Me = TypeVar("Me")
 State = TypeVar("State")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -82,7 +83,7 @@ class Engine(ABC):
     def close(self) -> None:
         """End the workers and whatever was started for them; harmless when repeated."""
 
-    def __enter__(self) -> Self:
+    def __enter__(self: Me) -> Me:
         """Return the engine; ``with`` closes it."""
         return self
 

@@ -15,7 +15,7 @@ import sys
 import warnings
 from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any, Protocol, runtime_checkable
 
 from labelwise.runtime.engines.process_worker import serve
 
@@ -23,6 +23,7 @@ _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
+@runtime_checkable
 class WorkerProcess(Protocol):
     """A process that takes orders on ``stdin`` and answers on ``stdout``."""
 
