@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -264,6 +264,6 @@ class _Key:
         return self._words.column(name, n)
 
 
-def _padded(values: Sequence[float], n: int, missing: float) -> np.ndarray:
+def _padded(values: Collection[float | int], n: int, missing: float) -> np.ndarray:
     """Return n values, ``missing`` behind the last."""
     return np.array([*values, *[missing] * (n - len(values))], dtype=np.float64)
