@@ -264,6 +264,6 @@ class _Key:
         return self._words.column(name, n)
 
 
-def _padded(values: Collection[float | int], n: int, missing: float) -> np.ndarray:
+def _padded(values: Collection[float | int], n: int, missing: float | int) -> np.ndarray:
     """Return n values, ``missing`` behind the last."""
     return np.array([*values, *[missing] * (n - len(values))], dtype=np.float64)
