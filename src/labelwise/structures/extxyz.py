@@ -43,7 +43,7 @@ def iter_frame_texts(path: Path) -> Iterator[str]:
 
     Yields:
         The lines of one frame: atom count, comment, one line per atom and, where
-        present, the VEC lines of the cell; the last line of the file as it ends.
+        present, the VEC lines of the cell.
 
     Raises:
         ReadError: The file cannot be read, is not UTF-8 text, is cut short, a frame does
@@ -61,7 +61,7 @@ def iter_frame_texts(path: Path) -> Iterator[str]:
                 frame += 1
     except UnicodeDecodeError as error:
         is_utf16 = error.object[:2] in _UTF16_MARKS and frame == 0
-        kind = "UTF-16; save it as UTF-8" if is_utf16 else f"or damaged: {error.reason}"
+        kind = "UTF-16; save it as UTF-8" if is_utf16 else error.reason
         raise ReadError(f"{path}@{frame}: not UTF-8 text ({kind})") from error
     except DECODING_ERRORS as error:
         if isinstance(error, ReadError):
@@ -240,7 +240,7 @@ def _take_frame(lines: _Lines, header: str, path: Path, frame: int) -> tuple[str
                 f"{max(0, len(parts) - 2)} found before the end of the file; if it is still "
                 f"being written, take what is whole: {path}@:{frame}"
             )
-        parts.append(line)
+        parts.append(line if line.endswith("\n") else line + "\n")
         n_bytes += len(line) + _LINE_BYTES
         if n_bytes > _MAX_FRAME:
             raise ReadError(f"{where}: a frame of more than {_MAX_FRAME >> 20} MB")

@@ -270,7 +270,7 @@ def test_damaged_in_the_middle(tmp_path: Path) -> None:
     middle = len(content) // 2
     content[middle : middle + 8] = bytes(8)
     shard.write_bytes(content)
-    with pytest.raises(DataSetError, match=r"0\.extxyz\.xz@\d+: .*damaged"):
+    with pytest.raises(DataSetError, match=r"0\.extxyz\.xz@\d+: damaged or cut short"):
         read(tmp_path)
 
 
@@ -297,9 +297,9 @@ def test_damaged_in_the_middle(tmp_path: Path) -> None:
         (" F  ", " N  ", "an atom's line cannot be parsed"),
         ("6\nLattice", "7\nLattice", "an atom|atom 6 has|cut short"),
         ("6\nLattice", "five\nLattice", "expected a number of atoms"),
-        ("6\nLattice", "-6\nLattice", "the number of atoms is negative"),
-        ("6\nLattice", "99999999999\nLattice", "cut short: 99999999999 atoms announced"),
-        ("6\nLattice", f"{'9' * 5000}\nLattice", "expected a number of atoms"),
+        ("6\nLattice", "-6\nLattice", "expected a number of atoms"),
+        ("6\nLattice", "99999999999\nLattice", "expected a number of atoms, up to"),
+        ("6\nLattice", f"{'9' * 5000}\nLattice", "expected a number of atoms, up to"),
     ],
 )
 def test_frames_of_another_layout(before: str, after: str, message: str, tmp_path: Path) -> None:

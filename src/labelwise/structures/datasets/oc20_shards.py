@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import chain, zip_longest
+from itertools import chain, islice, zip_longest
 from pathlib import Path
 from types import MappingProxyType
+from typing import IO, NoReturn
 
 import numpy as np
 from ase.data import atomic_numbers
 from ase.io.extxyz import key_val_str_to_dict
 
-from labelwise.errors import DataSetError, ReadError
+from labelwise.errors import DataSetError
 from labelwise.structures.compression import DECODING_ERRORS, open_binary
 from labelwise.structures.datasets.base import (
     DataFile,
@@ -25,7 +28,6 @@ from labelwise.structures.datasets.base import (
     make_structure,
 )
 from labelwise.structures.datasets.oc20 import REFERENCE_KEY, Shard, find_shards, iter_files
-from labelwise.structures.extxyz import iter_frame_texts
 
 _SHARD = re.compile(r"(\d+)\.extxyz(?:\.xz)?")
 _RECORD = re.compile(rb"random(\d{1,18}),frame(\d{1,18})(?:,([^,\s]+))?\s*")
@@ -37,8 +39,11 @@ _NEEDED = {
     "tags": ("I", 1),
     "forces": ("R", 3),
 }
-_TRUTHS = {"T": True, "F": False, "True": True, "False": False}
-_MOST_COLUMNS = 100
+_TRUTHS = {b"T": True, b"F": False, b"True": True, b"False": False}
+_NUMBERS = {symbol.encode(): number for symbol, number in atomic_numbers.items()}
+_BUFFER = 1 << 18
+#: Of one frame: more is a damaged file, and must not be read into memory at once.
+_MOST_ATOMS, _MOST_COLUMNS, _LONGEST_COUNT = 100_000, 100, 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,20 +101,23 @@ class Oc20Shards(DataFile):
         shard, text = self._shards[index], self._texts[index]
         chosen = iter(numbers)
         pending = next(chosen, None)
-        pairs = zip_longest(_iter_frames(shard.path), _iter_records(text))
-        for number, (frame, record) in enumerate(pairs):
-            if frame is None or record is None:
-                raise DataSetError(
-                    f"{shard.path}@{number}: there is no {'structure' if record else 'line'} "
-                    f"{number}; {shard.path.name} and {text.name} must be of the same download "
-                    "and have as many structures as lines"
-                )
+        pairs = zip_longest(_iter_frames(shard.path, numbers), _iter_records(text))
+        for number, (lines, record) in enumerate(pairs):
+            if lines is None or record is None:
+                _raise_unequal(shard.path, text, number, "structure" if record else "line")
             if number == pending:
                 entry = _make_entry(shard, start, number, record)
-                yield _parse(entry, frame, record, f"{shard.path}@{number}")
+                yield _parse(entry, lines, record, f"{shard.path}@{number}")
                 pending = next(chosen, None)
                 if pending is None and not is_all:
                     return
+
+
+def _raise_unequal(path: Path, text: Path, number: int, missing: str) -> NoReturn:
+    raise DataSetError(
+        f"{path}@{number}: there is no {missing} {number}; {path.name} and {text.name} must be of "
+        "the same download and have as many structures as lines"
+    )
 
 
 def _name_split(folder: str) -> str:
@@ -133,10 +141,17 @@ def _list_texts(path: Path) -> list[Path]:
     return [path.with_name(f"{stem}.txt{suffix}") for suffix in (".xz", "")]
 
 
+@contextmanager
+def _open(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file for reading lines; decoding runs in steps of 256 KiB."""
+    with open_binary(path) as stream:
+        yield io.BufferedReader(stream, _BUFFER)  # type: ignore[type-var]
+
+
 def _iter_records(path: Path) -> Iterator[_Record]:
     number = 0
     try:
-        with open_binary(path) as lines:
+        with _open(path) as lines:
             for number, line in enumerate(lines):
                 yield _parse_record(line, f"{path}@{number}")
     except DECODING_ERRORS as error:
@@ -166,28 +181,59 @@ def _make_entry(shard: Shard, start: int, number: int, record: _Record) -> Entry
     return Entry(start + number, name, family, record.fid, split=shard.split)
 
 
-def _iter_frames(path: Path) -> Iterator[str]:
+def _iter_frames(path: Path, numbers: Sequence[int]) -> Iterator[list[bytes]]:
+    """Yield the lines after the number of atoms; none of frames that are not among numbers."""
+    frame, chosen = 0, iter(numbers)
+    pending = next(chosen, None)
     try:
-        yield from iter_frame_texts(path)
-    except ReadError as error:
-        raise DataSetError(str(error)) from error
+        with _open(path) as lines:
+            for line in filter(bytes.strip, lines):
+                n_lines = _parse_count(line, f"{path}@{frame}") + 1
+                if frame == pending:
+                    taken = list(islice(lines, n_lines))
+                    pending = next(chosen, None)
+                    _check_whole(len(taken), n_lines, taken[-1:], f"{path}@{frame}")
+                    yield taken
+                else:
+                    n_passed = sum(1 for _ in islice(lines, n_lines))
+                    _check_whole(n_passed, n_lines, [], f"{path}@{frame}")
+                    yield []
+                frame += 1
+    except DECODING_ERRORS as error:
+        if isinstance(error, DataSetError):
+            raise
+        raise DataSetError(f"{path}@{frame}: damaged or cut short ({error})") from error
 
 
-def _parse(entry: Entry, frame: str, record: _Record, where: str) -> LabelledStructure:
-    """Make a structure of a frame's text."""
-    _, comment, *lines, after_last = frame.split("\n")
-    if after_last:
-        raise DataSetError(f"{where}: cut short: the last line does not end")
-    keys = _parse_comment(comment, where)
+def _check_whole(n_found: int, n_lines: int, last: list[bytes], where: str) -> None:
+    """Refuse a frame without all its lines, or whose last line does not end."""
+    if n_found < n_lines or not all(line.endswith(b"\n") for line in last):
+        raise DataSetError(
+            f"{where}: cut short: {n_lines - 1} atoms announced, {max(0, n_found - 1)} lines of "
+            "atoms found, the last perhaps not whole, before the end of the file"
+        )
+
+
+def _parse_count(line: bytes, where: str) -> int:
+    if not line.strip().isdigit() or len(line) > _LONGEST_COUNT or int(line) > _MOST_ATOMS:
+        raise DataSetError(
+            f"{where}: expected a number of atoms, up to {_MOST_ATOMS}; found {line[:40]!r}"
+        )
+    return int(line)
+
+
+def _parse(entry: Entry, lines: list[bytes], record: _Record, where: str) -> LabelledStructure:
+    """Make a structure of a frame's lines."""
+    keys = _parse_comment(lines[0], where)
     try:
         cell = np.array([float(word) for word in keys["Lattice"].split()]).reshape(3, 3)
         energy = float(keys["energy"])
-        x, y, z = (_TRUTHS[word] for word in keys.get("pbc", "T T T").split())
+        x, y, z = (_TRUTHS[word.encode()] for word in keys.get("pbc", "T T T").split())
     except (KeyError, ValueError) as error:
         raise DataSetError(
             f"{where}: Lattice, energy and pbc are needed in the comment line ({error})"
         ) from error
-    atoms = _parse_atoms(lines, keys.get("Properties", ""), where)
+    atoms = _parse_atoms(lines[1:], keys.get("Properties", ""), where)
     info: dict[str, int | float] = {"sid": record.sid, "fid": record.fid}
     if record.reference is not None:
         info[REFERENCE_KEY] = record.reference
@@ -207,9 +253,12 @@ def _parse(entry: Entry, frame: str, record: _Record, where: str) -> LabelledStr
     )
 
 
-def _parse_comment(text: str, where: str) -> dict[str, str]:
+def _parse_comment(line: bytes, where: str) -> dict[str, str]:
     """Return the keys of a comment line as text; ASE parses what is not plain key=value pairs."""
-    text = text.strip()
+    try:
+        text = line.decode().strip()
+    except UnicodeDecodeError as error:
+        raise DataSetError(f"{where}: the comment line is not UTF-8 text") from error
     keys: dict[str, str] = {}
     end = 0
     for match in _PAIR.finditer(text):
@@ -241,7 +290,7 @@ class _Atoms:
     is_free: np.ndarray
 
 
-def _parse_atoms(lines: list[str], properties: str, where: str) -> _Atoms:
+def _parse_atoms(lines: list[bytes], properties: str, where: str) -> _Atoms:
     starts, n_columns = _find_columns(properties, where)
     rows = [line.split() for line in lines]
     for number, row in enumerate(rows):
@@ -254,7 +303,7 @@ def _parse_atoms(lines: list[str], properties: str, where: str) -> _Atoms:
     first = {name: columns[start] for name, start in starts.items()}
     try:
         return _Atoms(
-            [atomic_numbers[symbol] for symbol in first["species"]],
+            [_NUMBERS[symbol] for symbol in first["species"]],
             _read_vectors(columns, starts["pos"]),
             _read_vectors(columns, starts["forces"]),
             list(map(int, first["tags"])),
@@ -264,7 +313,7 @@ def _parse_atoms(lines: list[str], properties: str, where: str) -> _Atoms:
         raise DataSetError(f"{where}: an atom's line cannot be parsed ({error})") from error
 
 
-def _read_vectors(columns: Sequence[tuple[str, ...]], start: int) -> np.ndarray:
+def _read_vectors(columns: Sequence[tuple[bytes, ...]], start: int) -> np.ndarray:
     flat = np.array(list(map(float, chain.from_iterable(columns[start : start + 3]))))
     return np.ascontiguousarray(flat.reshape(3, -1).T)
 
