@@ -226,7 +226,7 @@ def gradient_difference(potential: Potential, frames: list[Atoms]) -> float:
     weights = list(work.model.requires_grad_(True).parameters())
     graphs = [work.prepare(atoms) for atoms in frames]
     found = []
-    for network in (work.training_network(), PlainNetwork(work.energies, work.collate)):
+    for network in (work.training_network(), PlainNetwork(work.interaction_energies, work.collate)):
         batch = network.collate(network.prepare(graphs))
         energies, forces = network.energies_and_forces(batch, training=True)
         value = (forces * forces).sum() + energies.sum()

@@ -1,9 +1,8 @@
 from __future__ import annotations
 
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,9 +10,11 @@ from hypothesis import strategies as st
 from labelwise.campaign.atomic_io import (
     SpareSpace,
     append_line,
+    read_arrays,
     read_json,
     read_log,
     repair_log,
+    write_arrays,
     write_json,
 )
 from labelwise.campaign.errors import DamagedStateError
@@ -21,22 +22,6 @@ from labelwise.errors import WriteError
 from labelwise.runtime.files import write_bytes
 
 RECORDS = [{"number": i, "text": "häß\n", "value": i / 7} for i in range(4)]
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 256 KiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)],
-        capture_output=True,
-        check=False,
-    )
-    if mounted.returncode:
-        pytest.skip(f"a tmpfs is not to be had: {mounted.stderr.decode().strip()}")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
 
 
 def fill(folder: Path) -> None:
@@ -116,3 +101,39 @@ def test_the_last_result_is_written_on_a_full_disk(small_disk: Path) -> None:
     with pytest.raises(WriteError, match="the last result is lost"):
         spare.append_line(log, big)
     assert read_log(log) == [RECORDS[0], big]
+
+
+ARRAYS = {"rows": np.linspace(0.0, 1.0, 300).reshape(100, 3), "places": np.arange(7)}
+
+
+def test_arrays_come_back_exactly(tmp_path: Path) -> None:
+    write_arrays(tmp_path / "a.npz", ARRAYS)
+    found = read_arrays(tmp_path / "a.npz")
+    assert found.keys() == ARRAYS.keys()
+    for name, array in ARRAYS.items():
+        np.testing.assert_array_equal(found[name], array, strict=True)
+    assert read_arrays(tmp_path / "none.npz") == {}
+
+
+def test_damaged_arrays_are_told(tmp_path: Path) -> None:
+    """Cut anywhere, a byte changed anywhere, and a pickle: an error or the same arrays."""
+    path = tmp_path / "a.npz"
+    write_arrays(path, ARRAYS)
+    whole = path.read_bytes()
+    for cut in range(0, len(whole), 97):
+        path.write_bytes(whole[:cut])
+        with pytest.raises(DamagedStateError, match="cannot be read"):
+            read_arrays(path)
+    n_told = 0
+    for place in range(0, len(whole), 61):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        try:
+            found = read_arrays(path)
+        except DamagedStateError:
+            n_told += 1
+        else:
+            assert all(np.array_equal(found[name], ARRAYS[name]) for name in found)
+    assert n_told > 20
+    np.savez(path, rows=np.array([Path("x")], dtype=object))
+    with pytest.raises(DamagedStateError, match="cannot be read"):
+        read_arrays(path)

@@ -31,6 +31,10 @@ LEAN: dict[str, dict[str, Any]] = {
 }
 
 
+def plain_network(potential: MacePotential) -> PlainNetwork:
+    return PlainNetwork(potential.interaction_energies, potential.collate)
+
+
 def trainable(**settings: Any) -> MacePotential:
     view = require_trainable(make_potential_of(**settings)).copy().without_references()
     view.model.requires_grad_(True)
@@ -61,7 +65,7 @@ def test_lean_equals_the_module(kind: str) -> None:
     assert supports(potential)
     weights = list(potential.model.parameters())
     graphs = [potential.prepare(atoms) for atoms in structures()]
-    plain = gradients(PlainNetwork(potential.energies, potential.collate), graphs, weights)
+    plain = gradients(plain_network(potential), graphs, weights)
     lean = gradients(LeanMace(potential), graphs, weights)
     torch.testing.assert_close(lean[0], plain[0], rtol=1e-10, atol=1e-10)
     torch.testing.assert_close(lean[1], plain[1], rtol=1e-9, atol=1e-10)
@@ -81,12 +85,12 @@ def test_single_precision_agrees_to_single_precision() -> None:
     potential = trainable(dtype=torch.float32, correlation=3)
     graphs = [potential.prepare(atoms) for atoms in structures()]
     weights = list(potential.model.parameters())
-    plain = gradients(PlainNetwork(potential.energies, potential.collate), graphs, weights)
+    plain = gradients(plain_network(potential), graphs, weights)
     lean = gradients(LeanMace(potential), graphs, weights)
     torch.testing.assert_close(lean[1], plain[1], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("network", [LeanMace, lambda p: PlainNetwork(p.energies, p.collate)])
+@pytest.mark.parametrize("network", [LeanMace, plain_network])
 def test_a_batch_is_its_structures(network: Any) -> None:
     potential = trainable(correlation=3)
     graphs = [potential.prepare(atoms) for atoms in structures()]

@@ -71,8 +71,7 @@ class Loop:
         """Set up a run.
 
         Args:
-            potential: Trained in place; its reference energies are zero, so that its energies
-                are interaction energies.
+            potential: Trained in place, on its interaction energies.
             train: n_train structures.
             valid: Any number of structures.
             reference: (E,) float64, eV.

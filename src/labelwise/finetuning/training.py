@@ -131,7 +131,6 @@ def finetune(
         require_free_atoms(labelled, "training")
     work = _start(source, labelled, recipe, seed)
     choice = choose_references(work, labelled, held_out, recipe, sets.isolated_atoms)
-    work.set_reference_energies(np.zeros(len(work.elements)))
     schedule = resolve_schedule(recipe, labelled.n_structures)
     loop = Loop(
         work, labelled, held_out, choice.energies, recipe, schedule, seed, progress, fixed_forces

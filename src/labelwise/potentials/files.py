@@ -4,38 +4,87 @@ from __future__ import annotations
 
 import pickletools
 import zipfile
-from functools import lru_cache
+import zlib
 from pathlib import Path
 
+from labelwise.errors import PotentialError
+
+_ARCHIVE, _PICKLE = b"PK", b"\x80"
+_CONTENT = "/data.pkl"
+#: Bytes of an archive's pickle, which names tensors and does not hold them: hundreds of kB.
 _MOST_BYTES = 50_000_000
+#: What zipfile answers to damage: NotImplementedError to a version number that no archive has,
+#: RuntimeError to a flag of encryption.
+_DAMAGE = (
+    *(zipfile.BadZipFile, NotImplementedError, RuntimeError),
+    *(ValueError, OSError, EOFError, zlib.error),
+)
+
+
+def check_container(path: Path) -> None:
+    """Refuse what neither torch nor pickle has written, by its content.
+
+    Raises:
+        PotentialError: A folder, a file that cannot be read, is damaged, or is of another kind.
+    """
+    if path.is_dir():
+        raise PotentialError(f"{path} is a folder; give a model file")
+    start = _read_start(path)
+    if start[:2] == _ARCHIVE:
+        if not any(name.endswith(_CONTENT) for name in list_members(path)):
+            raise PotentialError(
+                f"{path} is not a model file: it is a zip archive that torch did not write; give "
+                "the .model file that mace-torch wrote, or a checkpoint of Labelwise"
+            )
+    elif start[:1] != _PICKLE:
+        raise PotentialError(
+            f"{path} is not a model file: it is neither a torch archive nor a pickle; it may be "
+            "an unfinished download"
+        )
+
+
+def list_members(path: Path) -> list[str]:
+    """Return the names of the files in a torch archive; none of a file that is no archive.
+
+    Raises:
+        PotentialError: The file cannot be read, or the archive is damaged.
+    """
+    if _read_start(path)[:2] != _ARCHIVE:
+        return []
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.namelist()
+    except _DAMAGE as error:
+        raise PotentialError(f"{path} is damaged or truncated; copy it again") from error
 
 
 def read_words(path: Path) -> frozenset[str]:
     """List the strings in the pickle of a torch archive: keys, and names of classes.
 
-    Families recognise their files by them.
+    Families recognise their files by them. A file that is damaged or of another kind has none:
+    it is recognised by nobody, and the family that is asked last says what is wrong with it.
 
     Args:
         path: Any file.
 
     Returns:
-        Keys of dictionaries, and classes as ``module name``; nothing for another kind of file.
+        Keys of dictionaries, and classes as ``module name``.
     """
-    status = path.stat()
-    return _read_words(path, status.st_mtime_ns, status.st_size)
-
-
-@lru_cache(maxsize=8)
-def _read_words(path: Path, modified: int, size: int) -> frozenset[str]:  # noqa: ARG001
     try:
         with zipfile.ZipFile(path) as archive:
-            names = [name for name in archive.namelist() if name.endswith("/data.pkl")]
-            if not names or archive.getinfo(names[0]).file_size > _MOST_BYTES:
+            (name,) = (name for name in archive.namelist() if name.endswith(_CONTENT))
+            if archive.getinfo(name).file_size > _MOST_BYTES:
                 return frozenset()
-            content = archive.read(names[0])
-        operations = pickletools.genops(content)
-        return frozenset(
-            str(argument) for _, argument, _ in operations if isinstance(argument, str)
-        )
-    except (OSError, zipfile.BadZipFile, NotImplementedError, ValueError):
+            operations = list(pickletools.genops(archive.read(name)))
+    except _DAMAGE:
         return frozenset()
+    return frozenset(argument for _, argument, _ in operations if isinstance(argument, str))
+
+
+def _read_start(path: Path) -> bytes:
+    """Return the first bytes of a file."""
+    try:
+        with path.open("rb") as stream:
+            return stream.read(4)
+    except OSError as error:
+        raise PotentialError(f"{path} cannot be read: {error.strerror}") from error

@@ -34,14 +34,18 @@ class TorchPotential(Potential):
         model: The module, its parameters frozen (``requires_grad`` False). Its weights may be
             changed in place; everything here follows.
         block_prefixes: For each block, how the names of its parameters in ``model`` begin. The
-            block ``all`` need not be named. Where ``embedding_table`` gives one, ``embedding``
-            is that table.
+            block ``all`` need not be named.
+        embedding_scale: Where initial node features are a table by element, by what factor they
+            exceed its weights, the one tensor of the block ``embedding``; else None. With it
+            tangents of the embedding take one backward pass for a whole batch, without it one
+            for each structure, as those of the other blocks do.
         file_suffixes: Endings of files that ``write`` can write, the family's own first.
     """
 
     model: torch.nn.Module
     block_prefixes: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     file_suffixes: ClassVar[tuple[str, ...]] = ()
+    embedding_scale: float | None = None
 
     def __init__(
         self,
@@ -109,24 +113,11 @@ class TorchPotential(Potential):
             batch: n structures.
             positions: (N, 3), Å, in place of the batch's.
             embedding: (N, C), in place of the initial node features; given only to a model that
-                has an ``embedding_table``.
+                has an ``embedding_scale``.
 
         Returns:
             (n,) eV.
         """
-
-    def embedding_table(self) -> tuple[Float[Tensor, "E C"], float] | None:
-        """Return initial node features by element, and by what factor they exceed the weights.
-
-        With a table the tangents of the embedding take one backward pass for a whole batch;
-        without (None, the default) they are taken one structure at a time, as those of the
-        other blocks are.
-
-        Returns:
-            (E, C), elements in order, detached, equal to the factor times the weights of the
-            block ``embedding``, which must be that one tensor.
-        """
-        return None
 
     def energies(
         self,
@@ -152,7 +143,7 @@ class TorchPotential(Potential):
         ]
         for name, module in self.model.named_modules():
             held = {k: v for k, v in vars(module).items() if isinstance(v, int | float | str)}
-            held.pop("training")
+            held.pop("training", None)
             settings.append((name, type(module).__name__, sorted(held.items())))
         digest = hashlib.sha256(repr(settings).encode())
         tensors = {"reference energies": self.reference_row(), **self.model.state_dict()}
@@ -262,9 +253,12 @@ class TorchPotential(Potential):
         return TorchLinearisation(self, batch, parameters=parameters, project=project)
 
     def node_embedding(self, batch: Batch) -> Float[Tensor, "N C"] | None:
-        """Return the initial node features (N, C), detached; None without ``embedding_table``."""
-        found = self.embedding_table()
-        return None if found is None else found[0][batch.species]
+        """Return the initial node features (N, C), detached; None without a table of them."""
+        if self.embedding_scale is None:
+            return None
+        (weight,) = self.block_weights("embedding")
+        table = weight.detach().view(len(self.elements), -1) * self.embedding_scale
+        return table[batch.species]
 
     def embedding_pullback(
         self, batch: Batch, cotangent: Float[Tensor, "N C"]
@@ -283,16 +277,15 @@ class TorchPotential(Potential):
             (n, E * C), row i the gradient of structure i's term, elements in order.
 
         Raises:
-            PotentialError: there is no embedding table.
+            PotentialError: there is no table of initial node features.
         """
-        found = self.embedding_table()
-        if found is None:
+        if self.embedding_scale is None:
             raise PotentialError(f"{self.name} has no table of initial node features")
         n_elements = len(self.elements)
         target = batch.structure_idx * n_elements + batch.species
         rows = cotangent.new_zeros(batch.n_structures * n_elements, cotangent.shape[1])
         rows = rows.index_add(0, target, cotangent)
-        return rows.view(batch.n_structures, -1) * found[1]
+        return rows.view(batch.n_structures, -1) * self.embedding_scale
 
     # Training.
 
@@ -356,7 +349,7 @@ class TorchPotential(Potential):
                 f"compiled is True, but the updates of a {type(self).__name__} cannot be "
                 "compiled; set compiled to False"
             )
-        return PlainNetwork(self.energies, self.collate)
+        return PlainNetwork(self.interaction_energies, self.collate)
 
     def write(self, stream: IO[bytes], suffix: str) -> None:  # noqa: ARG002
         """Write the potential to a file.
@@ -409,6 +402,34 @@ def average_over_atoms(atoms: Float[Tensor, "N a"], batch: Batch) -> Float[Tenso
     total.index_add_(0, batch.structure_idx, atoms)
     counts = torch.tensor(batch.atom_counts, dtype=atoms.dtype, device=atoms.device)
     return total / counts[:, None]
+
+
+def list_scalars(irreps: Any) -> Tensor:
+    """Return the places of the even scalars among equivariant features.
+
+    Args:
+        irreps: Of e3nn, d features in all.
+
+    Returns:
+        (a,) int64, ascending, each below d.
+    """
+    places = [
+        torch.arange(part.start, part.stop)
+        for (_, irrep), part in zip(irreps, irreps.slices(), strict=True)
+        if irrep.l == 0 and irrep.p == 1
+    ]
+    return torch.cat(places)
+
+
+@contextmanager
+def default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    """Let new floating-point tensors be of a type for the time being."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
 
 
 @contextmanager

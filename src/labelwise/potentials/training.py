@@ -71,14 +71,14 @@ class UpdatingNetwork(TrainingNetwork, Protocol):
 
 
 class PlainNetwork:
-    """Any potential through its energies, whose reference energies must be zero."""
+    """Any potential, through its interaction energies."""
 
     def __init__(
         self,
         energies: Callable[..., Float[Tensor, " n"]],
         collate: Callable[[Sequence[Graph]], Batch],
     ) -> None:
-        """Take a potential's ``energies`` and ``collate``."""
+        """Take a potential's ``interaction_energies`` and ``collate``."""
         self._energies, self._collate = energies, collate
 
     def prepare(self, graphs: Sequence[Graph]) -> Sequence[Graph]:

@@ -6,7 +6,6 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -58,22 +57,6 @@ def check_rows(store: FeatureStore, numbers: np.ndarray) -> None:
     for part in (slice(0, 5), slice(5, 8)):
         expected[:, part] /= np.linalg.norm(expected[:, part], axis=1, keepdims=True)
     np.testing.assert_allclose(rows, expected, rtol=1e-5)
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 256 KiB."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(folder)],
-        capture_output=True,
-        check=False,
-    )
-    if mounted.returncode:
-        pytest.skip(f"a tmpfs is not to be had: {mounted.stderr.decode().strip()}")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
 
 
 @pytest.mark.parametrize("part", [1, 3, 4, 9, 30])

@@ -113,6 +113,7 @@ def test_a_file_holds_the_same_model(tmp_path: Path, ending: str) -> None:
     torch.load(path, weights_only=True)
     again = load_potential(path, device="cpu")
     assert type(again) is type(potential)
+    assert again.content_hash == potential.content_hash
     atoms = molecule("CH3OH")
     batch = potential.collate([potential.prepare(atoms)])
     found, wanted = again.predict(batch), potential.predict(batch)

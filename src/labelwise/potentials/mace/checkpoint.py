@@ -27,6 +27,7 @@ import numpy as np
 import torch
 
 from labelwise.errors import MissingDependencyError, PotentialError
+from labelwise.potentials.torch_potential import default_dtype
 
 FORMAT_VERSION = 1
 MODEL_CLASSES = ("ScaleShiftMACE", "MACE")
@@ -133,7 +134,7 @@ def _pickled_model(class_name: str, config: str, dtype: torch.dtype) -> bytes:
     """Make a model for its weights to be loaded: 0.6 s of compiling, 0.07 s to unpickle."""
     modules = import_mace_modules()
     arguments = _arguments(json.loads(config), modules)
-    with _default_dtype(dtype), torch.random.fork_rng(devices=[]), mace_warnings_silenced():
+    with default_dtype(dtype), torch.random.fork_rng(devices=[]), mace_warnings_silenced():
         return pickle.dumps(getattr(modules, class_name)(**arguments).to(dtype))
 
 
@@ -330,13 +331,3 @@ def _find_block(blocks: Any, name: str) -> Any:
     if not (isinstance(found, type) and issubclass(found, torch.nn.Module)):
         raise TypeError(f"{name!r} is no block of mace-torch")
     return found
-
-
-@contextmanager
-def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)

@@ -6,7 +6,6 @@ import contextlib
 import pickle
 import sys
 import warnings
-import zipfile
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from ase import Atoms
 
 from labelwise.errors import PotentialError
 from labelwise.potentials.base import Potential
+from labelwise.potentials.files import check_container, list_members
 from labelwise.potentials.loading import KnownModel, describe_untrusted
 from labelwise.potentials.mace.checkpoint import (
     MODEL_CLASSES,
@@ -239,7 +239,8 @@ def _download(name: str) -> Any:
 
 def _read_file(path: Path, *, trust: bool) -> Any:
     """Read a model file; only a file that is trusted is unpickled, and never a ``.pt``."""
-    _check_container(path)
+    check_container(path)
+    _refuse_compiled(path)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Detected pickle protocol", UserWarning)
@@ -258,40 +259,12 @@ def _read_file(path: Path, *, trust: bool) -> Any:
     )
 
 
-def _check_container(path: Path) -> None:
-    """Refuse what neither torch nor pickle has written, by its content."""
-    if path.is_dir():
-        raise PotentialError(f"{path} is a folder; give a model file")
-    try:
-        with path.open("rb") as stream:
-            start = stream.read(4)
-    except OSError as error:
-        raise PotentialError(f"{path} cannot be read: {error.strerror}") from error
-    if start[:2] == b"PK":
-        _check_archive(path)
-    elif start[:1] != b"\x80":
-        raise PotentialError(
-            f"{path} is not a model file: it is neither a torch archive nor a pickle; it may be "
-            "an unfinished download"
-        )
-
-
-def _check_archive(path: Path) -> None:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            members = archive.namelist()
-    except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError) as error:
-        # zipfile answers NotImplementedError to a version number that no archive has.
-        raise PotentialError(f"{path} is damaged or truncated; copy it again") from error
+def _refuse_compiled(path: Path) -> None:
+    members = list_members(path)
     if any("/code/" in name or name.endswith("/constants.pkl") for name in members):
         raise PotentialError(
             f"{path} is compiled TorchScript (for LAMMPS or another engine), which gives no "
             "features; give the .model file that it was made from"
-        )
-    if not any(name.endswith("/data.pkl") for name in members):
-        raise PotentialError(
-            f"{path} is not a model file: it is a zip archive that torch did not write; give the "
-            ".model file that mace-torch wrote, or a checkpoint of Labelwise"
         )
 
 

@@ -14,7 +14,6 @@ from labelwise.errors import PotentialError
 from labelwise.potentials.graphs import Batch
 from labelwise.potentials.mace.checkpoint import (
     _arguments,
-    _default_dtype,
     hash_model,
     import_mace_modules,
     mace_warnings_silenced,
@@ -32,7 +31,12 @@ from labelwise.potentials.mace.cueq import (
 )
 from labelwise.potentials.mace.products import ElementwiseContraction
 from labelwise.potentials.passes import note_forward
-from labelwise.potentials.torch_potential import TorchPotential, average_over_atoms
+from labelwise.potentials.torch_potential import (
+    TorchPotential,
+    average_over_atoms,
+    default_dtype,
+    list_scalars,
+)
 from labelwise.potentials.training import TrainingNetwork
 
 
@@ -69,7 +73,7 @@ class MacePotential(TorchPotential):
                 could run.
             MissingDependencyError: cuEquivariance is not installed.
         """
-        self._scalars = [_scalar_channels(product) for product in model.products]
+        self._scalars = [list_scalars(product.linear.irreps_out) for product in model.products]
         specs = getattr(model, "embedding_specs", None) or {}
         super().__init__(
             model,
@@ -82,6 +86,8 @@ class MacePotential(TorchPotential):
             charge_range=_known_range(specs.get("total_charge")),
             spin_range=_known_range(specs.get("total_spin")),
         )
+        # e3nn scales a linear path by 1/sqrt(inputs): h = path_weight * W[z].
+        self.embedding_scale = float(model.node_embedding.linear.instructions[0].path_weight)
         self.cueq = cueq
         kernels = _CueqKernels(self.dtype, self.device) if cueq else _Kernels()
         self._view = _FeatureView(model, kernels)
@@ -102,7 +108,7 @@ class MacePotential(TorchPotential):
         modules = import_mace_modules()
         with (
             torch.random.fork_rng(devices=[]),
-            _default_dtype(self.dtype),
+            default_dtype(self.dtype),
             mace_warnings_silenced(),
         ):
             torch.manual_seed(seed)
@@ -154,19 +160,6 @@ class MacePotential(TorchPotential):
                     )
         return absent
 
-    def energies(
-        self,
-        batch: Batch,
-        *,
-        positions: Float[Tensor, "N 3"] | None = None,
-        embedding: Float[Tensor, "N C"] | None = None,
-    ) -> Float[Tensor, " n"]:
-        """See ``TorchPotential.energies``; mace-torch's module adds its reference energies."""
-        note_forward(batch.n_structures)
-        out = self._view.run(self._inputs(batch, positions), positions is not None, embedding)
-        energies: Tensor = out["energy"]
-        return energies
-
     def interaction_energies(
         self,
         batch: Batch,
@@ -175,18 +168,10 @@ class MacePotential(TorchPotential):
         embedding: Float[Tensor, "N C"] | None = None,
     ) -> Float[Tensor, " n"]:
         """See ``TorchPotential.interaction_energies``."""
-        view = self.without_references()
-        return view.energies(batch, positions=positions, embedding=embedding)
-
-    def embedding_table(self) -> tuple[Float[Tensor, "E C"], float]:
-        """See ``TorchPotential.embedding_table``."""
-        with torch.no_grad():
-            table: Tensor = self.model.node_embedding(
-                torch.eye(len(self.elements), dtype=self.dtype, device=self.device)
-            )
-        # e3nn scales a linear path by 1/sqrt(inputs): h = path_weight * W[z].
-        path_weight: float = self.model.node_embedding.linear.instructions[0].path_weight
-        return table, path_weight
+        note_forward(batch.n_structures)
+        out = self._view.run(self._inputs(batch, positions), positions is not None, embedding)
+        energies: Tensor = out["energy"]
+        return energies
 
     def activations(self, batch: Batch) -> Float[Tensor, "n a"]:
         """See ``Potential.activations``."""
@@ -212,18 +197,6 @@ class MacePotential(TorchPotential):
         """See ``TorchPotential.reference_row``: its shape is (E,) or (heads, E)."""
         table: Tensor = self.model.atomic_energies_fn.atomic_energies
         return table if table.dim() == 1 else table[self.heads.index(self.head)]
-
-    def without_references(self) -> MacePotential:
-        """See ``TorchPotential.without_references``."""
-        block = copy.copy(self.model.atomic_energies_fn)
-        zeros = torch.zeros_like(block.atomic_energies)
-        block.__dict__["_buffers"] = {**block._buffers, "atomic_energies": zeros}
-        model = _with_modules(self.model, {"atomic_energies_fn": block})
-        flags = [weight.requires_grad for weight in model.parameters()]
-        view = MacePotential(model, name=self.name, head=self.head)
-        for weight, flag in zip(model.parameters(), flags, strict=True):
-            weight.requires_grad_(flag)
-        return view
 
     def training_network(self, *, compiled: bool = False) -> TrainingNetwork:
         """See ``TorchPotential.training_network``: in few operations where that reaches."""
@@ -270,13 +243,17 @@ class MacePotential(TorchPotential):
 class _FeatureView:
     """The model with some of its modules replaced, sharing every weight.
 
-    Geometry and embedding can be cut off or overridden, convolutions and products are faster.
+    Geometry and embedding can be cut off or overridden, convolutions and products are faster, and
+    reference energies are zero.
 
     The original module stays as it is, for fine-tuning and saving.
     """
 
     def __init__(self, model: Any, kernels: _Kernels) -> None:
         self._embedding = _Embedding(model.node_embedding)
+        references = copy.copy(model.atomic_energies_fn)
+        zeros = torch.zeros_like(references.atomic_energies)
+        references.__dict__["_buffers"] = {**references._buffers, "atomic_energies": zeros}
         geometry = {
             name: _Geometry(getattr(model, name))
             for name in ("spherical_harmonics", "radial_embedding", "pair_repulsion_fn")
@@ -289,6 +266,7 @@ class _FeatureView:
             model,
             {
                 "node_embedding": self._embedding,
+                "atomic_energies_fn": references,
                 "interactions": blocks,
                 "products": products,
                 **geometry,
@@ -397,17 +375,6 @@ def _with_contraction(product: Any, kernels: _Kernels) -> Any:
     if type(contraction).__name__ != "SymmetricContraction":
         return product
     return _with_modules(product, {"symmetric_contractions": kernels.contraction(contraction)})
-
-
-def _scalar_channels(product: Any) -> torch.Tensor:
-    """Return the places of the even scalars in a layer's output."""
-    irreps = product.linear.irreps_out
-    places = [
-        torch.arange(part.start, part.stop)
-        for (_, irrep), part in zip(irreps, irreps.slices(), strict=True)
-        if irrep.l == 0 and irrep.p == 1
-    ]
-    return torch.cat(places)
 
 
 def _known_range(spec: dict[str, Any] | None) -> tuple[float, float] | None:

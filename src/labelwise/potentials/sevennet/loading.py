@@ -116,7 +116,11 @@ def make_sevennet(
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """Read a checkpoint as weights, plain values and NumPy's arrays, which runs no code."""
+    """Read a checkpoint as weights, plain values and NumPy's arrays, which runs no code.
+
+    Raises:
+        PotentialError: There is more in it, or it is damaged.
+    """
     try:
         with torch.serialization.safe_globals(_HARMLESS):
             content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)

@@ -17,7 +17,12 @@ from torch import Tensor
 from labelwise.errors import MissingDependencyError
 from labelwise.potentials.graphs import Batch
 from labelwise.potentials.passes import note_forward
-from labelwise.potentials.torch_potential import TorchPotential, average_over_atoms
+from labelwise.potentials.torch_potential import (
+    TorchPotential,
+    average_over_atoms,
+    default_dtype,
+    list_scalars,
+)
 
 _MOST_LAYERS = 20
 _EMBEDDING, _RESCALE = "onehot_to_feature_x", "rescale_atomic_energy"
@@ -68,7 +73,7 @@ class SevenNetPotential(TorchPotential):
         )
         self._has_modality = bool(config.get("use_modality"))
         self._scalars = {
-            key: _scalar_channels(module.gate.irreps_out)
+            key: list_scalars(module.gate.irreps_out)
             for key, module in model.named_children()
             if key.endswith("_equivariant_gate")
         }
@@ -83,6 +88,9 @@ class SevenNetPotential(TorchPotential):
         )
         self._modality = modalities[self.head]
         self.parity = bool(config.get("is_parity", False))
+        linear = model._modules[_EMBEDDING].linear
+        if len(linear.instructions) == 1:  # no bias, and no modality beside the element
+            self.embedding_scale = float(linear.instructions[0].path_weight)
 
     def interaction_energies(
         self,
@@ -103,16 +111,6 @@ class SevenNetPotential(TorchPotential):
             _, layers = self._run(batch, None, None)
             return average_over_atoms(torch.cat(layers, dim=1), batch)
 
-    def embedding_table(self) -> tuple[Float[Tensor, "E C"], float] | None:
-        """See ``TorchPotential.embedding_table``; None where the modality enters it."""
-        module = self.model._modules[_EMBEDDING]
-        instructions = module.linear.instructions
-        if module.num_modalities > 1 or len(instructions) > 1 or module.linear.bias.numel():
-            return None
-        factor: float = instructions[0].path_weight
-        table: Tensor = module.linear.weight.detach().view(len(self.elements), -1)
-        return table * factor, factor
-
     def absent_weights(self) -> frozenset[str]:
         """Name what sevenn does not train, and reference energies and scales."""
         return self._fixed
@@ -132,11 +130,6 @@ class SevenNetPotential(TorchPotential):
             own = self.model._modules[_RESCALE].scale
             model._modules[_RESCALE].scale.copy_(own if scale is None else own * 0.0 + scale)
         return drawn
-
-    def copy(self) -> SevenNetPotential:
-        """See ``TorchPotential.copy``."""
-        state = {key: value.detach() for key, value in self.model.state_dict().items()}
-        return _rebuild(self.config, state, self.name, self.head)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle settings and weights: the compiled modules inside cannot be."""
@@ -218,14 +211,13 @@ def build_model(config: Mapping[str, Any], dtype: torch.dtype) -> Any:
     from sevenn.model_build import build_E3_equivariant_model
     from sevenn.nn.scale import Rescale, SpeciesWiseRescale
 
-    dtype_before, options_before = torch.get_default_dtype(), e3nn.get_optimization_defaults()
-    torch.set_default_dtype(dtype)
+    before = e3nn.get_optimization_defaults()
     e3nn.set_optimization_defaults(jit_script_fx=False)  # takes a third of the time, runs as fast
     try:
-        model = build_E3_equivariant_model(dict(config)).to(dtype)
+        with default_dtype(dtype):
+            model = build_E3_equivariant_model(dict(config)).to(dtype)
     finally:
-        torch.set_default_dtype(dtype_before)
-        e3nn.set_optimization_defaults(**options_before)
+        e3nn.set_optimization_defaults(**before)
     shared = model._modules[_RESCALE]
     if isinstance(shared, Rescale):
         n_elements = len(config["_type_map"])
@@ -253,16 +245,6 @@ def quiet_sevenn() -> Iterator[None]:
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
         yield
-
-
-def _scalar_channels(irreps: Any) -> Tensor:
-    """Return the places of the even scalars among features."""
-    places = [
-        torch.arange(part.start, part.stop)
-        for (_, irrep), part in zip(irreps, irreps.slices(), strict=True)
-        if irrep.l == 0 and irrep.p == 1
-    ]
-    return torch.cat(places)
 
 
 def _plain(value: Any) -> Any:
