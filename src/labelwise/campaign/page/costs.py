@@ -11,7 +11,6 @@ import numpy as np
 from labelwise.campaign.page.wording import (
     as_float32,
     choose_time_unit,
-    count,
     is_wide,
 )
 from labelwise.campaign.pool_map import spread_evenly
@@ -20,6 +19,7 @@ from labelwise.campaign.saved import SavedCampaign
 from labelwise.campaign.state import STAGES
 from labelwise.pages.document import Axis, Chart, Choice, Mark, Series, Table, TableColumn
 from labelwise.selection.page.pool_columns import clean_text
+from labelwise.selection.page.reasons import count
 
 #: Rounds whose training is shown.
 MOST_HISTORIES = 60

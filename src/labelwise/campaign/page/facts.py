@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from labelwise.campaign.config import COMMITTEE_RULES
-from labelwise.campaign.page.wording import count, write_change, write_error, write_seconds
+from labelwise.campaign.page.wording import write_change, write_error, write_seconds
 from labelwise.campaign.saved import SavedCampaign
 from labelwise.pages.document import Fact
 from labelwise.selection.page.pool_columns import clean_text
+from labelwise.selection.page.reasons import count
 
 _HOUR = 3600.0
 _SET_NAMES = {"test": "test set", "valid": "validation set"}

@@ -55,11 +55,6 @@ def write_error(value: float) -> str:
     return f"{value:.{min(digits, 4)}f}"
 
 
-def count(n: int, noun: str) -> str:
-    """Return a number and its noun, ``1 round`` or ``2 rounds``."""
-    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
-
-
 def is_wide(values: Sequence[float]) -> bool:
     """Return whether positive numbers span so much that a logarithmic scale shows them better."""
     known = [value for value in values if math.isfinite(value)]

@@ -146,7 +146,7 @@ def _tell(picked: Picked, rank: int) -> list[tuple[str, str]]:
         lines.append(
             ("posterior variance", f"{before:.3g}; {after:.3g} once the batch is labelled")
         )
-        lines.append(("stands for", _count(int(measures.stands_for[rank]), "structure")))
+        lines.append(("stands for", count(int(measures.stands_for[rank]), "structure")))
     forces = _tell_forces(picked.chosen[rank])
     if forces is not None:
         lines.append(("force error", forces))
@@ -184,7 +184,7 @@ def _cluster_words(picked: Picked, rank: int) -> dict[str, str]:
     return {
         "distance": f"kernel distance {math.sqrt(max(cluster.sq_dist, 0.0)):.3g}",
         "centre": picked.centre_name(cluster.centre),
-        "members": _count(cluster.n_members, "structure"),
+        "members": count(cluster.n_members, "structure"),
         "share": f"{100 * cluster.mass_share:.2g} %",
     }
 
@@ -208,11 +208,12 @@ def _tell_forces(atoms: Atoms) -> str | None:
 def _given(picked: Picked, rank: int) -> str:
     """Say what the variances of a pick were conditioned on."""
     labelled = "the labelled structures" if picked.record.n_train else ""
-    earlier = _count(rank, "earlier pick") if rank else ""
+    earlier = count(rank, "earlier pick") if rank else ""
     return " and ".join(part for part in (labelled, earlier) if part) or "nothing"
 
 
-def _count(n: int, noun: str) -> str:
+def count(n: int, noun: str) -> str:
+    """Return a number and its noun, ``1 round`` or ``2 rounds``."""
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
 
 

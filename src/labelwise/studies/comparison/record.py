@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from labelwise.campaign.rounds import known_or_nan
 from labelwise.errors import LabelwiseError, ReadError
 from labelwise.studies.comparison.results import CellKey, CellResult, MethodCost, RoundCost
 from labelwise.studies.comparison.series import Comparison, compare_cells
@@ -159,7 +160,9 @@ def _parse_cell(cell: Mapping[str, Any]) -> CellResult:
 
 
 def _parse_curves(curves: Mapping[str, Any]) -> dict[str, tuple[float, ...]]:
-    return {str(name): tuple(_number(value) for value in values) for name, values in curves.items()}
+    return {
+        str(name): tuple(known_or_nan(value) for value in values) for name, values in curves.items()
+    }
 
 
 def _parse_cost(row: Mapping[str, Any]) -> MethodCost:
@@ -169,18 +172,13 @@ def _parse_cost(row: Mapping[str, Any]) -> MethodCost:
         n_backward=float(row["n_backward"]),
         n_models=int(row["n_models"]),
         dim=0 if row["dim"] is None else int(row["dim"]),
-        seconds_per_structure=_number(row["processor_ms_per_structure"]) / 1e3,
-        feature_mib=_number(row["feature_mib"]),
+        seconds_per_structure=known_or_nan(row["processor_ms_per_structure"]) / 1e3,
+        feature_mib=known_or_nan(row["feature_mib"]),
     )
 
 
 def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
-    return {str(name): _number(value) for name, value in values.items()}
-
-
-def _number(value: Any) -> float:
-    """Return a number; what JSON could not hold is NaN."""
-    return math.nan if value is None else float(value)
+    return {str(name): known_or_nan(value) for name, value in values.items()}
 
 
 def _words(values: Any) -> tuple[str, ...]:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from labelwise.errors import check_name
 from labelwise.kernels.base import DEFAULT_CHUNK_SIZE, Kernel, chunks
+from labelwise.selection.measurement import subset
 from labelwise.selection.rules import ProgressCallback, Selection, find_nearest, select_batch
 from labelwise.selection.rules.base import DEFAULT_REGULARISATION, check_n_select
 from labelwise.studies.curation.herding import moment_kernel, moment_similarity, select_herding
@@ -113,8 +114,8 @@ def choose_representatives(
     free = np.arange(len(kernel)) if exclude is None else np.flatnonzero(~exclude)
     picked = select_batch(
         rule,
-        kernel if exclude is None else _take(kernel, free),
-        _take(kernel, np.zeros(0, dtype=np.int64)),
+        kernel if exclude is None else subset(kernel, free),
+        subset(kernel, np.zeros(0, dtype=np.int64)),
         n_select,
         seed=seed,
         regularisation=regularisation,
@@ -135,7 +136,7 @@ def assign_to(kernel: Kernel, selection: Selection) -> Representatives:
         kernel: The set's kernel, (n,) structures.
         selection: The subset, (k,) positions in the set, k >= 1.
     """
-    chosen = _take(kernel, selection.pool_idx)
+    chosen = subset(kernel, selection.pool_idx)
     nearest, distance = find_nearest(kernel, chosen, np.arange(len(kernel)))
     weight = np.bincount(nearest, minlength=len(selection)) / len(kernel)
     return Representatives(selection.pool_idx, selection.score, weight, nearest, distance)
@@ -189,7 +190,7 @@ class CoverageMeter:
         self, idx: Int64[np.ndarray, " k"], weight: Float[Tensor, " k"]
     ) -> tuple[float, float, float]:
         """Return the mean of k, its weighted mean and the mean of 2k + k² over all pairs."""
-        part = _take(self._kernel, idx)
+        part = subset(self._kernel, idx)
         plain = weighted = moment = 0.0
         for rows in chunks(len(idx), DEFAULT_CHUNK_SIZE):
             for cols in chunks(len(idx), DEFAULT_CHUNK_SIZE):
@@ -205,10 +206,6 @@ class CoverageMeter:
         whole, part = Counter(self._groups.tolist()), Counter(self._groups[idx].tolist())
         n, k = len(self._groups), len(idx)
         return 0.5 * sum(abs(part[name] / k - count / n) for name, count in whole.items())
-
-
-def _take(kernel: Kernel, idx: Int64[np.ndarray, " k"]) -> Kernel:
-    return kernel.take(torch.from_numpy(idx).to(kernel.device))
 
 
 def _root(square: float) -> float:
