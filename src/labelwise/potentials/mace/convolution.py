@@ -24,6 +24,8 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
+from labelwise.potentials.convolution import place_neighbours
+
 # Those that hand ``conv_tp`` nodes and edges when they have the attribute ``conv_fusion``.
 _INTERACTIONS = {
     "RealAgnosticInteractionBlock",
@@ -130,28 +132,3 @@ class NeighbourConvolution(torch.nn.Module):
             total = messages.new_zeros(n_atoms, messages.shape[1])
             parts.append(total.index_add(0, receivers, messages))
         return torch.cat(parts, dim=1)
-
-
-def place_neighbours(
-    receivers: Int64[Tensor, " M"], n_atoms: int
-) -> tuple[int, Int64[Tensor, " M"]]:
-    """Give every edge a row of its own in a table of ``width`` rows for each atom.
-
-    Args:
-        receivers: (M,), the atom at which each edge ends, in any order.
-        n_atoms: Atoms.
-
-    Returns:
-        The width, the greatest number of edges that end at an atom, and the row of each edge,
-        (M,), from ``receiver * width`` on.
-    """
-    if len(receivers) == 0:
-        return 0, receivers
-    counts = torch.bincount(receivers, minlength=n_atoms)
-    width = int(counts.max())
-    order = torch.argsort(receivers, stable=True)
-    sorted_ = receivers[order]
-    rank = torch.arange(len(order), device=order.device) - (counts.cumsum(0) - counts)[sorted_]
-    place = torch.empty_like(order)
-    place[order] = sorted_ * width + rank
-    return width, place

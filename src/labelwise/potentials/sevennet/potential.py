@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from labelwise.errors import MissingDependencyError
+from labelwise.potentials.convolution import NeighbourConvolution, can_convolve
 from labelwise.potentials.graphs import Batch
 from labelwise.potentials.passes import note_forward
 from labelwise.potentials.torch_potential import (
@@ -86,6 +87,11 @@ class SevenNetPotential(TorchPotential):
             heads=tuple(sorted(modalities, key=modalities.__getitem__)),
             head=head,
         )
+        self._convolutions = {
+            key: NeighbourConvolution(module.convolution)
+            for key, module in model.named_children()
+            if key.endswith("_convolution") and can_convolve(module.convolution)
+        }
         self._modality = modalities[self.head]
         self.parity = bool(config.get("is_parity", False))
         linear = model._modules[_EMBEDDING].linear
@@ -176,11 +182,24 @@ class SevenNetPotential(TorchPotential):
         for key, module in self.model.named_children():
             if key == _EMBEDDING and embedding is not None:
                 data["x"] = embedding
+            elif key in self._convolutions:
+                self._convolve(module, self._convolutions[key], data)
             elif key not in (_SKIPPED[0], *_OUTPUTS):
                 data = module(data)
             if key in self._scalars:
                 layers.append(data["x"][:, self._scalars[key].to(self.device)])
         return data, layers
+
+    @staticmethod
+    def _convolve(module: Any, convolution: NeighbourConvolution, data: dict[str, Tensor]) -> None:
+        """Do what an ``IrrepsConvolution`` does to the data, whose receivers come first."""
+        weights = module.weight_nn(data[module.key_weight_input])
+        data[module.key_x] = convolution(
+            data[module.key_x],
+            data[module.key_filter],
+            weights,
+            data[module.key_edge_idx].flip(0),
+        ).div(module.denominator)
 
     def _row_of(self, table: Tensor) -> Float[Tensor, " E"]:
         """Return the row of (E,) or (modalities, E) that is in use."""
