@@ -95,17 +95,66 @@ register_labeller("spring", make_spring, SpringSettings)
 """
 
 
+POTENTIAL = """
+import torch
+
+from labelwise.potentials import PotentialFamily, TorchPotential, register_potential
+from labelwise.potentials.loading import KnownModel
+
+
+class Springs(TorchPotential):
+    block_prefixes = {"embedding": ("weight",)}
+
+    def __init__(self):
+        model = torch.nn.Linear(1, 1, bias=False)
+        torch.nn.init.ones_(model.weight)
+        size = {"cutoff": 2.0, "activation_size": 1}
+        super().__init__(model, name="springs", elements=(1, 6, 7, 8), **size)
+
+    def interaction_energies(self, batch, *, positions=None, embedding=None):
+        positions = batch.positions if positions is None else positions
+        sender, receiver = batch.edge_index
+        lengths = (positions[receiver] - positions[sender] + batch.shifts).square().sum(dim=1)
+        atoms = self.model(lengths[:, None])[:, 0]
+        total = atoms.new_zeros(batch.n_structures)
+        return total.index_add(0, batch.structure_idx[receiver], atoms)
+
+    def activations(self, batch):
+        return self.interaction_energies(batch).detach()[:, None]
+
+
+class SpringFamily(PotentialFamily):
+    name = "springs"
+
+    def known_models(self):
+        return [KnownModel("spring-1", self.name, "package", "MIT")]
+
+    def recognises(self, spec):
+        return spec == "spring-1"
+
+    def load(self, spec, *, device, dtype, head, trust):
+        return Springs()
+
+
+register_potential(SpringFamily())
+"""
+
+
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Data, three modules, and a package that names one of them in its entry points."""
+    """Data, four modules, and a package that names two of them in its entry points."""
     folder = tmp_path_factory.mktemp("adding")
     write_data(folder / "data", labelled=False)
-    for name, code in (("rule", RULE), ("representation", REPRESENTATION), ("labeller", LABELLER)):
+    codes = {"rule": RULE, "representation": REPRESENTATION, "labeller": LABELLER}
+    for name, code in {**codes, "potential": POTENTIAL}.items():
         (folder / f"my_{name}.py").write_text(code)
     package = folder / "springs-1.0.dist-info"
     package.mkdir()
     (package / "METADATA").write_text("Metadata-Version: 2.1\nName: springs\nVersion: 1.0\n")
-    (package / "entry_points.txt").write_text("[labelwise.plugins]\nsprings = my_labeller\n")
+    (package / "entry_points.txt").write_text(
+        "[labelwise.labellers]\nsprings = my_labeller\n"
+        "[labelwise.potentials]\nsprings = my_potential\n"
+    )
     return folder
 
 
@@ -131,6 +180,18 @@ def test_a_rule_and_a_representation_on_the_command_line(files: Path) -> None:
     assert scores == sorted(scores)
     assert record["settings"]["normalise"] == "none"
     assert (files / "batch.html").is_file()
+
+
+def test_a_family_of_models_on_the_command_line(files: Path) -> None:
+    done = run(files, "models", "--json", plugins="")
+    assert done.returncode == 0, done.stderr
+    content = json.loads(done.stdout)
+    assert {"name": "springs", "installed": True, "extra": None} in content["families"]
+    assert "spring-1" in [model["name"] for model in content["models"]]
+    words = ["select", "--model", "springs:spring-1", "--pool", "data/pool.extxyz", "-n", "2"]
+    done = run(files, *words, "-r", "ntk-e", "--json", "--force", plugins="")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["model"]["name"] == "springs"
 
 
 def test_a_campaign_with_all_three(files: Path) -> None:

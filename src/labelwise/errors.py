@@ -28,9 +28,10 @@ A message says which argument, what came, what is allowed and what to do next.
 from __future__ import annotations
 
 import difflib
+import sys
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TextIO
 
 
@@ -114,10 +115,21 @@ class MissingDependencyError(LabelwiseError, ImportError):
     """An optional dependency is not installed."""
 
     def __init__(self, package: str, extra: str, purpose: str) -> None:
-        """Name the package, the extra that installs it and what needs it."""
+        """Name the package, the extra that installs it and what needs it.
+
+        Where the package is there, and its import failed for want of another one, that is named.
+        """
+        from importlib.metadata import PackageNotFoundError, version  # which takes time
+
+        cause = sys.exc_info()[1]
+        lacking = repr(package)
+        with suppress(PackageNotFoundError):
+            known = version(package)
+            if isinstance(cause, ModuleNotFoundError):
+                lacking = f"{cause.name!r}, which {package} {known} imports"
         super().__init__(
-            f"{purpose} needs the package {package!r}, which is not installed; "
-            f"install it with: pip install 'labelwise[{extra}]'"
+            f"{purpose} needs the package {lacking}, which is not installed; install it with: "
+            f"pip install 'labelwise[{extra}]'"
         )
 
 

@@ -4,6 +4,7 @@ import copy
 import itertools
 import json
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -75,7 +76,11 @@ def test_options_take_many_values() -> None:
 
 def test_models_lists_what_load_potential_takes(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["models", "--json"]) == 0
-    names = [model["name"] for model in json.loads(capsys.readouterr().out)["models"]]
+    content = json.loads(capsys.readouterr().out)
+    families = {family["name"]: family for family in content["families"]}
+    assert families["mace"]["installed"]
+    assert families["sevennet"]["extra"] == "sevenn"
+    names = [model["name"] for model in content["models"]]
     for name in ("demo", "mace-off-small", "mace-mp-medium", "mace-omol"):
         assert any(known.startswith(name) for known in names)
     assert main(["models"]) == 0
@@ -238,6 +243,8 @@ def test_doctor_checks_the_embedded_model(capsys: pytest.CaptureFixture[str]) ->
         "invariance",
         "select",
         "report",
+        "mace models",
+        *(["sevennet models"] if find_spec("sevenn") else []),
     ]
     assert all(check["passed"] for check in report["checks"])
     assert report["versions"]["torch"]

@@ -15,12 +15,19 @@ import pytest
 import torch
 from ase.build import molecule
 
-from labelwise.errors import ArgumentError, MissingDependencyError, PotentialError
+from labelwise.errors import (
+    ArgumentError,
+    MissingDependencyError,
+    PotentialError,
+    UnknownNameError,
+)
 from labelwise.finetuning.export import save_potential
-from labelwise.potentials import list_models, load_potential
+from labelwise.potentials import find_model_file, list_models, load_potential
 from labelwise.potentials import loading as loading_module
 from labelwise.potentials.mace.checkpoint import mace_warnings_silenced, save_checkpoint
 from labelwise.potentials.mace.loading import MaceFamily, make_potential
+from labelwise.potentials.mace.names import find_download, list_downloads
+from labelwise.potentials.spec import split_family
 from tests.potentials.hostile import HOSTILE_KINDS, HOSTILE_NAMES, write_hostile
 from tests.potentials.models import VARIANTS, make_mace
 
@@ -233,12 +240,57 @@ def test_failed_downloads_name_the_remedy(
 def test_downloaded_names_are_those_of_mace() -> None:
     with mace_warnings_silenced():
         from mace.calculators import foundations_models as loaders
-    for model in list_models():
-        family, _, size = model.name.removeprefix("mace-").partition("-")
-        if family == "mp":
-            assert size in loaders.mace_mp_urls
-        if family == "off":
-            assert size in loaders.mace_off_urls
+    found = {name: (each.loader, each.key) for name, each in list_downloads().items()}
+    tables = {"mace_mp": loaders.mace_mp_urls, "mace_off": loaders.mace_off_urls}
+    expected = {(loader, key) for loader, urls in tables.items() for key in urls}
+    assert set(found.values()) == {*expected, ("mace_omol", None)}
+    assert len(found) == len(set(found.values()))
+    listed = [model.name for model in list_models() if model.source == "download"]
+    assert listed == list(found)
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("mace-mpa-0-medium", ("mace_mp", "medium-mpa-0")),
+        ("mace-mp-medium-mpa-0", ("mace_mp", "medium-mpa-0")),
+        ("mace-mpa-0", ("mace_mp", "medium-mpa-0")),
+        ("mace-matpes-pbe-0", ("mace_mp", "mace-matpes-pbe-0")),
+        ("mace-mh-1", ("mace_mp", "mh-1")),
+        ("mace-mp-small-0b2", ("mace_mp", "small-0b2")),
+        ("mace-off-large", ("mace_off", "large")),
+        ("mace-omol", ("mace_omol", None)),
+    ],
+)
+def test_names_lead_to_what_mace_loads(name: str, key: tuple[str, str | None]) -> None:
+    found = find_download(name)
+    assert found is not None
+    assert (found.loader, found.key) == key
+
+
+def test_a_family_may_be_named(model_file: Path) -> None:
+    assert load_potential("mace:demo").name == "demo"
+    named = load_potential(f"mace:{model_file}", trust=True)
+    assert named.content_hash == load_potential(model_file, trust=True).content_hash
+    assert find_model_file(f"mace:{model_file}") == model_file
+    with pytest.raises(UnknownNameError, match="did you mean 'mace'"):
+        load_potential("macee:demo")
+    with pytest.raises(PotentialError, match="neither a file nor a known name"):
+        load_potential("mace:no/such.model")
+
+
+def test_a_colon_may_be_part_of_a_path(model_file: Path, tmp_path: Path) -> None:
+    copied = tmp_path / "run:1.model"
+    copied.write_bytes(model_file.read_bytes())
+    assert load_potential(copied, trust=True).cutoff > 0
+    assert split_family(str(copied)) == (None, str(copied))
+    assert split_family("https://example.org/x.model")[0] is None
+
+
+def test_a_package_that_lacks_another_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "mace.modules", None)
+    with pytest.raises(MissingDependencyError, match=r"'mace.modules', which mace-torch [\d.]+"):
+        load_potential("demo")
 
 
 def test_a_missing_mace_is_named(monkeypatch: pytest.MonkeyPatch, model_file: Path) -> None:

@@ -11,7 +11,6 @@ from typing import Any
 
 from labelwise.campaign.atomic_io import append_line, write_json
 from labelwise.campaign.datasets import GivenSets, iter_pool, open_given_sets
-from labelwise.campaign.inputs import find_model
 from labelwise.campaign.shared_cache import SharedCache
 from labelwise.campaign.state import (
     INVENTORY,
@@ -22,6 +21,7 @@ from labelwise.campaign.state import (
     verify_file,
 )
 from labelwise.potentials import Potential, load_potential
+from labelwise.potentials.spec import find_model
 from labelwise.runtime.memory import peak_resident_bytes
 from labelwise.runtime.timing import ProgressCallback, ignore_progress
 from labelwise.structures import DuplicateIndex, Frame

@@ -11,6 +11,7 @@ from typing import Any
 
 from labelwise.campaign.config import CampaignConfig, is_free
 from labelwise.errors import ReadError
+from labelwise.potentials.spec import find_model, split_family
 from labelwise.runtime.files import hash_file
 from labelwise.structures.reading import Source, expand_specs
 
@@ -41,10 +42,10 @@ def describe_inputs(
         for part in expand_specs([locate(directory, spec) for spec in specs]) if specs else ():
             name = f"{role}: {shorten(directory, part.path)}"
             files[name] = _describe_file(part.path, former.get(name))
-    model = find_model(directory, config.model.path)
-    if Path(model).is_file():
-        name = f"{MODEL_ROLE}{shorten(directory, Path(model))}"
-        files[name] = _describe_file(Path(model), former.get(name))
+    model = Path(split_family(find_model(directory, config.model.path))[1])
+    if model.is_file():
+        name = f"{MODEL_ROLE}{shorten(directory, model)}"
+        files[name] = _describe_file(model, former.get(name))
     return {"settings": config.result_keys(), "files": files}
 
 
@@ -80,12 +81,6 @@ def _settings(inputs: Mapping[str, Any]) -> dict[str, Any]:
 def locate(directory: Path, spec: str) -> str:
     """Return a path or pattern of the configuration; a relative one begins at the campaign."""
     return str(directory / spec)
-
-
-def find_model(directory: Path, name: str) -> str:
-    """Return the model's file where there is one, else its name as given."""
-    path = directory / name
-    return str(path) if path.is_file() else name
 
 
 def shorten(directory: Path, path: str | os.PathLike[str]) -> str:

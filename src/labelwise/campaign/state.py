@@ -41,10 +41,11 @@ from ase import Atoms
 from labelwise.campaign.atomic_io import read_json, read_log
 from labelwise.campaign.config import CampaignConfig, read_config
 from labelwise.campaign.errors import DamagedStateError
-from labelwise.campaign.inputs import MODEL_ROLE, find_model, name_source
+from labelwise.campaign.inputs import MODEL_ROLE, name_source
 from labelwise.campaign.labelling.encoding import decode_structure
 from labelwise.campaign.rounds import RoundRecord
 from labelwise.errors import ReadError
+from labelwise.potentials.spec import find_model, split_family
 from labelwise.runtime.files import hash_file
 from labelwise.structures import Frame, Source
 
@@ -301,7 +302,7 @@ def verify_model(state: CampaignState) -> None:
         DamagedStateError: The model's file is missing or has another content.
     """
     record = state.directory / INPUTS
-    path = Path(find_model(state.directory, state.config.model.path))
+    path = Path(split_family(find_model(state.directory, state.config.model.path))[1])
     if not (record.exists() and path.is_file()):
         return
     for name, known in read_json(record).get("files", {}).items():

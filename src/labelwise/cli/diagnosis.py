@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import io
+import re
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
+from importlib.metadata import PackageNotFoundError, packages_distributions, requires, version
 from typing import Any
 
 import numpy as np
@@ -16,11 +20,13 @@ from ase.io import read
 from labelwise.errors import LabelwiseError
 from labelwise.pages.libraries import read_libraries
 from labelwise.potentials import Potential, load_potential
+from labelwise.potentials.loading import PotentialFamily, list_families
 from labelwise.runtime.provenance import package_versions
 from labelwise.selection.api import represent, select
 from labelwise.structures import get_labels
 from labelwise.structures.demo_data import demo_file_content
 
+_PIN = re.compile(r"([\w.-]+)\s*==\s*([\w.]+)$")
 _N_STRUCTURES = 64
 _N_SELECT = 10
 _MAX_FORCE_RMSE = 1.0  # eV/Å; the card of the embedded model states about a tenth of it
@@ -37,11 +43,19 @@ class Check:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Versions, devices and the results of the self-check."""
+    """Versions, devices and the results of the self-check.
+
+    Attributes:
+        versions: Of packages, by name.
+        devices: What there is to compute on.
+        checks: What was tried, a family of models that is installed among it.
+        absent: Families that are not installed, and how they are.
+    """
 
     versions: dict[str, str]
     devices: dict[str, str]
     checks: tuple[Check, ...]
+    absent: dict[str, str]
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain data, ready for JSON."""
@@ -74,9 +88,27 @@ def diagnose(device: str = "auto") -> Diagnosis:
 
     steps = {"load": load, "forces": predict, "invariance": rotate, "select": choose}
     steps["report"] = _check_libraries
+    families = list_families()
+    for family in families:
+        if family.is_installed:
+            steps[f"{family.name} models"] = partial(_check_family, family)
     return Diagnosis(
-        package_versions(), list_devices(), tuple(_run(name, step) for name, step in steps.items())
+        package_versions(),
+        list_devices(),
+        tuple(_run(name, step) for name, step in steps.items()),
+        {each.name: describe_installation(each) for each in families if not each.is_installed},
     )
+
+
+def describe_installation(family: PotentialFamily) -> str:
+    """Say whether a family's package is installed, and which; without importing it."""
+    if not family.is_installed:
+        remedy = "" if family.extra is None else f"; pip install 'labelwise[{family.extra}]'"
+        return f"not installed{remedy}"
+    if family.package is None:
+        return "installed"
+    found = packages_distributions().get(family.package, [family.package])
+    return " ".join(["installed:", *(f"{name} {version(name)}" for name in found[:1])])
 
 
 def list_devices() -> dict[str, str]:
@@ -97,6 +129,35 @@ def _run(name: str, step: Callable[[], str]) -> Check:
     except (LabelwiseError, AssertionError, KeyError) as error:
         return Check(name, False, str(error))
     return Check(name, True, f"{detail} ({time.perf_counter() - start:.1f} s)")
+
+
+def _check_family(family: PotentialFamily) -> str:
+    """Evaluate two atoms with the first model of a family that needs no download."""
+    offline = [model for model in family.known_models() if model.source != "download"]
+    text = describe_installation(family).removeprefix("installed: ")
+    text = "; ".join([text, *_broken_pins(family)])
+    if not offline:
+        return f"{text}; no model without a download or a file to try"
+    potential = load_potential(f"{family.name}:{offline[0].name}", device="cpu")
+    pair = Atoms(numbers=[potential.elements[0]] * 2, positions=[[0, 0, 0], [0, 0, 1.5]])
+    forces = potential.predict(potential.collate([potential.prepare(pair)])).forces
+    if forces is None or not bool(torch.isfinite(forces).all()):
+        raise AssertionError(f"{text}; {offline[0].name} predicts forces that are not finite")
+    return f"{text}; {offline[0].name} works"
+
+
+def _broken_pins(family: PotentialFamily) -> list[str]:
+    """Name packages of which a family's own wants exactly another version than is installed."""
+    if family.package is None:
+        return []
+    broken = []
+    for name in packages_distributions().get(family.package, [])[:1]:
+        for requirement in requires(name) or []:
+            pin = _PIN.match(requirement)
+            with suppress(PackageNotFoundError):
+                if pin is not None and version(pin[1]) != pin[2]:
+                    broken.append(f"it wants {pin[1]} {pin[2]}, and {version(pin[1])} is installed")
+    return broken
 
 
 def _check_libraries() -> str:

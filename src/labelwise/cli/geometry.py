@@ -9,7 +9,6 @@ from typing import Any
 
 import typer
 
-from labelwise.campaign.inputs import find_model
 from labelwise.campaign.state import (
     MODEL,
     CampaignState,
@@ -24,7 +23,7 @@ from labelwise.cli.tables import show_rows
 from labelwise.errors import ArgumentError, MissingDependencyError, ReadError, WriteError
 from labelwise.potentials import Potential
 from labelwise.potentials.loading import require_model
-from labelwise.potentials.spec import ModelSpec
+from labelwise.potentials.spec import ModelSpec, find_model
 from labelwise.runtime.files import write_text
 from labelwise.runtime.provenance import package_versions, to_json
 from labelwise.selection.record import describe_potential

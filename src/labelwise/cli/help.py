@@ -26,6 +26,7 @@ EXAMPLES = {
         "labelwise finetune --model demo --train train.extxyz --epochs 2 -o short.model",
     ),
     "models": ("labelwise models",),
+    "convert": ("labelwise convert trained.model --trust-model --out trained.pt",),
     "doctor": ("labelwise doctor --device cpu",),
     "demo": ("labelwise demo demo",),
     "geometry": ("labelwise geometry --pool pool.extxyz --group-by reaction -o kinds",),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from os import PathLike
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 
@@ -20,10 +22,12 @@ from labelwise.errors import (
     suggest,
 )
 from labelwise.potentials.base import Potential
-from labelwise.potentials.spec import ModelSpec
+from labelwise.potentials.spec import ModelSpec, split_family
+from labelwise.runtime.plugins import load_plugins
 
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 _DEVICES = ("auto", "cpu", "cuda", "mps")
+_LAST = "mace"
 
 
 @dataclass(frozen=True)
@@ -33,29 +37,44 @@ class KnownModel:
     Attributes:
         name: What ``load_potential`` takes.
         family: The family that loads it.
-        source: Where it comes from: ``shipped`` or ``download``.
-        note: Licence or content, in a few words.
+        source: Where it comes from: ``shipped`` with Labelwise, ``package`` if it lies inside
+            the family's own package, or ``download``.
+        licence: Under which it may be used, as far as it is known; else empty.
+        note: What it was trained on or is for, in a few words.
     """
 
     name: str
     family: str
     source: str
-    note: str
+    licence: str = ""
+    note: str = ""
 
 
-@runtime_checkable
-@runtime_checkable
-class PotentialFamily(Protocol):
-    """One kind of model; ``docs/adding_a_potential.md`` shows how to add one."""
+class PotentialFamily(ABC):
+    """One kind of model; ``docs/adding_a_potential.md`` shows how to add one.
 
-    name: str
+    Attributes:
+        name: What users call it.
+        package: The module that it needs, as it is imported; None if it needs none.
+        extra: The extra of Labelwise that installs it; None if none does.
+    """
+
+    name: ClassVar[str]
+    package: ClassVar[str | None] = None
+    extra: ClassVar[str | None] = None
 
     def known_models(self) -> Sequence[KnownModel]:
         """List what can be loaded by name, without importing the family's package."""
+        return ()
 
+    @abstractmethod
     def recognises(self, spec: str) -> bool:
-        """Tell whether this family should load ``spec``, a name or the path of a file."""
+        """Tell whether this family should load ``spec``, a name or the path of a file.
 
+        A file is recognised by what is in it, whether or not the family's package is installed.
+        """
+
+    @abstractmethod
     def load(
         self,
         spec: str,
@@ -65,7 +84,16 @@ class PotentialFamily(Protocol):
         head: str | None,
         trust: bool,
     ) -> Potential:
-        """Load it; see ``load_potential``."""
+        """Load it; see ``load_potential``.
+
+        Raises:
+            MissingDependencyError: The family's package is not installed.
+        """
+
+    @property
+    def is_installed(self) -> bool:
+        """Whether the package that it needs can be found; it is not imported."""
+        return self.package is None or find_spec(self.package) is not None
 
 
 @runtime_checkable
@@ -85,13 +113,37 @@ def _families() -> dict[str, PotentialFamily]:
     return {each.name: each for each in (MaceFamily(), SevenNetFamily())}
 
 
-def _find_family(spec: str) -> PotentialFamily | None:
-    """Return the family that recognises a name or a file.
+def list_families() -> list[PotentialFamily]:
+    """List the families of models, those of plugins too, in order of registration."""
+    load_plugins("potentials")
+    return list(_families().values())
+
+
+def _find_family(spec: str) -> tuple[PotentialFamily, str]:
+    """Return the family of a model, and its name or path.
 
     MACE is asked last: it takes every file that is left, and says what is wrong with it.
+
+    Raises:
+        PotentialError: There is no such file or name.
+        UnknownNameError: There is no such family.
     """
-    families = sorted(_families().values(), key=lambda family: family.name == "mace")
-    return next((family for family in families if family.recognises(spec)), None)
+    named, rest = split_family(spec)
+    if named is not None:
+        families = {family.name: family for family in list_families()}
+        check_name("family", named, families)
+        if not (families[named].recognises(rest) or Path(rest).expanduser().exists()):
+            raise PotentialError(_unknown(rest))
+        return families[named], rest
+    for families in (_families(), {each.name: each for each in list_families()}):
+        asked = (family for family in families.values() if family.name != _LAST)
+        found = next((family for family in asked if family.recognises(spec)), None)
+        if found is not None:
+            return found, spec
+    last = _families()[_LAST]
+    if not last.recognises(spec):
+        raise PotentialError(_unknown(spec))
+    return last, spec
 
 
 def register_potential(family: PotentialFamily) -> None:
@@ -108,7 +160,7 @@ def register_potential(family: PotentialFamily) -> None:
 
 def list_models() -> list[KnownModel]:
     """List the models that can be loaded by name, families in order of registration."""
-    return [model for family in _families().values() for model in family.known_models()]
+    return [model for family in list_families() for model in family.known_models()]
 
 
 def load_potential(
@@ -128,8 +180,9 @@ def load_potential(
     else has that ending is refused.
 
     Args:
-        spec: Path of a model file, or a name from ``list_models``, for instance
-            ``mace-off-small``, ``mace-mp-medium``, ``demo``.
+        spec: Path of a model file, whose family is recognised by its content, or a name from
+            ``list_models``, for instance ``mace-off-small``, ``7net-0``, ``demo``; or either
+            behind a family's name and a colon, as in ``mace:trained.model``.
         device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``, or ``auto``: cuda if there is one, else cpu.
         dtype: ``float32`` or ``float64``; by default that of the checkpoint.
         head: Head of a multi-head model; may be omitted if there is one head, or one that is
@@ -163,12 +216,9 @@ def load_potential(
         KernelWarning: cuEquivariance was chosen automatically and fails, or gives other
             results; the model is evaluated without it.
     """
-    spec = str(spec)
-    family = _find_family(spec)
-    if family is None:
-        raise PotentialError(_unknown(spec))
+    family, name = _find_family(str(spec))
     potential = family.load(
-        spec,
+        name,
         device=resolve_device(device),
         dtype=resolve_dtype(dtype),
         head=head,
@@ -241,8 +291,9 @@ def find_model_file(spec: str) -> Path | None:
     Args:
         spec: What ``load_potential`` takes.
     """
-    path = Path(spec).expanduser()
-    is_known = any(model.name == spec for model in list_models())
+    _, name = split_family(spec)
+    path = Path(name).expanduser()
+    is_known = any(model.name == name for model in list_models())
     return path if path.is_file() and not is_known else None
 
 

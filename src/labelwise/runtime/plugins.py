@@ -1,8 +1,10 @@
-"""Modules of users and of other packages that register rules, representations and labellers.
+"""Modules of users and of other packages that register models, representations, rules, labellers.
 
 A module is loaded when a name is asked for that is not known yet, or when names are listed:
 
-* every entry point of the group ``labelwise.plugins`` of an installed package;
+* every entry point of the groups ``labelwise.potentials``, ``labelwise.representations``,
+  ``labelwise.rules`` and ``labelwise.labellers`` of an installed package, when names of that
+  kind are wanted; its value is a module that registers what it brings as it is imported;
 * every module named in the environment variable ``LABELWISE_PLUGINS``, separated by commas,
   which worker processes inherit.
 """
@@ -12,22 +14,23 @@ from __future__ import annotations
 import os
 from importlib import import_module
 from importlib.metadata import entry_points
+from typing import Literal
 
 from labelwise.errors import ArgumentError
 
-GROUP = "labelwise.plugins"
 VARIABLE = "LABELWISE_PLUGINS"
+Kind = Literal["potentials", "representations", "rules", "labellers"]
 
 _loaded: set[str] = set()
 
 
-def load_plugins() -> None:
-    """Import the modules of plugins, each once a process.
+def load_plugins(kind: Kind) -> None:
+    """Import the modules of plugins that bring something of a kind, each once a process.
 
     Raises:
         ArgumentError: One of them cannot be imported.
     """
-    names = [point.module for point in entry_points(group=GROUP)]
+    names = [point.module for point in entry_points(group=f"labelwise.{kind}")]
     names += [name.strip() for name in os.environ.get(VARIABLE, "").split(",") if name.strip()]
     for name in names:
         if name in _loaded:

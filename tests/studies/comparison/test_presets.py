@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from labelwise.campaign.inputs import describe_inputs, find_model
+from labelwise.campaign.inputs import describe_inputs
 from labelwise.errors import ArgumentError
+from labelwise.potentials.spec import find_model
 from labelwise.structures import DuplicateIndex, read_structures
 from labelwise.studies.comparison.presets import make_preset
 from labelwise.studies.comparison.protocols import PRESETS

@@ -204,7 +204,7 @@ def parse_settings(section: LabellerSettings | Mapping[str, Any]) -> LabellerSet
 
 def list_labellers() -> list[str]:
     """Return the kinds of labellers, sorted, those of plugins too."""
-    load_plugins()
+    load_plugins("labellers")
     return sorted(_KINDS)
 
 

@@ -20,6 +20,10 @@ COMMANDS = {
         "Fine-tune a pretrained model: no frozen weights, the best epoch by validation.",
     ),
     "models": ("inspect", "List the models that --model takes by name."),
+    "convert": (
+        "convert",
+        "Write a model to another kind of file, such as a .pt of weights, which runs no code.",
+    ),
     "doctor": ("inspect", "Show versions and devices and run a self-check of about ten seconds."),
     "demo": ("inspect", "Write the embedded reaction pool, to try the other commands on."),
     "geometry": (

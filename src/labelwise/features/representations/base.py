@@ -153,7 +153,7 @@ def register_representation(name: str, factory: RepresentationFactory) -> None:
 
 def list_representations() -> list[str]:
     """Return the registered names, sorted, those of plugins too."""
-    load_plugins()
+    load_plugins("representations")
     return sorted(_FACTORIES)
 
 

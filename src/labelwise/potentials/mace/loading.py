@@ -16,43 +16,21 @@ from ase import Atoms
 from labelwise.errors import PotentialError
 from labelwise.potentials.base import Potential
 from labelwise.potentials.files import check_container, list_members
-from labelwise.potentials.loading import KnownModel, describe_untrusted
+from labelwise.potentials.loading import KnownModel, PotentialFamily, describe_untrusted
 from labelwise.potentials.mace.checkpoint import (
     MODEL_CLASSES,
     build,
     import_mace_modules,
     mace_warnings_silenced,
 )
+from labelwise.potentials.mace.names import Download, find_download, list_downloads
 
 #: Ending of checkpoints of weights alone, as ``save_potential`` writes them.
 WEIGHTS_SUFFIX = ".pt"
-_ASL = "Academic Software License, no commercial use"
 #: Name to file and description.
 _SHIPPED = {
     "demo": ("demo_potential.pt", "H C N O, GFN2-xTB, for trying things out"),
     "demo-slabs": ("slab_potential.pt", "adsorbates on seven metals, EMT, for trying things out"),
-}
-_DOWNLOADS = {
-    "mace-off-small": _ASL,
-    "mace-off-medium": _ASL,
-    "mace-off-large": _ASL,
-    "mace-mp-small": "MIT",
-    "mace-mp-medium": "MIT",
-    "mace-mp-large": "MIT",
-    "mace-mp-small-0b": "MIT",
-    "mace-mp-medium-0b": "MIT",
-    "mace-mp-small-0b2": "MIT",
-    "mace-mp-medium-0b2": "MIT",
-    "mace-mp-large-0b2": "MIT",
-    "mace-mp-medium-0b3": "MIT",
-    "mace-mp-medium-mpa-0": "MIT",
-    "mace-mp-small-omat-0": _ASL,
-    "mace-mp-medium-omat-0": _ASL,
-    "mace-mp-mace-matpes-pbe-0": _ASL,
-    "mace-mp-mace-matpes-r2scan-0": _ASL,
-    "mace-mp-mh-0": "several heads",
-    "mace-mp-mh-1": "several heads",
-    "mace-omol": _ASL,
 }
 # What models pickled by an older mace-torch lack, with the values that it worked with.
 _LATER_ATTRIBUTES: dict[str, Any] = {
@@ -79,19 +57,30 @@ _ESSENTIAL = (
 _GRAPH_INPUTS = {"total_charge", "total_spin", "elec_temp"}
 
 
-class MaceFamily:
+class MaceFamily(PotentialFamily):
     """MACE models of mace-torch, from files, by name, or shipped with the package."""
 
     name = "mace"
+    package = "mace"
+    extra = "mace"
 
     def known_models(self) -> list[KnownModel]:
         """List what can be loaded by name."""
-        shipped = [KnownModel(n, self.name, "shipped", text) for n, (_, text) in _SHIPPED.items()]
-        return [*shipped, *(KnownModel(n, self.name, "download", t) for n, t in _DOWNLOADS.items())]
+        shipped = [
+            KnownModel(name, self.name, "shipped", "as Labelwise", note)
+            for name, (_, note) in _SHIPPED.items()
+        ]
+        downloads = [
+            KnownModel(name, self.name, "download", each.licence, each.note)
+            for name, each in list_downloads().items()
+        ]
+        return [*shipped, *downloads]
 
     def recognises(self, spec: str) -> bool:
-        """Take every known name, and every file, as long as this is the only family."""
-        return spec in _SHIPPED or spec in _DOWNLOADS or Path(spec).expanduser().exists()
+        """Take every known name, and every file: this family is asked last."""
+        is_known = spec in _SHIPPED or find_download(spec) is not None
+        wanted = not self.is_installed and spec.startswith("mace-")
+        return is_known or wanted or Path(spec).expanduser().exists()
 
     def load(
         self,
@@ -104,15 +93,17 @@ class MaceFamily:
     ) -> Potential:
         """See ``labelwise.potentials.load_potential``."""
         import_mace_modules()
+        download = find_download(spec)
         with mace_warnings_silenced():
             if spec in _SHIPPED:
                 model = _read_shipped(spec)
-            elif spec in _DOWNLOADS:
-                model = _download(spec)
+            elif download is not None:
+                model = _download(spec, download)
             else:
                 model = _read_file(Path(spec).expanduser(), trust=trust)
-        where = spec if spec in _SHIPPED or spec in _DOWNLOADS else str(Path(spec))
-        return make_potential(model, name=where, device=device, dtype=dtype, head=head)
+        is_name = spec in _SHIPPED or download is not None
+        name = spec if is_name else str(Path(spec))
+        return make_potential(model, name=name, device=device, dtype=dtype, head=head)
 
 
 def make_potential(
@@ -220,15 +211,14 @@ def _read_shipped(name: str) -> torch.nn.Module:
         ) from error
 
 
-def _download(name: str) -> Any:
+def _download(name: str, download: Download) -> Any:
     """Load a named model with mace-torch's own loaders, which print and may download."""
     from mace.calculators import foundations_models as loaders
 
-    family, _, variant = name.removeprefix("mace-").partition("-")
-    load = getattr(loaders, f"mace_{family}")
+    load = getattr(loaders, download.loader)
     try:
         with contextlib.redirect_stdout(sys.stderr):
-            return load(model=variant or None, device="cpu", return_raw_model=True)
+            return load(model=download.key, device="cpu", return_raw_model=True)
     except (OSError, RuntimeError, ValueError, EOFError, pickle.UnpicklingError) as error:
         cause = error.__cause__ if error.__cause__ is not None else error
         raise PotentialError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import torch
 from labelwise.errors import PotentialError
 from labelwise.potentials.base import Potential
 from labelwise.potentials.files import read_words
-from labelwise.potentials.loading import KnownModel
+from labelwise.potentials.loading import KnownModel, PotentialFamily
 from labelwise.potentials.sevennet.potential import (
     SevenNetPotential,
     build_model,
@@ -20,11 +19,11 @@ from labelwise.potentials.sevennet.potential import (
     quiet_sevenn,
 )
 
-#: Files inside sevenn's wheel, by the name that sevenn's own calculator takes.
+#: Files inside sevenn's wheel and what they know, by the name that sevenn's own calculator takes.
 _SHIPPED = {
-    "7net-0": ("SevenNet_0__11Jul2024/checkpoint_sevennet_0.pth", "MIT, 89 elements, PBE"),
-    "7net-l3i5": ("SevenNet_l3i5/checkpoint_l3i5.pth", "MIT, 89 elements, PBE"),
-    "7net-mf-0": ("SevenNet_MF_0/checkpoint_sevennet_mf_0.pth", "MIT, PBE and R2SCAN"),
+    "7net-0": ("SevenNet_0__11Jul2024/checkpoint_sevennet_0.pth", "89 elements, PBE"),
+    "7net-l3i5": ("SevenNet_l3i5/checkpoint_l3i5.pth", "89 elements, PBE"),
+    "7net-mf-0": ("SevenNet_MF_0/checkpoint_sevennet_mf_0.pth", "heads PBE and R2SCAN"),
 }
 _KEYS = {"config", "model_state_dict", "optimizer_state_dict"}
 # What sevenn's checkpoints hold besides tensors and plain values: arrays of numbers.
@@ -38,16 +37,19 @@ _HARMLESS = [
 ]
 
 
-class SevenNetFamily:
+class SevenNetFamily(PotentialFamily):
     """SevenNet models: from checkpoints, or by name from sevenn's wheel."""
 
     name = "sevennet"
+    package = "sevenn"
+    extra = "sevenn"
 
     def known_models(self) -> list[KnownModel]:
-        """List what can be loaded by name: nothing where sevenn is not installed."""
-        if find_spec("sevenn") is None:
-            return []
-        return [KnownModel(n, self.name, "sevenn", note) for n, (_, note) in _SHIPPED.items()]
+        """List what can be loaded by name."""
+        return [
+            KnownModel(name, self.name, "package", "MIT", note)
+            for name, (_, note) in _SHIPPED.items()
+        ]
 
     def recognises(self, spec: str) -> bool:
         """Take the known names, and checkpoints of sevenn's by what is in them."""

@@ -98,7 +98,7 @@ def list_rules(takes: str | None = None) -> list[str]:
     Args:
         takes: Only rules that take this, ``kernel`` or ``row-sets``.
     """
-    load_plugins()
+    load_plugins("rules")
     return sorted(name for name, rule in _RULES.items() if takes in (None, rule.takes))
 
 

@@ -17,7 +17,6 @@ from ase import Atoms
 
 from labelwise.campaign.atomic_io import read_json, write_json
 from labelwise.campaign.config import SelectionSection
-from labelwise.campaign.inputs import find_model
 from labelwise.errors import StructureError
 from labelwise.features.fill import make_screen
 from labelwise.features.representations import (
@@ -32,6 +31,7 @@ from labelwise.finetuning.committee import predict_committee
 from labelwise.kernels.building import open_kernels
 from labelwise.potentials import Potential, load_potential
 from labelwise.potentials.passes import count_passes
+from labelwise.potentials.spec import find_model
 from labelwise.selection.rules import JOINT_RULE
 from labelwise.studies.comparison.inputs import draw_frames
 from labelwise.studies.comparison.presets import count_structures

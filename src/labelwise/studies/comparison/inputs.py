@@ -11,11 +11,12 @@ import numpy as np
 
 from labelwise import __version__
 from labelwise.campaign.config import CampaignConfig, read_config
-from labelwise.campaign.inputs import find_model, locate
+from labelwise.campaign.inputs import locate
 from labelwise.campaign.state import read_state, verify_model
 from labelwise.campaign.yaml_files import CONFIG_FILE
 from labelwise.errors import ReadError
 from labelwise.potentials import Potential, load_potential
+from labelwise.potentials.spec import find_model, split_family
 from labelwise.selection.rules import JOINT_RULE, list_rules
 from labelwise.selection.settings import AcquisitionSettings
 from labelwise.structures import Frame, Screen
@@ -122,7 +123,7 @@ class StudyInputs:
             ReadError: A file is missing.
         """
         specs = {role: self.files_of(role) for role in ("pool", "valid", "test")}
-        model = Path(find_model(self.directory, self.config.model.path))
+        model = Path(split_family(find_model(self.directory, self.config.model.path))[1])
         return {
             "version": __version__,
             "format": 3,

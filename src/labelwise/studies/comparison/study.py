@@ -22,6 +22,7 @@ from labelwise.campaign.config import (
 from labelwise.campaign.yaml_files import override
 from labelwise.errors import LabelwiseError
 from labelwise.finetuning.recipe import EnergyErrors, FixedForces
+from labelwise.potentials.spec import split_family
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
 from labelwise.studies.comparison.methods import spell_out
 from labelwise.studies.comparison.results import CellKey
@@ -247,8 +248,10 @@ def _configure(study: StudyConfig, key: CellKey, directory: Path, base: Path) ->
     selection = {name: value for name, value in method.items() if name not in _NOT_SELECTION}
     data = _move_paths(study.pools[key.pool].model_dump(), base, directory)
     model = study.model.model_dump()
-    if (base / study.model.path).is_file():
-        model["path"] = _move(study.model.path, base, directory)
+    family, path = split_family(study.model.path)
+    if (base / path).is_file():
+        moved = _move(path, base, directory)
+        model["path"] = moved if family is None else f"{family}:{moved}"
     data["test"]["split_key"] = study.split_key
     content = {
         "seed": key.seed,
