@@ -43,15 +43,15 @@ test-pages: install
 test-more: install
 	$(PYTEST) -m "(pages or thorough or hypothesis) and not slow" $(THOROUGH)
 
-# Families that do not install beside mace-torch, which pins e3nn 0.4.4: an environment of their own.
+# Other families, of which SevenNet does not install beside mace-torch, which pins e3nn 0.4.4.
 FAMILIES := .venv-families
 test-families:
 	test -x $(FAMILIES)/bin/python || $(PYTHON) -m venv $(FAMILIES)
 	grep -vE '^(e3nn|mace-torch)==' constraints.txt > $(FAMILIES)/constraints.txt
 	$(FAMILIES)/bin/python -m pip install --quiet --constraint $(FAMILIES)/constraints.txt \
-	    --editable '.[sevenn]' pytest
+	    --editable '.[sevenn,chgnet]' pytest
 	$(TEST_ENV) $(FAMILIES)/bin/python -m pytest --noconftest -m "not (slow or thorough)" \
-	    tests/potentials/sevennet
+	    tests/potentials/sevennet tests/potentials/chgnet
 
 test-all: install
 	$(PYTEST) -m "" $(THOROUGH)

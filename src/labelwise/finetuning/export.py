@@ -32,7 +32,8 @@ def save_potential(potential: Potential, path: str | os.PathLike[str]) -> None:
     target = Path(path)
     source = require_file_name(potential, target)
     with whole_file(target) as temporary, temporary.open("wb") as stream:
-        source.write(stream, target.suffix)
+        endings = (each for each in source.file_suffixes if target.name.endswith(each))
+        source.write(stream, next(endings, target.suffix))
 
 
 def require_file_name(potential: Potential, path: Path) -> TorchPotential:
@@ -43,7 +44,7 @@ def require_file_name(potential: Potential, path: Path) -> TorchPotential:
         PotentialError: A potential of a family that cannot be trained here.
     """
     source = require_trainable(potential)
-    if source.file_suffixes and path.suffix not in source.file_suffixes:
+    if source.file_suffixes and not path.name.endswith(source.file_suffixes):
         raise ArgumentError(
             f"path is {str(path)!r}; {potential.name} can be written to names ending in "
             f"{' or '.join(source.file_suffixes)}"

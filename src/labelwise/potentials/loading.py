@@ -107,10 +107,11 @@ class HasKernels(Protocol):
 @cache
 def _families() -> dict[str, PotentialFamily]:
     """Return the families by name, to be added to."""
-    from labelwise.potentials.mace.loading import MaceFamily  # which imports this module
+    from labelwise.potentials.chgnet.loading import CHGNetFamily  # which imports this module
+    from labelwise.potentials.mace.loading import MaceFamily
     from labelwise.potentials.sevennet.loading import SevenNetFamily
 
-    return {each.name: each for each in (MaceFamily(), SevenNetFamily())}
+    return {each.name: each for each in (MaceFamily(), SevenNetFamily(), CHGNetFamily())}
 
 
 def list_families() -> list[PotentialFamily]:

@@ -1,0 +1,1 @@
+"""CHGNet: the only place that imports it."""

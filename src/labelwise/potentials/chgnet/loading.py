@@ -1,0 +1,117 @@
+"""Finding and reading CHGNet models: the family behind ``load_potential``."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from labelwise.errors import PotentialError
+from labelwise.potentials.base import Potential
+from labelwise.potentials.chgnet.potential import CHGNetPotential, build_model, import_chgnet
+from labelwise.potentials.files import read_words
+from labelwise.potentials.loading import KnownModel
+from labelwise.potentials.torch_potential import choose_head
+
+#: Files inside chgnet's wheel, by the name that ``CHGNet.load`` takes.
+_SHIPPED = {
+    "0.3.0": ("chgnet_0.3.0_e29f68s314m37.pth.tar", "BSD, 94 elements, PBE and PBE+U"),
+    "0.2.0": ("chgnet_0.2.0_e30f77s348m32.pth.tar", "BSD, 94 elements, PBE and PBE+U"),
+    "r2scan": ("chgnet_r2scan_transfer_learning_e15f36s161m23.pth.tar", "BSD, r2SCAN"),
+}
+_NAMES = {f"chgnet-{version}": version for version in _SHIPPED}
+_EMBEDDING = "atom_embedding.embedding.weight"
+_REFERENCES = "composition_model.fc.weight"
+_KEYS = {"model", "state_dict", "model_args", _EMBEDDING}
+
+
+class CHGNetFamily:
+    """CHGNet models: from checkpoints, or by name from chgnet's wheel."""
+
+    name = "chgnet"
+
+    def known_models(self) -> list[KnownModel]:
+        """List what can be loaded by name: nothing where chgnet is not installed."""
+        if find_spec("chgnet") is None:
+            return []
+        return [KnownModel(n, self.name, "chgnet", _SHIPPED[v][1]) for n, v in _NAMES.items()]
+
+    def recognises(self, spec: str) -> bool:
+        """Take the known names, and checkpoints of chgnet's by what is in them."""
+        path = Path(spec).expanduser()
+        return spec in _NAMES or (path.is_file() and read_words(path) >= _KEYS)
+
+    def load(
+        self,
+        spec: str,
+        *,
+        device: torch.device,
+        dtype: torch.dtype | None,
+        head: str | None,
+        trust: bool,  # noqa: ARG002  # checkpoints are read as weights and plain values
+    ) -> Potential:
+        """See ``labelwise.potentials.load_potential``."""
+        import_chgnet()
+        path = Path(spec).expanduser()
+        if spec in _NAMES:
+            import chgnet
+
+            version = _NAMES[spec]
+            path = Path(chgnet.__file__).parent / "pretrained" / version / _SHIPPED[version][0]
+        potential = make_chgnet(_read(path), name=spec, device=device, dtype=dtype)
+        choose_head(potential.heads, head)
+        return potential
+
+
+def make_chgnet(
+    content: dict[str, Any],
+    *,
+    name: str,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+) -> CHGNetPotential:
+    """Build a potential of a checkpoint's model.
+
+    Args:
+        content: ``state_dict`` and ``model_args``.
+        name: What to call it.
+        device: Where it is wanted.
+        dtype: Floating-point type wanted, by default its own.
+
+    Raises:
+        PotentialError: settings and weights do not belong together.
+    """
+    try:
+        state, settings = dict(content["state_dict"]), dict(content["model_args"])
+        # Version 0.2.0 had biases that no setting tells of.
+        has_bias = any(key.endswith("mlp_out.layers.1.bias") for key in state)
+        settings.setdefault("mlp_out_bias", has_bias)
+        with torch.random.fork_rng(devices=[]):
+            model = build_model(settings)
+        own = model.state_dict()
+        state.setdefault(_REFERENCES, own[_REFERENCES])
+        model.to(state[_EMBEDDING].dtype).load_state_dict(state)
+    except (AttributeError, KeyError, TypeError, ValueError, RuntimeError) as error:
+        raise PotentialError(
+            f"settings and weights of {name} do not make a model with the installed chgnet: {error}"
+        ) from error
+    return CHGNetPotential(model.to(device=device, dtype=dtype), name=name)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Read the model in a checkpoint as weights and plain values, which runs no code.
+
+    Raises:
+        PotentialError: There is more in it, or it is damaged.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever a damaged or hostile file leads to
+        raise PotentialError(
+            f"{path} holds more than weights and numbers, or is damaged: "
+            f"{str(error).splitlines()[0]}; give the checkpoint that chgnet's trainer wrote"
+        ) from None
+    model: dict[str, Any] = content["model"]
+    return model
