@@ -44,8 +44,12 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "as pretrained": {},
     "as version 0.2.0": {"mlp_out_bias": True, "gMLP_norm": None, "readout_norm": None},
     "normalised": {"conv_norm": "layer", "gMLP_norm": "batch", "angle_layer_hidden_dim": [6]},
-    "attention": {"mlp_first": False, "read_out": "attn", "final_mlp": "gated"},
-    "averages": {"mlp_first": False, "is_intensive": False, "composition_model": None},
+    "averages": {
+        "mlp_first": False,
+        "final_mlp": "gated",
+        "is_intensive": False,
+        "composition_model": None,
+    },
     "total energies": {"is_intensive": False, "composition_model": "MPF"},
     "without angles": {"update_bond": False},
     "one layer": {"n_conv": 1},
@@ -244,10 +248,12 @@ def test_copies_are_whole() -> None:
     torch.testing.assert_close(energies[0], 0.2 * energies[1])
 
 
-def test_what_chgnet_adds_up_wrongly_is_refused() -> None:
-    """Reference energies per atom and a total energy."""
+def test_what_does_not_add_up_is_refused() -> None:
+    """Energies of two cells that are not twice those of one."""
     with pytest.raises(ValueError, match="does not go with the reference energies 'MPtrj'"):
         make_small(is_intensive=False)
+    with pytest.raises(ValueError, match="under which energies do not add up"):
+        make_small(mlp_first=False, read_out="attn")
 
 
 def test_a_damaged_file_is_told(tmp_path: Path) -> None:

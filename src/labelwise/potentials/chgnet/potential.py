@@ -46,7 +46,7 @@ class CHGNetPotential(TorchPotential):
         "atom_conv": ("atom_conv_layers.",),
         "bond_conv": ("bond_conv_layers.",),
         "angle": ("angle_layers.",),
-        "readout": ("readout_norm.", "pooling.", "mlp."),
+        "readout": ("readout_norm.", "mlp."),
     }
     file_suffixes: ClassVar = (".pth.tar", ".pt")
     embedding_scale = 1.0
@@ -153,7 +153,8 @@ def build_model(settings: Mapping[str, Any]) -> Any:
 
     Raises:
         MissingDependencyError: chgnet is not installed.
-        ValueError: chgnet would add reference energies per atom to a total energy, or the reverse.
+        ValueError: energies would not grow with the cell: attention divides by the number of atoms
+            once too often, or reference energies per atom would be added to a total energy.
     """
     import_chgnet()
     from chgnet.model.model import CHGNet
@@ -164,6 +165,10 @@ def build_model(settings: Mapping[str, Any]) -> Any:
         settings |= {"composition_model": "MPtrj", "is_intensive": True}
     with quiet_chgnet():
         model = CHGNet(**settings)
+    if model.read_out_type == "attn":
+        raise ValueError(
+            f"read_out is {settings['read_out']!r}, under which energies do not add up"
+        )
     if model.composition_model.is_intensive != model.is_intensive:
         raise ValueError(
             f"is_intensive is {model.is_intensive}, which does not go with the reference energies "
