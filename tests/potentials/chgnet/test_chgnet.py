@@ -31,7 +31,9 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # of chgnet's and pymatgen's 
 
 NAMES = ("chgnet-0.3.0", "chgnet-0.2.0", "chgnet-r2scan")
 SMALL: dict[str, Any] = {
-    **{f"{kind}_fea_dim": 8 for kind in ("atom", "bond", "angle")},
+    "atom_fea_dim": 8,
+    "bond_fea_dim": 7,
+    "angle_fea_dim": 5,
     **{f"{kind}_conv_hidden_dim": 6 for kind in ("atom", "bond")},
     "num_radial": 5,
     "num_angular": 5,

@@ -2,7 +2,7 @@
 
 A network sees, for each edge or angle, features of atoms and bonds side by side. Here its first
 linear map acts on atoms and bonds, W [a b] = W_a a + W_b b, before they are copied to edges and
-angles, which are many more.
+angles, which are many more. C, D and F are the channels of atoms, bonds and angles.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ def propagate(
     angles = angle_weights = None
     if uses_angles(model):
         directions = vectors / lengths[:, None]
-        cosines = model.angle_basis_expansion(directions[graph.first], directions[graph.second])
-        angles = model.angle_embedding(cosines)
+        waves = model.angle_basis_expansion(directions[graph.first], directions[graph.second])
+        angles = model.angle_embedding(waves)
         basis = model.bond_basis_expansion.rbf_expansion_bg(bond_lengths[graph.short_bonds])
         weights = model.bond_weights_bg(basis)
         angle_weights = weights[graph.first_short] * weights[graph.second_short]
@@ -65,7 +65,7 @@ def uses_angles(model: Any) -> bool:
 def _update_atoms(
     layer: Any,
     atoms: Float[Tensor, "N C"],
-    bonds: Float[Tensor, "B C"],
+    bonds: Float[Tensor, "B D"],
     weights: Float[Tensor, "M C"],
     graph: BondGraph,
 ) -> Float[Tensor, "N C"]:
@@ -81,11 +81,11 @@ def _update_atoms(
 def _update_bonds(
     layer: Any,
     atoms: Float[Tensor, "N C"],
-    bonds: Float[Tensor, "B C"],
-    angles: Float[Tensor, "A C"],
-    weights: Float[Tensor, "A C"],
+    bonds: Float[Tensor, "B D"],
+    angles: Float[Tensor, "A F"],
+    weights: Float[Tensor, "A D"],
     graph: BondGraph,
-) -> Float[Tensor, "B C"]:
+) -> Float[Tensor, "B D"]:
     """Evaluate a ``BondConv``; the weights are factors of the messages from angles.
 
     In chgnet a structure without angles keeps its bonds, though the layer may have a bias.
@@ -103,10 +103,10 @@ def _update_bonds(
 def _update_angles(
     layer: Any,
     atoms: Float[Tensor, "N C"],
-    bonds: Float[Tensor, "B C"],
-    angles: Float[Tensor, "A C"],
+    bonds: Float[Tensor, "B D"],
+    angles: Float[Tensor, "A F"],
     graph: BondGraph,
-) -> Float[Tensor, "A C"]:
+) -> Float[Tensor, "A F"]:
     """Evaluate an ``AngleUpdate``."""
     change = apply_gated(layer.twoBody_bond, _seen_by_angles(atoms, bonds, angles, graph))
     return _renew(layer, angles, change, layer.angle_norm)
@@ -114,8 +114,8 @@ def _update_angles(
 
 def _seen_by_angles(
     atoms: Float[Tensor, "N C"],
-    bonds: Float[Tensor, "B C"],
-    angles: Float[Tensor, "A C"],
+    bonds: Float[Tensor, "B D"],
+    angles: Float[Tensor, "A F"],
     graph: BondGraph,
 ) -> Sequence[Part]:
     """List what the networks of angles see, in chgnet's order."""
