@@ -291,8 +291,9 @@ EXPLANATION = """\
 Speed is the time of the family's own batched energies and forces over that of the row, for the
 same number of structures: above 1 is faster. Graphs are made beforehand except where it says
 otherwise; bonds and angles of CHGNet, which Labelwise finds in each evaluation, count in all of
-its rows, and chgnet's do not. Both updates take the loss of four structures' energies and forces, its
-gradient, and a step of Adam. Peak memory is that of all batches in turn."""
+its rows, and chgnet's do not. Both updates take the loss of four structures' energies and
+forces, its gradient, and a step of Adam. Peak memory is that of all batches in turn; where there
+is none, it was not measured."""
 
 
 def save(result: dict[str, Any]) -> None:

@@ -245,6 +245,7 @@ def test_doctor_checks_the_embedded_model(capsys: pytest.CaptureFixture[str]) ->
         "report",
         "mace models",
         *(["sevennet models"] if find_spec("sevenn") else []),
+        *(["chgnet models"] if find_spec("chgnet") else []),
     ]
     assert all(check["passed"] for check in report["checks"])
     assert report["versions"]["torch"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +11,14 @@ from labelwise.errors import PotentialError
 from labelwise.potentials.base import Potential
 from labelwise.potentials.chgnet.potential import CHGNetPotential, build_model, import_chgnet
 from labelwise.potentials.files import read_words
-from labelwise.potentials.loading import KnownModel
+from labelwise.potentials.loading import KnownModel, PotentialFamily
 from labelwise.potentials.torch_potential import choose_head
 
 #: Files inside chgnet's wheel, by the name that ``CHGNet.load`` takes.
 _SHIPPED = {
-    "0.3.0": ("chgnet_0.3.0_e29f68s314m37.pth.tar", "BSD, 94 elements, PBE and PBE+U"),
-    "0.2.0": ("chgnet_0.2.0_e30f77s348m32.pth.tar", "BSD, 94 elements, PBE and PBE+U"),
-    "r2scan": ("chgnet_r2scan_transfer_learning_e15f36s161m23.pth.tar", "BSD, r2SCAN"),
+    "0.3.0": ("chgnet_0.3.0_e29f68s314m37.pth.tar", "94 elements, PBE and PBE+U"),
+    "0.2.0": ("chgnet_0.2.0_e30f77s348m32.pth.tar", "94 elements, PBE and PBE+U"),
+    "r2scan": ("chgnet_r2scan_transfer_learning_e15f36s161m23.pth.tar", "94 elements, r2SCAN"),
 }
 _NAMES = {f"chgnet-{version}": version for version in _SHIPPED}
 _EMBEDDING = "atom_embedding.embedding.weight"
@@ -27,16 +26,19 @@ _REFERENCES = "composition_model.fc.weight"
 _KEYS = {"model", "state_dict", "model_args", _EMBEDDING}
 
 
-class CHGNetFamily:
+class CHGNetFamily(PotentialFamily):
     """CHGNet models: from checkpoints, or by name from chgnet's wheel."""
 
     name = "chgnet"
+    package = "chgnet"
+    extra = "chgnet"
 
     def known_models(self) -> list[KnownModel]:
-        """List what can be loaded by name: nothing where chgnet is not installed."""
-        if find_spec("chgnet") is None:
-            return []
-        return [KnownModel(n, self.name, "chgnet", _SHIPPED[v][1]) for n, v in _NAMES.items()]
+        """List what can be loaded by name."""
+        return [
+            KnownModel(name, self.name, "package", "BSD", _SHIPPED[version][1])
+            for name, version in _NAMES.items()
+        ]
 
     def recognises(self, spec: str) -> bool:
         """Take the known names, and checkpoints of chgnet's by what is in them."""
