@@ -15,6 +15,7 @@ from labelwise.finetuning.evaluation import evaluate
 from labelwise.finetuning.export import require_file_name, save_potential
 from labelwise.finetuning.loop import EpochRecord
 from labelwise.finetuning.recipe import Recipe, resolve_schedule
+from labelwise.finetuning.trainable import require_trainable
 from labelwise.finetuning.training import FineTuned, finetune
 from labelwise.potentials import Potential
 from labelwise.potentials.loading import require_model
@@ -39,7 +40,7 @@ def run_finetune(args: FinetuneCommand) -> None:
     held_out = list(iter_frames(args.valid)) if args.valid else []
     energy_key, forces_key = _choose_keys(frames, args.labels.energy_key, args.labels.forces_key)
     require_one_head([get_head(each.atoms) for each in (*frames, *held_out, *tested)], "labelled")
-    potential = require_model(args.model)
+    potential = require_trainable(require_model(args.model))
     require_file_name(potential, args.out)
     plan = resolve_schedule(recipe, len(frames))
     with console.show_progress(enabled=not (args.quiet or args.as_json)) as progress:

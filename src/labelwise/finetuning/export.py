@@ -6,8 +6,7 @@ import os
 from pathlib import Path
 
 from labelwise.errors import ArgumentError
-from labelwise.finetuning.trainable import require_trainable
-from labelwise.potentials import Potential, TorchPotential
+from labelwise.potentials import Potential
 from labelwise.runtime.files import whole_file
 
 
@@ -30,23 +29,20 @@ def save_potential(potential: Potential, path: str | os.PathLike[str]) -> None:
         WriteError: the file cannot be written.
     """
     target = Path(path)
-    source = require_file_name(potential, target)
+    require_file_name(potential, target)
     with whole_file(target) as temporary, temporary.open("wb") as stream:
-        endings = (each for each in source.file_suffixes if target.name.endswith(each))
-        source.write(stream, next(endings, target.suffix))
+        endings = (each for each in potential.file_suffixes if target.name.endswith(each))
+        potential.write(stream, next(endings, target.suffix))
 
 
-def require_file_name(potential: Potential, path: Path) -> TorchPotential:
-    """Return a potential that can be written to a file of this name.
+def require_file_name(potential: Potential, path: Path) -> None:
+    """Raise unless a potential can be written to a file of this name.
 
     Raises:
         ArgumentError: The family does not know the ending.
-        PotentialError: A potential of a family that cannot be trained here.
     """
-    source = require_trainable(potential)
-    if source.file_suffixes and not path.name.endswith(source.file_suffixes):
+    if potential.file_suffixes and not path.name.endswith(potential.file_suffixes):
         raise ArgumentError(
             f"path is {str(path)!r}; {potential.name} can be written to names ending in "
-            f"{' or '.join(source.file_suffixes)}"
+            f"{' or '.join(potential.file_suffixes)}"
         )
-    return source

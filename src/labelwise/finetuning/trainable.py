@@ -21,7 +21,7 @@ def require_trainable(potential: Potential) -> TorchPotential:
     if not isinstance(potential, TorchPotential):
         raise PotentialError(
             f"{potential.name} is a {type(potential).__name__}; only potentials written in torch "
-            "can be fine-tuned here: train it with its own program and load the result"
+            f"can be fine-tuned here: {potential.training_advice}"
         )
     return potential
 

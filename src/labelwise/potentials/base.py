@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import IO, ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from ase import Atoms
@@ -17,7 +17,7 @@ from ase.data import chemical_symbols
 from jaxtyping import Float
 from torch import Tensor
 
-from labelwise.errors import check_name
+from labelwise.errors import PotentialError, check_name
 from labelwise.potentials.graphs import Batch, Graph, GraphBuilder, collate
 
 _SYMBOLS_SHOWN = 8
@@ -95,6 +95,8 @@ class Potential(ABC):
         graph_builder: Makes graphs; picklable, for use in worker processes.
         parity: Whether mirror images have the same energy, as in nature; a model that knows
             rotations alone gives them others.
+        file_suffixes: Endings of files that ``write`` can write, the family's own first.
+        training_advice: What to do where Labelwise cannot fine-tune it, for messages.
     """
 
     name: str
@@ -108,6 +110,8 @@ class Potential(ABC):
     activation_size: int
     graph_builder: GraphBuilder
     parity: bool = True
+    file_suffixes: ClassVar[tuple[str, ...]] = ()
+    training_advice: ClassVar[str] = "train it with its own program and load the result"
 
     def __repr__(self) -> str:
         """Say in a line what it is and where."""
@@ -221,6 +225,21 @@ class Potential(ABC):
         Raises:
             PotentialError: this family cannot be drawn again.
         """
+
+    def write(self, stream: IO[bytes], suffix: str) -> None:  # noqa: ARG002
+        """Write the potential to a file.
+
+        Args:
+            stream: The file.
+            suffix: Which of ``file_suffixes``' formats is wanted.
+
+        Raises:
+            PotentialError: this family has no file format.
+        """
+        raise PotentialError(
+            f"{self.name} is a {type(self).__name__}, which Labelwise cannot write to a "
+            f"{suffix} file"
+        )
 
     def check_block(self, parameters: str) -> None:
         """Raise ``ArgumentError`` unless the model has a block of weights of this name."""

@@ -11,7 +11,7 @@ import hashlib
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
-from typing import IO, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -39,12 +39,10 @@ class TorchPotential(Potential):
             exceed its weights, the one tensor of the block ``embedding``; else None. With it
             tangents of the embedding take one backward pass for a whole batch, without it one
             for each structure, as those of the other blocks do.
-        file_suffixes: Endings of files that ``write`` can write, the family's own first.
     """
 
     model: torch.nn.Module
     block_prefixes: ClassVar[Mapping[str, tuple[str, ...]]] = {}
-    file_suffixes: ClassVar[tuple[str, ...]] = ()
     embedding_scale: float | None = None
 
     def __init__(
@@ -350,21 +348,6 @@ class TorchPotential(Potential):
                 "compiled; set compiled to False"
             )
         return PlainNetwork(self.interaction_energies, self.collate)
-
-    def write(self, stream: IO[bytes], suffix: str) -> None:  # noqa: ARG002
-        """Write the potential to a file.
-
-        Args:
-            stream: The file.
-            suffix: Which of ``file_suffixes``' formats is wanted.
-
-        Raises:
-            PotentialError: this family has no file format.
-        """
-        raise PotentialError(
-            f"{self.name} is a {type(self).__name__}, which Labelwise cannot write to a "
-            f"{suffix} file"
-        )
 
 
 def choose_head(heads: tuple[str, ...], head: str | None) -> str:
