@@ -21,6 +21,7 @@ from labelwise.runtime.engines.process_worker import serve
 
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_forbidden = False  # see ``forbid_copies``
 
 
 @runtime_checkable
@@ -49,6 +50,16 @@ def start_process(n_threads: int) -> WorkerProcess:
     return _start_program(n_threads)
 
 
+def forbid_copies() -> None:
+    """Let workers be programs of their own from now on; for libraries that break in copies.
+
+    A library that computes with threads of its own, as JAX does, waits in a copy for threads
+    that are not there.
+    """
+    global _forbidden
+    _forbidden = True
+
+
 def expected_start_s(n_threads: int) -> float:
     """Return the seconds until a worker that is started now can compute, about."""
     return 0.5 if n_threads == 1 and _can_fork() else 5.0
@@ -61,7 +72,8 @@ def _can_fork() -> bool:
     on the CPU, and refuses to work in a copy.
     """
     torch = sys.modules.get("torch")
-    return sys.platform == "linux" and not (torch and torch.accelerator.is_available())
+    has_accelerator = torch and torch.accelerator.is_available()
+    return sys.platform == "linux" and not (has_accelerator or _forbidden)
 
 
 def _start_program(n_threads: int) -> WorkerProcess:
