@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +48,16 @@ class Footprint:
         return int(self.bytes_per_atom * n_atoms + self.bytes_per_edge * n_edges)
 
 
+def note_workspace(n_bytes: int) -> None:
+    """Note what a library that is not torch takes while it computes; for its model families.
+
+    Args:
+        n_bytes: Of its results and of what it needs on the way.
+    """
+    for living in _MEASURING.get():
+        living.note(n_bytes)
+
+
 def measure_footprint(potential: Potential, compute: Callable[[Batch], Any]) -> Footprint:
     """Count what is alive at once while two small crystals are evaluated.
 
@@ -86,7 +97,11 @@ def _count_peak(
     )
     batch = potential.collate([potential.prepare(atoms)])
     with _LivingTensors() as living:
-        compute(batch)
+        token = _MEASURING.set((*_MEASURING.get(), living))
+        try:
+            compute(batch)
+        finally:
+            _MEASURING.reset(token)
     return living.peak_bytes, batch.n_edges, batch.n_atoms
 
 
@@ -112,6 +127,10 @@ class _LivingTensors(TorchDispatchMode):  # type: ignore[no-untyped-call]  # tor
                 self._add(leaf.untyped_storage())
         return result
 
+    def note(self, n_bytes: int) -> None:
+        """Note bytes that are taken for a moment besides those of the tensors."""
+        self.peak_bytes = max(self.peak_bytes, self._living_bytes + n_bytes)
+
     def _add(self, storage: torch.UntypedStorage) -> None:
         name, size = storage._cdata, storage.nbytes()
         if name in self._storages:
@@ -124,3 +143,6 @@ class _LivingTensors(TorchDispatchMode):  # type: ignore[no-untyped-call]  # tor
     def _drop(self, name: int, size: int) -> None:
         self._storages.discard(name)
         self._living_bytes -= size
+
+
+_MEASURING: ContextVar[tuple[_LivingTensors, ...]] = ContextVar("labelwise_measuring", default=())
