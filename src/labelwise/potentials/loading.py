@@ -109,9 +109,11 @@ def _families() -> dict[str, PotentialFamily]:
     """Return the families by name, to be added to."""
     from labelwise.potentials.chgnet.loading import CHGNetFamily  # which imports this module
     from labelwise.potentials.mace.loading import MaceFamily
+    from labelwise.potentials.mlip.loading import MlipFamily
     from labelwise.potentials.sevennet.loading import SevenNetFamily
 
-    return {each.name: each for each in (MaceFamily(), SevenNetFamily(), CHGNetFamily())}
+    families = (MaceFamily(), SevenNetFamily(), CHGNetFamily(), MlipFamily())
+    return {each.name: each for each in families}
 
 
 def list_families() -> list[PotentialFamily]:

@@ -1,0 +1,1 @@
+"""InstaDeep's mlip (JAX): the only place that imports it."""
