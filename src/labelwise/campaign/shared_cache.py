@@ -19,6 +19,7 @@ from labelwise.campaign.config import ModelSection
 from labelwise.features.store.memory import RowCache
 from labelwise.finetuning.export import save_potential
 from labelwise.finetuning.recipe import Recipe
+from labelwise.finetuning.trainable import require_trainable
 from labelwise.potentials import Potential, load_potential
 from labelwise.runtime.engines import Engine
 from labelwise.runtime.files import write_bytes
@@ -53,8 +54,10 @@ class SharedCache:
         """Load a model once; its features may be kept."""
         key = (path, _stamp(Path(path)), model.model_dump_json())
         if key not in self._models:
-            potential = load_potential(
-                path, device=model.device, dtype=model.dtype, head=model.head, trust=model.trust
+            potential = require_trainable(  # each round will; said before anything is computed
+                load_potential(
+                    path, device=model.device, dtype=model.dtype, head=model.head, trust=model.trust
+                )
             )
             self.features.keep(potential)
             self._models[key] = potential

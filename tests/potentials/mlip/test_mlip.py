@@ -23,6 +23,8 @@ from ase.build import bulk, molecule
 from ase.io import read
 
 from labelwise import select
+from labelwise.campaign.config import ModelSection
+from labelwise.campaign.shared_cache import SharedCache
 from labelwise.errors import ArgumentError, PotentialError
 from labelwise.finetuning.export import save_potential
 from labelwise.finetuning.recipe import Recipe
@@ -296,6 +298,12 @@ def test_fine_tuning_is_mlip_s_own(tmp_path: Path) -> None:
     potential = load_small("Mace", tmp_path)
     with pytest.raises(PotentialError, match=r"MlipPotential.*mlip's own TrainingLoop.*select"):
         finetune(potential, make_structures(), [], Recipe(), seed=0)
+
+
+def test_a_campaign_says_so_before_it_begins(tmp_path: Path) -> None:
+    model = ModelSection(path=str(save_field("Mace", tmp_path)))
+    with pytest.raises(PotentialError, match="mlip's own TrainingLoop"):
+        SharedCache().load_pretrained(str(model.path), model)
 
 
 @pytest.mark.parametrize(
