@@ -31,6 +31,7 @@ class Evaluator:
     Attributes:
         architecture: Which network it is.
         settings: As mlip completes them: equal for equal models.
+        numbers: Atomic numbers of all its data sets, in the order of the embedding's rows.
         n_compiled: How many functions were compiled so far, each size of batch counted.
     """
 
@@ -53,6 +54,7 @@ class Evaluator:
         kind = getattr(mlip.models, self.architecture.name)
         config = kind.Config(**settings["config"])
         info = DatasetInfo(**settings["dataset_info"])
+        self.numbers: list[int] = info.allowed_atomic_numbers
         self.settings = {
             "config": json.loads(config.model_dump_json()),
             "dataset_info": json.loads(info.model_dump_json()),

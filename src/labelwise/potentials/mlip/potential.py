@@ -75,6 +75,7 @@ class MlipPotential(Potential):
         energies = energies[place] if isinstance(energies, list) else energies
         table = {int(number): float(energy) for number, energy in energies.items()}
         self.elements = tuple(sorted(table))
+        self._rows = torch.tensor([self.evaluator.numbers.index(z) for z in self.elements])
         adds = archive.settings["config"]["add_atomic_energies"]
         references = [table[number] if adds else 0.0 for number in self.elements]
         self._references = torch.tensor(references, dtype=torch.float64)
@@ -224,9 +225,9 @@ class MlipPotential(Potential):
             batch: n structures.
             cotangent: (N, C) and padding.
         """
-        atoms = self._atoms(batch, cotangent)
-        rows = atoms.new_zeros(batch.n_structures * len(self.elements), atoms.shape[1])
-        rows.index_add_(0, batch.structure_idx * len(self.elements) + batch.species, atoms)
+        atoms, n_rows = self._atoms(batch, cotangent), len(self.evaluator.numbers)
+        rows = atoms.new_zeros(batch.n_structures * n_rows, atoms.shape[1])
+        rows.index_add_(0, batch.structure_idx * n_rows + self._rows[batch.species], atoms)
         return rows.view(batch.n_structures, -1)
 
     def block_rows(
