@@ -17,8 +17,8 @@ from labelwise.potentials.graphs import Batch
 
 _LEAST_ATOMS, _LEAST_EDGES = 32, 256
 _STEPS_ATOMS, _STEPS_EDGES = 2, 4
-#: Structures side by side, and atoms of all of them at most, unless it is one.
-_SIZES, _MOST_ATOMS = (1, 4, 16), 512
+#: Structures side by side at most, and atoms of all of them, unless it is one.
+_MOST_TOGETHER, _MOST_ATOMS = 8, 512
 
 
 class PaddedBatch(NamedTuple):
@@ -83,25 +83,27 @@ class Group(NamedTuple):
     Attributes:
         places: Which of the batch.
         room: What holds any of them.
-        size: How many lie side by side, some of them twice if there are fewer places.
     """
 
     places: tuple[int, ...]
     room: Room
-    size: int
+
+    @property
+    def size(self) -> int:
+        """How many structures of this room lie side by side, more than places if these are few."""
+        return max(1, min(_MOST_TOGETHER, _MOST_ATOMS // self.room.n_atoms))
 
 
 def group(batch: Batch) -> Iterator[Group]:
-    """Share structures out to groups of about one size, and groups of few sizes."""
+    """Share structures out to groups of about one size."""
     rooms: dict[Room, list[int]] = {}
     counts = zip(batch.atom_counts, batch.edge_counts, strict=True)
     for place, (n_atoms, n_edges) in enumerate(counts):
         rooms.setdefault(find_room(n_atoms, n_edges), []).append(place)
     for room, places in rooms.items():
-        largest = max(size for size in _SIZES if size == 1 or size * room.n_atoms <= _MOST_ATOMS)
-        for start in range(0, len(places), largest):
-            chosen = tuple(places[start : start + largest])
-            yield Group(chosen, room, min(size for size in _SIZES if size >= len(chosen)))
+        size = Group((), room).size
+        for start in range(0, len(places), size):
+            yield Group(tuple(places[start : start + size]), room)
 
 
 def pad(
