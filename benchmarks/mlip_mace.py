@@ -121,7 +121,9 @@ def compare(data: Path, model: Path, picks: Sequence[Path], *, seed: int = 0) ->
     rows -= rows.mean(axis=0)
     rows /= rows.std(axis=0)
     rng = np.random.default_rng(seed)
-    places = {path.stem: [int(a.info["pool_index"]) for a in read(path, ":")] for path in picks}
+    places = {
+        path.stem: [int(a.info["labelwise_pool_index"]) for a in read(path, ":")] for path in picks
+    }
     sets = {"(random, mean of 20)": [rng.choice(len(pool), 25, replace=False) for _ in range(20)]}
     sets |= {name: [np.array(chosen)] for name, chosen in places.items()}
     print("| batch | reactions | mean distance to it | largest | force error meV/Å | in common |")
@@ -161,19 +163,28 @@ def cover(
     return n_reactions, distance.mean(), distance.max(), errors[chosen].mean()
 
 
-def speed(data: Path, model: Path, *, n_structures: int = 600, n_rounds: int = 7) -> None:
+def speed(data: Path, model: Path, *, n_structures: int = 300, n_rounds: int = 5) -> None:
     """Print seconds of rows, and of mlip's own energies and forces of the same padded batches."""
     import jax
-    from mlip.models import Mace
-    from mlip.models.model_io import load_model_from_zip
+    from mlip.data import DatasetInfo
+    from mlip.models import ForceField, Mace
+    from mlip.models.predictors import ConservativePredictor
+    from mlip.typing.properties import Properties
 
-    from labelwise.potentials.mlip.evaluator import _to_graph
+    from labelwise.potentials.mlip.archive import read_archive
+    from labelwise.potentials.mlip.evaluator import _to_graph, unflatten
 
     structures = read(data / "pool.extxyz", f":{n_structures}")
     potential: Any = load_potential(model)
     groups = fill_batches(map(potential.prepare, structures), 256, 40 * 256)
     batches = [potential.collate(group) for group in groups]
-    field = load_model_from_zip(Mace, model)
+    archive = read_archive(model)  # what load_model_from_zip does, without drawing weights first
+    info = DatasetInfo(**archive.settings["dataset_info"])
+    network = Mace(Mace.Config(**archive.settings["config"]), info)
+    weights = {
+        "params": {"mlip_network": jax.tree.map(jax.numpy.asarray, unflatten(archive.weights))}
+    }
+    field = ForceField(ConservativePredictor(network, Properties()), weights)
     graphs = [_to_graph(p, p.positions, 0) for p in map(potential._pad, batches)]
     own = jax.jit(field.calculate)
 
@@ -230,7 +241,7 @@ def main() -> None:
     parser.add_argument("--model", "--out", type=Path, default=Path("mace.zip"))
     parser.add_argument("--epochs", type=int, default=100)
     parser.add_argument("--config", type=json.loads, default=CONFIG)
-    args = parser.parse_args()
+    args = parser.parse_intermixed_args()
     logging.basicConfig(level=logging.WARNING)
     logging.getLogger("mlip").setLevel(logging.INFO)
     if args.part == "train":
