@@ -37,7 +37,7 @@ from labelwise.runtime.engines.process_engine import ProcessEngine
 from labelwise.structures.demo_data import write_demo_files
 from labelwise.testing.potentials import check_potential, sample_structures
 
-pytest.importorskip("mlip", reason="mlip is not installed (make test-mlip)")
+pytest.importorskip("mlip", reason="mlip is not installed (make test-families)")
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of mlip's and JAX's own
     pytest.mark.filterwarnings("ignore::FutureWarning"),

@@ -8,19 +8,17 @@ import torch
 
 from labelwise.errors import PotentialError
 from labelwise.potentials.base import Potential
-from labelwise.potentials.loading import KnownModel
+from labelwise.potentials.loading import PotentialFamily
 from labelwise.potentials.mlip.architectures import import_mlip
 from labelwise.potentials.mlip.archive import ModelArchive, is_archive, read_archive
 
 
-class MlipFamily:
+class MlipFamily(PotentialFamily):
     """MACE, NequIP, ViSNet and eSEN of mlip's, from the archives that it saves."""
 
     name = "mlip"
-
-    def known_models(self) -> list[KnownModel]:
-        """List nothing: mlip ships no model."""
-        return []
+    package = "mlip"
+    extra = "mlip"
 
     def recognises(self, spec: str) -> bool:
         """Take archives of mlip's by what is in them."""
