@@ -15,7 +15,7 @@ TEMPLATE = """\
 seed: 0                     # equal seeds give equal campaigns
 
 model:
-  path: demo                # a mace-torch .model file, or a name from 'labelwise models'
+  path: demo                # a model file, or a name from 'labelwise models'
   device: auto              # auto, cpu, cuda, cuda:1, mps
   dtype: null               # float32 or float64; null takes the model's own
   head: null                # head of a model that has several
