@@ -1,8 +1,9 @@
-"""Small MACE models with random weights, made here so that no file is needed."""
+"""MACE models with random weights, made here so that no file is needed."""
 
 from __future__ import annotations
 
 import pickle
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,14 @@ ELEMENTS = (1, 6, 8)
 
 
 _BUILT: dict[str, bytes] = {}
+_SMALL: dict[str, Any] = {
+    "r_max": 3.5,
+    "num_bessel": 4,
+    "num_polynomial_cutoff": 5,
+    "max_ell": 2,
+    "avg_num_neighbors": 6.0,
+    "radial_MLP": [8, 8],
+}
 
 
 def make_mace(kind: str = "ScaleShiftMACE", **settings: Any) -> torch.nn.Module:
@@ -38,16 +47,21 @@ def build_mace(
     interaction: str = "RealAgnosticResidualInteractionBlock",
     interaction_first: str = "RealAgnosticResidualInteractionBlock",
     correlation: int = 2,
+    elements: Sequence[int] = ELEMENTS,
     **others: Any,
 ) -> torch.nn.Module:
-    """Build a model with random weights, cutoff 3.5 Å, reproducibly."""
+    """Build a model with random weights, of cutoff 3.5 Å unless told, reproducibly."""
     modules = import_mace_modules()
     from e3nn import o3
 
     # As mace-torch builds models where cuEquivariance is missing, whether it is or not.
     others.setdefault("use_reduced_cg", False)
-    if "edge_irreps" in others:
-        others["edge_irreps"] = o3.Irreps(others["edge_irreps"])
+    for key in ("edge_irreps", "MLP_irreps"):
+        if key in others:
+            others[key] = o3.Irreps(others[key])
+    if "readout_cls" in others:
+        others["readout_cls"] = getattr(modules.blocks, others["readout_cls"])
+    size: dict[str, Any] = {**_SMALL, "MLP_irreps": o3.Irreps("4x0e"), **others}
     rng = np.random.default_rng(seed)
     n_heads = len(heads)
     scales: dict[str, Any] = {}
@@ -62,25 +76,18 @@ def build_mace(
         with torch.random.fork_rng(), mace_warnings_silenced():
             torch.manual_seed(seed)
             model: torch.nn.Module = getattr(modules, kind)(
-                r_max=3.5,
-                num_bessel=4,
-                num_polynomial_cutoff=5,
-                max_ell=2,
                 interaction_cls=getattr(modules.blocks, interaction),
                 interaction_cls_first=getattr(modules.blocks, interaction_first),
                 num_interactions=n_layers,
-                num_elements=len(ELEMENTS),
+                num_elements=len(elements),
                 hidden_irreps=o3.Irreps(hidden_irreps),
-                MLP_irreps=o3.Irreps("4x0e"),
-                atomic_energies=rng.normal(size=(n_heads, len(ELEMENTS))),
-                avg_num_neighbors=6.0,
-                atomic_numbers=list(ELEMENTS),
+                atomic_energies=rng.normal(size=(n_heads, len(elements))),
+                atomic_numbers=list(elements),
                 correlation=correlation,
                 gate=torch.nn.functional.silu,
-                radial_MLP=[8, 8],
                 heads=list(heads),
                 **scales,
-                **others,
+                **size,
             )
     finally:
         torch.set_default_dtype(default)
@@ -117,3 +124,72 @@ VARIANTS: dict[str, dict[str, Any]] = {
     },
     "charged": {"embedding_specs": OMOL_SPECS, "use_embedding_readout": True},
 }
+
+_NONLINEAR = "RealAgnosticResidualNonLinearInteractionBlock"
+_MATERIALS: dict[str, Any] = {
+    "interaction": "RealAgnosticDensityResidualInteractionBlock",
+    "interaction_first": "RealAgnosticDensityInteractionBlock",
+    "pair_repulsion": True,
+    "distance_transform": "Agnesi",
+}
+# The models that are fine-tuned today, as far as their architectures are known, with channels to
+# be filled in. OMAT-0 and MATPES are built like MPA-0; "papers" has features up to l = 2.
+ARCHITECTURES: dict[str, dict[str, Any]] = {
+    "mpa-0": {**_MATERIALS, "hidden_irreps": "{c}x0e + {c}x1o"},
+    "mh": {
+        "interaction": _NONLINEAR,
+        "interaction_first": _NONLINEAR,
+        "hidden_irreps": "{c}x0e + {c}x1o",
+        "edge_irreps": "{e}x0e + {e}x1o + {e}x2e + {e}x3o",
+        "use_edge_irreps_first": True,
+        "use_agnostic_product": True,
+        "use_last_readout_only": True,
+        "apply_cutoff": False,
+        "distance_transform": "Agnesi",
+        "readout_cls": "NonLinearBiasReadoutBlock",
+        "heads": ("omat_pbe", "matpes_r2scan", "spice_wB97M", "omol"),
+    },
+    "omol-0": {
+        "interaction": _NONLINEAR,
+        "interaction_first": _NONLINEAR,
+        "hidden_irreps": "{c}x0e + {c}x1o",
+        "edge_irreps": "{c}x0e + {c}x1o",
+        "n_layers": 3,
+        "use_agnostic_product": True,
+        "apply_cutoff": False,
+        "embedding_specs": OMOL_SPECS,
+        "use_embedding_readout": True,
+    },
+    "off24": {"hidden_irreps": "{c}x0e + {c}x1o"},
+    "papers": {"hidden_irreps": "{c}x0e + {c}x1o + {c}x2e"},
+}
+_ORGANIC = (1, 6, 7, 8, 9, 15, 16, 17, 35, 53)
+_FULL: dict[str, Any] = {
+    "r_max": 6.0,
+    "num_bessel": 10,
+    "max_ell": 3,
+    "avg_num_neighbors": 40.0,
+    "radial_MLP": [64, 64, 64],
+    "MLP_irreps": "16x0e",
+    "correlation": 3,
+    "dtype": torch.float32,
+}
+
+
+def architecture(name: str, *, full: bool = False) -> dict[str, Any]:
+    """Return what ``make_mace`` takes to build one of ``ARCHITECTURES``.
+
+    Args:
+        name: Which.
+        full: At the size of the published models, in float32; by default a few channels of each
+            kind, three elements and a short cutoff, in float64.
+    """
+    n_channels, n_edge_channels = (128, 128) if full else (6, 4)
+    settings = {
+        key: value.format(c=n_channels, e=n_edge_channels) if key.endswith("irreps") else value
+        for key, value in ARCHITECTURES[name].items()
+    }
+    if not full:
+        return {"max_ell": 3, "correlation": 3, **settings}
+    elements = _ORGANIC if name in ("omol-0", "off24") else tuple(range(1, 90))
+    return {**_FULL, **settings, "elements": elements}
