@@ -44,28 +44,28 @@ def derivatives(function: Any, x: torch.Tensor) -> list[torch.Tensor]:
     return [value, first, *torch.autograd.grad((first * step).sum(), (x, mix), allow_unused=True)]
 
 
+def by_horner(contraction: Any, x: torch.Tensor, element: int) -> torch.Tensor:
+    parts = [_contract_by_horner(each, x, element) for each in contraction.contractions]
+    return torch.cat(parts, dim=1)
+
+
 @pytest.mark.parametrize("few", [0, 10**9], ids=["loop", "pick"])
 @pytest.mark.parametrize("kind", KINDS)
-def test_polynomial_equals_horner(kind: str, few: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_polynomials_equal_horner(kind: str, few: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mace_polynomial, "_FEW", few)
-    n_checked = 0
     for product in frozen(**KINDS[kind]).products:
         contraction = product.symmetric_contractions
-        outputs = ElementwiseContraction(contraction)._outputs
-        for output, each in zip(outputs, contraction.contractions, strict=True):
-            if output._basis is None:
-                continue
-            n_channels, n_components = each.weights_max.shape[2], each.U_tensors(1).shape[-2]
-            x = torch.randn(5, n_channels, n_components, dtype=torch.float64)
-            for element in range(3):
-                got = derivatives(lambda x, o=output, z=element: o.contract(x, z), x)
-                wanted = derivatives(lambda x, c=each, z=element: _contract_by_horner(c, x, z), x)
-                for ours, theirs in zip(got, wanted, strict=True):
-                    # A linear function has no second derivative, and autograd says None.
-                    theirs = torch.zeros_like(ours) if theirs is None else theirs
-                    torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
-            n_checked += 1
-    assert n_checked
+        fast = ElementwiseContraction(contraction)
+        first = contraction.contractions[0]
+        n_channels, n_components = first.weights_max.shape[2], first.U_tensors(1).shape[-2]
+        x = torch.randn(5, n_channels, n_components, dtype=torch.float64)
+        for element in range(3):
+            got = derivatives(lambda x, f=fast, z=element: f.contract(x, z), x)
+            wanted = derivatives(lambda x, c=contraction, z=element: by_horner(c, x, z), x)
+            for ours, theirs in zip(got, wanted, strict=True):
+                # A linear function has no second derivative, and autograd says None.
+                theirs = torch.zeros_like(ours) if theirs is None else theirs
+                torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.parametrize("kind", VARIANTS)
@@ -77,14 +77,36 @@ def test_potentials_agree_with_horner(kind: str, monkeypatch: pytest.MonkeyPatch
     assert_same_derivatives(fast, slow, STRUCTURES, ("embedding", "readout"))
 
 
-def test_only_contractions_to_scalars_of_low_order_are_polynomials() -> None:
+def test_only_contractions_of_low_order_are_polynomials() -> None:
     def found(**settings: Any) -> list[bool]:
         contractions = frozen(**settings).products[0].symmetric_contractions.contractions
         return [is_polynomial(each) for each in contractions]
 
-    assert found() == [True]
-    assert found(hidden_irreps="6x0e + 6x1o", correlation=3) == [True, False]
+    assert found(hidden_irreps="6x0e + 6x1o", correlation=3) == [True, True]
     assert found(correlation=4) == [False]
+
+
+@pytest.mark.parametrize("most", [1, 2**20], ids=["one element", "all"])
+def test_coefficients_that_are_kept_are_those_of_the_weights(
+    most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever changes the weights: in place, behind autograd's back, or by another tensor."""
+    monkeypatch.setattr(mace_products, "_MAX_KEPT", most)
+    contraction = frozen(**KINDS["vectors"]).products[0].symmetric_contractions
+    fast = ElementwiseContraction(contraction)
+    x = torch.randn(4, 6, 9, dtype=torch.float64)
+    species = torch.eye(3, dtype=torch.float64)[[0, 2, 0, 1]]
+    last = contraction.contractions[1].weights[0]
+
+    def replace() -> None:
+        last.data = last.detach().flip(0)
+
+    for change in (lambda: None, lambda: last.mul_(1.1), lambda: last.data.mul_(1.1), replace):
+        change()
+        for _ in range(2):
+            torch.testing.assert_close(fast(x, species), contraction(x, species))
+    n_kept = len(fast._polynomials._kept)  # type: ignore[union-attr]
+    assert n_kept == (1 if most == 1 else 3)
 
 
 def test_weights_that_require_gradients_get_them() -> None:
@@ -107,7 +129,7 @@ def test_a_third_derivative_raises(correlation: int) -> None:
     """Rather than being wrong: what the second one is made of was not recorded."""
     output = ElementwiseContraction(
         frozen(correlation=correlation).products[0].symmetric_contractions
-    )._outputs[0]
+    )
     x = torch.randn(4, 8, 9, dtype=torch.float64, requires_grad=True)
     (first,) = torch.autograd.grad(output.contract(x, 0).sum(), x, create_graph=True)
     (second,) = torch.autograd.grad(first.square().sum(), x, create_graph=True)

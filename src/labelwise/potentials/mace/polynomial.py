@@ -1,18 +1,18 @@
-"""The symmetric contraction to scalars as a polynomial with known derivatives.
+"""The symmetric contraction as polynomials with known derivatives.
 
-To a scalar, MACE's contraction of correlation three or less is a polynomial in the L components
-of an atom's features,
+MACE's contraction of correlation three or less gives D components, each a polynomial in the L
+components of an atom's features,
 
-    f = Σ_i x_i (t1_i + Σ_j t2_ij x_j + Σ_{j<=k} t3_jk,i x_j x_k).
+    f_d = Σ_i x_i (t1_di + Σ_j t2_j,di x_j + Σ_{j<=k} t3_jk,di x_j x_k).
 
-Its value does not change when the coefficients are made symmetric in their indices (in t3 an entry
+Their values do not change when the coefficients are made symmetric in i, j and k (in t3 an entry
 j < k then holds the sum of its two orders), and then ∇f = t1 + 2 t2·x + 3 t3·xx, whose parts f
 already has, and ∇²f·w = 2 t2·w + 3 t3·(xw + wx). Autograd would differentiate what it recorded of
 the first derivative: many small steps, most of which only undo each other.
 
-Shapes: x (L, b, n), t1 (b, 1, L), t2 (b, L, L), t3 (b, Q, L) or None, f (b, n), where b runs over
-channels (and elements), n over atoms, Q = L (L + 1) / 2 over pairs. Components come first, so that
-products of pairs of them run over long rows.
+Shapes: x (L, b, n), t1 (b, 1, DL), t2 (b, L, DL), t3 (b, Q, DL) or None, f (b, n, D), where b runs
+over channels (and elements), n over atoms, Q = L (L + 1) / 2 over pairs. Components of x come
+first, so that products of pairs of them run over long rows.
 """
 
 from __future__ import annotations
@@ -34,30 +34,32 @@ _FEW = 65_536
 
 
 def is_polynomial(contraction: Any) -> bool:
-    """Tell whether one output of mace-torch's symmetric contraction is such a polynomial."""
-    order = int(contraction.correlation)
-    # A contraction to vectors has their components as a further, first axis.
-    return order <= MAX_CORRELATION and contraction.U_tensors(order).dim() == order + 1
+    """Tell whether one output of mace-torch's symmetric contraction is of such polynomials."""
+    return int(contraction.correlation) <= MAX_CORRELATION
 
 
-def symmetric_basis(contraction: Any, device: torch.device) -> list[Float[Tensor, "_ _ L"]]:
+def symmetric_basis(contraction: Any, device: torch.device) -> list[Float[Tensor, "_ _ DL"]]:
     """Symmetrise the coupling coefficients, and keep one of each pair of orders.
 
     Args:
-        contraction: mace-torch's ``Contraction`` to a scalar, see ``is_polynomial``.
+        contraction: mace-torch's ``Contraction``, one output of D components; see
+            ``is_polynomial``.
         device: Where the basis is wanted.
 
     Returns:
-        For each correlation ν = 1, 2, 3: (K_ν, 1, L), (K_2, L, L), (K_3, Q, L), Q the
-        pairs in the order of ``torch.triu_indices``.
+        For each correlation ν = 1, 2, 3: (K_1, 1, DL), (K_2, L, DL), (K_3, Q, DL), Q the
+        pairs in the order of ``torch.triu_indices``, components of the output outside.
     """
-    n_components = contraction.U_tensors(1).shape[0]
+    n_components = contraction.U_tensors(1).shape[-2]
     rows, columns = torch.triu_indices(n_components, n_components)
     basis = []
     for order in range(1, contraction.correlation + 1):
         coupling = contraction.U_tensors(order).double().movedim(-1, 0)
-        orders = list(permutations(range(1, order + 1)))
-        mean = torch.stack([coupling.permute(0, *each) for each in orders]).mean(0)
+        # A contraction to scalars has no axis for the components of the output.
+        coupling = coupling.reshape(len(coupling), -1, *[n_components] * order)
+        orders = list(permutations(range(2, order + 2)))
+        mean = torch.stack([coupling.permute(0, 1, *each) for each in orders]).mean(0)
+        mean = mean.movedim(1, -2).flatten(-2)
         if order == 1:
             mean = mean[:, None, :]
         if order == MAX_CORRELATION:
@@ -68,8 +70,8 @@ def symmetric_basis(contraction: Any, device: torch.device) -> list[Float[Tensor
 
 
 def polynomial_coefficients(
-    basis: Sequence[Float[Tensor, "_ _ L"]], weights: Sequence[Float[Tensor, "b _"]]
-) -> tuple[Float[Tensor, "b 1 L"], Float[Tensor, "b L L"], Float[Tensor, "b Q L"] | None]:
+    basis: Sequence[Float[Tensor, "_ _ DL"]], weights: Sequence[Float[Tensor, "b _"]]
+) -> tuple[Float[Tensor, "b 1 DL"], Float[Tensor, "b L DL"], Float[Tensor, "b Q DL"] | None]:
     """Contract the basis with weights.
 
     Args:
@@ -116,24 +118,48 @@ def mixed_products(x: Float[Tensor, "L b n"], w: Float[Tensor, "L b n"]) -> Floa
     return out
 
 
-def evaluate_polynomial(
+def evaluate_polynomials(
     x: Float[Tensor, "L b n"],
-    t1: Float[Tensor, "b 1 L"],
-    t2: Float[Tensor, "b L L"],
-    t3: Float[Tensor, "b Q L"] | None,
-) -> tuple[Float[Tensor, "b n"], Float[Tensor, "b n L"], Float[Tensor, "Q b n"] | None]:
+    t1: Float[Tensor, "b 1 DL"],
+    t2: Float[Tensor, "b L DL"],
+    t3: Float[Tensor, "b Q DL"] | None,
+) -> tuple[Float[Tensor, "b n D"], Float[Tensor, "b n D L"], Float[Tensor, "Q b n"] | None]:
     """Return f, ∇f and the products of pairs (None without t3); not to be differentiated."""
     rows = x.permute(1, 2, 0)
-    linear = torch.bmm(rows, t2)
-    value = t1 + linear
-    slope = t1 + 2 * linear
+    value = torch.baddbmm(t1, rows, t2)
+    slope = (2 * value).sub_(t1)
     products = None
     if t3 is not None:
         products = pair_products(x)
         square = torch.bmm(products.permute(1, 2, 0), t3)
         value.add_(square)
         slope.add_(square, alpha=3)
-    return (rows * value).sum(-1), slope, products
+    shape = (*value.shape[:2], -1, len(x))
+    return (value.view(shape) * rows[:, :, None]).sum(-1), slope.view(shape), products
+
+
+def apply_curvatures(
+    x: Float[Tensor, "L b n"],
+    w: Float[Tensor, "L b n"],
+    t2: Float[Tensor, "b L DL"],
+    t3: Float[Tensor, "b Q DL"] | None,
+) -> Float[Tensor, "b n D L"]:
+    """Return ∇²f·w; not to be differentiated."""
+    curve = 2 * torch.bmm(w.permute(1, 2, 0), t2)
+    if t3 is not None:
+        curve.add_(torch.bmm(mixed_products(x, w).permute(1, 2, 0), t3), alpha=3)
+    return curve.view(*curve.shape[:2], -1, len(x))
+
+
+def evaluate_polynomial(
+    x: Float[Tensor, "L b n"],
+    t1: Float[Tensor, "b 1 L"],
+    t2: Float[Tensor, "b L L"],
+    t3: Float[Tensor, "b Q L"] | None,
+) -> tuple[Float[Tensor, "b n"], Float[Tensor, "b n L"], Float[Tensor, "Q b n"] | None]:
+    """Do what ``evaluate_polynomials`` does for D = 1, without that axis."""
+    value, slope, products = evaluate_polynomials(x, t1, t2, t3)
+    return value[:, :, 0], slope[:, :, 0], products
 
 
 def apply_curvature(
@@ -142,48 +168,45 @@ def apply_curvature(
     t2: Float[Tensor, "b L L"],
     t3: Float[Tensor, "b Q L"] | None,
 ) -> Float[Tensor, "L b n"]:
-    """Return ∇²f·w; not to be differentiated."""
-    curve = 2 * torch.bmm(w.permute(1, 2, 0), t2)
-    if t3 is not None:
-        curve.add_(torch.bmm(mixed_products(x, w).permute(1, 2, 0), t3), alpha=3)
-    return curve.permute(2, 0, 1)
+    """Do what ``apply_curvatures`` does for D = 1, components first."""
+    return apply_curvatures(x, w, t2, t3)[:, :, 0].permute(2, 0, 1)
 
 
-def frozen_polynomial(
+def frozen_polynomials(
     x: Float[Tensor, "L b n"],
-    t1: Float[Tensor, "b 1 L"],
-    t2: Float[Tensor, "b L L"],
-    t3: Float[Tensor, "b Q L"] | None,
-) -> Float[Tensor, "b n"]:
+    t1: Float[Tensor, "b 1 DL"],
+    t2: Float[Tensor, "b L DL"],
+    t3: Float[Tensor, "b Q DL"] | None,
+) -> Float[Tensor, "b n D"]:
     """Return f for constant coefficients, twice differentiable by x.
 
     Args:
         x: (L, b, n), contiguous.
-        t1: (b, 1, L), symmetric like the others, not requiring gradients.
-        t2: (b, L, L).
-        t3: (b, Q, L) or None.
+        t1: (b, 1, DL), symmetric like the others, not requiring gradients.
+        t2: (b, L, DL).
+        t3: (b, Q, DL) or None.
 
     Returns:
-        (b, n). To differentiate it a third time raises ``PotentialError``.
+        (b, n, D). To differentiate it a third time raises ``PotentialError``.
     """
-    out: Tensor = _FrozenPolynomial.apply(x, t1, t2, t3)  # type: ignore[no-untyped-call]
+    out: Tensor = _FrozenPolynomials.apply(x, t1, t2, t3)  # type: ignore[no-untyped-call]
     return out
 
 
-class _FrozenPolynomial(torch.autograd.Function):
+class _FrozenPolynomials(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, t1: Tensor, t2: Tensor, t3: Tensor | None) -> Tensor:
-        value, slope, _ = evaluate_polynomial(x, t1, t2, t3)
+        value, slope, _ = evaluate_polynomials(x, t1, t2, t3)
         ctx.save_for_backward(x, t2, t3, slope)
         return value
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Any:
         x, t2, t3, slope = ctx.saved_tensors
-        return _FrozenSlope.apply(grad, x, t2, t3, slope), None, None, None  # type: ignore[no-untyped-call]
+        return _FrozenSlopes.apply(grad, x, t2, t3, slope), None, None, None  # type: ignore[no-untyped-call]
 
 
-class _FrozenSlope(torch.autograd.Function):
+class _FrozenSlopes(torch.autograd.Function):
     """``grad`` times ∇f, a function of ``grad`` and, through the slope handed to it, of x."""
 
     @staticmethod
@@ -191,16 +214,16 @@ class _FrozenSlope(torch.autograd.Function):
         ctx: Any, grad: Tensor, x: Tensor, t2: Tensor, t3: Tensor | None, slope: Tensor
     ) -> Tensor:
         ctx.save_for_backward(grad, x, t2, t3, slope)
-        return (grad[..., None] * slope).permute(2, 0, 1)
+        return _weigh(grad, slope)
 
     @staticmethod
     def backward(ctx: Any, step: Tensor) -> Any:
-        along, curve = _FrozenCurvature.apply(step, *ctx.saved_tensors)  # type: ignore[no-untyped-call]
+        along, curve = _FrozenCurvatures.apply(step, *ctx.saved_tensors)  # type: ignore[no-untyped-call]
         return along, curve, None, None, None
 
 
-class _FrozenCurvature(torch.autograd.Function):
-    """What ``_FrozenSlope`` hands back; a function of its own so that its derivative can raise.
+class _FrozenCurvatures(torch.autograd.Function):
+    """What ``_FrozenSlopes`` hands back; a function of its own so that its derivative can raise.
 
     ``once_differentiable`` raises from ``backward`` only: ``torch.autograd.grad`` would pass by
     the node that it hangs up and leave the term out.
@@ -216,8 +239,8 @@ class _FrozenCurvature(torch.autograd.Function):
         t3: Tensor | None,
         slope: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        along = (step.permute(1, 2, 0) * slope).sum(-1)
-        return along, apply_curvature(x, (grad * step).contiguous(), t2, t3)
+        along = (step.permute(1, 2, 0)[:, :, None] * slope).sum(-1)
+        return along, _weigh(grad, apply_curvatures(x, step.contiguous(), t2, t3))
 
     @staticmethod
     def backward(ctx: Any, *steps: Tensor) -> Any:  # noqa: ARG004
@@ -225,3 +248,10 @@ class _FrozenCurvature(torch.autograd.Function):
             "third derivatives of a MACE potential are not available while its weights are "
             "constant; differentiate twice at most, or let the product weights require gradients"
         )
+
+
+def _weigh(
+    weights: Float[Tensor, "b n D"], rows: Float[Tensor, "b n D L"]
+) -> Float[Tensor, "L b n"]:
+    """Sum over the components of the output, each times its weight."""
+    return (weights[..., None] * rows).sum(2).permute(2, 0, 1)

@@ -2,28 +2,34 @@
 
 mace-torch contracts the coupling coefficients U with the weights W anew for every atom,
 2 L³ K C flops and an intermediate of L² C numbers each (L = 16 spherical components,
-K = 23 paths). W depends on the element alone, so here U·W is formed once for each element
-that is present and applied to all of its atoms: the same sums in another order, and three
-quarters of a forward pass saved. Where the output is a scalar and the weights are constant, it
-is a polynomial whose derivatives are known (``mace_polynomial``).
+K = 23 paths to a scalar, 51 to a vector). W depends on the element alone, so here U·W is formed
+once for each element and applied to all of its atoms: the same sums in another order. Where the
+weights are constant, these are polynomials whose derivatives are known
+(``labelwise.potentials.mace.polynomial``), and their coefficients are kept for the next batch.
 
 Source: Batatia et al., *MACE*, NeurIPS 2022, equations 10 and 11.
 """
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from labelwise.potentials.mace.elements import apply_by_element
 from labelwise.potentials.mace.polynomial import (
-    frozen_polynomial,
+    frozen_polynomials,
     is_polynomial,
     polynomial_coefficients,
     symmetric_basis,
 )
+
+# Numbers that are kept, 128 MiB in single precision. An element takes 5 MiB where 128 channels
+# have outputs up to l = 1, and 11 MiB up to l = 2.
+_MAX_KEPT = 2**25
 
 
 class ElementwiseContraction(torch.nn.Module):
@@ -37,7 +43,9 @@ class ElementwiseContraction(torch.nn.Module):
         """Wrap a ``SymmetricContraction``."""
         super().__init__()
         self.contractions: torch.nn.ModuleList = contraction.contractions
-        self._outputs = [_Output(each) for each in self.contractions]
+        self._polynomials = None
+        if all(is_polynomial(each) for each in self.contractions):
+            self._polynomials = _Polynomials(list(self.contractions))
 
     def forward(
         self, features: Float[Tensor, "N C L"], attributes: Float[Tensor, "N E"]
@@ -51,35 +59,60 @@ class ElementwiseContraction(torch.nn.Module):
         Returns:
             (N, sum of C (2l + 1) over the output irreps).
         """
-        species = attributes.argmax(dim=1)
-        order = torch.argsort(species, stable=True)
-        present, counts = torch.unique_consecutive(species[order], return_counts=True)
-        groups = torch.split(features[order], counts.tolist())
-        rows = [
-            torch.cat([output.contract(group, z) for output in self._outputs], dim=-1)
-            for z, group in zip(present.tolist(), groups, strict=True)
-        ]
-        back = torch.empty_like(order)
-        back[order] = torch.arange(len(order), device=order.device)
-        return torch.cat(rows)[back]
-
-
-class _Output:
-    """One output irrep of the contraction."""
-
-    def __init__(self, contraction: Any) -> None:
-        self._contraction = contraction
-        self._basis: list[Tensor] | None = None
-        if is_polynomial(contraction):
-            self._basis = symmetric_basis(contraction, contraction.weights_max.device)
+        return apply_by_element(self.contract, features, attributes)
 
     def contract(self, features: Float[Tensor, "n C L"], element: int) -> Float[Tensor, "n out"]:
-        """Apply it to atoms of one element, by the polynomial unless weights need gradients."""
-        weights = (*reversed(self._contraction.weights), self._contraction.weights_max)
-        if self._basis is None or any(weight.requires_grad for weight in weights):
-            return _contract_by_horner(self._contraction, features, element)
-        tables = polynomial_coefficients(self._basis, [weight[element].T for weight in weights])
-        return frozen_polynomial(features.permute(2, 1, 0).contiguous(), *tables).T
+        """Contract atoms of one element, by polynomials unless weights need gradients."""
+        constant = not any(weight.requires_grad for weight in self.contractions.parameters())
+        if self._polynomials is not None and constant:
+            return self._polynomials.contract(features, element)
+        parts = [_contract_by_horner(each, features, element) for each in self.contractions]
+        return torch.cat(parts, dim=-1)
+
+
+class _Polynomials:
+    """All outputs of a contraction as polynomials of constant coefficients."""
+
+    def __init__(self, outputs: list[Any]) -> None:
+        self._outputs = outputs
+        device = outputs[0].weights_max.device
+        self._bases = [symmetric_basis(output, device) for output in outputs]
+        n_components = outputs[0].U_tensors(1).shape[-2]
+        self._sizes = [basis[0].shape[2] // n_components for basis in self._bases]
+        self._kept: OrderedDict[int, tuple[Tensor, tuple[Tensor | None, ...]]] = OrderedDict()
+
+    def contract(self, features: Float[Tensor, "n C L"], element: int) -> Float[Tensor, "n out"]:
+        """Contract atoms of one element."""
+        x = features.permute(2, 1, 0).contiguous()
+        values = frozen_polynomials(x, *self._coefficients(element))
+        parts = torch.split(values.transpose(0, 1), self._sizes, dim=2)
+        return torch.cat([part.flatten(1) for part in parts], dim=1)
+
+    def _coefficients(self, element: int) -> tuple[Any, ...]:
+        """Return t1, t2 and t3, outputs side by side, as the weights of an element are now."""
+        rows = [
+            [weight[element].T for weight in (*reversed(each.weights), each.weights_max)]
+            for each in self._outputs
+        ]
+        now = torch.cat([row.flatten() for of_output in rows for row in of_output])
+        if element in self._kept:
+            self._kept.move_to_end(element)
+            before, tables = self._kept[element]
+            if torch.equal(now, before):
+                return tables
+        by_output = [
+            polynomial_coefficients(basis, of_output)
+            for basis, of_output in zip(self._bases, rows, strict=True)
+        ]
+        tables = tuple(
+            None if order[0] is None else torch.cat(order, dim=2)
+            for order in zip(*by_output, strict=True)
+        )
+        self._kept[element] = now, tables
+        size = sum(table.numel() for table in tables if table is not None)
+        while len(self._kept) * size > _MAX_KEPT and len(self._kept) > 1:
+            self._kept.popitem(last=False)
+        return tables
 
 
 def _contract_by_horner(
