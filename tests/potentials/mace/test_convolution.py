@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import pytest
@@ -14,25 +13,21 @@ from labelwise.potentials.mace import convolution as mace_convolution
 from labelwise.potentials.mace import potential as mace
 from labelwise.potentials.mace.convolution import (
     NeighbourConvolution,
-    has_scalar_convolution,
-    place_neighbours,
+    group_edges,
+    is_channelwise,
+    sort_edges,
 )
 from labelwise.potentials.mace.loading import make_potential
 from tests.potentials.comparing import assert_same_derivatives
 from tests.potentials.conftest import variant
 from tests.potentials.models import VARIANTS, make_mace
 
-# Layers of each kind of MACE whose senders are scalars.
-SCALAR_LAYERS = {
-    "scalars": [True, True],
-    "vectors": [True, False],
-    "plain": [True, True],
-    "heads": [True, True],
-    "repulsion": [True, True],
-    "one-layer": [True],
-    "agnostic": [True, True],
-    "nonlinear": [True, True],
-    "charged": [True, True],
+# Senders are scalars; scalars and vectors; of both parities; up to l = 3.
+SENDERS: dict[str, dict[str, Any]] = {
+    "0e": {},
+    "0e+1o": {"hidden_irreps": "4x0e + 4x1o"},
+    "0e+0o+1o": {"hidden_irreps": "3x0e + 3x0o + 3x1o"},
+    "0e+1o+2e+3o": {"hidden_irreps": "3x0e + 3x1o + 3x2e + 3x3o", "max_ell": 3},
 }
 
 
@@ -61,14 +56,19 @@ GRAPHS: dict[str, tuple[list[tuple[int, int]], int]] = {
 }
 
 
-@pytest.mark.parametrize("padding", [0, 1000], ids=["scattered", "padded"])
-@pytest.mark.parametrize("graph", GRAPHS)
+@pytest.mark.parametrize(("few", "most"), [(0, 1), (10**9, 10**9)], ids=["exact", "padded"])
+@pytest.mark.parametrize(
+    ("senders", "graph"),
+    [*((each, "usual") for each in SENDERS), *(("0e+1o", each) for each in list(GRAPHS)[1:])],
+)
 def test_it_is_the_tensor_product_summed_over_edges(
-    graph: str, padding: float, monkeypatch: pytest.MonkeyPatch
+    senders: str, graph: str, few: int, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Values, first and second derivatives, by all three inputs."""
-    monkeypatch.setattr(mace_convolution, "_MAX_PADDING", padding)
-    conv: Any = make_mace().interactions[0].conv_tp  # type: ignore[index, union-attr]
+    """Values, first and second derivatives, by all three inputs and the cotangents."""
+    monkeypatch.setattr(mace_convolution, "_FEW_NUMBERS", few)
+    monkeypatch.setattr(mace_convolution, "_GROUP_NUMBERS", most)
+    monkeypatch.setattr(mace_convolution, "_WIDENING", 10.0)
+    conv: Any = make_mace(**SENDERS[senders]).interactions[1].conv_tp  # type: ignore[index, union-attr]
     fused = NeighbourConvolution(conv)
     pairs, n_atoms = GRAPHS[graph]
     edges = torch.tensor(pairs, dtype=torch.int64).view(-1, 2).T
@@ -78,27 +78,45 @@ def test_it_is_the_tensor_product_summed_over_edges(
         return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
     inputs = [
-        random(n_atoms, 8),
+        random(n_atoms, conv.irreps_in1.dim),
         random(len(pairs), conv.irreps_in2.dim),
         random(len(pairs), conv.weight_numel),
+        random(n_atoms, conv.irreps_out.dim),
     ]
-    mix, steps = random(n_atoms, conv.irreps_out.dim), [torch.ones_like(x) for x in inputs]
+    steps = [random(*x.shape) for x in inputs[:3]]
 
     def by_mace(x: Any, y: Any, w: Any) -> torch.Tensor:
         messages = conv(x[edges[0]], y, w)
-        return torch.zeros_like(mix).index_add(0, edges[1], messages)
+        return torch.zeros_like(inputs[3]).index_add(0, edges[1], messages)
 
     def derivatives(function: Any) -> list[torch.Tensor]:
-        leaves = [each.clone().requires_grad_() for each in inputs]
+        *leaves, mix = [each.clone().requires_grad_() for each in inputs]
         value = function(*leaves)
         first = torch.autograd.grad((value * mix).sum(), leaves, create_graph=True)
-        along = sum((a * b).sum() for a, b in zip(first, steps, strict=True))
-        return [value, *first, *torch.autograd.grad(along, leaves)]
+        dots = [(a * b).sum() for a, b in zip(first, steps, strict=True)]
+        along = torch.stack(dots).sum()
+        return [value, *first, *torch.autograd.grad(along, [*leaves, mix])]
 
     wanted = derivatives(by_mace)
     got = derivatives(lambda *leaves: fused(*leaves, edges))
     for ours, theirs in zip(got, wanted, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-10, atol=1e-10)
+
+
+def test_constant_geometry_changes_no_gradient_of_the_features() -> None:
+    conv: Any = make_mace(**SENDERS["0e+1o"]).interactions[1].conv_tp  # type: ignore[index, union-attr]
+    pairs, n_atoms = GRAPHS["usual"]
+    edges = torch.tensor(pairs).T
+    x = torch.randn(n_atoms, conv.irreps_in1.dim, dtype=torch.float64, requires_grad=True)
+    y = torch.randn(len(pairs), conv.irreps_in2.dim, dtype=torch.float64)
+    w = torch.randn(len(pairs), conv.weight_numel, dtype=torch.float64)
+    fused = NeighbourConvolution(conv)
+    constant, tracked = (
+        torch.autograd.grad(fused(x, y, w.requires_grad_(track), edges).pow(3).sum(), x)[0]
+        for track in (False, True)
+    )
+    assert torch.equal(constant, tracked)
+    assert not fused(x.detach(), y, w.detach(), edges).requires_grad
 
 
 @pytest.mark.parametrize("structures", BATCHES)
@@ -109,48 +127,62 @@ def test_potentials_agree_with_the_convolution_of_mace(
     """Energies, forces, first derivatives by all weights and mixed second ones."""
     fused: Any = variant(kind)
     with monkeypatch.context() as patch:
-        patch.setattr(mace, "has_scalar_convolution", lambda block: False)
+        patch.setattr(mace, "is_channelwise", lambda block: False)
         plain: Any = make_potential(make_mace(**VARIANTS[kind]), name=kind)
     assert_same_derivatives(fused, plain, BATCHES[structures][:6], ("embedding", "all"))
 
 
-def test_uneven_batches_are_not_padded() -> None:
-    potential: Any = variant("scalars")
-    batch = potential.collate([potential.prepare(atoms) for atoms in BATCHES["uneven"]])
-    width, _ = place_neighbours(batch.edge_index[1], batch.n_atoms)
-    assert batch.n_atoms * width > mace_convolution._MAX_PADDING * batch.n_edges
-    together = potential.predict(batch)
-    alone = potential.predict(next(batch.split()))
-    torch.testing.assert_close(together.energies[:1], alone.energies, rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(together.forces[:8], alone.forces, rtol=1e-10, atol=1e-12)
-
-
 @pytest.mark.parametrize("kind", VARIANTS)
-def test_only_layers_with_scalar_senders_are_replaced(kind: str) -> None:
+def test_every_convolution_is_replaced_and_the_model_left_alone(kind: str) -> None:
     potential: Any = variant(kind)
+    replaced = potential._view._model.interactions
+    assert {type(block.conv_tp).__name__ for block in replaced} == {"NeighbourConvolution"}
     blocks = potential.model.interactions
-    assert [has_scalar_convolution(block) for block in blocks] == SCALAR_LAYERS[kind]
-    replaced = [type(b.conv_tp).__name__ for b in potential._view._model.interactions]
-    wanted = {True: "NeighbourConvolution", False: "TensorProduct"}
-    assert replaced == [wanted[scalar] for scalar in SCALAR_LAYERS[kind]]
     assert not any(hasattr(block, "conv_fusion") for block in blocks)
-    assert all(type(block.conv_tp).__name__ == "TensorProduct" for block in blocks)
+    assert {type(block.conv_tp).__name__ for block in blocks} == {"TensorProduct"}
 
 
 def test_other_convolutions_are_left_alone() -> None:
     block: Any = make_mace().interactions[0]  # type: ignore[index, union-attr]
     block.conv_fusion = True
-    assert not has_scalar_convolution(block)
-    assert not has_scalar_convolution(torch.nn.Linear(1, 1))
+    assert not is_channelwise(block)
+    assert not is_channelwise(torch.nn.Linear(1, 1))
 
 
+@pytest.mark.parametrize("n_channels", [1, 10**6], ids=["few", "many"])
 @pytest.mark.parametrize("graph", GRAPHS)
-def test_every_edge_has_a_row_of_its_receiver(graph: str) -> None:
+def test_every_edge_has_a_row_of_its_receiver(graph: str, n_channels: int) -> None:
     pairs, n_atoms = GRAPHS[graph]
     receivers = torch.tensor([b for _, b in pairs], dtype=torch.int64)
-    width, place = place_neighbours(receivers, n_atoms)
-    groups = [list(g) for _, g in itertools.groupby(sorted(receivers.tolist()))]
-    assert width == max((len(group) for group in groups), default=0)
-    assert len(set(place.tolist())) == len(pairs)
-    if pairs:
-        assert torch.equal(place // width, receivers)
+    table = group_edges(receivers, n_atoms, n_channels)
+    rows = torch.arange(len(pairs)) if table.rows is None else table.rows
+    filled = torch.ones_like(rows, dtype=torch.bool) if table.filled is None else table.filled
+    assert sorted(rows[filled].tolist()) == list(range(len(pairs)))
+    assert sorted(table.ranks.tolist()) == list(range(n_atoms))
+    atoms = torch.argsort(table.ranks)
+    for group in table.groups:
+        width = (group.rows.stop - group.rows.start) // (group.atoms.stop - group.atoms.start)
+        for place, atom in enumerate(atoms[group.atoms].tolist()):
+            own = slice(group.rows.start + place * width, group.rows.start + (place + 1) * width)
+            assert (receivers[rows[own][filled[own]]] == atom).all()
+    assert sum(group.atoms.stop - group.atoms.start for group in table.groups) == n_atoms
+
+
+def test_sorted_edges_stay_where_they_are() -> None:
+    pairs, n_atoms = GRAPHS["usual"]
+    receivers = torch.tensor([b for _, b in pairs])
+    order = sort_edges(receivers, n_atoms)
+    assert group_edges(receivers[order], n_atoms, 10**6).rows is None
+
+
+def test_edges_that_change_have_another_table() -> None:
+    conv: Any = make_mace().interactions[0].conv_tp  # type: ignore[index, union-attr]
+    fused = NeighbourConvolution(conv)
+    for pairs, n_atoms in GRAPHS.values():
+        edges = torch.tensor(pairs, dtype=torch.int64).view(-1, 2).T
+        x = torch.randn(n_atoms, conv.irreps_in1.dim, dtype=torch.float64)
+        y = torch.randn(len(pairs), conv.irreps_in2.dim, dtype=torch.float64)
+        w = torch.randn(len(pairs), conv.weight_numel, dtype=torch.float64)
+        out = x.new_zeros(n_atoms, conv.irreps_out.dim)
+        wanted = out.index_add(0, edges[1], conv(x[edges[0]], y, w))
+        torch.testing.assert_close(fused(x, y, w, edges), wanted)

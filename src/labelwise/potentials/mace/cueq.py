@@ -46,7 +46,6 @@ from labelwise.errors import (
     PotentialError,
 )
 from labelwise.potentials.base import Potential
-from labelwise.potentials.mace.convolution import _INTERACTIONS
 
 PotentialT = TypeVar("PotentialT", bound=Potential)
 
@@ -120,24 +119,6 @@ def choose_method(device: torch.device) -> str:
     return "uniform_1d"
 
 
-def can_convolve(block: Any) -> bool:
-    """Tell whether ``CueqConvolution`` can stand in for an interaction block's ``conv_tp``.
-
-    It can for products channel by channel of features that all have as many channels.
-    """
-    conv = block.conv_tp
-    if type(block).__name__ not in _INTERACTIONS or type(conv).__name__ != "TensorProduct":
-        return False
-    channels = {part.mul for irreps in (conv.irreps_in1, conv.irreps_out) for part in irreps}
-    return bool(
-        len(channels) == 1
-        and all(part.mul == 1 for part in conv.irreps_in2)
-        and all(ins.connection_mode == "uvu" and ins.has_weight for ins in conv.instructions)
-        and not conv.shared_weights
-        and not hasattr(block, "conv_fusion")
-    )
-
-
 class CueqConvolution(torch.nn.Module):
     """Stands in for a ``conv_tp``, by the hook ``conv_fusion``; sums over the edges as it goes."""
 
@@ -145,7 +126,7 @@ class CueqConvolution(torch.nn.Module):
         """Read the paths of an e3nn ``TensorProduct``, which has no weights of its own.
 
         Args:
-            conv: The product, see ``can_convolve``.
+            conv: The product, see ``is_channelwise``.
             method: See ``choose_method``.
             dtype: Type to compute in.
         """

@@ -20,15 +20,20 @@ from labelwise.potentials.mace.checkpoint import (
     model_config,
     save_checkpoint,
 )
-from labelwise.potentials.mace.convolution import NeighbourConvolution, has_scalar_convolution
+from labelwise.potentials.mace.convolution import (
+    EdgeTables,
+    NeighbourConvolution,
+    is_channelwise,
+    sort_edges,
+)
 from labelwise.potentials.mace.cueq import (
     CueqContraction,
     CueqConvolution,
-    can_convolve,
     choose_kernels,
     choose_method,
     is_available,
 )
+from labelwise.potentials.mace.elements import ElementwiseLinear, is_linear_by_element
 from labelwise.potentials.mace.products import ElementwiseContraction
 from labelwise.potentials.passes import note_forward
 from labelwise.potentials.torch_potential import (
@@ -38,6 +43,9 @@ from labelwise.potentials.torch_potential import (
     list_scalars,
 )
 from labelwise.potentials.training import TrainingNetwork
+
+# Embeddings of the elements at the ends of an edge, in the NonLinear block.
+_BY_ELEMENT = ("source_embedding", "target_embedding")
 
 
 class MacePotential(TorchPotential):
@@ -223,13 +231,14 @@ class MacePotential(TorchPotential):
         counts = torch.tensor((0, *batch.atom_counts), device=self.device)
         one_hot = torch.nn.functional.one_hot(batch.species, len(self.elements))
         head = torch.full((batch.n_structures,), self.heads.index(self.head), device=self.device)
+        edges = sort_edges(batch.edge_index[1], batch.n_atoms)
         return {
             # mace-torch calls requires_grad_ on what it gets: hand over an alias.
             "positions": batch.positions.detach() if positions is None else positions * 1.0,
             "node_attrs": one_hot.to(self.dtype),
-            "edge_index": batch.edge_index,
-            "shifts": batch.shifts,
-            "unit_shifts": batch.unit_shifts,
+            "edge_index": batch.edge_index[:, edges],
+            "shifts": batch.shifts[edges],
+            "unit_shifts": batch.unit_shifts[edges],
             "cell": batch.cells.reshape(-1, 3),
             "batch": batch.structure_idx,
             "ptr": counts.cumsum(0),
@@ -261,7 +270,7 @@ class _FeatureView:
         }
         self._geometry = tuple(geometry.values())
         products = torch.nn.ModuleList([_with_contraction(p, kernels) for p in model.products])
-        blocks = torch.nn.ModuleList([_with_convolution(b, kernels) for b in model.interactions])
+        blocks = torch.nn.ModuleList([_with_kernels(b, kernels) for b in model.interactions])
         self._model = _with_modules(
             model,
             {
@@ -305,6 +314,18 @@ class _Embedding(torch.nn.Module):
         return out
 
 
+class _Constant(torch.nn.Module):
+    """A module whose input is a constant, although mace-torch has put it next to features."""
+
+    def __init__(self, inner: torch.nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, node_attrs: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.inner(node_attrs.detach())
+        return out
+
+
 class _Geometry(torch.nn.Module):
     """A module that takes edge vectors or lengths first, cut off from the positions or not."""
 
@@ -330,9 +351,14 @@ def _with_modules(module: Any, replaced: dict[str, torch.nn.Module]) -> Any:
 class _Kernels:
     """What stands in for mace-torch's convolutions and contractions: Labelwise's own."""
 
+    def __init__(self) -> None:
+        self._tables = EdgeTables()
+
     def convolution(self, block: Any) -> torch.nn.Module | None:
         """Return what to put in place of a block's ``conv_tp``; None to leave it."""
-        return NeighbourConvolution(block.conv_tp) if has_scalar_convolution(block) else None
+        if not is_channelwise(block):
+            return None
+        return NeighbourConvolution(block.conv_tp, self._tables)
 
     def contraction(self, contraction: Any) -> torch.nn.Module:
         """Return what to put in place of a ``SymmetricContraction``."""
@@ -347,11 +373,12 @@ class _CueqKernels(_Kernels):
     """
 
     def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
+        super().__init__()
         self._dtype, self._method = dtype, choose_method(device)
         self.n_placed = 0
 
     def convolution(self, block: Any) -> torch.nn.Module | None:
-        if not can_convolve(block):
+        if not is_channelwise(block):
             return super().convolution(block)
         self.n_placed += 1
         return CueqConvolution(block.conv_tp, method=self._method, dtype=self._dtype)
@@ -361,12 +388,19 @@ class _CueqKernels(_Kernels):
         return CueqContraction(contraction, method=self._method, dtype=self._dtype)
 
 
-def _with_convolution(block: Any, kernels: _Kernels) -> Any:
+def _with_kernels(block: Any, kernels: _Kernels) -> Any:
+    """Return an interaction block with what stands in for its parts."""
+    replaced: dict[str, torch.nn.Module] = {
+        name: _Constant(getattr(block, name)) for name in _BY_ELEMENT if hasattr(block, name)
+    }
     convolution = kernels.convolution(block)
-    if convolution is None:
-        return block
-    view = _with_modules(block, {"conv_tp": convolution})
-    view.conv_fusion = True  # mace-torch then hands over nodes and edges, and sums no messages
+    if convolution is not None:
+        replaced["conv_tp"] = convolution
+    if is_linear_by_element(getattr(block, "skip_tp", None)):
+        replaced["skip_tp"] = ElementwiseLinear(block.skip_tp)
+    view = _with_modules(block, replaced)
+    if convolution is not None:
+        view.conv_fusion = True  # mace-torch then hands over nodes and edges, and sums no messages
     return view
 
 
