@@ -80,6 +80,28 @@ def test_other_modules_have_no_checkpoint() -> None:
         model_config(torch.nn.Linear(1, 1))
 
 
+def test_parts_that_no_argument_builds_have_no_checkpoint() -> None:
+    class AnotherTransform(torch.nn.Module):
+        pass
+
+    model: Any = make_mace(**VARIANTS["repulsion"])
+    model.radial_embedding.distance_transform = AnotherTransform()
+    with pytest.raises(PotentialError, match="a model with a AnotherTransform"):
+        save_checkpoint(model)
+
+
+def test_low_rank_weights_have_no_checkpoint_until_they_are_merged() -> None:
+    from mace.modules import lora
+
+    model: Any = make_mace(**VARIANTS["vectors"], dtype=torch.float32)
+    lora.inject_lora(model, rank=2)
+    with pytest.raises(PotentialError, match="merge_lora_weights"):
+        save_checkpoint(model)
+    merged = lora.merge_lora_weights(model)
+    known = make_potential(merged, name="merged").content_hash
+    assert make_potential(build(save_checkpoint(merged)), name="again").content_hash == known
+
+
 @pytest.mark.parametrize("hidden", ["8x0e", "4x0e + 4x1o"])
 def test_couplings_are_counted_whatever_the_attribute_says(hidden: str) -> None:
     """mace-torch sets ``use_reduced_cg`` also where it could not reduce anything."""

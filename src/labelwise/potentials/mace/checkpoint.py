@@ -150,7 +150,7 @@ def save_checkpoint(model: torch.nn.Module) -> dict[str, Any]:
         The dictionary described at the top of this module, tensors on the CPU.
 
     Raises:
-        PotentialError: another class of model.
+        PotentialError: another class of model, or parts that its class does not build.
     """
     state = {key: value.detach().cpu().clone() for key, value in model.state_dict().items()}
     return {
@@ -190,11 +190,17 @@ def model_config(model: Any) -> dict[str, Any]:
         Keyword arguments with irreps, classes and gates as strings and arrays as lists.
 
     Raises:
-        PotentialError: another class of model.
+        PotentialError: another class of model, or parts that its class does not build.
     """
     name = type(model).__name__
     if name not in MODEL_CLASSES:
         raise PotentialError(f"a {name} has no weights-only form; only {', '.join(MODEL_CLASSES)}")
+    added = {type(each).__name__ for each in model.modules() if "LoRA" in type(each).__name__}
+    if added:
+        raise PotentialError(
+            f"a model with {', '.join(sorted(added))} has no weights-only form; merge the low-rank "
+            "weights into the others first, with mace-torch's merge_lora_weights"
+        )
     config = {
         **_radial_config(model),
         **_layer_config(model),
@@ -214,16 +220,26 @@ def model_config(model: Any) -> dict[str, Any]:
 
 def _radial_config(model: Any) -> dict[str, Any]:
     radial = model.radial_embedding
-    transform = type(getattr(radial, "distance_transform", None)).__name__
+    transform = getattr(radial, "distance_transform", None)
     return {
         "r_max": float(model.r_max),
         "num_bessel": int(radial.out_dim),
         "num_polynomial_cutoff": int(radial.cutoff_fn.p),
-        "radial_type": _RADIAL_TYPES[type(radial.bessel_fn).__name__],
-        "distance_transform": _TRANSFORMS.get(transform, "None"),
+        "radial_type": _name_of(radial.bessel_fn, _RADIAL_TYPES),
+        "distance_transform": "None" if transform is None else _name_of(transform, _TRANSFORMS),
         "apply_cutoff": bool(getattr(radial, "apply_cutoff", True)),
         "pair_repulsion": hasattr(model, "pair_repulsion_fn"),
     }
+
+
+def _name_of(module: Any, names: Mapping[str, str]) -> str:
+    """Return mace-torch's argument for a part of the model."""
+    kind = type(module).__name__
+    if kind not in names:
+        raise PotentialError(
+            f"a model with a {kind} has no weights-only form; only with {', '.join(names)}"
+        )
+    return names[kind]
 
 
 def _layer_config(model: Any) -> dict[str, Any]:
