@@ -96,6 +96,7 @@ def _count_peak(
         pbc=True,
     )
     batch = potential.collate([potential.prepare(atoms)])
+    compute(batch)  # what a model keeps for the next batch is no structure's
     with _LivingTensors() as living:
         token = _MEASURING.set((*_MEASURING.get(), living))
         try:
