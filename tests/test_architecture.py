@@ -75,7 +75,7 @@ FAMILIES = {
     "e3nn": {"mace", "sevennet"},
     "sevenn": {"sevennet"},
     "chgnet": {"chgnet"},
-    **dict.fromkeys(("mlip", "jax", "flax", "jraph", "optax"), {"mlip"}),
+    **{name: {"mlip"} for name in ("mlip", "jax", "flax", "jraph", "optax")},
 }
 
 

@@ -9,14 +9,10 @@ import torch
 from ase import Atoms
 from ase.build import bulk, molecule
 
-from labelwise.potentials.mace import convolution as mace_convolution
+from labelwise.potentials import convolution as convolution_module
+from labelwise.potentials.convolution import NeighbourConvolution, group_edges, sort_edges
 from labelwise.potentials.mace import potential as mace
-from labelwise.potentials.mace.convolution import (
-    NeighbourConvolution,
-    group_edges,
-    is_channelwise,
-    sort_edges,
-)
+from labelwise.potentials.mace.convolution import is_channelwise
 from labelwise.potentials.mace.loading import make_potential
 from tests.potentials.comparing import assert_same_derivatives
 from tests.potentials.conftest import variant
@@ -65,9 +61,9 @@ def test_it_is_the_tensor_product_summed_over_edges(
     senders: str, graph: str, few: int, most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Values, first and second derivatives, by all three inputs and the cotangents."""
-    monkeypatch.setattr(mace_convolution, "_FEW_NUMBERS", few)
-    monkeypatch.setattr(mace_convolution, "_GROUP_NUMBERS", most)
-    monkeypatch.setattr(mace_convolution, "_WIDENING", 10.0)
+    monkeypatch.setattr(convolution_module, "_FEW_NUMBERS", few)
+    monkeypatch.setattr(convolution_module, "_GROUP_NUMBERS", most)
+    monkeypatch.setattr(convolution_module, "_WIDENING", 10.0)
     conv: Any = make_mace(**SENDERS[senders]).interactions[1].conv_tp  # type: ignore[index, union-attr]
     fused = NeighbourConvolution(conv)
     pairs, n_atoms = GRAPHS[graph]

@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from labelwise.errors import PotentialError
+from labelwise.potentials.convolution import EdgeTables, NeighbourConvolution, sort_edges
 from labelwise.potentials.graphs import Batch
 from labelwise.potentials.mace.checkpoint import (
     _arguments,
@@ -20,12 +21,7 @@ from labelwise.potentials.mace.checkpoint import (
     model_config,
     save_checkpoint,
 )
-from labelwise.potentials.mace.convolution import (
-    EdgeTables,
-    NeighbourConvolution,
-    is_channelwise,
-    sort_edges,
-)
+from labelwise.potentials.mace.convolution import is_channelwise
 from labelwise.potentials.mace.cueq import (
     CueqContraction,
     CueqConvolution,

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from labelwise.errors import MissingDependencyError
-from labelwise.potentials.convolution import NeighbourConvolution, can_convolve
+from labelwise.potentials.convolution import EdgeTables, NeighbourConvolution, can_convolve
 from labelwise.potentials.graphs import Batch
 from labelwise.potentials.passes import note_forward
 from labelwise.potentials.torch_potential import (
@@ -87,8 +87,9 @@ class SevenNetPotential(TorchPotential):
             heads=tuple(sorted(modalities, key=modalities.__getitem__)),
             head=head,
         )
+        tables = EdgeTables()
         self._convolutions = {
-            key: NeighbourConvolution(module.convolution)
+            key: NeighbourConvolution(module.convolution, tables)
             for key, module in model.named_children()
             if key.endswith("_convolution") and can_convolve(module.convolution)
         }
@@ -178,12 +179,13 @@ class SevenNetPotential(TorchPotential):
             data["modal_type"] = torch.full(
                 (batch.n_structures,), self._modality, device=self.device
             )
+        edges = batch.edge_index.flip(0)  # one object for all layers, whose table is kept
         layers = []
         for key, module in self.model.named_children():
             if key == _EMBEDDING and embedding is not None:
                 data["x"] = embedding
             elif key in self._convolutions:
-                self._convolve(module, self._convolutions[key], data)
+                self._convolve(module, self._convolutions[key], data, edges)
             elif key not in (_SKIPPED[0], *_OUTPUTS):
                 data = module(data)
             if key in self._scalars:
@@ -191,14 +193,16 @@ class SevenNetPotential(TorchPotential):
         return data, layers
 
     @staticmethod
-    def _convolve(module: Any, convolution: NeighbourConvolution, data: dict[str, Tensor]) -> None:
-        """Do what an ``IrrepsConvolution`` does to the data, whose receivers come first."""
+    def _convolve(
+        module: Any, convolution: NeighbourConvolution, data: dict[str, Tensor], edges: Tensor
+    ) -> None:
+        """Do what an ``IrrepsConvolution`` does to the data; senders of edges come first."""
         weights = module.weight_nn(data[module.key_weight_input])
         data[module.key_x] = convolution(
             data[module.key_x],
             data[module.key_filter],
             weights,
-            data[module.key_edge_idx].flip(0),
+            edges,
         ).div(module.denominator)
 
     def _row_of(self, table: Tensor) -> Float[Tensor, " E"]:
