@@ -12,6 +12,7 @@ from ase.build import bulk, molecule
 
 from labelwise.finetuning.networks import PreparedSet
 from labelwise.finetuning.trainable import require_trainable
+from labelwise.potentials.mace.loading import make_potential
 from labelwise.potentials.mace.potential import MacePotential
 from labelwise.potentials.mace.training.frozen_geometry import freeze_geometry
 from labelwise.potentials.mace.training.lean_batch import join
@@ -19,7 +20,7 @@ from labelwise.potentials.mace.training.lean_mace import LeanMace, supports
 from labelwise.potentials.mace.training.polynomial import silu
 from labelwise.potentials.training import PlainNetwork
 from tests.finetuning.conftest import NAMES, make_potential_of, rattle
-from tests.potentials.models import VARIANTS
+from tests.potentials.models import OMOL_SPECS, VARIANTS, build_mace
 
 LEAN: dict[str, dict[str, Any]] = {
     "scalars": {},
@@ -79,6 +80,25 @@ def test_other_models_go_through_the_module(kind: str) -> None:
     potential = trainable(**VARIANTS[kind])
     assert not supports(potential)
     assert isinstance(potential.training_network(), PlainNetwork)
+
+
+def test_charged_models_can_be_differentiated_again_and_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """TorchScript's code changes after the first call, and depends on the number of elements."""
+    monkeypatch.setattr("tests.potentials.models.ELEMENTS", tuple(range(1, 10)))
+    model = build_mace(embedding_specs=OMOL_SPECS, n_layers=1).requires_grad_(True)
+    potential = require_trainable(make_potential(model, name="charged"))
+    network = PlainNetwork(potential.interaction_energies, potential.collate)
+    batch = network.collate([potential.prepare(atoms) for atoms in rattle(NAMES, 2, seed=3)])
+    losses = []
+    for _ in range(4):
+        model.requires_grad_(True)
+        energies, forces = network.energies_and_forces(batch, training=True)
+        loss = energies.square().sum() + forces.square().sum()
+        loss.backward()  # type: ignore[no-untyped-call]
+        losses.append(loss.item())
+    assert losses == pytest.approx([losses[0]] * 4)
 
 
 def test_single_precision_agrees_to_single_precision() -> None:

@@ -304,10 +304,10 @@ class _Embedding(torch.nn.Module):
         self.override: torch.Tensor | None = None
 
     def forward(self, node_attrs: torch.Tensor) -> torch.Tensor:
-        if self.override is not None:
-            return self.override * 1.0  # mace-torch adds charge and spin features in place
-        out: torch.Tensor = self.inner(node_attrs)
-        return out
+        out: torch.Tensor = self.inner(node_attrs) if self.override is None else self.override
+        # mace-torch adds charge and spin features in place, which neither what is handed in nor
+        # a result of TorchScript that torch has optimised can bear.
+        return out * 1.0
 
 
 class _Constant(torch.nn.Module):
