@@ -20,7 +20,7 @@ from labelwise.potentials.mace.training.lean_mace import LeanMace, supports
 from labelwise.potentials.mace.training.polynomial import silu
 from labelwise.potentials.training import PlainNetwork
 from tests.finetuning.conftest import NAMES, make_potential_of, rattle
-from tests.potentials.models import OMOL_SPECS, VARIANTS, build_mace
+from tests.potentials.models import OMOL_SPECS, build_mace
 
 LEAN: dict[str, dict[str, Any]] = {
     "scalars": {},
@@ -73,13 +73,6 @@ def test_lean_equals_the_module(kind: str) -> None:
     for ours, theirs in zip(lean[2], plain[2], strict=True):
         scale = float(theirs.abs().max().clamp(min=1.0))
         torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-10 * scale)
-
-
-@pytest.mark.parametrize("kind", ["vectors", "heads", "repulsion", "agnostic", "charged", "plain"])
-def test_other_models_go_through_the_module(kind: str) -> None:
-    potential = trainable(**VARIANTS[kind])
-    assert not supports(potential)
-    assert isinstance(potential.training_network(), PlainNetwork)
 
 
 def test_charged_models_can_be_differentiated_again_and_again(

@@ -203,13 +203,16 @@ class MacePotential(TorchPotential):
         return table if table.dim() == 1 else table[self.heads.index(self.head)]
 
     def training_network(self, *, compiled: bool = False) -> TrainingNetwork:
-        """See ``TorchPotential.training_network``: in few operations where that reaches."""
+        """See ``TorchPotential.training_network``: with frozen geometry where that reaches."""
         from labelwise.potentials.mace.training.compiled import CompiledMace
+        from labelwise.potentials.mace.training.frozen_mace import FrozenMace, can_freeze
         from labelwise.potentials.mace.training.lean_mace import LeanMace, supports
 
         if compiled:
             return CompiledMace(self)
-        return LeanMace(self) if supports(self) else super().training_network()
+        if supports(self):
+            return LeanMace(self)
+        return FrozenMace(self) if can_freeze(self) else super().training_network()
 
     def write(self, stream: IO[bytes], suffix: str) -> None:
         """Write a weights-only checkpoint (``.pt``) or mace-torch's pickled module (``.model``).

@@ -27,6 +27,7 @@ from labelwise.potentials.mace import polynomial as mace_polynomial
 from labelwise.potentials.mace.checkpoint import model_config
 from labelwise.potentials.mace.potential import MacePotential
 from labelwise.potentials.mace.training import (
+    contraction,
     frozen_geometry,
     lean_batch,
     lean_mace,
@@ -50,7 +51,15 @@ from labelwise.potentials.training import WeightedTargets
 #: Where compiled code is kept, if set.
 CACHE_VARIABLE = "LABELWISE_CACHE"
 
-_SOURCES = (frozen_geometry, lean_batch, lean_mace, mace_polynomial, polynomial, traced)
+_SOURCES = (
+    contraction,
+    frozen_geometry,
+    lean_batch,
+    lean_mace,
+    mace_polynomial,
+    polynomial,
+    traced,
+)
 _NOT_ARCHITECTURE = ("atomic_energies", "atomic_inter_scale", "atomic_inter_shift")
 _MAX_SIZES = {"P": 1 << 24, "N": 1 << 20, "W": 1 << 12, "Z": 128, "A": 1 << 20, "n": 1 << 16}
 

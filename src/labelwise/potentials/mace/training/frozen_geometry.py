@@ -22,6 +22,9 @@ from torch import Tensor
 
 from labelwise.potentials import Graph
 
+# Pairs whose repulsion is evaluated at a time, each with the rows of two elements.
+_CHUNK = 4096
+
 
 @dataclass(frozen=True)
 class FrozenGeometry:
@@ -36,7 +39,8 @@ class FrozenGeometry:
         reversed_: (M,) int64, 1 if the edge runs against its pair's vector, else 0.
         harmonics: (P, L) floating point, dimensionless.
         harmonics_slope: (P, L, 3) floating point, 1/Å.
-        radial: (P, B) floating point, dimensionless.
+        radial: (P, B) floating point: the radial basis; then, where the model has them, the
+            cutoff function by which it multiplies later, and the pair repulsion in eV.
         radial_slope: (P, B) floating point, 1/Å.
         directions: (P, 3) floating point, unit vectors.
     """
@@ -56,7 +60,8 @@ def freeze_geometry(model: Any, graphs: Sequence[Graph]) -> list[FrozenGeometry]
     """Evaluate the geometry of structures once.
 
     Args:
-        model: A MACE module whose radial basis depends on the distance alone.
+        model: A MACE module whose radial basis depends on the distance, and on the two
+            elements, of a pair.
         graphs: Any number of structures.
 
     Returns:
@@ -65,11 +70,10 @@ def freeze_geometry(model: Any, graphs: Sequence[Graph]) -> list[FrozenGeometry]
     if not graphs:
         return []
     pairs = [_find_pairs(graph) for graph in graphs]
-    vectors = np.concatenate(
-        [_pair_vectors(graph, first) for graph, (first, _, _) in zip(graphs, pairs, strict=True)]
-    )
-    weight = model.node_embedding.linear.weight
-    tables = _evaluate(model, torch.from_numpy(vectors), weight.dtype, weight.device)
+    ends = [(graph, first) for graph, (first, _, _) in zip(graphs, pairs, strict=True)]
+    vectors = np.concatenate([_pair_vectors(graph, first) for graph, first in ends])
+    species = np.concatenate([g.species[g.edge_index[:, first]] for g, first in ends], axis=1)
+    tables = _evaluate(model, torch.from_numpy(vectors), torch.from_numpy(species))
     sizes = [len(first) for first, _, _ in pairs]
     parts = zip(*(torch.split(table, sizes) for table in tables), strict=True)
     return [
@@ -134,16 +138,20 @@ def _places(receiver: Int64[np.ndarray, " M"], n_atoms: int) -> Int64[np.ndarray
 
 
 def _evaluate(
-    model: Any, vectors: Float[Tensor, "P 3"], dtype: torch.dtype, device: torch.device
+    model: Any, vectors: Float[Tensor, "P 3"], species: Int64[Tensor, "2 P"]
 ) -> tuple[Tensor, ...]:
-    """Return harmonics, their slope, radial basis, its slope and directions of pairs."""
+    """Return harmonics, their slope, radial functions, their slope and directions of pairs."""
+    weight = model.node_embedding.linear.weight
+    dtype, device = weight.dtype, weight.device
     lengths = torch.linalg.norm(vectors, dim=1, keepdim=True)
     directions = vectors / lengths
     harmonics, by_direction = _harmonics(model, directions)
     # Moving the end by dr turns the direction by (1 - u uᵀ) dr / |r|.
     along = (by_direction @ directions[:, :, None]) * directions[:, None, :]
     slope = (by_direction - along) / lengths[:, :, None]
-    radial, radial_slope = _radial(model, lengths.to(device=device, dtype=dtype))
+    radial, radial_slope = _radial(
+        model, lengths.to(device=device, dtype=dtype), species.to(device)
+    )
     tables = [harmonics, slope, radial, radial_slope, directions]
     return tuple(table.to(device=device, dtype=dtype).contiguous() for table in tables)
 
@@ -188,15 +196,39 @@ def _recursion(model: Any, l_max: int) -> list[Float64[Tensor, "_ _"]]:
 
 
 def _radial(
-    model: Any, lengths: Float[Tensor, "P 1"]
+    model: Any, lengths: Float[Tensor, "P 1"], species: Int64[Tensor, "2 P"]
 ) -> tuple[Float[Tensor, "P B"], Float[Tensor, "P B"]]:
-    """Evaluate the radial basis and its derivative."""
-    nothing = torch.zeros(0, dtype=torch.int64, device=lengths.device)
+    """Evaluate the radial functions and their derivatives."""
+    elements = torch.eye(len(model.atomic_numbers), dtype=lengths.dtype, device=lengths.device)
     with torch.enable_grad():
         lengths = lengths.detach().requires_grad_()
-        values, _ = model.radial_embedding(lengths, nothing, nothing, nothing)
-        columns = [
-            torch.autograd.grad(column.sum(), lengths, retain_graph=True)[0]
-            for column in values.unbind(1)
+        basis, cutoff = model.radial_embedding(lengths, elements, species, model.atomic_numbers)
+        columns = [*basis.unbind(1)]
+        if cutoff is not None:
+            columns.append(cutoff[:, 0])
+        if hasattr(model, "pair_repulsion_fn"):
+            columns.append(_repulsion(model, lengths, elements, species))
+        slopes = [
+            torch.autograd.grad(column.sum(), lengths, retain_graph=True)[0] for column in columns
         ]
-    return values.detach(), torch.cat(columns, dim=1)
+    return torch.stack(columns, dim=1).detach(), torch.cat(slopes, dim=1)
+
+
+def _repulsion(
+    model: Any,
+    lengths: Float[Tensor, "P 1"],
+    elements: Float[Tensor, "E E"],
+    species: Int64[Tensor, "2 P"],
+) -> Float[Tensor, " P"]:
+    """Return half of each pair's repulsion, what either of its atoms gets."""
+    parts = []
+    for some, ends in zip(
+        torch.split(lengths, _CHUNK), torch.split(species, _CHUNK, dim=1), strict=True
+    ):
+        # The module adds up by receiver: each pair gets a pair of atoms of its own.
+        n_pairs = len(some)
+        apart = torch.arange(2 * n_pairs, device=ends.device).view(2, n_pairs)
+        atoms = elements[ends.reshape(-1)]
+        energies = model.pair_repulsion_fn(some, atoms, apart, model.atomic_numbers)
+        parts.append(energies[n_pairs:])
+    return torch.cat(parts)

@@ -21,15 +21,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 from labelwise.potentials import Graph
-from labelwise.potentials.mace.polynomial import (
-    MAX_CORRELATION,
-    polynomial_coefficients,
-    symmetric_basis,
-)
+from labelwise.potentials.mace.polynomial import MAX_CORRELATION
 from labelwise.potentials.mace.potential import MacePotential
+from labelwise.potentials.mace.training.contraction import ElementContraction
 from labelwise.potentials.mace.training.frozen_geometry import FrozenGeometry, freeze_geometry
 from labelwise.potentials.mace.training.lean_batch import LeanBatch, join
-from labelwise.potentials.mace.training.polynomial import Phase, Polynomial, silu
+from labelwise.potentials.mace.training.polynomial import Phase, silu
 
 _RESIDUAL = "RealAgnosticResidualInteractionBlock"
 _INTERACTIONS = (_RESIDUAL, "RealAgnosticInteractionBlock")
@@ -159,13 +156,12 @@ class _Layer:
     """One interaction and its product."""
 
     def __init__(self, block: Any, product: Any, phase: Phase) -> None:
-        self._block, self._product, self._phase = block, product, phase
+        self._block, self._product = block, product
         self.n_channels = int(block.conv_tp.irreps_in1[0].mul)
         self._residual = type(block).__name__ == _RESIDUAL
-        self._contraction = product.symmetric_contractions.contractions[0]
         weight = product.linear.weight
         scale = product.linear.instructions[0].path_weight
-        self._basis = [b * scale for b in symmetric_basis(self._contraction, weight.device)]
+        self._contraction = ElementContraction(product.symmetric_contractions, phase, scale)
         orders = [int(ir.ir.l) for ir in block.conv_tp.irreps_in2]
         self._order = torch.tensor(
             [k for k, order in enumerate(orders) for _ in range(2 * order + 1)],
@@ -191,7 +187,7 @@ class _Layer:
         filters: Float[Tensor, "P KC"],
     ) -> Float[Tensor, "N C"]:
         """Return the next layer's features."""
-        n_channels, n_present = self.n_channels, batch.present.shape[0]
+        n_channels = self.n_channels
         message = self._message(batch, features, around, filters)
         grouped = message.index_select(1, batch.group.view(-1))
         grouped = grouped.view(len(message), *batch.group.shape, n_channels)
@@ -200,9 +196,8 @@ class _Layer:
             skip = self._skip_scalars(batch, features)
         else:
             grouped = self._skip_message(batch, grouped)
-        length = batch.group.shape[1]
-        x = grouped.transpose(2, 3).reshape(len(message), n_present * n_channels, length)
-        value = self._contract(batch, x).view(n_present, n_channels, length).transpose(1, 2)
+        x = grouped.transpose(2, 3).contiguous()
+        value = self._contraction.contract(batch, x)[..., 0].transpose(1, 2)
         out: Tensor = value @ self._product.linear.weight.view(n_channels, n_channels)
         out = out if skip is None else out + skip
         return out.reshape(-1, n_channels).index_select(0, batch.back)
@@ -252,17 +247,6 @@ class _Layer:
         weight = skip.weight.view(n_orders, n_channels, -1, n_channels).transpose(1, 2)
         weight = weight.index_select(1, batch.present) * factor
         out: Tensor = grouped @ weight.index_select(0, self._order)
-        return out
-
-    def _contract(self, batch: LeanBatch, x: Float[Tensor, "L ZC A"]) -> Float[Tensor, "ZC A"]:
-        """Apply the symmetric contraction."""
-        weights = (*reversed(self._contraction.weights), self._contraction.weights_max)
-        rows = [
-            weight.index_select(0, batch.present).transpose(1, 2).reshape(x.shape[1], -1)
-            for weight in weights
-        ]
-        tables = polynomial_coefficients(self._basis, rows)
-        out: Tensor = Polynomial.apply(x, *tables, self._phase)  # type: ignore[no-untyped-call]
         return out
 
 
