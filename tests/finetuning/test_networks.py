@@ -160,7 +160,7 @@ def test_too_many_edges_to_keep_change_nothing(monkeypatch: pytest.MonkeyPatch) 
     potential = trainable()
     graphs = [potential.prepare(atoms) for atoms in structures()]
     kept = PreparedSet(LeanMace(potential), graphs).predict()
-    monkeypatch.setattr("labelwise.potentials.mace.training.lean_mace._MAX_EDGES", 10)
+    monkeypatch.setattr("labelwise.potentials.mace.training.lean_mace.MAX_EDGES", 10)
     anew = PreparedSet(LeanMace(potential), graphs).predict()
     np.testing.assert_array_equal(kept[0], anew[0])
 

@@ -159,7 +159,7 @@ class Loop:
             return loss
         energies, forces = self._network.energies_and_forces(batch, training=True)
         loss = weighted_huber_loss(energies, forces, targets, self._recipe)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward(inputs=self._weights)  # type: ignore[no-untyped-call]
         return loss.detach()
 
     @torch.no_grad()

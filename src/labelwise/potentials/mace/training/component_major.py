@@ -13,6 +13,7 @@ Letters: N atoms, C channels, Z rows of one element each (see ``LeanBatch``), A 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,31 +52,31 @@ class Part:
     Attributes:
         irrep: e3nn's ``Irrep``.
         n_channels: All channels of it.
-        start: Where they begin among the features.
     """
 
     irrep: Any
     n_channels: int
-    start: int
 
     @property
     def size(self) -> int:
         """Components of the irrep."""
         return 2 * int(self.irrep.l) + 1
 
-    def of(self, features: Float[Tensor, "N D"]) -> Float[Tensor, "N d C"]:
-        """Take this part of some features."""
-        part = features.narrow(1, self.start, self.size * self.n_channels)
-        return part.view(-1, self.size, self.n_channels)
-
 
 def parts_of(irreps: Any) -> list[Part]:
-    """List the parts of e3nn's ``Irreps``, each irrep once; they must lie side by side."""
-    parts, start = [], 0
-    for mul, irrep in irreps.simplify():
-        parts.append(Part(irrep, int(mul), start))
-        start += int(mul) * (2 * int(irrep.l) + 1)
-    return parts
+    """List the parts of e3nn's ``Irreps``, each irrep once; equal ones must lie side by side."""
+    return [Part(irrep, int(mul)) for mul, irrep in irreps.simplify()]
+
+
+def split_parts(
+    features: Float[Tensor, "N D"], parts: Sequence[Part]
+) -> list[Float[Tensor, "N d C"]]:
+    """Take features apart."""
+    pieces = torch.split(features, [part.size * part.n_channels for part in parts], dim=1)
+    return [
+        piece.view(-1, part.size, part.n_channels)
+        for piece, part in zip(pieces, parts, strict=True)
+    ]
 
 
 def has_parts(irreps: Any) -> bool:
@@ -92,34 +93,31 @@ class Linear(torch.nn.Module):
         super().__init__()
         self._inputs, self._outputs = parts_of(linear.irreps_in), parts_of(linear.irreps_out)
         self._linear = [linear]  # not a child: its weights are the model's
-        self._paths: list[tuple[int, int, float] | None] = []
         irreps = [part.irrep for part in self._inputs]
-        begin = 0
-        for part in self._outputs:
-            if part.irrep not in irreps:
-                self._paths.append(None)
-                continue
-            i = irreps.index(part.irrep)
-            factor = next(
-                ins.path_weight
-                for ins in linear.instructions
-                if linear.irreps_in[ins.i_in].ir == part.irrep
-            )
-            self._paths.append((i, begin, float(factor)))
-            begin += self._inputs[i].n_channels * part.n_channels
+        # For each output its input, or None, and what its products are multiplied by.
+        self._sources = [
+            irreps.index(o.irrep) if o.irrep in irreps else None for o in self._outputs
+        ]
+        self._factors = {
+            linear.irreps_out[ins.i_out].ir: float(ins.path_weight) for ins in linear.instructions
+        }
+        self._sizes = [
+            self._inputs[i].n_channels * part.n_channels
+            for i, part in zip(self._sources, self._outputs, strict=True)
+            if i is not None
+        ]
 
     def forward(self, features: Float[Tensor, "N D"]) -> Float[Tensor, "N E"]:
         """Mix the channels of each irrep."""
-        weight, mixed = self._linear[0].weight, []
-        for part, path in zip(self._outputs, self._paths, strict=True):
-            if path is None:
+        tables = iter(torch.split(self._linear[0].weight, self._sizes))
+        sources = split_parts(features, self._inputs)
+        mixed = []
+        for part, i in zip(self._outputs, self._sources, strict=True):
+            if i is None:
                 mixed.append(features.new_zeros(len(features), part.size * part.n_channels))
                 continue
-            i, begin, factor = path
-            source = self._inputs[i]
-            table = weight.narrow(0, begin, source.n_channels * part.n_channels)
-            table = table.view(source.n_channels, part.n_channels) * factor
-            mixed.append((source.of(features) @ table).flatten(1))
+            table = next(tables).view(-1, part.n_channels) * self._factors[part.irrep]
+            mixed.append((sources[i] @ table).flatten(1))
         return mixed[0] if len(mixed) == 1 else torch.cat(mixed, dim=1)
 
 
@@ -156,31 +154,31 @@ class ElementLinear(torch.nn.Module):
         super().__init__()
         self._inputs, self._outputs = parts_of(product.irreps_in1), parts_of(product.irreps_out)
         self._product, self._at_hand = [product], at_hand
-        self._n_elements = int(product.irreps_in2.dim)
+        self._shape = (len(product.instructions), -1, int(product.irreps_in2.dim))
+        # For each output its path, or None.
+        places = {ins.i_out: place for place, ins in enumerate(product.instructions)}
+        self._places = [places.get(i) for i in range(len(self._outputs))]
 
     def forward(
         self, features: Float[Tensor, "N D"], attributes: Float[Tensor, "N E"]
     ) -> Float[Tensor, "N F"]:
         """Mix the channels of each irrep by the weights of each atom's element."""
         del attributes
-        batch, product, mixed, begin = self._at_hand.layout, self._product[0], [], 0
+        batch, product, mixed = self._at_hand.layout, self._product[0], []
         n_rows, length = batch.group.shape
         grouped = features.index_select(0, batch.group.view(-1))
-        for i_out, part in enumerate(self._outputs):
-            ins = next((each for each in product.instructions if each.i_out == i_out), None)
-            if ins is None:
+        sources = split_parts(grouped, self._inputs)
+        weight = product.weight.view(*self._shape, self._outputs[0].n_channels)
+        tables = weight.index_select(2, batch.present).transpose(1, 2).unbind(0)
+        for part, place in zip(self._outputs, self._places, strict=True):
+            if place is None:
                 mixed.append(features.new_zeros(len(grouped), part.size * part.n_channels))
                 continue
-            source = self._inputs[ins.i_in1]
-            shape = (source.n_channels, self._n_elements, part.n_channels)
-            table = product.weight.narrow(0, begin, math.prod(shape)).view(shape)
-            begin += math.prod(shape)
+            ins = product.instructions[place]
+            source = sources[ins.i_in1].reshape(n_rows, length * part.size, -1)
             # The coupling of order l with a scalar is the unit matrix over sqrt(2 l + 1).
-            table = table.index_select(1, batch.present).transpose(0, 1) * (
-                ins.path_weight / math.sqrt(part.size)
-            )
-            rows = source.of(grouped).reshape(n_rows, length * part.size, source.n_channels)
-            mixed.append(torch.bmm(rows, table).view(n_rows * length, -1))
+            table = tables[place] * (ins.path_weight / math.sqrt(part.size))
+            mixed.append(torch.bmm(source, table).view(n_rows * length, -1))
         joined = mixed[0] if len(mixed) == 1 else torch.cat(mixed, dim=1)
         return joined.index_select(0, batch.back)
 
@@ -203,6 +201,7 @@ def covers_element_linear(product: Any) -> bool:
         and product.irreps_in2[0].ir.l == 0
         and product.irreps_in2[0].ir.p == 1
         and sorted(paths) == sorted(expected)
+        and all(len({part.mul for part in each}) == 1 for each in (inputs, outputs))
         and all(ins.connection_mode == "uvw" and ins.has_weight for ins in product.instructions)
         and bool(product.internal_weights)
     )

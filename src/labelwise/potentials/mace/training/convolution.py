@@ -21,7 +21,12 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from labelwise.potentials.mace.training.component_major import AtHand, has_parts, parts_of
+from labelwise.potentials.mace.training.component_major import (
+    AtHand,
+    has_parts,
+    parts_of,
+    split_parts,
+)
 
 
 @dataclass(frozen=True)
@@ -40,12 +45,13 @@ class _Path:
 class Convolution(torch.nn.Module):
     """Stands in for an interaction block's ``conv_tp``, by mace-torch's hook ``conv_fusion``."""
 
-    def __init__(self, conv: Any, at_hand: AtHand, *, by_pair: bool) -> None:
+    def __init__(self, conv: Any, at_hand: AtHand, like: Tensor, *, by_pair: bool) -> None:
         """Read the paths of an e3nn ``TensorProduct`` that ``covers_convolution``.
 
         Args:
             conv: The tensor product.
             at_hand: Where the batch is found.
+            like: Of the type and on the device of the model.
             by_pair: Whether radial weights come for pairs, not for directed edges.
         """
         super().__init__()
@@ -56,7 +62,7 @@ class Convolution(torch.nn.Module):
         self._paths = [
             [
                 _Path(place, outputs.index(ir := conv.irreps_out[ins.i_out].ir), 2 * ir.l + 1,
-                      _coupling(conv, ins))
+                      _coupling(conv, ins).to(like))
                 for place, ins in enumerate(conv.instructions)
                 if ins.i_in1 == i
             ]
@@ -81,10 +87,10 @@ class Convolution(torch.nn.Module):
         weights = filters.index_select(0, rows.view(-1)).view(n_atoms * width, self._n_paths, -1)
         by_path = weights.unbind(1)
         sums: list[list[Tensor]] = [[] for _ in range(self._n_outputs)]
-        for part, paths in zip(self._senders, self._paths, strict=True):
-            sent = part.of(senders)
+        sources = split_parts(senders, self._senders)
+        for part, sent, paths in zip(self._senders, sources, self._paths, strict=True):
             for path in paths:
-                left = (around.flatten(0, 1) @ path.coupling.to(around)).view(
+                left = (around.flatten(0, 1) @ path.coupling).view(
                     n_atoms, width, path.size, part.size
                 )
                 left = left.transpose(1, 2).reshape(n_atoms, path.size, width * part.size)

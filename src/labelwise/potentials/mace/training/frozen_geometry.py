@@ -22,6 +22,8 @@ from torch import Tensor
 
 from labelwise.potentials import Graph
 
+#: Directed edges up to which geometry is kept; a pair takes some 350 bytes.
+MAX_EDGES = 6_000_000
 # Pairs whose repulsion is evaluated at a time, each with the rows of two elements.
 _CHUNK = 4096
 

@@ -38,11 +38,14 @@ from labelwise.potentials.mace.training.component_major import (
     covers_network,
 )
 from labelwise.potentials.mace.training.convolution import Convolution, covers_convolution
-from labelwise.potentials.mace.training.frozen_geometry import FrozenGeometry, freeze_geometry
-from labelwise.potentials.mace.training.lean_batch import LeanBatch, join
+from labelwise.potentials.mace.training.frozen_geometry import (
+    MAX_EDGES,
+    FrozenGeometry,
+    freeze_geometry,
+)
+from labelwise.potentials.mace.training.lean_batch import LeanBatch, differentiate, join
 from labelwise.potentials.mace.training.polynomial import Phase
 
-_MAX_EDGES = 6_000_000
 _GATED = "RealAgnosticResidualNonLinearInteractionBlock"
 _BLOCKS = (
     "RealAgnosticInteractionBlock",
@@ -109,9 +112,7 @@ class FrozenMace:
             "atomic_energies_fn": references,
             "node_embedding": _Embedding(model.node_embedding, self._at_hand),
             "spherical_harmonics": _Around(self._at_hand),
-            "radial_embedding": _Radial(
-                self._at_hand, self._n_basis, bool(model.radial_embedding.apply_cutoff)
-            ),
+            "radial_embedding": _Radial(self._at_hand, self._n_basis, _applies_cutoff(model)),
             "interactions": torch.nn.ModuleList(blocks),
             "products": torch.nn.ModuleList(products),
         }
@@ -121,7 +122,7 @@ class FrozenMace:
 
     def prepare(self, graphs: Sequence[Graph]) -> Sequence[Any]:
         """Evaluate the geometry of structures, once for all epochs, if memory allows."""
-        if sum(graph.n_edges for graph in graphs) > _MAX_EDGES:
+        if sum(graph.n_edges for graph in graphs) > MAX_EDGES:
             return graphs
         frozen = freeze_geometry(self._potential.model, graphs)
         return list(zip(graphs, frozen, strict=True))
@@ -151,29 +152,20 @@ class FrozenMace:
         at_hand.pair_of_edge = batch.pair_of_edge
         at_hand.harmonics, at_hand.radial = harmonics, radial
         energies = self._model(dict(batch.inputs), compute_force=False)["energy"]
-        self._phase.weights = False
-        try:
-            by_harmonics, by_radial = torch.autograd.grad(
-                energies.sum(),
-                (harmonics, radial),
-                create_graph=training,
-                allow_unused=True,
-                materialize_grads=True,
-            )
-        finally:
-            self._phase.weights = True
-        along = (by_radial * layout.radial_slope).sum(1, keepdim=True) * layout.directions
-        pull = (by_harmonics[:, None, :] @ layout.harmonics_slope).squeeze(1) + along
-        forces = pull.new_zeros(layout.species.shape[0], 3)
-        forces = forces.index_add(0, layout.ends[0], pull)
-        return energies, forces.index_add(0, layout.ends[1], pull, alpha=-1)
+        forces = differentiate(layout, energies, harmonics, radial, self._phase, training=training)
+        return energies, forces
 
     def _with_stand_ins(self, block: Any) -> Any:
         by_pair = _is_by_pair(self._potential.model, block)
         replaced: dict[str, torch.nn.Module] = {
             name: Linear(getattr(block, name)) for name in _LINEARS if hasattr(block, name)
         }
-        replaced["conv_tp"] = Convolution(block.conv_tp, self._at_hand, by_pair=by_pair)
+        replaced["conv_tp"] = Convolution(
+            block.conv_tp,
+            self._at_hand,
+            self._potential.model.node_embedding.linear.weight.detach(),
+            by_pair=by_pair,
+        )
         replaced["reshape"] = torch.nn.Identity()
         skip = block.skip_tp
         replaced["skip_tp"] = (
@@ -296,7 +288,12 @@ def _covers_block(model: Any, block: Any) -> bool:
 
 def _is_by_pair(model: Any, block: Any) -> bool:
     """Tell whether radial weights are the same for both directions of a pair."""
-    return type(block).__name__ != _GATED and bool(model.radial_embedding.apply_cutoff)
+    return type(block).__name__ != _GATED and _applies_cutoff(model)
+
+
+def _applies_cutoff(model: Any) -> bool:
+    """Tell whether the radial basis is cut off, not the weights that are made of it."""
+    return bool(getattr(model.radial_embedding, "apply_cutoff", True))
 
 
 def _reads_scalars(readout: Any) -> bool:

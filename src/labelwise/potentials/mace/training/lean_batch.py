@@ -11,6 +11,7 @@ from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
 from labelwise.potentials.mace.training.frozen_geometry import FrozenGeometry
+from labelwise.potentials.mace.training.polynomial import Phase
 
 #: A row of atoms costs as much as so many places in it: coefficients are made for each row.
 _ROW_COST = 10
@@ -108,6 +109,46 @@ def join(geometries: Sequence[FrozenGeometry]) -> LeanBatch:
         structure_idx=send(np.repeat(np.arange(len(geometries)), n_atoms)),
         n_structures=len(geometries),
     )
+
+
+def differentiate(
+    batch: LeanBatch,
+    energies: Float[Tensor, " n"],
+    harmonics: Float[Tensor, "P L"],
+    radial: Float[Tensor, "P B"],
+    phase: Phase,
+    *,
+    training: bool,
+) -> Float[Tensor, "N 3"]:
+    """Return forces, by the chain rule through what was made of a batch's geometry.
+
+    Args:
+        batch: n structures, N atoms.
+        energies: (n,), made of the next two.
+        harmonics: (P, L), the batch's, to be differentiated by.
+        radial: (P, B), the batch's, to be differentiated by.
+        phase: What the network's functions look at; it is the forces' pass meanwhile.
+        training: Whether the forces are to be differentiated by the weights.
+
+    Returns:
+        (N, 3) in eV/Å.
+    """
+    phase.weights = False
+    try:
+        by_harmonics, by_radial = torch.autograd.grad(
+            energies.sum(),
+            (harmonics, radial),
+            create_graph=training,
+            allow_unused=True,
+            materialize_grads=True,
+        )
+    finally:
+        phase.weights = True
+    along = (by_radial * batch.radial_slope).sum(1, keepdim=True) * batch.directions
+    pull = (by_harmonics[:, None, :] @ batch.harmonics_slope).squeeze(1) + along
+    forces = pull.new_zeros(batch.species.shape[0], 3)
+    forces = forces.index_add(0, batch.ends[0], pull)
+    return forces.index_add(0, batch.ends[1], pull, alpha=-1)
 
 
 def _lay_out(

@@ -24,13 +24,16 @@ from labelwise.potentials import Graph
 from labelwise.potentials.mace.polynomial import MAX_CORRELATION
 from labelwise.potentials.mace.potential import MacePotential
 from labelwise.potentials.mace.training.contraction import ElementContraction
-from labelwise.potentials.mace.training.frozen_geometry import FrozenGeometry, freeze_geometry
-from labelwise.potentials.mace.training.lean_batch import LeanBatch, join
+from labelwise.potentials.mace.training.frozen_geometry import (
+    MAX_EDGES,
+    FrozenGeometry,
+    freeze_geometry,
+)
+from labelwise.potentials.mace.training.lean_batch import LeanBatch, differentiate, join
 from labelwise.potentials.mace.training.polynomial import Phase, silu
 
 _RESIDUAL = "RealAgnosticResidualInteractionBlock"
 _INTERACTIONS = (_RESIDUAL, "RealAgnosticInteractionBlock")
-_MAX_EDGES = 6_000_000
 
 
 def supports(potential: MacePotential) -> bool:
@@ -71,9 +74,9 @@ class LeanMace:
     def prepare(self, graphs: Sequence[Graph]) -> Sequence[FrozenGeometry] | Sequence[Graph]:
         """Evaluate the geometry of structures, once for all epochs, if memory allows.
 
-        A pair takes some 350 bytes; beyond ``_MAX_EDGES`` it is evaluated batch by batch.
+        A pair takes some 350 bytes; beyond ``MAX_EDGES`` it is evaluated batch by batch.
         """
-        if sum(graph.n_edges for graph in graphs) > _MAX_EDGES:
+        if sum(graph.n_edges for graph in graphs) > MAX_EDGES:
             return graphs
         return freeze_geometry(self._model, graphs)
 
@@ -98,22 +101,8 @@ class LeanMace:
         harmonics = batch.harmonics.detach().requires_grad_()
         radial = batch.radial.detach().requires_grad_()
         energies = self._energies(batch, harmonics, radial)
-        self._phase.weights = False
-        try:
-            by_harmonics, by_radial = torch.autograd.grad(
-                energies.sum(),
-                (harmonics, radial),
-                create_graph=training,
-                allow_unused=True,
-                materialize_grads=True,
-            )
-        finally:
-            self._phase.weights = True
-        along = (by_radial * batch.radial_slope).sum(1, keepdim=True) * batch.directions
-        pull = (by_harmonics[:, None, :] @ batch.harmonics_slope).squeeze(1) + along
-        forces = pull.new_zeros(batch.species.shape[0], 3)
-        forces = forces.index_add(0, batch.ends[0], pull)
-        return energies, forces.index_add(0, batch.ends[1], pull, alpha=-1)
+        forces = differentiate(batch, energies, harmonics, radial, self._phase, training=training)
+        return energies, forces
 
     def _energies(
         self, batch: LeanBatch, harmonics: Float[Tensor, "P L"], radial: Float[Tensor, "P B"]
