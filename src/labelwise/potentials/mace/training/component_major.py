@@ -92,7 +92,7 @@ class Linear(torch.nn.Module):
         """Read the paths of a linear layer that ``covers_linear``."""
         super().__init__()
         self._inputs, self._outputs = parts_of(linear.irreps_in), parts_of(linear.irreps_out)
-        self._linear = [linear]  # not a child: its weights are the model's
+        self._linear = linear
         irreps = [part.irrep for part in self._inputs]
         # For each output its input, or None, and what its products are multiplied by.
         self._sources = [
@@ -109,7 +109,7 @@ class Linear(torch.nn.Module):
 
     def forward(self, features: Float[Tensor, "N D"]) -> Float[Tensor, "N E"]:
         """Mix the channels of each irrep."""
-        tables = iter(torch.split(self._linear[0].weight, self._sizes))
+        tables = iter(torch.split(self._linear.weight, self._sizes))
         sources = split_parts(features, self._inputs)
         mixed = []
         for part, i in zip(self._outputs, self._sources, strict=True):
@@ -153,7 +153,7 @@ class ElementLinear(torch.nn.Module):
         """Read the paths of a product that ``covers_element_linear``."""
         super().__init__()
         self._inputs, self._outputs = parts_of(product.irreps_in1), parts_of(product.irreps_out)
-        self._product, self._at_hand = [product], at_hand
+        self._product, self._at_hand = product, at_hand
         self._shape = (len(product.instructions), -1, int(product.irreps_in2.dim))
         # For each output its path, or None.
         places = {ins.i_out: place for place, ins in enumerate(product.instructions)}
@@ -164,7 +164,7 @@ class ElementLinear(torch.nn.Module):
     ) -> Float[Tensor, "N F"]:
         """Mix the channels of each irrep by the weights of each atom's element."""
         del attributes
-        batch, product, mixed = self._at_hand.layout, self._product[0], []
+        batch, product, mixed = self._at_hand.layout, self._product, []
         n_rows, length = batch.group.shape
         grouped = features.index_select(0, batch.group.view(-1))
         sources = split_parts(grouped, self._inputs)
@@ -247,13 +247,13 @@ class RadialNetwork(torch.nn.Module):
     def __init__(self, network: Any, at_hand: AtHand, n_basis: int) -> None:
         """Read the layers of a network that ``covers_network``."""
         super().__init__()
-        self._layers, self._at_hand = [list(network.children())], at_hand
+        self._layers, self._at_hand = list(network.children()), at_hand
         self._n_basis = n_basis
 
     def forward(self, edge_feats: Tensor) -> Float[Tensor, "P out"]:
         """Evaluate the network for every pair, whatever edges are handed over."""
         del edge_feats
-        *hidden, last = self._layers[0]
+        *hidden, last = self._layers
         out, before = self._at_hand.radial[:, : self._n_basis], 1.0
         for layer in hidden:
             scale = before / math.sqrt(layer.h_in * layer.var_in)

@@ -59,15 +59,12 @@ class Convolution(torch.nn.Module):
         self._senders = parts_of(conv.irreps_in1)
         outputs = [part.irrep for part in parts_of(conv.irreps_out)]
         self._n_outputs, self._n_paths = len(outputs), len(conv.instructions)
-        self._paths = [
-            [
-                _Path(place, outputs.index(ir := conv.irreps_out[ins.i_out].ir), 2 * ir.l + 1,
-                      _coupling(conv, ins).to(like))
-                for place, ins in enumerate(conv.instructions)
-                if ins.i_in1 == i
-            ]
-            for i in range(len(self._senders))
-        ]  # fmt: skip
+        self._paths: list[list[_Path]] = [[] for _ in self._senders]
+        for place, ins in enumerate(conv.instructions):
+            irrep = conv.irreps_out[ins.i_out].ir
+            size = 2 * int(irrep.l) + 1
+            path = _Path(place, outputs.index(irrep), size, _coupling(conv, ins).to(like))
+            self._paths[ins.i_in1].append(path)
 
     def forward(
         self,
@@ -126,7 +123,7 @@ def _coupling(conv: Any, ins: Any) -> Float[Tensor, "L d3d1"]:
     orders = [part.ir.l for part in conv.irreps_in2]
     coupling = wigner_3j(first, orders[ins.i_in2], third, dtype=torch.float64) * ins.path_weight
     start = sum(2 * order + 1 for order in orders[: ins.i_in2])
-    out = torch.zeros(sum(2 * order + 1 for order in orders), (2 * third + 1) * (2 * first + 1),
-                      dtype=torch.float64)  # fmt: skip
+    n_components = sum(2 * order + 1 for order in orders)
+    out: Tensor = coupling.new_zeros(n_components, (2 * third + 1) * (2 * first + 1))
     out[start : start + coupling.shape[1]] = coupling.permute(1, 2, 0).flatten(1)
     return out

@@ -199,10 +199,10 @@ class _Embedding(torch.nn.Module):
 
     def __init__(self, embedding: Any, at_hand: AtHand) -> None:
         super().__init__()
-        self._linear, self._at_hand = [embedding.linear], at_hand
+        self._linear, self._at_hand = embedding.linear, at_hand
 
     def forward(self, attributes: Float[Tensor, "N E"]) -> Float[Tensor, "N C"]:
-        linear = self._linear[0]
+        linear = self._linear
         table = linear.weight.view(attributes.shape[1], -1)
         rows = table.index_select(0, self._at_hand.layout.species)
         scaled: Tensor = rows * linear.instructions[0].path_weight

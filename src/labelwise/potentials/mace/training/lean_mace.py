@@ -4,8 +4,8 @@ At batch 1 the time of an update goes into the overhead of some thousand small o
 of them from differentiating the geometry twice. Here geometry is frozen (``frozen_geometry``),
 neighbours are summed by matrix products, coupling coefficients are symmetrised once and applied
 to all atoms of an element at once (``polynomial``). It is the same function of the same
-parameters as mace-torch's module to rounding; ``supports`` says which models it covers, the
-others are trained through the module itself.
+parameters as mace-torch's module to rounding; ``supports`` says which models it covers, for the
+others there is ``FrozenMace``.
 
 Letters: C channels, L = (l_max + 1)² components, K = l_max + 1 orders, Z elements present.
 """
