@@ -1,7 +1,7 @@
 """Milliseconds per fine-tuning update against mace-torch's own training loop.
 
-    python benchmarks/finetuning.py            # about five minutes on one core
-    python benchmarks/finetuning.py --quick    # batch 4 only
+    python benchmarks/finetuning.py                       # some fifteen minutes on one core
+    python benchmarks/finetuning.py --only full-size      # one section, the others are kept
 
 Both sides train the same weights in turn, in this process, on one core, on the same frames of
 ``../shared/data/t1x_xtb/natural_0``: mace-torch with its ``AtomicData``, its data loader, its
@@ -9,7 +9,7 @@ Both sides train the same weights in turn, in this process, on one core, on the 
 clipping at 10 and a moving average on both; the loss is the Huber loss of energies per atom and
 forces (mace-torch's own needs stresses, which would cost it time here). An update counts from
 fetching the batch to the moving average. Figures are medians over the repeats of the median
-update of a repeat.
+update of a repeat. Peak memory is taken in a process of its own for each side.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import json
+import multiprocessing
 import os
 import platform
 import statistics
@@ -25,6 +26,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -44,17 +46,12 @@ from labelwise.finetuning.recipe import Recipe, resolve_schedule
 from labelwise.finetuning.trainable import require_trainable
 from labelwise.finetuning.training import finetune
 from labelwise.potentials import Potential, load_potential
-from labelwise.potentials.mace.loading import make_potential
 from labelwise.potentials.mace.training.compiled import CACHE_VARIABLE
 from labelwise.potentials.training import PlainNetwork
+from mace_architectures import ARCHITECTURES, build_architecture
 
 HERE = Path(__file__).parent
-#: What ``--rounds`` says of the first table.
-KEPT = [
-    "The table against mace-torch was kept from an earlier run (3 repeats), before frequent",
-    "elements took several rows; the repeats below are those of the other tables.",
-    "",
-]
+
 #: What was tried and did not pay, with its measure; medians of processor time on mace_spice.
 NEGATIVE = [
     "",
@@ -74,6 +71,16 @@ NEGATIVE = [
     "  updates of one, and 2.2 compiled updates of one cost one of 4, so it could give at most 2",
     "  at batch 1, and 1.2 at batch 4 (an update of 16 against 4 of 4).",
 ]
+#: What limits full-size models: torch.profiler, two updates of four structures, 60 atoms.
+LIMITS = [
+    "What is left of an update (torch.profiler, one thread; MPA-0, L = 2, OMOL-0): matrix",
+    "products of contractions 18, 29 and 16 %, of convolutions and selections 11, 11 and 8 %, of",
+    "linear layers and radial networks 13, 10 and 22 %; products, sums and copies number by number,",
+    "most of them of radial weights with senders and their derivatives, 25, 35 and 33 %; optimiser",
+    "and filling zeros of weights of absent elements 15, 4 and 4 %. In mace-torch's loop half of the",
+    "time goes into couplings times weights of all 89 elements, for each atom.",
+    "",
+]
 SHARED = HERE.parents[1] / "shared"
 RESULTS = HERE / "results"
 RECIPE = Recipe(learning_rate=1e-4)
@@ -92,6 +99,8 @@ class Result:
     ours_cpu_ms: list[float] = field(default_factory=list)
     theirs_cpu_ms: list[float] = field(default_factory=list)
     gradient_difference: float = 0.0
+    ours_mib: float = 0.0
+    theirs_mib: float = 0.0
 
     def ratio(self, ours: list[float], theirs: list[float]) -> float:
         """How many times longer mace-torch takes."""
@@ -123,6 +132,9 @@ def their_step(potential: Potential, frames: list[Atoms], batch_size: int) -> St
     from torch_ema import ExponentialMovingAverage
 
     model = require_trainable(potential).copy().model.requires_grad_(True)
+    if hasattr(model, "joint_embedding"):
+        # Else mace-torch fails at the second update: it adds to a view of a leaf in place.
+        model.node_embedding.register_forward_hook(lambda *call: call[2].clone())
     keys = data.KeySpecification(
         info_keys={"energy": "REF_energy"}, arrays_keys={"forces": "REF_forces"}
     )
@@ -198,13 +210,17 @@ def measure(step: Step, updates: int) -> tuple[float, float]:
 
 
 def compare(
-    name: str, potential: Potential, frames: list[Atoms], batch_size: int, repeats: int
+    name: str,
+    potential: Potential,
+    frames: list[Atoms],
+    batch_size: int,
+    repeats: int,
+    updates: int,
 ) -> Result:
     """Measure both sides in turn."""
     result = Result(name, batch_size)
     ours = our_step(potential, frames, batch_size)
     theirs = their_step(potential, frames, batch_size)
-    updates = max(8, 40 // batch_size)
     for step in (ours, theirs):
         measure(step, max(4, len(frames) // batch_size))  # warm, and every structure seen once
     for _ in range(repeats):
@@ -237,13 +253,41 @@ def gradient_difference(potential: Potential, frames: list[Atoms]) -> float:
     )
 
 
-def medium_model() -> Potential:
-    """Make a model with vectors among its hidden features, which goes through the module."""
-    sys.path.insert(0, str(HERE.parent))
-    from tests.models import build_mace
+def load(name: str) -> Potential:
+    """Load or build a model by its name in the tables."""
+    if name == "mace_spice":
+        return load_potential(SHARED / "models" / "mace_spice.model", trust=True)
+    return build_architecture(name) if name in ARCHITECTURES else load_potential(name)
 
-    model = build_mace(channels=32, hidden="32x0e+32x1o")
-    return make_potential(model, name="32x0e+32x1o, random")
+
+def read_frames() -> list[Atoms]:
+    """Read the frames to train on, all neutral singlets."""
+    frames = ase.io.read(SHARED / "data" / "t1x_xtb" / "natural_0" / "pool.extxyz", "::20")[:64]
+    for atoms in frames:
+        atoms.info.update(charge=0, spin=1)
+    return list(frames)
+
+
+def peak_memory(name: str, side: str) -> tuple[float, float]:
+    """Return MiB that a process holds with the model alone, and at most in updates of 4."""
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    step = {"ours": our_step, "theirs": their_step}[side](load(name), read_frames(), 4)
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak of building the model
+    for _ in range(3):
+        step()
+    status = Path("/proc/self/status").read_text()
+    peak = next(line for line in status.splitlines() if line.startswith("VmHWM"))
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20, int(peak.split()[1]) / 2**10
+
+
+def measure_memory(result: Result) -> None:
+    """Measure each side in a process of its own."""
+    for side in ("ours", "theirs"):
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+            before, peak = pool.submit(peak_memory, result.model, side).result()
+        setattr(result, f"{side}_mib", peak - before)
 
 
 @dataclass
@@ -350,8 +394,80 @@ def compare_updates(potential: Potential, frames: list[Atoms], repeats: int) -> 
     return lines
 
 
-def write(results: list[Result], stages: dict[str, Any], args: argparse.Namespace) -> None:
-    """Write the table and the raw figures."""
+def speed_table(results: list[dict[str, Any]], *, memory: bool = False) -> list[str]:
+    """Write a table of both sides."""
+    header = (
+        "| model | batch | ms | mace-torch ms | CPU ms | mace-torch CPU ms | ratio | CPU ratio "
+        "| gradients |"
+    )
+    lines = [header + (" MiB | mace-torch MiB |" if memory else "")]
+    lines.append("|" + "---|" * (lines[0].count("|") - 1))
+    for r in (Result(**each) for each in results):
+        row = (
+            f"| {r.model} | {r.batch_size} | {statistics.median(r.ours_ms):.1f} "
+            f"| {statistics.median(r.theirs_ms):.1f} | {statistics.median(r.ours_cpu_ms):.1f} "
+            f"| {statistics.median(r.theirs_cpu_ms):.1f} | {r.ratio(r.ours_ms, r.theirs_ms):.1f} "
+            f"| **{r.ratio(r.ours_cpu_ms, r.theirs_cpu_ms):.1f}** | {r.gradient_difference:.0e} |"
+        )
+        held = f" {r.ours_mib:.0f} | {r.theirs_mib:.0f} |" if r.ours_mib > 0 else " | |"
+        lines.append(row + (held if memory else ""))
+    return lines
+
+
+def write(sections: dict[str, Any]) -> None:
+    """Write the tables and the raw figures."""
+
+    def stamp(name: str) -> list[str]:
+        found = sections[name]
+        return [f"`{found['command']}`; {found['machine']}.", ""]
+
+    stages = sections["rounds"]["round"]
+    lines = [
+        "# Fine-tuning updates against mace-torch's training loop",
+        "",
+        *stamp("small"),
+        "Medians, both sides in turn in one process, on the same frames",
+        "of `t1x_xtb/natural_0` (13.6 atoms, 154 directed edges on average). CPU: processor time,",
+        "which other jobs on the machine disturb less. Gradients: largest difference of our",
+        "gradient to the module's, relative to the largest entry of each parameter, float32.",
+        "",
+        *speed_table(sections["small"]["results"]),
+        "",
+        "## Models as people have them, at full size",
+        "",
+        *stamp("full-size"),
+        "Random weights, built by mace-torch (`benchmarks/mace_architectures.py`), 89 elements,",
+        "l_max 3, correlation 3. MPA-0, OMAT-0: density blocks, ZBL, Agnesi, 128x0e + 128x1o, 2",
+        "layers. L = 2: residual blocks, 128x0e + 128x1o + 128x2e, 2 layers. OMOL-0: gated blocks,",
+        "charge and spin, 128x0e + 128x1o, 3 layers. MiB: what a process holds at most in updates,",
+        "beyond what it held before the first.",
+        "mace-torch's loop cannot train the models with charge and spin in this torch (it adds to",
+        "a view of a leaf in place); for it, their node embedding is cloned.",
+        "",
+        *speed_table(sections["full-size"]["results"], memory=True),
+        "",
+        *LIMITS,
+        "## Compiled updates and the seconds of a round",
+        "",
+        *stamp("rounds"),
+        "`Recipe(compiled=True)` against the updates above, mace_spice; both in turn.",
+        "",
+        *stages["updates"],
+        "",
+        "A round of a study: 50 labels, 300 updates, validations, saving, 175 test structures;",
+        "processor seconds. Compiling, once for an architecture and machine, takes",
+        "{compile_cpu_s:.0f} s of processor time, {compile_s:.0f} s of time.".format(**stages),
+        "",
+        *round_table(stages),
+        *NEGATIVE,
+        "",
+    ]
+    (RESULTS / "finetuning.md").write_text("\n".join(lines))
+    (RESULTS / "finetuning.json").write_text(json.dumps(sections, indent=1) + "\n")
+
+
+def describe_machine() -> str:
+    """Name processor, versions and load."""
     processor = next(
         (
             line.split(":")[1].strip()
@@ -361,98 +477,66 @@ def write(results: list[Result], stages: dict[str, Any], args: argparse.Namespac
         platform.processor(),
     )
     versions = {name: importlib.metadata.version(name) for name in ("torch", "mace-torch", "e3nn")}
-    machine = (
+    return (
         f"{processor}, 1 thread of {os.cpu_count()} cores; Python {platform.python_version()}, "
         f"{', '.join(f'{k} {v}' for k, v in versions.items())}; "
         f"load average {os.getloadavg()[0]:.1f}"
     )
-    rows = [
-        f"| {r.model} | {r.batch_size} | {statistics.median(r.ours_ms):.1f} "
-        f"| {statistics.median(r.theirs_ms):.1f} | {statistics.median(r.ours_cpu_ms):.1f} "
-        f"| {statistics.median(r.theirs_cpu_ms):.1f} | {r.ratio(r.ours_ms, r.theirs_ms):.1f} "
-        f"| **{r.ratio(r.ours_cpu_ms, r.theirs_cpu_ms):.1f}** | {r.gradient_difference:.0e} |"
-        for r in results
-    ]
-    header = (
-        "| model | batch | ms | mace-torch ms | CPU ms | mace-torch CPU ms | ratio | CPU ratio "
-        "| gradients |"
-    )
-    lines = [
-        "# Fine-tuning updates against mace-torch's training loop",
-        "",
-        f"`{args.command}`",
-        "",
-        machine + ".",
-        args.note,
-        "",
-        *(KEPT if args.rounds else []),
-        f"Medians of {args.repeats} repeats, both sides in turn in one process, on the same frames",
-        "of `t1x_xtb/natural_0` (13.6 atoms, 154 directed edges on average). CPU: processor time,",
-        "which other jobs on the machine disturb less. Gradients: largest difference of our",
-        "gradient to the module's, relative to the largest entry of each parameter, float32.",
-        "",
-        header,
-        "|---|---|---|---|---|---|---|---|---|",
-        *rows,
-        "",
-        "## Compiled updates and the seconds of a round",
-        "",
-        "`Recipe(compiled=True)` against the updates above, mace_spice; both in turn.",
-        "",
-        *stages["updates"],
-        "",
-        "A round of a study: 50 labels, 300 updates, validations, saving, 175 test structures;",
-        "processor seconds. Compiling, once for an architecture and machine, takes",
-        f"{stages['compile_cpu_s']:.0f} s of processor time, {stages['compile_s']:.0f} s of time.",
-        "",
-        *round_table(stages),
-        *NEGATIVE,
-        "",
-    ]
-    RESULTS.mkdir(exist_ok=True)
-    (RESULTS / "finetuning.md").write_text("\n".join(lines))
-    content = {
-        "command": args.command,
-        "machine": machine,
-        "note": args.note,
-        "results": [asdict(r) for r in results],
-        "round": stages,
-    }
-    (RESULTS / "finetuning.json").write_text(json.dumps(content, indent=1) + "\n")
+
+
+def compare_small(repeats: int) -> dict[str, Any]:
+    """Compare both sides for models of scalars."""
+    results = []
+    for name in ("mace_spice", "demo"):
+        potential, frames = load(name), read_frames()
+        for size in (1, 4, 16):
+            result = compare(name, potential, frames, size, repeats, max(8, 40 // size))
+            results.append(asdict(result))
+            print(results[-1], flush=True)
+    return {"results": results}
+
+
+def compare_full_size(repeats: int) -> dict[str, Any]:
+    """Compare both sides for ``ARCHITECTURES``, with their memory."""
+    results = []
+    for name in ARCHITECTURES:
+        result = compare(name, load(name), read_frames()[::4], 4, repeats, 3)
+        if "heads" not in ARCHITECTURES[name]:
+            measure_memory(result)
+        results.append(asdict(result))
+        print(results[-1], flush=True)
+    return {"results": results}
+
+
+def measure_rounds(repeats: int) -> Any:
+    """Measure compiled updates and rounds."""
+    spice = load("mace_spice")
+    with tempfile.TemporaryDirectory() as cache:
+        os.environ[CACHE_VARIABLE] = cache
+        stages = compare_rounds(spice, repeats)
+        stages["updates"] = compare_updates(spice, read_frames(), repeats)
+    return {"round": stages}
 
 
 def main() -> None:
     """Run the benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--quick", action="store_true", help="batch 4 only")
-    parser.add_argument(
-        "--rounds", action="store_true", help="compiled updates and rounds only; keep the others"
-    )
-    parser.add_argument("--note", default="", help="what else ran on the machine")
+    parser.add_argument("--only", choices=("small", "full-size", "rounds"), nargs="+")
     args = parser.parse_args()
-    args.command = " ".join(["python benchmarks/finetuning.py", *sys.argv[1:]])
+    command = " ".join(["python benchmarks/finetuning.py", *sys.argv[1:]])
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
-    spice = load_potential(SHARED / "models" / "mace_spice.model", trust=True)
-    models = {"mace_spice": spice, "demo": load_potential("demo")}
-    frames = ase.io.read(SHARED / "data" / "t1x_xtb" / "natural_0" / "pool.extxyz", "::20")[:64]
-    results = []
-    for name, potential in () if args.rounds else models.items():
-        for batch_size in (4,) if args.quick else (1, 4, 16):
-            results.append(compare(name, potential, frames, batch_size, args.repeats))
-            print(asdict(results[-1]), flush=True)
-    if args.rounds:
-        saved = json.loads((RESULTS / "finetuning.json").read_text())
-        results = [Result(**each) for each in saved["results"]]
-    elif not args.quick:
-        medium = medium_model()
-        results.append(compare(medium.name, medium, frames, 4, args.repeats))
-    with tempfile.TemporaryDirectory() as cache:
-        os.environ[CACHE_VARIABLE] = cache
-        stages = compare_rounds(spice, args.repeats)
-        stages["updates"] = compare_updates(spice, frames, args.repeats)
-    write(results, stages, args)
+    run = {"small": compare_small, "full-size": compare_full_size, "rounds": measure_rounds}
+    saved = RESULTS / "finetuning.json"
+    sections = json.loads(saved.read_text()) if args.only is not None else {}
+    for name in args.only if args.only is not None else run:
+        sections[name] = {
+            "command": command,
+            "machine": describe_machine(),
+            **run[name](args.repeats),
+        }
+    write(sections)
 
 
 if __name__ == "__main__":
