@@ -220,13 +220,14 @@ def load_potential(
             results; the model is evaluated without it.
     """
     family, name = _find_family(str(spec))
-    potential = family.load(
-        name,
-        device=resolve_device(device),
-        dtype=resolve_dtype(dtype),
-        head=head,
-        trust=trust,
-    )
+    with torch.random.fork_rng(devices=[]):  # a network is drawn before its weights are read
+        potential = family.load(
+            name,
+            device=resolve_device(device),
+            dtype=resolve_dtype(dtype),
+            head=head,
+            trust=trust,
+        )
     if isinstance(potential, HasKernels):
         return potential.with_kernels(cueq)
     if cueq:

@@ -7,8 +7,10 @@ here of its own elements, and raises ``AssertionError`` with the name of the law
 from __future__ import annotations
 
 import pickle
+import tempfile
 from collections.abc import Callable, Sequence
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,8 +18,10 @@ import torch
 from ase import Atoms
 from numpy.typing import NDArray
 
+from labelwise.finetuning.export import save_potential
 from labelwise.potentials.base import Potential
 from labelwise.potentials.graphs import Batch
+from labelwise.potentials.loading import load_potential
 from labelwise.potentials.torch_potential import TorchPotential
 
 _TOLERANCE = {torch.float64: 1e-9, torch.float32: 2e-4}
@@ -46,12 +50,36 @@ def check_potential(potential: Potential) -> None:
     _check_tangents(potential, structures)
     _check_differentiable(potential, structures)
     _check_linearisation(potential, structures)
+    _check_files(potential, structures)
     if isinstance(potential, TorchPotential):
         _check_training(potential, structures)
     if potential.dtype == torch.float64:
         _check_forces(potential, structures)
     require(torch.get_default_dtype() == default_dtype, "torch's default type was changed")
     require(torch.equal(torch.get_rng_state(), random_state), "torch's random state was changed")
+
+
+def _check_files(potential: Potential, structures: Sequence[Atoms]) -> None:
+    """Hold what is written and read again to the potential, for each kind of file."""
+    batch = _batch(potential, structures[:5])
+    energies = potential.predict(batch, forces=False).energies
+    for suffix in potential.file_suffixes:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / f"written{suffix}"
+            save_potential(potential, path)
+            read = load_potential(
+                path,
+                device=str(potential.device),
+                dtype=potential.dtype,
+                head=potential.head,
+                trust=True,
+            )
+        require(
+            type(read) is type(potential) and read.content_hash == potential.content_hash,
+            f"another model is read from {suffix} than was written",
+        )
+        found = read.predict(batch, forces=False).energies
+        _assert_close(potential, found, energies, f"energies read from {suffix}")
 
 
 def sample_structures(potential: Potential, *, seed: int = 0) -> list[Atoms]:

@@ -123,6 +123,25 @@ def test_a_file_holds_the_same_model(tmp_path: Path, ending: str) -> None:
     assert float(wanted.energies) == pytest.approx(atoms.get_potential_energy(), abs=1e-5)
 
 
+@pytest.mark.parametrize(("name", "head"), PRETRAINED)
+def test_a_pretrained_model_is_written_as_it_is_now(
+    name: str, head: str | None, tmp_path: Path
+) -> None:
+    """sevenn reorders weights that an older version wrote; ours have been reordered already."""
+    from sevenn.calculator import SevenNetCalculator
+
+    potential = load_potential(name, device="cpu", head=head)
+    path = tmp_path / "pretrained.pth"
+    save_potential(potential, path)
+    assert load_potential(path, device="cpu", head=head).content_hash == potential.content_hash
+    atoms = bulk("NaCl", "rocksalt", a=5.6)
+    atoms.rattle(0.1, seed=1)
+    found = potential.predict(potential.collate([potential.prepare(atoms)]))
+    atoms.calc = SevenNetCalculator(str(path), device="cpu", **({"modal": head} if head else {}))
+    assert float(found.energies) == pytest.approx(atoms.get_potential_energy(), abs=2e-5)
+    np.testing.assert_allclose(found.forces, atoms.get_forces(), atol=1e-4)
+
+
 def test_copies_are_whole() -> None:
     potential = make_small()
     for made in (pickle.loads(pickle.dumps(potential)), potential.copy()):

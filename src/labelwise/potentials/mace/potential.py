@@ -7,7 +7,7 @@ import pickle
 from typing import IO, Any, ClassVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
 from labelwise.errors import PotentialError
@@ -42,6 +42,9 @@ from labelwise.potentials.training import TrainingNetwork
 
 # Embeddings of the elements at the ends of an edge, in the NonLinear block.
 _BY_ELEMENT = ("source_embedding", "target_embedding")
+
+
+_ALL = slice(None)
 
 
 class MacePotential(TorchPotential):
@@ -173,7 +176,9 @@ class MacePotential(TorchPotential):
     ) -> Float[Tensor, " n"]:
         """See ``TorchPotential.interaction_energies``."""
         note_forward(batch.n_structures)
-        out = self._view.run(self._inputs(batch, positions), positions is not None, embedding)
+        out = self._view.run(
+            self._sorted_inputs(batch, positions), positions is not None, embedding
+        )
         energies: Tensor = out["energy"]
         return energies
 
@@ -181,7 +186,7 @@ class MacePotential(TorchPotential):
         """See ``Potential.activations``."""
         note_forward(batch.n_structures)
         with torch.no_grad():
-            out = self._view.run(self._inputs(batch, None), False, None)
+            out = self._view.run(self._sorted_inputs(batch, None), False, None)
             sizes = [product.linear.irreps_out.dim for product in self.model.products]
             layers = torch.split(out["node_feats"], sizes, dim=1)
             scalars = [
@@ -225,12 +230,22 @@ class MacePotential(TorchPotential):
             else:
                 torch.save(self.copy().model.cpu().requires_grad_(True), stream)
 
-    def _inputs(self, batch: Batch, positions: Float[Tensor, "N 3"] | None) -> dict[str, Tensor]:
-        """Write a batch as mace-torch's dictionary."""
+    def _sorted_inputs(
+        self, batch: Batch, positions: Float[Tensor, "N 3"] | None
+    ) -> dict[str, Tensor]:
+        """Write a batch as mace-torch's dictionary, its edges as convolutions want them."""
+        return self._inputs(batch, positions, sort_edges(batch.edge_index[1], batch.n_atoms))
+
+    def _inputs(
+        self,
+        batch: Batch,
+        positions: Float[Tensor, "N 3"] | None,
+        edges: Int64[Tensor, " M"] | slice = _ALL,
+    ) -> dict[str, Tensor]:
+        """Write a batch as mace-torch's dictionary, by default with its edges as they are."""
         counts = torch.tensor((0, *batch.atom_counts), device=self.device)
         one_hot = torch.nn.functional.one_hot(batch.species, len(self.elements))
         head = torch.full((batch.n_structures,), self.heads.index(self.head), device=self.device)
-        edges = sort_edges(batch.edge_index[1], batch.n_atoms)
         return {
             # mace-torch calls requires_grad_ on what it gets: hand over an alias.
             "positions": batch.positions.detach() if positions is None else positions * 1.0,

@@ -96,6 +96,7 @@ def make_sevennet(
     Raises:
         PotentialError: settings and weights do not belong together, or an unknown head.
     """
+    import sevenn
     from sevenn import checkpoint
     from sevenn.scripts import backward_compatibility
 
@@ -109,6 +110,7 @@ def make_sevennet(
             # Coupling coefficients are constants: as exact as the type that is asked for.
             constants = {k: v for k, v in model.state_dict().items() if "._w3j_" in k}
             model.load_state_dict({**state, **constants})
+            config["version"] = sevenn.__version__  # whose weights these are now, when written
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError, AssertionError) as error:
         raise PotentialError(
             f"settings and weights of {name} do not make a model with the installed sevenn: {error}"
