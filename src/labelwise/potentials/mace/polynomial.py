@@ -70,13 +70,16 @@ def symmetric_basis(contraction: Any, device: torch.device) -> list[Float[Tensor
 
 
 def polynomial_coefficients(
-    basis: Sequence[Float[Tensor, "_ _ DL"]], weights: Sequence[Float[Tensor, "b _"]]
+    basis: Sequence[Float[Tensor, "_ _ DL"]],
+    weights: Sequence[Float[Tensor, "b _"]],
+    n_components: int,
 ) -> tuple[Float[Tensor, "b 1 DL"], Float[Tensor, "b L DL"], Float[Tensor, "b Q DL"] | None]:
     """Contract the basis with weights.
 
     Args:
         basis: What ``symmetric_basis`` returned.
         weights: For each correlation ν = 1, 2, 3: (b, K_ν).
+        n_components: L.
 
     Returns:
         t1, t2 (zeros if the correlation is one) and t3 (None unless it is three).
@@ -85,10 +88,9 @@ def polynomial_coefficients(
         (rows @ couplings.flatten(1)).view(-1, *couplings.shape[1:])
         for couplings, rows in zip(basis, weights, strict=True)
     ]
-    linear, n_components = tables[0], tables[0].shape[-1]
-    quadratic = (
-        tables[1] if len(tables) > 1 else linear.new_zeros(len(linear), n_components, n_components)
-    )
+    linear = tables[0]
+    zeros = linear.new_zeros(len(linear), n_components, linear.shape[-1])
+    quadratic = tables[1] if len(tables) > 1 else zeros
     return linear, quadratic, tables[2] if len(tables) == MAX_CORRELATION else None
 
 

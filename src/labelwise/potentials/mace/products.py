@@ -77,8 +77,8 @@ class _Polynomials:
         self._outputs = outputs
         device = outputs[0].weights_max.device
         self._bases = [symmetric_basis(output, device) for output in outputs]
-        n_components = outputs[0].U_tensors(1).shape[-2]
-        self._sizes = [basis[0].shape[2] // n_components for basis in self._bases]
+        self._n_components = int(outputs[0].U_tensors(1).shape[-2])
+        self._sizes = [basis[0].shape[2] // self._n_components for basis in self._bases]
         self._kept: OrderedDict[int, tuple[Tensor, tuple[Tensor | None, ...]]] = OrderedDict()
 
     def contract(self, features: Float[Tensor, "n C L"], element: int) -> Float[Tensor, "n out"]:
@@ -101,7 +101,7 @@ class _Polynomials:
             if torch.equal(now, before):
                 return tables
         by_output = [
-            polynomial_coefficients(basis, of_output)
+            polynomial_coefficients(basis, of_output, self._n_components)
             for basis, of_output in zip(self._bases, rows, strict=True)
         ]
         tables = tuple(
