@@ -22,6 +22,7 @@ class Architecture:
         layer: How the names of its layers begin.
         blocks: For each block of weights besides ``embedding`` and ``all``, patterns of paths.
         scalars: Takes the invariant features of atoms, (N, c), from what a layer leaves.
+        parity: Whether mirror images have the same energy.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Architecture:
     layer: str
     blocks: Mapping[str, tuple[str, ...]]
     scalars: Callable[[Mapping[str, Any]], Any]
+    parity: bool = True
 
     def list_weights(self, block: str, names: Sequence[str]) -> list[str]:
         """Return which weights make up a block, in the order of their names.
@@ -97,6 +99,7 @@ ARCHITECTURES = (
             "readout": ("readout_block/*",),
         },
         scalars=lambda features: features["latent"][:, 0, :],
+        parity=False,  # convolutions in an edge's frame know rotations about it alone
     ),
 )
 

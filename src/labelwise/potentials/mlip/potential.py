@@ -82,6 +82,7 @@ class MlipPotential(Potential):
         self.cutoff = float(info["graph_cutoff_angstrom"])
         self.graph_builder = GraphBuilder(elements=self.elements, cutoff=self.cutoff)
         kind = self.evaluator.architecture
+        self.parity = kind.parity
         self._names = {
             block: kind.list_weights(block, [n for n, w in archive.weights.items() if w.size])
             for block in ("embedding", *kind.blocks, "all")
