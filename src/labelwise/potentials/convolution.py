@@ -162,6 +162,10 @@ class EdgeTables:
         self._sizes = (0, 0)
         self._table: EdgeTable | None = None
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let copies and other processes start without a table: it belongs to edges at hand."""
+        return EdgeTables, ()
+
     def of(self, edge_index: Int64[Tensor, "2 M"], n_atoms: int, n_channels: int) -> EdgeTable:
         """Return what ``group_edges`` makes of these edges."""
         table, sizes = self._table, (n_atoms, n_channels)

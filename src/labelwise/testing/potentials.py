@@ -13,6 +13,7 @@ from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import numpy as np
 import torch
 from ase import Atoms
@@ -51,6 +52,8 @@ def check_potential(potential: Potential) -> None:
     _check_differentiable(potential, structures)
     _check_linearisation(potential, structures)
     _check_files(potential, structures)
+    sent = cloudpickle.loads(cloudpickle.dumps(potential))
+    require(sent.content_hash == potential.content_hash, "what is sent to a process is another")
     if isinstance(potential, TorchPotential):
         _check_training(potential, structures)
     if potential.dtype == torch.float64:

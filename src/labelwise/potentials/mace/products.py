@@ -81,6 +81,10 @@ class _Polynomials:
         self._sizes = [basis[0].shape[2] // self._n_components for basis in self._bases]
         self._kept: OrderedDict[int, tuple[Tensor, tuple[Tensor | None, ...]]] = OrderedDict()
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave coefficients to whoever unpickles it: they are made again of the weights."""
+        return {**vars(self), "_kept": OrderedDict()}
+
     def contract(self, features: Float[Tensor, "n C L"], element: int) -> Float[Tensor, "n out"]:
         """Contract atoms of one element."""
         x = features.permute(2, 1, 0).contiguous()
