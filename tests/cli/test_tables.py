@@ -148,5 +148,5 @@ def test_names_of_models_can_be_copied(
         monkeypatch.setenv("COLUMNS", columns)
     assert run(["models"]) == 0
     shown = capsys.readouterr().out
-    assert "mace-mp-mace-matpes-r2scan-0" in shown.split()
+    assert "mace-matpes-r2scan-0" in shown.split()
     assert not re.search("…", shown)
