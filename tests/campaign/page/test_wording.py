@@ -8,13 +8,13 @@ import pytest
 from labelwise.campaign.page.wording import (
     as_float32,
     choose_time_unit,
-    count,
     is_wide,
     write_change,
     write_error,
     write_seconds,
 )
 from labelwise.campaign.pool_map import spread_evenly
+from labelwise.selection.page.reasons import count
 
 
 @pytest.mark.parametrize(
