@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import copy
 import pickle
+from collections.abc import Callable
+from functools import cache
+from types import FunctionType
 from typing import IO, Any, ClassVar
 
 import torch
@@ -278,8 +281,12 @@ class _FeatureView:
         zeros = torch.zeros_like(references.atomic_energies)
         references.__dict__["_buffers"] = {**references._buffers, "atomic_energies": zeros}
         geometry = {
-            name: _Geometry(getattr(model, name))
-            for name in ("spherical_harmonics", "radial_embedding", "pair_repulsion_fn")
+            name: kind(getattr(model, name))
+            for name, kind in (
+                ("spherical_harmonics", _Harmonics),
+                ("radial_embedding", _Geometry),
+                ("pair_repulsion_fn", _Geometry),
+            )
             if hasattr(model, name)
         }
         self._geometry = tuple(geometry.values())
@@ -349,10 +356,45 @@ class _Geometry(torch.nn.Module):
         self.track = False
 
     def forward(self, edges: torch.Tensor, *others: torch.Tensor) -> Any:
-        # e3nn's harmonics are TorchScript that torch rewrites for what it was first called with:
-        # unless it is left as it is, the last bits depend on what a process did before.
-        with torch.jit.optimized_execution(edges.is_cuda):  # type: ignore[attr-defined]
-            return self.inner(edges if self.track else edges.detach(), *others)
+        return self.inner(edges if self.track else edges.detach(), *others)
+
+
+class _Harmonics(_Geometry):
+    """The spherical harmonics, on a CPU as they are written.
+
+    e3nn's are TorchScript, one function for all models of a process, which torch rewrites for
+    what it was first called with: their last bits would depend on what a process did before.
+    """
+
+    def forward(self, edges: torch.Tensor, *others: torch.Tensor) -> Any:
+        edges = edges if self.track else edges.detach()
+        if edges.is_cuda:
+            return self.inner(edges, *others)
+        return _forward_as_written(type(self.inner))(_as_written(self.inner), edges, *others)
+
+
+@cache
+def _forward_as_written(kind: Any) -> Callable[..., Any]:
+    """Return the forward of a class, with Python functions where its module has TorchScript."""
+    forward = kind.forward
+    written = {name: _unscripted(value) for name, value in forward.__globals__.items()}
+    return FunctionType(forward.__code__, written)
+
+
+def _as_written(module: torch.nn.Module) -> torch.nn.Module:
+    """Return a module, with Python functions where it holds TorchScript."""
+    if not any(isinstance(value, torch.jit.ScriptFunction) for value in vars(module).values()):
+        return module
+    view = copy.copy(module)
+    view.__dict__.update({name: _unscripted(value) for name, value in vars(module).items()})
+    return view
+
+
+def _unscripted(value: Any) -> Any:
+    """Return the Python function that a TorchScript function was made of, where torch keeps it."""
+    if isinstance(value, torch.jit.ScriptFunction):
+        return getattr(value, "_torchdynamo_inline", value)
+    return value
 
 
 def _with_modules(module: Any, replaced: dict[str, torch.nn.Module]) -> Any:
