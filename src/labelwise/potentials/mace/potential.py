@@ -370,7 +370,8 @@ class _Harmonics(_Geometry):
         edges = edges if self.track else edges.detach()
         if edges.is_cuda:
             return self.inner(edges, *others)
-        return _forward_as_written(type(self.inner))(_as_written(self.inner), edges, *others)
+        kind: Any = type(self.inner)
+        return _forward_as_written(kind)(_as_written(self.inner), edges, *others)
 
 
 @cache
