@@ -101,14 +101,14 @@ def diagnose(device: str = "auto") -> Diagnosis:
 
 
 def describe_installation(family: PotentialFamily) -> str:
-    """Say whether a family's package is installed, and which; without importing it."""
+    """Say which package of a family is installed, or how it is; without importing it."""
     if not family.is_installed:
         remedy = "" if family.extra is None else f"; pip install 'labelwise[{family.extra}]'"
         return f"not installed{remedy}"
     if family.package is None:
         return "installed"
     found = packages_distributions().get(family.package, [family.package])
-    return " ".join(["installed:", *(f"{name} {version(name)}" for name in found[:1])])
+    return f"{found[0]} {version(found[0])}"
 
 
 def list_devices() -> dict[str, str]:
@@ -134,8 +134,7 @@ def _run(name: str, step: Callable[[], str]) -> Check:
 def _check_family(family: PotentialFamily) -> str:
     """Evaluate two atoms with the first model of a family that needs no download."""
     offline = [model for model in family.known_models() if model.source != "download"]
-    text = describe_installation(family).removeprefix("installed: ")
-    text = "; ".join([text, *_broken_pins(family)])
+    text = "; ".join([describe_installation(family), *_broken_pins(family)])
     if not offline:
         return f"{text}; no model without a download or a file to try"
     potential = load_potential(f"{family.name}:{offline[0].name}", device="cpu")

@@ -13,9 +13,9 @@ _ARCHIVE, _PICKLE = b"PK", b"\x80"
 _CONTENT = "/data.pkl"
 #: Bytes of an archive's pickle, which names tensors and does not hold them: hundreds of kB.
 _MOST_BYTES = 50_000_000
-#: What zipfile answers to damage: NotImplementedError to a version number that no archive has,
-#: RuntimeError to a flag of encryption.
-_DAMAGE = (
+#: What zipfile raises for a damaged archive: ``NotImplementedError`` where the bytes of a version
+#: number are no version, ``RuntimeError`` where those of a flag say that it is encrypted.
+DAMAGE = (
     *(zipfile.BadZipFile, NotImplementedError, RuntimeError),
     *(ValueError, OSError, EOFError, zlib.error),
 )
@@ -54,7 +54,7 @@ def list_members(path: Path) -> list[str]:
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.namelist()
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise PotentialError(f"{path} is damaged or truncated; copy it again") from error
 
 
@@ -76,7 +76,7 @@ def read_words(path: Path) -> frozenset[str]:
             if archive.getinfo(name).file_size > _MOST_BYTES:
                 return frozenset()
             operations = list(pickletools.genops(archive.read(name)))
-    except _DAMAGE:
+    except DAMAGE:
         return frozenset()
     return frozenset(argument for _, argument, _ in operations if isinstance(argument, str))
 

@@ -138,6 +138,9 @@ def _find_family(spec: str) -> tuple[PotentialFamily, str]:
         if not (families[named].recognises(rest) or Path(rest).expanduser().exists()):
             raise PotentialError(_unknown(rest))
         return families[named], rest
+    for family in _families().values():
+        if any(model.name == spec for model in family.known_models()):
+            return family, spec
     for families in (_families(), {each.name: each for each in list_families()}):
         asked = (family for family in families.values() if family.name != _LAST)
         found = next((family for family in asked if family.recognises(spec)), None)

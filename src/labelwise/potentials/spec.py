@@ -21,6 +21,17 @@ Device = Annotated[
 ]
 
 
+Head = Annotated[str | None, Setting("Head of a model that has several.", panel=MODEL)]
+Trust = Annotated[
+    bool,
+    Setting(
+        "Load a .model file, which runs code from it; it is refused otherwise.",
+        flags=("--trust-model",),
+        panel=MODEL,
+    ),
+]
+
+
 @dataclass(frozen=True)
 class ModelSpec:
     """A model, and how it is loaded; ``load_model`` does."""
@@ -43,15 +54,8 @@ class ModelSpec:
             panel=MACHINE,
         ),
     ] = None
-    head: Annotated[str | None, Setting("Head of a model that has several.", panel=MODEL)] = None
-    trust: Annotated[
-        bool,
-        Setting(
-            "Load a .model file, which runs code from it; it is refused otherwise.",
-            flags=("--trust-model",),
-            panel=MODEL,
-        ),
-    ] = False
+    head: Head = None
+    trust: Trust = False
 
 
 def split_family(spec: str) -> tuple[str | None, str]:

@@ -18,13 +18,11 @@ import torch
 from ase import Atoms
 from ase.build import bulk, fcc111, molecule
 
-from labelwise import select
 from labelwise.errors import PotentialError
 from labelwise.finetuning.export import save_potential
-from labelwise.finetuning.recipe import Recipe
-from labelwise.finetuning.training import finetune
 from labelwise.potentials import Potential, load_potential
 from labelwise.testing.potentials import check_potential
+from tests.potentials.families import list_choices, require_choice, require_learning
 
 chgnet = pytest.importorskip("chgnet", reason="chgnet is not installed (make test-families)")
 pytestmark = pytest.mark.filterwarnings("ignore")  # of chgnet's and pymatgen's own
@@ -277,47 +275,13 @@ def test_code_in_a_file_is_refused(tmp_path: Path) -> None:
         load_potential(path, device="cpu", trust=True)
 
 
-@pytest.mark.parametrize(
-    ("representation", "rule", "parameters"),
-    [
-        ("activation", "lcmd", "embedding"),
-        ("ntk-e", "pv", "embedding"),
-        ("ntk-e", "k-center", "bond_conv"),
-        ("ntk-f", "lcmd", "embedding"),
-        ("ntk-ef", "lcmd", "readout"),
-        ("ntk-e", "joint-pv", "embedding"),
-        ("activation-random", "lcmd", "embedding"),
-    ],
-)
-def test_it_selects(representation: str, rule: str, parameters: str) -> None:
-    structures = make_crystals()
-    chosen = select(
-        structures[1:],
-        2,
-        train=structures[:1],
-        potential=make_small(torch.float32),
-        representation=representation,
-        rule=rule,
-        parameters=parameters,
-    )
-    assert len(set(chosen.pool_idx)) == 2
+@pytest.mark.parametrize("choice", list_choices("bond_conv"))
+def test_it_selects(choice: tuple[str, str, str]) -> None:
+    require_choice(make_small(torch.float32), make_crystals(), choice)
 
 
 def test_it_is_fine_tuned() -> None:
-    student, teacher = make_small(), make_small()
-    with torch.no_grad():
-        for weight in teacher.block_weights("readout"):
-            weight.mul_(-1.3)
-    structures = []
-    for seed in range(12):
-        atoms = bulk("MgO", "rocksalt", a=4.2)
+    structures = [bulk("MgO", "rocksalt", a=4.2) for _ in range(12)]
+    for seed, atoms in enumerate(structures):
         atoms.rattle(0.15, seed=seed)
-        found = teacher.predict(teacher.collate([teacher.prepare(atoms)]))
-        atoms.info["REF_energy"] = float(found.energies)
-        atoms.arrays["REF_forces"] = found.forces.numpy()
-        structures.append(atoms)
-    recipe = Recipe(batch_size=3, learning_rate=0.02, max_updates=40, max_validations=5)
-    fitted = finetune(student, structures[:9], structures[9:], recipe, seed=0)
-    errors = [record.valid.forces_rmse for record in fitted.history if record.valid]
-    assert min(errors) < 0.7 * errors[0]
-    assert isinstance(fitted.potential, Potential)
+    require_learning(make_small(), make_small(), structures)

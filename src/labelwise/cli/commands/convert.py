@@ -9,7 +9,8 @@ from typing import Annotated
 import typer
 
 from labelwise.cli import options
-from labelwise.runtime.settings import MODEL, Setting
+from labelwise.potentials.spec import Head, Trust
+from labelwise.runtime.settings import Setting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,14 +28,7 @@ class ConvertCommand:
     out: Annotated[
         Path, Setting("The file; its ending says of what kind it is.", flags=("--out", "-o"))
     ]
-    head: Annotated[str | None, Setting("Head of a model that has several.", panel=MODEL)] = None
-    trust: Annotated[
-        bool,
-        Setting(
-            "Load a .model file, which runs code from it; it is refused otherwise.",
-            flags=("--trust-model",),
-            panel=MODEL,
-        ),
-    ] = False
+    head: Head = None
+    trust: Trust = False
     quiet: options.Quiet = False
     force: options.Force = False

@@ -2,48 +2,43 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
 
 from labelwise.errors import PotentialError
 from labelwise.potentials.base import Potential
+from labelwise.potentials.checkpoints import CheckpointFamily, Shipped
 from labelwise.potentials.chgnet.potential import CHGNetPotential, build_model, import_chgnet
-from labelwise.potentials.files import read_words
-from labelwise.potentials.loading import KnownModel, PotentialFamily
 from labelwise.potentials.torch_potential import choose_head
 
-#: Files inside chgnet's wheel, by the name that ``CHGNet.load`` takes.
-_SHIPPED = {
-    "0.3.0": ("chgnet_0.3.0_e29f68s314m37.pth.tar", "94 elements, PBE and PBE+U"),
-    "0.2.0": ("chgnet_0.2.0_e30f77s348m32.pth.tar", "94 elements, PBE and PBE+U"),
-    "r2scan": ("chgnet_r2scan_transfer_learning_e15f36s161m23.pth.tar", "94 elements, r2SCAN"),
-}
-_NAMES = {f"chgnet-{version}": version for version in _SHIPPED}
 _EMBEDDING = "atom_embedding.embedding.weight"
 _REFERENCES = "composition_model.fc.weight"
-_KEYS = {"model", "state_dict", "model_args", _EMBEDDING}
 
 
-class CHGNetFamily(PotentialFamily):
+class CHGNetFamily(CheckpointFamily):
     """CHGNet models: from checkpoints, or by name from chgnet's wheel."""
 
     name = "chgnet"
     package = "chgnet"
     extra = "chgnet"
-
-    def known_models(self) -> list[KnownModel]:
-        """List what can be loaded by name."""
-        return [
-            KnownModel(name, self.name, "package", "BSD", _SHIPPED[version][1])
-            for name, version in _NAMES.items()
-        ]
-
-    def recognises(self, spec: str) -> bool:
-        """Take the known names, and checkpoints of chgnet's by what is in them."""
-        path = Path(spec).expanduser()
-        return spec in _NAMES or (path.is_file() and read_words(path) >= _KEYS)
+    licence = "BSD"
+    keys = frozenset({"model", "state_dict", "model_args", _EMBEDDING})
+    shipped = MappingProxyType(
+        {
+            "chgnet-0.3.0": Shipped(
+                "pretrained/0.3.0/chgnet_0.3.0_e29f68s314m37.pth.tar", "94 elements, PBE and PBE+U"
+            ),
+            "chgnet-0.2.0": Shipped(
+                "pretrained/0.2.0/chgnet_0.2.0_e30f77s348m32.pth.tar", "94 elements, PBE and PBE+U"
+            ),
+            "chgnet-r2scan": Shipped(
+                "pretrained/r2scan/chgnet_r2scan_transfer_learning_e15f36s161m23.pth.tar",
+                "94 elements, r2SCAN",
+            ),
+        }
+    )
 
     def load(
         self,
@@ -56,13 +51,8 @@ class CHGNetFamily(PotentialFamily):
     ) -> Potential:
         """See ``labelwise.potentials.load_potential``."""
         import_chgnet()
-        path = Path(spec).expanduser()
-        if spec in _NAMES:
-            import chgnet
-
-            version = _NAMES[spec]
-            path = Path(chgnet.__file__).parent / "pretrained" / version / _SHIPPED[version][0]
-        potential = make_chgnet(_read(path), name=spec, device=device, dtype=dtype)
+        content = self.read(spec)["model"]
+        potential = make_chgnet(content, name=spec, device=device, dtype=dtype)
         choose_head(potential.heads, head)
         return potential
 
@@ -100,20 +90,3 @@ def make_chgnet(
             f"settings and weights of {name} do not make a model with the installed chgnet: {error}"
         ) from error
     return CHGNetPotential(model.to(device=device, dtype=dtype), name=name)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """Read the model in a checkpoint as weights and plain values, which runs no code.
-
-    Raises:
-        PotentialError: There is more in it, or it is damaged.
-    """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a damaged or hostile file leads to
-        raise PotentialError(
-            f"{path} holds more than weights and numbers, or is damaged: "
-            f"{str(error).splitlines()[0]}; give the checkpoint that chgnet's trainer wrote"
-        ) from None
-    model: dict[str, Any] = content["model"]
-    return model

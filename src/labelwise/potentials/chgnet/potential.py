@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import IO, Any, ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from labelwise.errors import MissingDependencyError
+from labelwise.potentials.checkpoints import import_quietly, silenced
 from labelwise.potentials.chgnet.bonds import build_bond_graph
 from labelwise.potentials.chgnet.layers import propagate, uses_angles
 from labelwise.potentials.graphs import Batch
@@ -163,7 +159,7 @@ def build_model(settings: Mapping[str, Any]) -> Any:
     is_bare = settings.get("composition_model", "MPtrj") is None
     if is_bare:
         settings |= {"composition_model": "MPtrj", "is_intensive": True}
-    with quiet_chgnet():
+    with silenced():
         model = CHGNet(**settings)
     if model.read_out_type == "attn":
         raise ValueError(
@@ -185,16 +181,4 @@ def import_chgnet() -> None:
     Raises:
         MissingDependencyError: it is not installed.
     """
-    try:
-        with quiet_chgnet():
-            import chgnet.model.model  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError("chgnet", "chgnet", "loading a CHGNet model") from error
-
-
-@contextmanager
-def quiet_chgnet() -> Iterator[None]:
-    """Silence what chgnet and pymatgen print and warn of while they are imported or built."""
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        yield
+    import_quietly("chgnet.model.model", extra="chgnet", purpose="loading a CHGNet model")

@@ -153,27 +153,6 @@ def apply_curvatures(
     return curve.view(*curve.shape[:2], -1, len(x))
 
 
-def evaluate_polynomial(
-    x: Float[Tensor, "L b n"],
-    t1: Float[Tensor, "b 1 L"],
-    t2: Float[Tensor, "b L L"],
-    t3: Float[Tensor, "b Q L"] | None,
-) -> tuple[Float[Tensor, "b n"], Float[Tensor, "b n L"], Float[Tensor, "Q b n"] | None]:
-    """Do what ``evaluate_polynomials`` does for D = 1, without that axis."""
-    value, slope, products = evaluate_polynomials(x, t1, t2, t3)
-    return value[:, :, 0], slope[:, :, 0], products
-
-
-def apply_curvature(
-    x: Float[Tensor, "L b n"],
-    w: Float[Tensor, "L b n"],
-    t2: Float[Tensor, "b L L"],
-    t3: Float[Tensor, "b Q L"] | None,
-) -> Float[Tensor, "L b n"]:
-    """Do what ``apply_curvatures`` does for D = 1, components first."""
-    return apply_curvatures(x, w, t2, t3)[:, :, 0].permute(2, 0, 1)
-
-
 def frozen_polynomials(
     x: Float[Tensor, "L b n"],
     t1: Float[Tensor, "b 1 DL"],

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-from labelwise.errors import MissingDependencyError, PotentialError
+from labelwise.errors import PotentialError
+from labelwise.potentials.checkpoints import import_quietly
 from labelwise.runtime.engines.process_start import forbid_copies
 
 
@@ -142,9 +143,8 @@ def import_mlip() -> Any:
     Raises:
         MissingDependencyError: it is not installed.
     """
-    try:
-        import mlip.models
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError("mlip", "mlip", "loading a model of mlip's") from error
+    import_quietly("mlip.models", extra="mlip", purpose="loading a model of mlip's")
+    import mlip
+
     forbid_copies()
     return mlip

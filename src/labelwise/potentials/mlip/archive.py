@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import json
 import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,15 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labelwise.errors import PotentialError
-from labelwise.potentials.files import list_members
+from labelwise.potentials.files import DAMAGE, list_members
 
 _SETTINGS, _WEIGHTS = "hyperparams.json", "params.npz"
 _ROOT = "params/mlip_network/"
 _IN_FILE, _HERE = "#", "/"
-_DAMAGE = (
-    *(zipfile.BadZipFile, zlib.error, KeyError, OSError, EOFError),
-    *(ValueError, NotImplementedError, RuntimeError, AttributeError, TypeError),
-)
+# Settings or arrays that are not there, or not what they should be.
+_DAMAGE = (*DAMAGE, KeyError, AttributeError, TypeError)
 
 
 @dataclass(frozen=True)

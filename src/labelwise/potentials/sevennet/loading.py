@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -10,22 +10,13 @@ import torch
 
 from labelwise.errors import PotentialError
 from labelwise.potentials.base import Potential
-from labelwise.potentials.files import read_words
-from labelwise.potentials.loading import KnownModel, PotentialFamily
+from labelwise.potentials.checkpoints import CheckpointFamily, Shipped, silenced
 from labelwise.potentials.sevennet.potential import (
     SevenNetPotential,
     build_model,
     import_sevenn,
-    quiet_sevenn,
 )
 
-#: Files inside sevenn's wheel and what they know, by the name that sevenn's own calculator takes.
-_SHIPPED = {
-    "7net-0": ("SevenNet_0__11Jul2024/checkpoint_sevennet_0.pth", "89 elements, PBE"),
-    "7net-l3i5": ("SevenNet_l3i5/checkpoint_l3i5.pth", "89 elements, PBE"),
-    "7net-mf-0": ("SevenNet_MF_0/checkpoint_sevennet_mf_0.pth", "heads PBE and R2SCAN"),
-}
-_KEYS = {"config", "model_state_dict", "optimizer_state_dict"}
 # What sevenn's checkpoints hold besides tensors and plain values: arrays of numbers.
 _HARMLESS = [
     np.ndarray,
@@ -37,24 +28,30 @@ _HARMLESS = [
 ]
 
 
-class SevenNetFamily(PotentialFamily):
+class SevenNetFamily(CheckpointFamily):
     """SevenNet models: from checkpoints, or by name from sevenn's wheel."""
 
     name = "sevennet"
     package = "sevenn"
     extra = "sevenn"
-
-    def known_models(self) -> list[KnownModel]:
-        """List what can be loaded by name."""
-        return [
-            KnownModel(name, self.name, "package", "MIT", note)
-            for name, (_, note) in _SHIPPED.items()
-        ]
-
-    def recognises(self, spec: str) -> bool:
-        """Take the known names, and checkpoints of sevenn's by what is in them."""
-        path = Path(spec).expanduser()
-        return spec in _SHIPPED or (path.is_file() and read_words(path) >= _KEYS)
+    licence = "MIT"
+    keys = frozenset({"config", "model_state_dict", "optimizer_state_dict"})
+    harmless = _HARMLESS
+    shipped = MappingProxyType(
+        {
+            "7net-0": Shipped(
+                "pretrained_potentials/SevenNet_0__11Jul2024/checkpoint_sevennet_0.pth",
+                "89 elements, PBE",
+            ),
+            "7net-l3i5": Shipped(
+                "pretrained_potentials/SevenNet_l3i5/checkpoint_l3i5.pth", "89 elements, PBE"
+            ),
+            "7net-mf-0": Shipped(
+                "pretrained_potentials/SevenNet_MF_0/checkpoint_sevennet_mf_0.pth",
+                "heads PBE and R2SCAN",
+            ),
+        }
+    )
 
     def load(
         self,
@@ -67,13 +64,7 @@ class SevenNetFamily(PotentialFamily):
     ) -> Potential:
         """See ``labelwise.potentials.load_potential``."""
         import_sevenn()
-        path = Path(spec).expanduser()
-        if spec in _SHIPPED:
-            from sevenn import _const
-
-            path = Path(_const._prefix) / _SHIPPED[spec][0]
-        content = _read(path)
-        return make_sevennet(content, name=spec, device=device, dtype=dtype, head=head)
+        return make_sevennet(self.read(spec), name=spec, device=device, dtype=dtype, head=head)
 
 
 def make_sevennet(
@@ -101,7 +92,7 @@ def make_sevennet(
     from sevenn.scripts import backward_compatibility
 
     try:
-        with quiet_sevenn():
+        with silenced():
             config = checkpoint._config_cp_routine(dict(content["config"]))
             model = build_model(config, torch.float32 if dtype is None else dtype)
             state = backward_compatibility.patch_state_dict_if_old(
@@ -117,20 +108,3 @@ def make_sevennet(
         ) from error
     model = model.to(device)
     return SevenNetPotential(model, config, name=name, head=head)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    """Read a checkpoint as weights, plain values and NumPy's arrays, which runs no code.
-
-    Raises:
-        PotentialError: There is more in it, or it is damaged.
-    """
-    try:
-        with torch.serialization.safe_globals(_HARMLESS):
-            content: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a damaged or hostile file leads to
-        raise PotentialError(
-            f"{path} holds more than weights and numbers, or is damaged: "
-            f"{str(error).splitlines()[0]}; give the checkpoint that sevenn's training wrote"
-        ) from None
-    return content

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import IO, Any, ClassVar
 
 import numpy as np
@@ -14,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from labelwise.errors import MissingDependencyError
+from labelwise.potentials.checkpoints import import_quietly, silenced
 from labelwise.potentials.convolution import EdgeTables, NeighbourConvolution, can_convolve
 from labelwise.potentials.graphs import Batch
 from labelwise.potentials.passes import note_forward
@@ -128,7 +124,7 @@ class SevenNetPotential(TorchPotential):
 
     def with_random_weights(self, seed: int, *, scale: float | None = None) -> SevenNetPotential:
         """See ``Potential.with_random_weights``."""
-        with torch.random.fork_rng(devices=[]), quiet_sevenn():
+        with torch.random.fork_rng(devices=[]), silenced():
             torch.manual_seed(seed)
             model = build_model(self.config, self.dtype).to(self.device)
         drawn = SevenNetPotential(model, self.config, name=self.name, head=self.head)
@@ -215,7 +211,7 @@ def _rebuild(
 ) -> SevenNetPotential:
     """Make a potential of settings and weights, in the weights' type and on their device."""
     weight = state[f"{_EMBEDDING}.linear.weight"]
-    with torch.random.fork_rng(devices=[]), quiet_sevenn():
+    with torch.random.fork_rng(devices=[]), silenced():
         model = build_model(config, weight.dtype).to(weight.device)
     model.load_state_dict(state)
     return SevenNetPotential(model, config, name=name, head=head)
@@ -255,19 +251,7 @@ def import_sevenn() -> None:
     Raises:
         MissingDependencyError: it is not installed.
     """
-    try:
-        with quiet_sevenn():
-            import sevenn.checkpoint  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError("sevenn", "sevenn", "loading a SevenNet model") from error
-
-
-@contextmanager
-def quiet_sevenn() -> Iterator[None]:
-    """Silence what sevenn and e3nn print and warn of while they are imported or built."""
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        yield
+    import_quietly("sevenn.checkpoint", extra="sevenn", purpose="loading a SevenNet model")
 
 
 def _plain(value: Any) -> Any:

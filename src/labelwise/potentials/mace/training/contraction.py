@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import permutations
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from labelwise.potentials.mace.polynomial import MAX_CORRELATION
+from labelwise.potentials.mace.polynomial import MAX_CORRELATION, symmetric_basis
 from labelwise.potentials.mace.training.lean_batch import LeanBatch
 from labelwise.potentials.mace.training.polynomial import Phase, Polynomials
 
@@ -23,7 +22,8 @@ class ElementContraction:
         self._outputs = list(contraction.contractions)
         self._phase = phase
         self._bases = [
-            [scale * table for table in symmetric_output_basis(output)] for output in self._outputs
+            [scale * table for table in symmetric_basis(output, output.weights_max.device)]
+            for output in self._outputs
         ]
 
     def contract(self, batch: LeanBatch, x: Float[Tensor, "L Z C A"]) -> Float[Tensor, "Z C A D"]:
@@ -45,36 +45,6 @@ class ElementContraction:
             tables += _coefficients(basis, rows, len(x))
         out: Tensor = Polynomials.apply(x.flatten(1, 2), self._phase, *tables)  # type: ignore[no-untyped-call]
         return out.view(*shape, -1)
-
-
-def symmetric_output_basis(contraction: Any) -> list[Float[Tensor, "_ _ dL"]]:
-    """Symmetrise the coupling coefficients of one output, and keep one of each pair of orders.
-
-    Args:
-        contraction: mace-torch's ``Contraction`` to d components, of correlation three at most.
-
-    Returns:
-        For each correlation ν = 1, 2, 3: (K_1, 1, dL), (K_2, L, dL), (K_3, Q, dL), Q the pairs
-        in the order of ``torch.triu_indices``, on the device and in the type of the weights.
-    """
-    weight = contraction.weights_max
-    n_components = contraction.U_tensors(1).shape[-2]
-    rows, columns = torch.triu_indices(n_components, n_components)
-    basis = []
-    for order in range(1, contraction.correlation + 1):
-        coupling = contraction.U_tensors(order).double().cpu().movedim(-1, 0)
-        # A contraction to scalars has no axis for the output's components.
-        coupling = coupling.reshape(len(coupling), -1, *[n_components] * order)
-        orders = list(permutations(range(2, order + 2)))
-        mean = torch.stack([coupling.permute(0, 1, *each) for each in orders]).mean(0)
-        mean = mean.movedim(1, -2).flatten(-2)
-        if order == 1:
-            mean = mean[:, None]
-        if order == MAX_CORRELATION:
-            twice = torch.where(rows == columns, 1.0, 2.0).to(mean)
-            mean = mean[:, rows, columns] * twice[:, None]
-        basis.append(mean.to(weight).contiguous())
-    return basis
 
 
 def _coefficients(
