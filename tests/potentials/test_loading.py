@@ -268,6 +268,12 @@ def test_names_lead_to_what_mace_loads(name: str, key: tuple[str, str | None]) -
     assert (found.loader, found.key) == key
 
 
+@pytest.mark.parametrize("name", ["mace-polar-1-s", "polar-1-l", "mace:polar-1-m"])
+def test_models_with_long_range_electrostatics_are_refused_with_the_reason(name: str) -> None:
+    with pytest.raises(PotentialError, match=r"polar-1-[sml]: .*reach beyond every cutoff"):
+        load_potential(name)
+
+
 def test_a_family_may_be_named(model_file: Path) -> None:
     assert load_potential("mace:demo").name == "demo"
     named = load_potential(f"mace:{model_file}", trust=True)

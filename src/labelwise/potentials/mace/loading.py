@@ -23,7 +23,13 @@ from labelwise.potentials.mace.checkpoint import (
     import_mace_modules,
     mace_warnings_silenced,
 )
-from labelwise.potentials.mace.names import Download, find_download, list_downloads
+from labelwise.potentials.mace.names import (
+    BEYOND_CUTOFF,
+    Download,
+    find_download,
+    is_polar,
+    list_downloads,
+)
 
 #: Ending of checkpoints of weights alone, as ``save_potential`` writes them.
 WEIGHTS_SUFFIX = ".pt"
@@ -80,6 +86,7 @@ class MaceFamily(PotentialFamily):
         """Take every known name, and every file: this family is asked last."""
         is_known = spec in _SHIPPED or find_download(spec) is not None
         wanted = not self.is_installed and spec.startswith("mace-")
+        is_known = is_known or is_polar(spec)
         return is_known or wanted or Path(spec).expanduser().exists()
 
     def load(
@@ -92,6 +99,8 @@ class MaceFamily(PotentialFamily):
         trust: bool,
     ) -> Potential:
         """See ``labelwise.potentials.load_potential``."""
+        if is_polar(spec):
+            raise PotentialError(f"{spec}: {BEYOND_CUTOFF}")
         import_mace_modules()
         download = find_download(spec)
         with mace_warnings_silenced():
@@ -151,6 +160,8 @@ def mend(model: Any, name: str) -> None:
         PotentialError: not a MACE energy model, or essential parts are missing.
     """
     kind = type(model).__name__
+    if kind == "PolarMACE":
+        raise PotentialError(f"{name}: {BEYOND_CUTOFF}")
     if kind not in MODEL_CLASSES:
         raise PotentialError(
             f"{name} holds a {kind}; Labelwise takes {' and '.join(MODEL_CLASSES)} models"

@@ -15,6 +15,11 @@ from typing import NamedTuple
 _SOURCE = Path("calculators") / "foundations_models.py"
 #: Tables of mace-torch by the loader that takes their keys.
 _TABLES = {"mace_mp_urls": "mace_mp", "mace_off_urls": "mace_off"}
+#: Why the models of a loader, and of its class, are not taken.
+BEYOND_CUTOFF = (
+    "MACE-POLAR's electrostatics reach beyond every cutoff, and Labelwise takes models whose "
+    "energies are sums over atoms with neighbours within one; choose mace-omol for charged molecules"
+)
 _ASL = "Academic Software License, no commercial use"
 #: What a name says of the licence; the others are MIT.
 _ACADEMIC = ("off", "omol", "omat", "matpes", "mh-")
@@ -64,6 +69,11 @@ def find_download(name: str) -> Download | None:
     aliases = {f"{each.loader.replace('_', '-')}-{each.key}": each for each in known.values()}
     short = {"mace-mpa-0": "mace-mpa-0-medium", "mace-omol-0": "mace-omol"}
     return {**aliases, **known}.get(short.get(name, name))
+
+
+def is_polar(name: str) -> bool:
+    """Whether a name is one of mace-torch's MACE-POLAR models, with ``mace-`` before it or not."""
+    return name.removeprefix("mace-") in _read_keys("polar_model_urls")
 
 
 def _name(loader: str, key: str) -> str:
