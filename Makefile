@@ -49,10 +49,10 @@ test-families:
 	test -x $(FAMILIES)/bin/python || $(PYTHON) -m venv $(FAMILIES)
 	grep -vE '^(e3nn|mace-torch)==' constraints.txt > $(FAMILIES)/constraints.txt
 	$(FAMILIES)/bin/python -m pip install --quiet --constraint $(FAMILIES)/constraints.txt \
-	    --editable '.[sevenn,chgnet,mlip]' pytest
+	    --editable '.[sevenn,chgnet,mlip]' nequip pytest
 	$(TEST_ENV) JAX_COMPILATION_CACHE_DIR=$(FAMILIES)/jax $(FAMILIES)/bin/python -m pytest \
 	    --noconftest -m "not (slow or thorough)" tests/potentials/sevennet \
-	    tests/potentials/chgnet tests/potentials/mlip
+	    tests/potentials/chgnet tests/potentials/mlip tests/potentials/test_nequip_example.py
 
 test-all: install
 	$(PYTEST) -m "" $(THOROUGH)

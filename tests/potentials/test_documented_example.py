@@ -11,6 +11,15 @@ from labelwise.potentials import loading
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "adding_a_potential.md"
 
 
+class Scaled(torch.nn.Module):
+    def __init__(self, factor: float) -> None:
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        return torch.sin(values * self.factor) * self.factor
+
+
 def test_the_example_in_the_documentation_works(monkeypatch: pytest.MonkeyPatch) -> None:
     """It ends with ``check_potential``: others than MACE can fulfil the contract."""
     known = dict(loading._families())
@@ -32,6 +41,24 @@ def test_a_hyperparameter_is_part_of_the_hash() -> None:
     other.model.power = 6
     other.model.to(torch.bfloat16)
     assert one.content_hash != other.content_hash
+
+
+def test_generated_code_is_hashed_by_what_it_does() -> None:
+    def hash_with(module: torch.nn.Module) -> str:
+        potential = names["PairPotential"](elements=(1, 6, 8))
+        potential.model.traced = module
+        return str(potential.content_hash)
+
+    names: dict[str, Any] = {"__name__": "documented"}
+    exec(DOCUMENT.read_text().split("```python\n")[1].partition("```")[0], names)
+    one, other = (torch.fx.symbolic_trace(Scaled(factor)) for factor in (2.0, 3.0))
+    renamed = torch.fx.symbolic_trace(Scaled(2.0))
+    for node in renamed.graph.nodes:
+        node.name = f"another_{node.name}"
+    renamed.recompile()
+    assert renamed.code != one.code
+    assert hash_with(one) == hash_with(renamed)
+    assert hash_with(one) != hash_with(other)
 
 
 def test_the_kit_notices_a_wrong_scale(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,8 @@ import numpy as np
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
+from torch.fx import GraphModule
+from torch.fx.node import map_arg
 
 from labelwise.errors import PotentialError
 from labelwise.potentials.base import Linearisation, Potential, Prediction, Projection
@@ -140,6 +142,9 @@ class TorchPotential(Potential):
             (type(self).__name__, self.elements, self.cutoff, self.heads, self.head)
         ]
         for name, module in self.model.named_modules():
+            if isinstance(module, GraphModule):  # its code names its variables anew when it is sent
+                settings.append((name, _list_operations(module)))
+                continue
             held = {k: v for k, v in vars(module).items() if isinstance(v, int | float | str)}
             held.pop("training", None)
             settings.append((name, type(module).__name__, sorted(held.items())))
@@ -348,6 +353,16 @@ class TorchPotential(Potential):
                 "compiled; set compiled to False"
             )
         return PlainNetwork(self.interaction_energies, self.collate)
+
+
+def _list_operations(module: GraphModule) -> list[str]:
+    """Return what generated code does, each result by its number."""
+    numbers = {node: i for i, node in enumerate(module.graph.nodes)}
+    done = []
+    for node in numbers:
+        inputs = map_arg((node.args, node.kwargs), lambda each: f"%{numbers[each]}")
+        done.append(f"{node.op} {getattr(node.target, '__name__', node.target)} {inputs}")
+    return done
 
 
 def choose_head(heads: tuple[str, ...], head: str | None) -> str:

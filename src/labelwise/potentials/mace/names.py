@@ -18,7 +18,7 @@ _TABLES = {"mace_mp_urls": "mace_mp", "mace_off_urls": "mace_off"}
 #: Why the models of a loader, and of its class, are not taken.
 BEYOND_CUTOFF = (
     "MACE-POLAR's electrostatics reach beyond every cutoff, and Labelwise takes models whose "
-    "energies are sums over atoms with neighbours within one; choose mace-omol for charged molecules"
+    "atoms see their neighbours within one alone; choose mace-omol for charged molecules"
 )
 _ASL = "Academic Software License, no commercial use"
 #: What a name says of the licence; the others are MIT.
