@@ -14,6 +14,7 @@ from labelwise.errors import WriteError
 from labelwise.finetuning.evaluation import evaluate
 from labelwise.finetuning.export import require_file_name, save_potential
 from labelwise.finetuning.loop import EpochRecord
+from labelwise.finetuning.pretraining_set import PretrainingSet, prepare_pretraining_set
 from labelwise.finetuning.recipe import Recipe, resolve_schedule
 from labelwise.finetuning.trainable import require_trainable
 from labelwise.finetuning.training import FineTuned, finetune
@@ -42,6 +43,11 @@ def run_finetune(args: FinetuneCommand) -> None:
     require_one_head([get_head(each.atoms) for each in (*frames, *held_out, *tested)], "labelled")
     potential = require_trainable(require_model(args.model))
     require_file_name(potential, args.out)
+    keys = {"energy_key": energy_key, "forces_key": forces_key}
+    known = {
+        role: _pretraining_set(potential, files, args.replay_labels, role, keys)
+        for role, files in (("replayed", args.replay), ("retained", args.retain))
+    }
     plan = resolve_schedule(recipe, len(frames))
     with console.show_progress(enabled=not (args.quiet or args.as_json)) as progress:
         fitted = finetune(
@@ -54,9 +60,10 @@ def run_finetune(args: FinetuneCommand) -> None:
             train_sources=_sources(frames),
             valid_sources=_sources(held_out),
             fixed_forces=fixed_forces,
+            replay=known["replayed"],
+            retain=known["retained"],
             progress=lambda record: progress("fine-tune", record.updates, plan.n_updates),
-            energy_key=energy_key,
-            forces_key=forces_key,
+            **keys,
         )
     save_potential(fitted.potential, args.out)
     record = _describe(fitted, potential, recipe, fixed_forces, args.out)
@@ -64,8 +71,7 @@ def run_finetune(args: FinetuneCommand) -> None:
         measured = evaluate(
             fitted.potential,
             [frame.atoms for frame in tested],
-            energy_key=energy_key,
-            forces_key=forces_key,
+            **keys,
             fixed_forces=fixed_forces,
             splits=splits,
             sources=_sources(tested),
@@ -99,6 +105,22 @@ def _choose_keys(frames: list[Frame], energy_key: str, forces_key: str) -> tuple
     return chosen
 
 
+def _pretraining_set(
+    potential: Potential, files: list[str] | None, labels: str, role: str, keys: dict[str, str]
+) -> PretrainingSet | None:
+    if not files:
+        return None
+    frames = list(iter_frames(files))
+    return prepare_pretraining_set(
+        potential,
+        [frame.atoms for frame in frames],
+        labels=labels,
+        role=role,
+        sources=_sources(frames),
+        **keys,
+    )
+
+
 def _sources(frames: list[Frame]) -> list[object]:
     return [frame.source for frame in frames]
 
@@ -129,6 +151,7 @@ def _describe(
         "updates": fitted.n_updates,
         "seconds": round(fitted.seconds, 2),
         "reference_energies_ev": fitted.reference_energies,
+        "retained": None if fitted.retained is None else asdict(fitted.retained),
         "messages": [*fitted.notes, *fitted.messages],
         "history": [_plain(item) for item in fitted.history],
     }
@@ -145,6 +168,8 @@ def _show(fitted: FineTuned, record: dict[str, Any], out: Path) -> None:
     lines = [f"{fitted.n_updates} updates in {fitted.seconds:.1f} s, best epoch {best.epoch}"]
     errors = {"valid": None if best.valid is None else asdict(best.valid)}
     errors["test"] = record.get("test")
+    for when, table in (record["retained"] or {}).items():
+        errors[f"retained, {when}"] = table
     errors |= {f"test, {name}": each for name, each in record.get("split_errors", {}).items()}
     for name, table in errors.items():
         if table is not None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import count, islice
 
 import numpy as np
 import torch
@@ -17,6 +18,7 @@ from labelwise.finetuning.labelled import LabelledSet
 from labelwise.finetuning.loss import Targets, collate_targets, weight_targets, weighted_huber_loss
 from labelwise.finetuning.metrics import ErrorTable
 from labelwise.finetuning.networks import PreparedSet
+from labelwise.finetuning.pretraining_set import PretrainingSet
 from labelwise.finetuning.recipe import Recipe, Schedule
 from labelwise.finetuning.trainable import restore, snapshot
 from labelwise.potentials.torch_potential import TorchPotential
@@ -46,6 +48,16 @@ class EpochRecord:
     seconds: float
 
 
+@dataclass(frozen=True)
+class _Part:
+    """Structures that updates learn from, and how they are taken."""
+
+    labelled: LabelledSet
+    reference: Float64[np.ndarray, " n"]
+    inputs: PreparedSet
+    weight: float
+
+
 class Loop:
     """One fine-tuning run; ``run`` leaves the best weights in the potential.
 
@@ -67,6 +79,7 @@ class Loop:
         seed: int,
         progress: Callable[[EpochRecord], None] | None,
         fixed_forces: str = "count",
+        replay: PretrainingSet | None = None,
     ) -> None:
         """Set up a run.
 
@@ -80,14 +93,17 @@ class Loop:
             seed: Order of the structures.
             progress: Called with each record.
             fixed_forces: Whether the recorded errors count the forces of fixed atoms.
+            replay: Structures from the pretraining; as many as of the training set are in each
+                update.
         """
         self._potential, self._train, self._valid = potential, train, valid
         self._recipe, self._schedule, self._seed = recipe, schedule, seed
         self._progress, self._fixed_forces = progress, fixed_forces
-        self._train_reference = reference_of(train.graphs, reference)
         self._valid_reference = reference_of(valid.graphs, reference)
         self._network = potential.training_network(compiled=recipe.compiled)
-        self._train_inputs = PreparedSet(self._network, train.graphs)
+        inputs = PreparedSet(self._network, train.graphs)
+        self._new = _Part(train, reference_of(train.graphs, reference), inputs, 1.0)
+        self._old = None if replay is None else self._take(replay)
         self._valid_inputs = PreparedSet(self._network, valid.graphs)
         self._weights = potential.trained_weights()
         self._average = snapshot(self._weights)
@@ -96,11 +112,19 @@ class Loop:
         self._optimiser = self._new_optimiser()
         self._losses: list[float] = []
         self._best_loss = math.inf
+        self._places = _shuffle(0 if replay is None else replay.labelled.n_structures, seed)
         self._n_backoffs = self._n_worse = 0
         self._begin = time.perf_counter()
         self.history: list[EpochRecord] = []
         self.messages: list[str] = []
         self.best_epoch = self.n_updates = 0
+
+    def _take(self, replay: PretrainingSet) -> _Part | None:
+        """Return what is replayed; None where it counts nothing."""
+        if not self._recipe.replay_weight:
+            return None
+        inputs = PreparedSet(self._network, replay.labelled.graphs)
+        return _Part(replay.labelled, replay.reference, inputs, self._recipe.replay_weight)
 
     def run(self) -> None:
         """Train until the schedule, the early stop or a divergence ends it."""
@@ -148,19 +172,40 @@ class Loop:
         return True
 
     def _differentiate(self, idx: list[int]) -> Tensor:
-        """Return the loss of some structures; its gradients are left with the weights."""
-        batch, targets = self._train_inputs.batch(idx), self._targets(idx)
+        """Return the loss of some structures; its gradients are left with the weights.
+
+        What is replayed is differentiated on its own, so that each part's means are its own.
+        """
+        loss, gradients = self._differentiate_part(self._new, idx)
+        if self._old is not None:
+            chosen = list(islice(self._places, len(idx)))
+            other, of_other = self._differentiate_part(self._old, chosen)
+            loss = loss + self._old.weight * other
+            torch._foreach_add_(gradients, of_other, alpha=self._old.weight)
+        for weight, gradient in zip(self._weights, gradients, strict=True):
+            weight.grad = gradient
+        return loss
+
+    def _differentiate_part(self, part: _Part, idx: list[int]) -> tuple[Tensor, list[Tensor]]:
+        """Return the loss of some structures and its gradient by each weight."""
+        batch, targets = part.inputs.batch(idx), self._targets(part, idx)
         if isinstance(self._network, UpdatingNetwork):
-            aims = weight_targets(targets, self._recipe)
-            loss, gradients = self._network.loss_and_gradients(batch, aims)
-            for weight, gradient in zip(self._weights, gradients, strict=True):
-                # The fused optimiser takes both as memory, in whatever order the entries lie.
-                weight.grad = torch.empty_like(weight).copy_(gradient)
-            return loss
+            loss, found = self._network.loss_and_gradients(
+                batch, weight_targets(targets, self._recipe)
+            )
+            # The fused optimiser takes both as memory, in whatever order the entries lie.
+            pairs = zip(self._weights, found, strict=True)
+            return loss, [torch.empty_like(weight).copy_(each) for weight, each in pairs]
         energies, forces = self._network.energies_and_forces(batch, training=True)
         loss = weighted_huber_loss(energies, forces, targets, self._recipe)
+        for weight in self._weights:
+            weight.grad = None
         loss.backward(inputs=self._weights)  # type: ignore[no-untyped-call]
-        return loss.detach()
+        gradients = [
+            torch.zeros_like(weight) if weight.grad is None else weight.grad
+            for weight in self._weights
+        ]
+        return loss.detach(), gradients
 
     @torch.no_grad()
     def _follow(self) -> None:
@@ -199,10 +244,10 @@ class Loop:
         patience = self._recipe.early_stop_patience
         return patience is None or self._n_worse < patience
 
-    def _targets(self, idx: list[int]) -> Targets:
+    def _targets(self, part: _Part, idx: list[int]) -> Targets:
         return collate_targets(
-            self._train,
-            self._train_reference,
+            part.labelled,
+            part.reference,
             idx,
             dtype=self._potential.dtype,
             device=self._potential.device,
@@ -284,6 +329,12 @@ class Loop:
             amsgrad=self._recipe.amsgrad,
             fused=fused,
         )
+
+
+def _shuffle(n: int, seed: int) -> Iterator[int]:
+    """Yield the numbers below n in ever new orders, without end."""
+    for turn in count() if n else ():
+        yield from np.random.default_rng([seed, turn, 1]).permutation(n).tolist()
 
 
 def mean_huber(difference: np.ndarray, delta: float, weights: np.ndarray | None = None) -> float:

@@ -14,6 +14,8 @@ ScheduleName = Literal["reaction-paths", "fixed"]
 Start = Literal["pretrained", "last", "scratch"]
 ReferenceEnergies = Literal["auto", "refit", "labelled", "isolated", "given", "checkpoint"]
 Annealing = Literal["none", "linear"]
+#: Where the labels of structures like those of the pretraining come from.
+PretrainingLabels = Literal["file", "model"]
 #: Whether the forces of fixed atoms count in an error or a loss.
 FixedForces = Literal["count", "exclude"]
 #: Whether energy errors are of the structure or of an atom, for structures of different sizes.
@@ -44,6 +46,9 @@ class Recipe:
             epochs; ``fixed``: 50 epochs, batch 16, learning rate 0.01.
         energy_weight: w_E, dimensionless.
         forces_weight: w_F, dimensionless.
+        replay_weight: What the loss of replayed structures counts beside that of the training
+            structures: each update has as many of the ones as of the others, and its loss is the
+            sum, each with means of its own. 0 replays nothing.
         loss_fixed_forces: ``exclude`` leaves the forces of fixed atoms (``free_atoms`` says which
             are not) out of the loss, of training and of validation, and thereby out of the choice
             of the epoch; ``count`` does not look at constraints. A batch in which every atom is
@@ -109,6 +114,10 @@ class Recipe:
     ] = None
     energy_weight: float = 10.0
     forces_weight: float = 10.0
+    replay_weight: Annotated[
+        float,
+        Setting("What the loss of --replay counts beside that of --train.", ge=0.0),
+    ] = 1.0
     loss_fixed_forces: Annotated[
         str,
         Setting(
@@ -157,7 +166,7 @@ class Recipe:
             _require(name, getattr(self, name), minimum=1)
         for name in ("learning_rate", "huber_delta", "clip_norm"):
             _require(name, getattr(self, name), above=0.0)
-        for name in ("energy_weight", "forces_weight", "reference_regularisation"):
+        for name in ("energy_weight", "forces_weight", "replay_weight", "reference_regularisation"):
             _require(name, getattr(self, name), minimum=0)
         _require("max_validations", self.max_validations, minimum=1)
         _require("max_backoffs", self.max_backoffs, minimum=0)

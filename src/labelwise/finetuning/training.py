@@ -15,6 +15,7 @@ from labelwise.finetuning.evaluation import check_fixed_forces
 from labelwise.finetuning.labelled import LabelledSet, prepare_labelled, require_free_atoms
 from labelwise.finetuning.loop import EpochRecord, Loop
 from labelwise.finetuning.metrics import root_mean_square
+from labelwise.finetuning.pretraining_set import PretrainingSet, Retained
 from labelwise.finetuning.recipe import Recipe, resolve_schedule
 from labelwise.finetuning.references import choose_references
 from labelwise.finetuning.suspicions import suspect_labels
@@ -39,6 +40,7 @@ class FineTuned:
         notes: What was found in order, in plain words.
         n_updates: Updates made.
         seconds: Wall time, s.
+        retained: Errors on what the model knew, before and after; None if none was given.
     """
 
     potential: Potential
@@ -49,6 +51,7 @@ class FineTuned:
     notes: tuple[str, ...]
     n_updates: int
     seconds: float
+    retained: Retained | None = None
 
 
 def finetune(
@@ -64,6 +67,8 @@ def finetune(
     train_sources: Sequence[object] | None = None,
     valid_sources: Sequence[object] | None = None,
     fixed_forces: str = "count",
+    replay: PretrainingSet | None = None,
+    retain: PretrainingSet | None = None,
     progress: Callable[[EpochRecord], None] | None = None,
 ) -> FineTuned:
     """Fit a potential to labelled structures.
@@ -91,6 +96,9 @@ def finetune(
         valid_sources: The same for the validation structures.
         fixed_forces: ``exclude`` leaves the forces of fixed atoms out of the errors on the
             validation set; the loss has a setting of its own, ``Recipe.loss_fixed_forces``.
+        replay: Structures like those of the pretraining, mixed into each update so that they are
+            not forgotten; ``Recipe.replay_weight`` says what they count.
+        retain: Others, on which it is measured what was forgotten; they teach nothing.
         progress: Called with each record as it is made.
 
     Returns:
@@ -98,8 +106,8 @@ def finetune(
 
     Raises:
         ArgumentError: no training structures, a negative seed, missing reference energies,
-            structures of several heads or of another one than the potential's, or forces of
-            fixed atoms left out where all atoms are fixed.
+            structures of several heads or of another one than the potential's, forces of
+            fixed atoms left out where all atoms are fixed, or a replay from scratch.
         LabelError: a label that is missing, not finite, or a zero in place of a missing one; a
             weight that is no number >= 0; isolated atoms that contradict each other.
         StructureError: a structure that the potential cannot take.
@@ -129,24 +137,43 @@ def finetune(
         require_free_atoms(held_out, "validation")
     if recipe.loss_fixed_forces == "exclude" and recipe.forces_weight > 0:
         require_free_atoms(labelled, "training")
+    if replay is not None and recipe.start == "scratch":
+        raise ArgumentError(
+            "a model of new weights has forgotten everything: replay belongs to start='pretrained'"
+        )
     work = _start(source, labelled, recipe, seed)
     choice = choose_references(work, labelled, held_out, recipe, sets.isolated_atoms)
     schedule = resolve_schedule(recipe, labelled.n_structures)
+    before = None if retain is None else retain.errors(source, fixed_forces=fixed_forces)
     loop = Loop(
-        work, labelled, held_out, choice.energies, recipe, schedule, seed, progress, fixed_forces
+        work,
+        labelled,
+        held_out,
+        choice.energies,
+        recipe,
+        schedule,
+        seed,
+        progress,
+        fixed_forces,
+        replay,
     )
     loop.run()
     work.set_reference_energies(choice.energies)
     work.model.requires_grad_(False)
+    retained = None
+    if retain is not None and before is not None:
+        retained = Retained(before, retain.errors(work, fixed_forces=fixed_forces))
+    known = [each.messages for each in (replay, retain) if each is not None]
     return FineTuned(
         potential=work,
         history=tuple(loop.history),
         best_epoch=loop.best_epoch,
         reference_energies=_by_symbol(work, labelled, held_out),
-        messages=(*suspicions, *sets.messages, *choice.messages, *loop.messages),
+        messages=(*suspicions, *sum(known, ()), *sets.messages, *choice.messages, *loop.messages),
         notes=choice.notes,
         n_updates=loop.n_updates,
         seconds=time.perf_counter() - begin,
+        retained=retained,
     )
 
 

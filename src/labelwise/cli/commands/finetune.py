@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, get_args
 
 from labelwise.cli import options
-from labelwise.finetuning.recipe import FixedForces, Recipe
+from labelwise.finetuning.recipe import FixedForces, PretrainingLabels, Recipe
 from labelwise.potentials.spec import ModelSpec
 from labelwise.runtime.settings import Seed, Setting
 from labelwise.structures.label_keys import LabelKeys
@@ -28,6 +28,25 @@ class FinetuneCommand:
     test: Annotated[
         list[str] | None, Setting("Measured at the end, not looked at.", metavar="FILE...")
     ] = None
+    replay: Annotated[
+        list[str] | None,
+        Setting(
+            "Structures like those of the pretraining, mixed in so that they are not forgotten.",
+            metavar="FILE...",
+        ),
+    ] = None
+    retain: Annotated[
+        list[str] | None,
+        Setting("Others like those: what is forgotten is measured on them.", metavar="FILE..."),
+    ] = None
+    replay_labels: Annotated[
+        str,
+        Setting(
+            "Labels of --replay and --retain: file takes those that they have, of the level of "
+            "theory of the pretraining; model lets the pretrained model label them.",
+            choices=get_args(PretrainingLabels),
+        ),
+    ] = "file"
     out: Annotated[
         Path,
         Setting(

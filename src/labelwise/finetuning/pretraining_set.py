@@ -1,0 +1,170 @@
+"""Structures of the kind that a model was pretrained on: to be replayed, and to be retained."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import get_args
+
+import numpy as np
+from ase import Atoms
+from jaxtyping import Float64
+
+from labelwise.errors import ArgumentError, StructureError, check_name
+from labelwise.finetuning.evaluation import evaluate_labelled, predict_graphs, reference_of
+from labelwise.finetuning.labelled import LabelledSet, prepare_labelled
+from labelwise.finetuning.metrics import ErrorTable
+from labelwise.finetuning.recipe import PretrainingLabels
+from labelwise.finetuning.suspicions import suspect_labels
+from labelwise.finetuning.trainable import require_trainable
+from labelwise.finetuning.training_sets import require_head
+from labelwise.potentials import Potential
+from labelwise.potentials.torch_potential import TorchPotential
+from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
+
+
+@dataclass(frozen=True)
+class PretrainingSet:
+    """Labels at the pretrained model's own level of theory.
+
+    Whatever reference energies a fine-tuning fits to the new labels, what is held against these
+    are the network's energies beside the reference energies that the model was pretrained with.
+
+    Attributes:
+        labelled: n structures with graphs and labels.
+        reference: (n,) float64, eV, their reference energies in the pretrained model.
+        messages: What of the labels looks wrong beside the pretrained model, in plain words.
+    """
+
+    labelled: LabelledSet
+    reference: Float64[np.ndarray, " n"]
+    messages: tuple[str, ...] = ()
+
+    def errors(self, potential: Potential, *, fixed_forces: str = "count") -> ErrorTable:
+        """Return the errors of a model, the pretrained one or one that came of it.
+
+        Args:
+            potential: A potential written in torch of the same elements; it is not modified.
+            fixed_forces: See ``evaluate``.
+
+        Returns:
+            Errors in meV and meV/Å.
+        """
+        view = require_trainable(potential).without_references()
+        return evaluate_labelled(
+            view, self.labelled, self.reference, fixed_forces=fixed_forces
+        ).errors
+
+
+@dataclass(frozen=True)
+class Retained:
+    """What a fine-tuning left of what a model knew.
+
+    Attributes:
+        before: Errors of the model that the fine-tuning began with, meV and meV/Å.
+        after: Errors of the fitted model on the same structures.
+    """
+
+    before: ErrorTable
+    after: ErrorTable
+
+
+def prepare_pretraining_set(
+    pretrained: Potential,
+    structures: Sequence[Atoms],
+    *,
+    labels: str = "file",
+    role: str = "replayed",
+    sources: Sequence[object] | None = None,
+    energy_key: str = DEFAULT_ENERGY_KEY,
+    forces_key: str = DEFAULT_FORCES_KEY,
+) -> PretrainingSet:
+    """Prepare structures like those that a model was pretrained on.
+
+    Args:
+        pretrained: The model as published, a potential written in torch; it is not modified.
+        structures: At least one that is no isolated atom; isolated atoms are left out, since
+            their labels are reference energies. They are not modified.
+        labels: ``file`` takes the labels that the structures have, which must be of the level of
+            theory that the model was pretrained at; ``model`` lets the pretrained model label
+            them, so that any structures without labels serve.
+        role: What they are, for messages.
+        sources: Where each came from, for messages.
+        energy_key: Info key of the total energy, eV.
+        forces_key: Array key of the forces, eV/Å.
+
+    Returns:
+        The set.
+
+    Raises:
+        ArgumentError: an unknown word for labels, no structures but isolated atoms, or structures
+            of several heads or of another one than the potential's.
+        LabelError: a label that is missing, not finite, or a zero in place of a missing one.
+        StructureError: a structure that the potential cannot take.
+        PotentialError: a potential of a family that cannot be trained here.
+
+    Example:
+        >>> import labelwise as lw
+        >>> from labelwise.finetuning.pretraining_set import prepare_pretraining_set
+        >>> from ase.build import molecule
+        >>> model = lw.load_potential("demo")
+        >>> known = prepare_pretraining_set(model, [molecule("CH3OH")], labels="model")
+        >>> known.errors(model).forces_rmse < 1e-3
+        True
+    """
+    check_name("labels", labels, get_args(PretrainingLabels))
+    source = require_trainable(pretrained)
+    frames = list(structures)
+    if labels == "model":
+        where = (
+            [f"{role} structure {i}" for i in range(len(frames))] if sources is None else sources
+        )
+        frames = _label(source, frames, where, energy_key, forces_key)
+    labelled = prepare_labelled(
+        source.graph_builder,
+        frames,
+        role=role,
+        sources=sources,
+        energy_key=energy_key,
+        forces_key=forces_key,
+    )
+    kept = np.flatnonzero(~labelled.is_isolated)
+    if not len(kept):
+        raise ArgumentError(
+            f"there are {len(frames)} {role} structures, none of them more than an isolated atom; "
+            "give structures like those that the model was pretrained on"
+        )
+    labelled = labelled.take(kept)
+    require_head(source, labelled.head)
+    messages: tuple[str, ...] = ()
+    if labels == "file":
+        names = None if sources is None else [sources[i] for i in kept]
+        messages = suspect_labels(source, labelled, labelled.structures, names, role=role)
+    return PretrainingSet(
+        labelled, reference_of(labelled.graphs, source.reference_energies), messages
+    )
+
+
+def _label(
+    source: TorchPotential,
+    structures: list[Atoms],
+    names: Sequence[object],
+    energy_key: str,
+    forces_key: str,
+) -> list[Atoms]:
+    """Return copies of structures with the model's own energies and forces as labels."""
+    graphs = []
+    for atoms, name in zip(structures, names, strict=True):
+        try:
+            graphs.append(source.prepare(atoms))
+        except StructureError as error:
+            raise StructureError(f"{name}: {error}") from error
+    energies, forces = predict_graphs(source.without_references(), graphs)
+    energies = energies + reference_of(graphs, source.reference_energies)
+    labelled = []
+    for atoms, energy, force in zip(structures, energies, forces, strict=True):
+        copy = atoms.copy()
+        copy.calc = None
+        copy.info[energy_key], copy.arrays[forces_key] = float(energy), force
+        labelled.append(copy)
+    return labelled
