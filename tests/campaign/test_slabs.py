@@ -218,8 +218,9 @@ def test_how_energies_are_shown_may_change_at_any_time(files: Path, tmp_path: Pa
 def test_campaigns_that_were_begun_before_these_settings_go_on(data: Path, tmp_path: Path) -> None:
     """Their ``inputs.json`` does not name them, and what they say is what was done."""
     keys = CampaignConfig.model_validate(make_config(data)).result_keys()
-    younger = {"data.test.split_key", "finetune.loss_fixed_forces"}
-    assert not [key for key in keys if key in younger or key.startswith("measure.")]
+    younger = ("data.test.split_key", "finetune.loss_fixed_forces", "finetune.replay_weight")
+    groups = ("measure.", "data.replay", "data.retain")
+    assert not [key for key in keys if key in younger or key.startswith(groups)]
     directory = write_campaign(tmp_path / "c", data, stop={"rounds": 1})
     run_campaign(directory)
     record = json.loads((directory / "rounds.jsonl").read_text().splitlines()[-1])

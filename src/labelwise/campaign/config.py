@@ -35,7 +35,7 @@ from labelwise.campaign.labelling.base import (
 )
 from labelwise.campaign.yaml_files import CONFIG_FILE, override, read_campaign_settings
 from labelwise.errors import check_name
-from labelwise.finetuning.recipe import EnergyErrors, FixedForces, Recipe
+from labelwise.finetuning.recipe import EnergyErrors, FixedForces, PretrainingLabels, Recipe
 from labelwise.potentials.spec import ModelSpec
 from labelwise.runtime.settings import Setting, list_settings
 from labelwise.selection.options import SelectionOptions
@@ -65,6 +65,11 @@ _FORMER = {
     "data.test.split_key": None,
     "measure.fixed_forces": "count",
     "finetune.loss_fixed_forces": "count",
+    "finetune.replay_weight": 1.0,
+    "data.replay.files": [],
+    "data.replay.labels": "file",
+    "data.retain.files": [],
+    "data.retain.labels": "file",
 }
 ErrorName = Literal[
     "energy_mae",
@@ -136,6 +141,19 @@ class TestSet(HeldOut):
     split_key: str | None = None
 
 
+class PretrainingFiles(_Section):
+    """Structures like those that the model was pretrained on; none by default.
+
+    Attributes:
+        files: What ``--pool`` takes.
+        labels: ``file`` takes the labels that they have, which must be of the level of theory of
+            the pretraining; ``model`` lets the pretrained model label them.
+    """
+
+    files: list[str] = []
+    labels: PretrainingLabels = "file"
+
+
 class DataSection(_Section):
     """Structures and the keys of their labels."""
 
@@ -143,6 +161,8 @@ class DataSection(_Section):
     train: list[str] = []
     valid: HeldOut = HeldOut()
     test: TestSet = TestSet()
+    replay: PretrainingFiles = PretrainingFiles()
+    retain: PretrainingFiles = PretrainingFiles()
     isolated_atoms: str | None = None
     energy_key: str = DEFAULT_ENERGY_KEY
     forces_key: str = DEFAULT_FORCES_KEY

@@ -11,6 +11,7 @@ from typing import Any
 
 from labelwise.campaign.atomic_io import append_line, write_json
 from labelwise.campaign.datasets import GivenSets, iter_pool, open_given_sets
+from labelwise.campaign.inputs import locate, name_source
 from labelwise.campaign.shared_cache import SharedCache
 from labelwise.campaign.state import (
     INVENTORY,
@@ -20,11 +21,12 @@ from labelwise.campaign.state import (
     count_left,
     verify_file,
 )
+from labelwise.finetuning.pretraining_set import PretrainingSet, prepare_pretraining_set
 from labelwise.potentials import Potential, load_potential
 from labelwise.potentials.spec import find_model
 from labelwise.runtime.memory import peak_resident_bytes
 from labelwise.runtime.timing import ProgressCallback, ignore_progress
-from labelwise.structures import DuplicateIndex, Frame
+from labelwise.structures import DuplicateIndex, Frame, iter_frames
 from labelwise.structures.screening import NON_FINITE
 
 _CLEAR = Path("/proc/self/clear_refs")
@@ -48,6 +50,7 @@ class CampaignContext:
     progress: ProgressCallback = ignore_progress
     shared: SharedCache = field(default_factory=SharedCache)
     _models: dict[str, Potential] = field(default_factory=dict, repr=False)
+    _known: dict[str, PretrainingSet] = field(default_factory=dict, repr=False)
 
     def pretrained(self, state: CampaignState) -> Potential:
         """Load the model that the campaign begins with."""
@@ -98,6 +101,30 @@ class CampaignContext:
     def held_out_frames(self, state: CampaignState, role: str) -> list[Frame]:
         """Return the validation or test set."""
         return self.given.with_labels(state, role)
+
+    def pretraining_set(self, state: CampaignState, role: str) -> PretrainingSet | None:
+        """Return what is replayed or retained, prepared once; None if there is none.
+
+        Args:
+            state: The campaign.
+            role: ``replay`` or ``retain``.
+        """
+        wanted, data = getattr(state.config.data, role), state.config.data
+        if not wanted.files:
+            return None
+        if role not in self._known:
+            specs = [locate(state.directory, spec) for spec in wanted.files]
+            frames = list(iter_frames(specs))
+            self._known[role] = prepare_pretraining_set(
+                self.pretrained(state),
+                [frame.atoms for frame in frames],
+                labels=wanted.labels,
+                role={"replay": "replayed", "retain": "retained"}[role],
+                sources=[name_source(state.directory, frame.source) for frame in frames],
+                energy_key=data.energy_key,
+                forces_key=data.forces_key,
+            )
+        return self._known[role]
 
     def used_index(self, state: CampaignState) -> DuplicateIndex:
         """Return all that may not be chosen: labelled, held out, failed."""

@@ -103,6 +103,8 @@ def _specs(config: CampaignConfig) -> dict[str, list[str]]:
         "train": data.train,
         "valid": data.valid.files,
         "test": data.test.files,
+        "replay": data.replay.files,
+        "retain": data.retain.files,
         "isolated_atoms": isolated,
     }
 

@@ -11,6 +11,8 @@ import numpy as np
 
 #: Key of the errors of each split of the test set, in ``measure.json`` and ``rounds.jsonl``.
 SPLITS = "split_errors"
+#: Name of the structures like those of the pretraining, beside the splits.
+RETAINED = "retained"
 #: Key of how many structures of a set have energies that the labels do not determine, there too.
 UNDETERMINED = "undetermined"
 #: A total energy that is farther off may be so for want of a reference energy, eV.
@@ -30,7 +32,7 @@ class RoundRecord:
         n_failed: Structures that were set aside as failed then.
         errors: Fields of ``ErrorTable`` by set, ``valid`` and ``test``, in meV, meV/atom and
             meV/Å.
-        split_errors: The same by split of the test set.
+        split_errors: The same by split of the test set, and of ``RETAINED``.
         undetermined: By set, how many structures have energies that the labels do not determine.
         weights: Hash of its model's content.
         best_epoch: The epoch whose weights were kept.

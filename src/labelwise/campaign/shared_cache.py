@@ -18,6 +18,7 @@ from labelwise.campaign.atomic_io import read_json, write_json
 from labelwise.campaign.config import ModelSection
 from labelwise.features.store.memory import RowCache
 from labelwise.finetuning.export import save_potential
+from labelwise.finetuning.pretraining_set import PretrainingSet
 from labelwise.finetuning.recipe import Recipe
 from labelwise.finetuning.trainable import require_trainable
 from labelwise.potentials import Potential, load_potential
@@ -115,6 +116,7 @@ def describe_fit(
     isolated_atoms: Mapping[int, float] | None,
     label_keys: tuple[str, str],
     fixed_forces: str = "count",
+    replay: PretrainingSet | None = None,
 ) -> str:
     """Return one word for all that decides what a fine-tuning gives.
 
@@ -127,6 +129,7 @@ def describe_fit(
         isolated_atoms: Atomic number to energy, eV.
         label_keys: Of energies and forces.
         fixed_forces: Whether validation errors count the forces of fixed atoms.
+        replay: What is replayed.
     """
     content = {
         "start": start.content_hash,
@@ -147,6 +150,8 @@ def describe_fit(
     ]
     if any(annotated):
         content["annotations"] = annotated
+    if replay is not None:
+        content["replay"] = replay.content_hash
     text = json.dumps(content, sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 

@@ -32,6 +32,12 @@ data:
     files: [test.extxyz]
     split_key: null         # info key of each test structure's split, such as val_id: errors of
                             # each split on its own, too
+  replay:                   # structures like those of the pretraining, mixed into each update
+    files: []               # so that they are not forgotten
+    labels: file            # of the pretraining's level of theory; or model: its own
+  retain:                   # others like those: what is forgotten is measured on them
+    files: []
+    labels: file
   isolated_atoms: null      # a file of single atoms at the labels' level of theory
   energy_key: REF_energy
   forces_key: REF_forces
@@ -89,6 +95,7 @@ finetune:
   max_updates: null
   energy_weight: 10.0
   forces_weight: 10.0
+  replay_weight: 1.0        # what the loss of data.replay counts
   loss_fixed_forces: count  # exclude leaves the forces of fixed atoms out of the loss
   ema_decay: 0.99
   clip_norm: 10.0

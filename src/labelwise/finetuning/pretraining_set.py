@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import get_args
@@ -20,6 +21,7 @@ from labelwise.finetuning.trainable import require_trainable
 from labelwise.finetuning.training_sets import require_head
 from labelwise.potentials import Potential
 from labelwise.potentials.torch_potential import TorchPotential
+from labelwise.structures.electronic_state import encode_state
 from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
 
 
@@ -39,6 +41,19 @@ class PretrainingSet:
     labelled: LabelledSet
     reference: Float64[np.ndarray, " n"]
     messages: tuple[str, ...] = ()
+
+    @property
+    def content_hash(self) -> str:
+        """Hash of structures, labels and reference energies, exact to the last bit: 64 digits."""
+        digest = hashlib.sha256()
+        parts = (self.labelled.structures, self.labelled.forces, self.labelled.energies.tolist())
+        for atoms, forces, energy in zip(*parts, strict=True):
+            state = encode_state(atoms.info, atoms.arrays)
+            digest.update(repr((energy, state, atoms.pbc.tolist())).encode())
+            for array in (atoms.numbers, atoms.positions, atoms.cell.array, forces):
+                digest.update(np.ascontiguousarray(array).tobytes())
+        digest.update(self.reference.tobytes())
+        return digest.hexdigest()
 
     def errors(self, potential: Potential, *, fixed_forces: str = "count") -> ErrorTable:
         """Return the errors of a model, the pretrained one or one that came of it.

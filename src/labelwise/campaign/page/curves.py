@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from labelwise.campaign.page.wording import as_float32, is_wide, write_error
-from labelwise.campaign.rounds import Forecast, forecast, known_or_nan
+from labelwise.campaign.rounds import RETAINED, Forecast, forecast, known_or_nan
 from labelwise.campaign.saved import SavedCampaign
 from labelwise.pages.document import Axis, Chart, Choice, Mark, Series
 from labelwise.selection.page.pool_columns import clean_text
@@ -83,15 +83,15 @@ def _set_curves(saved: SavedCampaign, error: str) -> list[Series]:
 
 
 def _split_curves(saved: SavedCampaign, error: str) -> list[Series]:
-    """Return the curve of each split of the test set."""
+    """Return the curve of each split of the test set, and of what is retained."""
     found: dict[str, list[tuple[int, float]]] = {}
     for record in saved.rounds:
         for name, table in record.split_errors.items():
             found.setdefault(name, []).append((record.n_train, known_or_nan(table.get(error))))
-    if len(found) < 2:
+    if len(found) < 2 and RETAINED not in found:
         return []
     return [
-        _line(f"test, {clean_text(name, 40)}", points, 2 + place)
+        _line(name if name == RETAINED else f"test, {clean_text(name, 40)}", points, 2 + place)
         for place, (name, points) in enumerate(sorted(found.items())[:MOST_SPLITS])
     ]
 

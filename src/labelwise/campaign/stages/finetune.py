@@ -102,6 +102,8 @@ def _make_model(
     recipe = config.finetune.recipe()
     if from_scratch:
         recipe = replace(recipe, start="scratch")
+    # A committee's member of new weights has nothing to retain.
+    replay = None if recipe.start == "scratch" else context.pretraining_set(state, "replay")
     start = context.current(state) if recipe.start == "last" else context.pretrained(state)
     valid = context.held_out_frames(state, "valid")
     key = None
@@ -115,6 +117,7 @@ def _make_model(
             isolated_atoms=context.given.isolated_atoms,
             label_keys=(config.data.energy_key, config.data.forces_key),
             fixed_forces=config.measure.fixed_forces,
+            replay=replay,
         )
         known = context.shared.find_fit(key, path)
         if known is not None:
@@ -131,6 +134,7 @@ def _make_model(
         train_sources=[frame.source for frame in train],
         valid_sources=[frame.source for frame in valid],
         fixed_forces=config.measure.fixed_forces,
+        replay=replay,
         progress=lambda epoch: context.progress(label, epoch.updates, None),
     )
     save_potential(fitted.potential, path)

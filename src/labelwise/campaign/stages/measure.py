@@ -20,7 +20,7 @@ from labelwise.campaign.predictions import (
     sample_predictions,
     write_predictions,
 )
-from labelwise.campaign.rounds import NOTABLE_ERROR, SPLITS, UNDETERMINED
+from labelwise.campaign.rounds import NOTABLE_ERROR, RETAINED, SPLITS, UNDETERMINED
 from labelwise.campaign.state import FINETUNE, MEASURE, CampaignState
 from labelwise.finetuning.evaluation import Evaluation, evaluate
 from labelwise.potentials import Potential
@@ -41,7 +41,8 @@ def run_measure(state: CampaignState, context: CampaignContext) -> None:
     """Measure the round's model on the validation and the test set.
 
     A resumed run reads the model from its file, which gives the same numbers. With
-    ``data.test.split_key`` the errors of each split of the test set are recorded, too.
+    ``data.test.split_key`` the errors of each split of the test set are recorded, too, and with
+    ``data.retain`` those on what the pretrained model knew, beside them.
     """
     potential = context.model_of(state, state.n_round)
     config = state.config
@@ -67,6 +68,10 @@ def run_measure(state: CampaignState, context: CampaignContext) -> None:
                 _log.info("round %d: test: %s", state.n_round, message)
         if found.split_errors:
             record[SPLITS] = {name: asdict(table) for name, table in found.split_errors.items()}
+    known = context.pretraining_set(state, "retain")
+    if known is not None:
+        errors = known.errors(potential, fixed_forces=config.measure.fixed_forces)
+        record[SPLITS] = {**record.get(SPLITS, {}), RETAINED: asdict(errors)}
     predicted |= _predict_batch(state, context, state.n_round)
     write_predictions(state.folder / PREDICTIONS, predicted)
     write_json(state.folder / MEASURE, record)

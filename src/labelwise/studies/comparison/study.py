@@ -17,6 +17,7 @@ from labelwise.campaign.config import (
     CampaignConfig,
     HeldOut,
     ModelSection,
+    PretrainingFiles,
     describe_mistakes,
 )
 from labelwise.campaign.yaml_files import override
@@ -56,6 +57,8 @@ class PoolSection(_Section):
     train: list[str] = []
     valid: HeldOut = HeldOut()
     test: HeldOut = HeldOut()
+    replay: PretrainingFiles = PretrainingFiles()
+    retain: PretrainingFiles = PretrainingFiles()
     isolated_atoms: str | None = None
 
 
@@ -275,7 +278,7 @@ def _move_paths(data: dict[str, Any], base: Path, directory: Path) -> dict[str, 
     moved = dict(data)
     for role in ("pool", "train"):
         moved[role] = [_move(spec, base, directory) for spec in data[role]]
-    for role in ("valid", "test"):
+    for role in ("valid", "test", "replay", "retain"):
         files = [_move(spec, base, directory) for spec in data[role]["files"]]
         moved[role] = {**data[role], "files": files}
     if data["isolated_atoms"] is not None:
