@@ -48,6 +48,18 @@ def test_writes_a_model_and_a_record(run, capsys: pytest.CaptureFixture[str]) ->
     assert fitted.content_hash != record["start"]["content_hash"]
 
 
+def test_what_is_forgotten_is_told(run, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--replay", "valid.extxyz", "--retain", "test.extxyz", "--replay-labels", "model"]
+    assert run(*words, "--replay-weight", "2") == 0
+    out = capsys.readouterr().out
+    assert "retained, before: n_structures" in out
+    assert "retained, after: n_structures" in out
+    record = json.loads(Path("finetuned.json").read_text())
+    assert record["retained"]["before"]["forces_rmse"] < 0.1
+    assert record["retained"]["after"]["forces_rmse"] > 1.0
+    assert record["recipe"]["replay_weight"] == 2.0
+
+
 def test_the_same_seed_gives_the_same_weights(run) -> None:
     for name, seed in (("a", "3"), ("b", "3"), ("c", "4")):
         assert run("--out", f"{name}.pt", "--seed", seed, "-q") == 0

@@ -61,7 +61,7 @@ FREE_KEYS = (
     "measure.energy_errors",
 )
 #: Younger settings: a campaign that was begun before them did what these values say.
-_FORMER = {
+_FORMER: dict[str, Any] = {
     "data.test.split_key": None,
     "measure.fixed_forces": "count",
     "finetune.loss_fixed_forces": "count",

@@ -43,7 +43,7 @@ def run_finetune(args: FinetuneCommand) -> None:
     require_one_head([get_head(each.atoms) for each in (*frames, *held_out, *tested)], "labelled")
     potential = require_trainable(require_model(args.model))
     require_file_name(potential, args.out)
-    keys = {"energy_key": energy_key, "forces_key": forces_key}
+    keys: Any = {"energy_key": energy_key, "forces_key": forces_key}
     known = {
         role: _pretraining_set(potential, files, args.replay_labels, role, keys)
         for role, files in (("replayed", args.replay), ("retained", args.retain))
@@ -106,7 +106,7 @@ def _choose_keys(frames: list[Frame], energy_key: str, forces_key: str) -> tuple
 
 
 def _pretraining_set(
-    potential: Potential, files: list[str] | None, labels: str, role: str, keys: dict[str, str]
+    potential: Potential, files: list[str] | None, labels: str, role: str, keys: Any
 ) -> PretrainingSet | None:
     if not files:
         return None

@@ -153,7 +153,7 @@ def prepare_pretraining_set(
     require_head(source, labelled.head)
     messages: tuple[str, ...] = ()
     if labels == "file":
-        names = None if sources is None else [sources[i] for i in kept]
+        names = None if sources is None else [sources[int(i)] for i in kept]
         messages = suspect_labels(source, labelled, labelled.structures, names, role=role)
     return PretrainingSet(
         labelled, reference_of(labelled.graphs, source.reference_energies), messages
