@@ -169,6 +169,11 @@ def test_what_cannot_be_replayed(
         prepare_pretraining_set(student, structures, labels=labels, sources=sources)
 
 
+def test_another_model_knows_nothing_of_it(student: Potential, known: PretrainingSet) -> None:
+    with pytest.raises(ArgumentError, match="elements"):
+        known.errors(load_potential("demo"))
+
+
 def test_new_weights_replay_nothing(
     student: Potential, train: list[Atoms], known: PretrainingSet
 ) -> None:

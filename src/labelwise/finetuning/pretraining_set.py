@@ -35,11 +35,13 @@ class PretrainingSet:
     Attributes:
         labelled: n structures with graphs and labels.
         reference: (n,) float64, eV, their reference energies in the pretrained model.
+        elements: Atomic numbers that the pretrained model knows, in its order.
         messages: What of the labels looks wrong beside the pretrained model, in plain words.
     """
 
     labelled: LabelledSet
     reference: Float64[np.ndarray, " n"]
+    elements: tuple[int, ...]
     messages: tuple[str, ...] = ()
 
     @property
@@ -59,13 +61,23 @@ class PretrainingSet:
         """Return the errors of a model, the pretrained one or one that came of it.
 
         Args:
-            potential: A potential written in torch of the same elements; it is not modified.
+            potential: A potential written in torch, of the pretrained model's elements; it is not
+                modified.
             fixed_forces: See ``evaluate``.
 
         Returns:
             Errors in meV and meV/Å.
+
+        Raises:
+            ArgumentError: other elements.
+            PotentialError: a potential of a family that cannot be trained here.
         """
         view = require_trainable(potential).without_references()
+        if view.elements != self.elements:
+            raise ArgumentError(
+                f"{potential.name} knows {len(view.elements)} elements, not the {len(self.elements)} "
+                "of the pretrained model in its order; give one that came of it"
+            )
         return evaluate_labelled(
             view, self.labelled, self.reference, fixed_forces=fixed_forces
         ).errors
@@ -155,9 +167,8 @@ def prepare_pretraining_set(
     if labels == "file":
         names = None if sources is None else [sources[int(i)] for i in kept]
         messages = suspect_labels(source, labelled, labelled.structures, names, role=role)
-    return PretrainingSet(
-        labelled, reference_of(labelled.graphs, source.reference_energies), messages
-    )
+    reference = reference_of(labelled.graphs, source.reference_energies)
+    return PretrainingSet(labelled, reference, source.elements, messages)
 
 
 def _label(
