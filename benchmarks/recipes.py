@@ -244,7 +244,7 @@ def _mace_words(name: str, folder: Path, data: Data, seed: int) -> list[str]:
         "foundation_model": "start.model",
         "train_file": "train.extxyz",
         "valid_file": "valid.extxyz",
-        "E0s": "average",
+        "E0s": "estimated",
         "energy_weight": 1.0,
         "forces_weight": 10.0,
         "lr": 0.001,

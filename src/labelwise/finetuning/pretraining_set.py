@@ -75,8 +75,8 @@ class PretrainingSet:
         view = require_trainable(potential).without_references()
         if view.elements != self.elements:
             raise ArgumentError(
-                f"{potential.name} knows {len(view.elements)} elements, not the {len(self.elements)} "
-                "of the pretrained model in its order; give one that came of it"
+                f"{potential.name} knows {len(view.elements)} elements, not the pretrained model's "
+                f"{len(self.elements)} in their order; give one that came of it"
             )
         return evaluate_labelled(
             view, self.labelled, self.reference, fixed_forces=fixed_forces
