@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
-from dataclasses import fields
+from collections.abc import Callable, Mapping
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import (
     TYPE_CHECKING,
@@ -36,6 +36,7 @@ from labelwise.campaign.labelling.base import (
 from labelwise.campaign.yaml_files import CONFIG_FILE, override, read_campaign_settings
 from labelwise.errors import check_name
 from labelwise.finetuning.recipe import EnergyErrors, FixedForces, PretrainingLabels, Recipe
+from labelwise.finetuning.weight_options import EVERYTHING, WeightOptions
 from labelwise.potentials.spec import ModelSpec
 from labelwise.runtime.settings import Setting, list_settings
 from labelwise.selection.options import SelectionOptions
@@ -70,6 +71,8 @@ _FORMER: dict[str, Any] = {
     "data.replay.labels": "file",
     "data.retain.files": [],
     "data.retain.labels": "file",
+    **{f"finetune.{each.name}": each.default for each in fields(WeightOptions)},
+    "finetune.train_blocks": [EVERYTHING],
 }
 ErrorName = Literal[
     "energy_mae",
@@ -98,8 +101,15 @@ def _section_of(group: type, *, without: tuple[str, ...] = ()) -> Any:
                 words: Any = Literal.__getitem__(setting.choices)
                 kind = words | None if type(None) in get_args(kind) else words
             kind = Annotated[kind, setting]
+            if setting.parse is not None:
+                kind = Annotated[kind, BeforeValidator(_read_words(setting.parse))]
         keys[field.name] = (kind, getattr(usual, field.name))
     return create_model(group.__name__, __base__=_Section, **keys)
+
+
+def _read_words(parse: Callable[[str], Any]) -> Callable[[Any], Any]:
+    """Let a setting be written as on the command line, too."""
+    return lambda value: parse(value) if isinstance(value, str) else value
 
 
 class ModelSection(_section_of(ModelSpec)):  # type: ignore[misc]
@@ -323,6 +333,8 @@ class CampaignConfig(_Section):
         for role in ("valid", "test"):
             if getattr(self.data, role).fraction is not None and not self.data.train:
                 raise ValueError(f"data.{role}.fraction is a part of data.train, which is empty")
+        if self.selection.needs_committee and self.selection.diversity == "scratch":
+            replace(self.finetune.recipe(), start="scratch")  # as its members will be made
         if not self.data.train and self.selection.initial_size == 0:
             raise ValueError(
                 "nothing to begin with: give data.train, or selection.initial_size above 0"

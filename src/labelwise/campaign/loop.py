@@ -33,7 +33,7 @@ from labelwise.campaign.rounds import (
     sum_stages,
 )
 from labelwise.campaign.shared_cache import SharedCache
-from labelwise.campaign.stages.finetune import run_finetune
+from labelwise.campaign.stages.finetune import check_recipe, run_finetune
 from labelwise.campaign.stages.label import check_calculator, run_label
 from labelwise.campaign.stages.measure import run_measure
 from labelwise.campaign.stages.select import run_select
@@ -143,6 +143,7 @@ def run_campaign(
         if state.n_round == 0 and state.stage in ("select", "label"):
             check_calculator(state)
         context = make_context(state, progress=progress, shared=shared)
+        check_recipe(state, context)
         try:
             while True:
                 n_left = context.n_left(state)

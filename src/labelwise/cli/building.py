@@ -204,6 +204,7 @@ def _option(name: str, kind: Any, setting: Setting, default: Any) -> Parameter:
     check = _check_words(name, kind, setting.choices) if setting.choices else None
     if setting.parse is not None:
         kind = str | None
+        default = ",".join(default) if isinstance(default, tuple) else default
     elif setting.none is not None:
         kind, default = str, setting.none if default is None else str(default)
     elif _kind_of_many(kind) is not None:
@@ -274,6 +275,13 @@ def _read(flag: str, value: Any, kind: Any, setting: Setting) -> Any:
         return value
     if value == setting.none:
         return None
+    if float in get_args(kind):
+        try:
+            return float(value)
+        except ValueError as error:
+            raise UnknownNameError(
+                f"{flag} is {value!r}; give a number, or {setting.none!r}"
+            ) from error
     least = 0 if setting.ge is None else int(setting.ge)
     if not (value.isascii() and value.isdigit() and int(value) >= least):
         raise UnknownNameError(

@@ -149,6 +149,7 @@ def _describe(
         "versions": package_versions(),
         "best_epoch": fitted.best_epoch,
         "updates": fitted.n_updates,
+        "trained": asdict(fitted.trained),
         "seconds": round(fitted.seconds, 2),
         "reference_energies_ev": fitted.reference_energies,
         "retained": None if fitted.retained is None else asdict(fitted.retained),

@@ -13,11 +13,13 @@ import torch
 from jaxtyping import Float64
 from torch import Tensor
 
+from labelwise.finetuning.anchor import Anchor, estimate_fisher
 from labelwise.finetuning.evaluation import Evaluation, compare, reference_of
 from labelwise.finetuning.labelled import LabelledSet
 from labelwise.finetuning.loss import Targets, collate_targets, weight_targets, weighted_huber_loss
 from labelwise.finetuning.metrics import ErrorTable
 from labelwise.finetuning.networks import PreparedSet
+from labelwise.finetuning.parametrisation import parametrise
 from labelwise.finetuning.pretraining_set import PretrainingSet
 from labelwise.finetuning.recipe import Recipe, Schedule
 from labelwise.finetuning.trainable import restore, snapshot
@@ -33,7 +35,8 @@ class EpochRecord:
         epoch: Epochs finished; 0 is the start.
         updates: Updates made.
         learning_rate: Of the last update, 0 at the start.
-        train_loss: Mean loss of the updates since the last record; None at the start.
+        train_loss: Mean loss of the updates since the last record, without the penalty of
+            ``Recipe.anchor``; None at the start.
         valid_loss: Loss on the validation set, which chooses the best epoch; None without one.
         valid: Errors on the validation set, meV and meV/Å; None without one.
         seconds: Wall time since the start of training, s.
@@ -66,6 +69,7 @@ class Loop:
         best_epoch: Epoch of the best weights so far.
         messages: What went wrong, in plain words.
         n_updates: Updates so far.
+        trained: How many of the weights are trained.
     """
 
     def __init__(
@@ -105,7 +109,9 @@ class Loop:
         self._new = _Part(train, reference_of(train.graphs, reference), inputs, 1.0)
         self._old = None if replay is None else self._take(replay)
         self._valid_inputs = PreparedSet(self._network, valid.graphs)
-        self._weights = potential.trained_weights()
+        self._moved, self.trained = parametrise(potential, recipe, seed=seed)
+        self._weights = self._moved.weights
+        self._anchor: Anchor | None = None
         self._average = snapshot(self._weights)
         self._good = self._best = snapshot(self._weights)
         self._factor = 1.0
@@ -119,10 +125,8 @@ class Loop:
         self.messages: list[str] = []
         self.best_epoch = self.n_updates = 0
 
-    def _take(self, replay: PretrainingSet) -> _Part | None:
-        """Return what is replayed; None where it counts nothing."""
-        if not self._recipe.replay_weight:
-            return None
+    def _take(self, replay: PretrainingSet) -> _Part:
+        """Return what is replayed, or, of weight 0, is known to an anchor alone."""
         inputs = PreparedSet(self._network, replay.labelled.graphs)
         return _Part(replay.labelled, replay.reference, inputs, self._recipe.replay_weight)
 
@@ -131,6 +135,7 @@ class Loop:
         with torch.enable_grad():
             for weight in self._weights:
                 weight.requires_grad_(True)
+            self._anchor = self._make_anchor()
             self._validate(0)
             every = math.ceil(self._schedule.n_epochs / self._recipe.max_validations)
             for epoch in range(1, self._schedule.n_epochs + 1):
@@ -158,16 +163,20 @@ class Loop:
         """Take one step on some structures; return whether loss and gradient are finite."""
         self._optimiser.zero_grad(set_to_none=True)
         loss = self._differentiate(idx)
+        if self._anchor is not None:
+            self._anchor.add_gradient()
+        self._moved.pull_back()
         limit = self._recipe.clip_norm if self._recipe.clip_norm is not None else math.inf
-        norm = torch.nn.utils.clip_grad_norm_(self._weights, limit)
+        norm = torch.nn.utils.clip_grad_norm_(self._moved.coordinates, limit)
         value = float(loss)
         self.n_updates += 1
         if not math.isfinite(value + float(norm)):
             return False
         self._losses.append(value)
         for group in self._optimiser.param_groups:
-            group["lr"] = self._learning_rate()
+            group["lr"] = self._learning_rate() * group["factor"]
         self._optimiser.step()
+        self._moved.write()
         self._follow()
         return True
 
@@ -177,7 +186,7 @@ class Loop:
         What is replayed is differentiated on its own, so that each part's means are its own.
         """
         loss, gradients = self._differentiate_part(self._new, idx)
-        if self._old is not None:
+        if self._old is not None and self._old.weight:
             chosen = list(islice(self._places, len(idx)))
             other, of_other = self._differentiate_part(self._old, chosen)
             loss = loss + self._old.weight * other
@@ -190,11 +199,11 @@ class Loop:
         """Return the loss of some structures and its gradient by each weight."""
         batch, targets = part.inputs.batch(idx), self._targets(part, idx)
         if isinstance(self._network, UpdatingNetwork):
-            loss, found = self._network.loss_and_gradients(
-                batch, weight_targets(targets, self._recipe)
-            )
+            aims = weight_targets(targets, self._recipe)
+            loss, found = self._network.loss_and_gradients(batch, aims)
+            chosen = [found[place] for place in self._moved.places]
             # The fused optimiser takes both as memory, in whatever order the entries lie.
-            pairs = zip(self._weights, found, strict=True)
+            pairs = zip(self._weights, chosen, strict=True)
             return loss, [torch.empty_like(weight).copy_(each) for weight, each in pairs]
         energies, forces = self._network.energies_and_forces(batch, training=True)
         loss = weighted_huber_loss(energies, forces, targets, self._recipe)
@@ -304,6 +313,7 @@ class Loop:
         """Go back to the last good weights with half the learning rate, a few times."""
         self._n_backoffs += 1
         restore(self._weights, self._good)
+        self._moved.restart()
         self._average = snapshot(self._weights)
         if self._n_backoffs > self._recipe.max_backoffs:
             self.messages.append(
@@ -321,13 +331,27 @@ class Loop:
         )
         return True
 
+    def _make_anchor(self) -> Anchor | None:
+        """Return the recipe's penalty, with the weights as they are for its start."""
+        recipe, fisher = self._recipe, None
+        if recipe.anchor == "none":
+            return None
+        if recipe.anchor == "ewc":
+            known = self._new if self._old is None else self._old
+            fisher = estimate_fisher(
+                self._network, known.inputs, self._weights, recipe, seed=self._seed
+            )
+        return Anchor(self._weights, recipe.penalty_weight, fisher)
+
     def _new_optimiser(self) -> torch.optim.Optimizer:
         fused = self._potential.device.type in ("cpu", "cuda")
-        return torch.optim.Adam(
-            self._weights,
+        decay = {"weight_decay": self._recipe.weight_decay} if self._recipe.weight_decay else {}
+        return (torch.optim.AdamW if decay else torch.optim.Adam)(
+            [{"params": tensors, "factor": factor} for factor, tensors in self._moved.groups],
             lr=self._schedule.learning_rate,
             amsgrad=self._recipe.amsgrad,
             fused=fused,
+            **decay,
         )
 
 

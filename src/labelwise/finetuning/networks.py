@@ -25,6 +25,14 @@ class PreparedSet:
         self._joined: dict[int, Any] = {}
         self._is_kept = self._prepared is not graphs
 
+    def __len__(self) -> int:
+        """Structures."""
+        return len(self._counts)
+
+    def n_atoms(self, place: int) -> int:
+        """Return the atoms of a structure."""
+        return self._counts[place]
+
     def batch(self, idx: Sequence[int]) -> Any:
         """Join some of the structures; single ones are kept for the next epoch."""
         if len(idx) > 1:

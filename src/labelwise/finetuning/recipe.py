@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Literal, get_args
 
 from labelwise.errors import ArgumentError, check_name
+from labelwise.finetuning.weight_options import WeightOptions
 from labelwise.runtime.settings import Setting
 
 ScheduleName = Literal["reaction-paths", "fixed"]
@@ -21,6 +22,9 @@ FixedForces = Literal["count", "exclude"]
 #: Whether energy errors are of the structure or of an atom, for structures of different sizes.
 EnergyErrors = Literal["total", "per-atom"]
 
+#: Headings of the help.
+LOSS, UPDATES = "Loss", "Updates"
+
 # Batch size and learning rate up to so many training structures.
 _REACTION_PATHS = ((20, 1, 1e-3), (100, 2, 5e-3), (None, 4, 5e-3))
 _REACTION_PATHS_UPDATES = 1000
@@ -29,8 +33,8 @@ _FIXED = (16, 0.01, 50)
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """Every setting of a fine-tuning.
+class Recipe(WeightOptions):
+    """Every setting of a fine-tuning; those of ``WeightOptions`` say which weights it changes.
 
     The loss of a batch is w_E · mean over structures of h(ΔE / atoms) + w_F · mean over force
     components of h(ΔF) with Huber's h: energies per atom, because an error of the total grows
@@ -112,29 +116,69 @@ class Recipe:
     max_updates: Annotated[
         int | None, Setting("Stop after so many, whatever the epochs.", ge=1)
     ] = None
-    energy_weight: float = 10.0
-    forces_weight: float = 10.0
+    energy_weight: Annotated[float, Setting("Of the energy per atom in the loss.", panel=LOSS)] = (
+        10.0
+    )
+    forces_weight: Annotated[float, Setting("Of the forces in the loss.", panel=LOSS)] = 10.0
     replay_weight: Annotated[
         float,
-        Setting("What the loss of --replay counts beside that of --train.", ge=0.0),
+        Setting("What the loss of --replay counts beside that of --train.", ge=0.0, panel=LOSS),
     ] = 1.0
     loss_fixed_forces: Annotated[
         str,
         Setting(
             "exclude leaves the forces of fixed atoms out of the loss, count does not.",
             choices=get_args(FixedForces),
+            panel=LOSS,
         ),
     ] = "count"
-    huber_delta: float = 0.01
-    amsgrad: bool = True
-    ema_decay: float | None = 0.99
-    clip_norm: float | None = 10.0
-    annealing: str = "linear"
+    huber_delta: Annotated[
+        float,
+        Setting(
+            "Errors beyond this count by their size, not its square: eV/atom, eV/Å.", panel=LOSS
+        ),
+    ] = 0.01
+    amsgrad: Annotated[
+        bool,
+        Setting("AMSGrad, or Adam.", flags=("--amsgrad/--no-amsgrad",), panel=UPDATES),
+    ] = True
+    ema_decay: Annotated[
+        float | None,
+        Setting(
+            "Decay of the moving average of the weights, which is returned; none returns the "
+            "weights themselves.",
+            none="none",
+            metavar="NUMBER|none",
+            panel=UPDATES,
+        ),
+    ] = 0.99
+    clip_norm: Annotated[
+        float | None,
+        Setting(
+            "Longer gradients are cut to this norm; none cuts none.",
+            none="none",
+            metavar="NUMBER|none",
+            panel=UPDATES,
+        ),
+    ] = 10.0
+    annealing: Annotated[
+        str,
+        Setting(
+            "linear lets the learning rate fall to zero over the second half of the updates.",
+            choices=get_args(Annealing),
+            panel=UPDATES,
+        ),
+    ] = "linear"
     start: Annotated[
         str, Setting("pretrained or scratch.", choices=get_args(Start), metavar="TEXT")
     ] = "pretrained"
-    early_stop_patience: int | None = None
-    max_validations: int = 20
+    early_stop_patience: Annotated[
+        int | None,
+        Setting("Stop after so many validations without a better one.", ge=1, panel=UPDATES),
+    ] = None
+    max_validations: Annotated[
+        int, Setting("Validations in all, at most.", ge=1, panel=UPDATES)
+    ] = 20
     reference_energies: Annotated[
         str,
         Setting(
@@ -160,6 +204,7 @@ class Recipe:
         Raises:
             ArgumentError: an unknown name, or a number out of range.
         """
+        super().__post_init__()
         for name, kind in _CHOICES.items():
             check_name(name, getattr(self, name), get_args(kind))
         for name in ("batch_size", "epochs", "max_updates", "early_stop_patience"):
@@ -174,6 +219,11 @@ class Recipe:
             raise ArgumentError("energy_weight and forces_weight are both 0; nothing is learnt")
         if self.ema_decay is not None and not 0 <= self.ema_decay < 1:
             raise ArgumentError(f"ema_decay is {self.ema_decay}; allowed are 0 <= ema_decay < 1")
+        if self.start == "scratch" and (self.lora_rank is not None or self.anchor != "none"):
+            raise ArgumentError(
+                "start is 'scratch', where there is nothing to keep: lora_rank and anchor are for "
+                "pretrained weights"
+            )
         if (self.reference_energies == "given") != bool(self.given_energies):
             raise ArgumentError(
                 f"reference_energies is {self.reference_energies!r} and given_energies "

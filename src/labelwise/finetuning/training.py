@@ -15,6 +15,7 @@ from labelwise.finetuning.evaluation import check_fixed_forces
 from labelwise.finetuning.labelled import LabelledSet, prepare_labelled, require_free_atoms
 from labelwise.finetuning.loop import EpochRecord, Loop
 from labelwise.finetuning.metrics import root_mean_square
+from labelwise.finetuning.parametrisation import Trained, check_blocks, describe_trained
 from labelwise.finetuning.pretraining_set import PretrainingSet, Retained
 from labelwise.finetuning.recipe import Recipe, resolve_schedule
 from labelwise.finetuning.references import choose_references
@@ -40,6 +41,7 @@ class FineTuned:
         notes: What was found in order, in plain words.
         n_updates: Updates made.
         seconds: Wall time, s.
+        trained: How many of the weights were trained.
         retained: Errors on what the model knew, before and after; None if none was given.
     """
 
@@ -51,6 +53,7 @@ class FineTuned:
     notes: tuple[str, ...]
     n_updates: int
     seconds: float
+    trained: Trained
     retained: Retained | None = None
 
 
@@ -77,10 +80,10 @@ def finetune(
     their info names (``config_weight``, ``config_energy_weight``, ``config_forces_weight``)
     count in the loss, see ``Recipe``, and in the fit of reference energies.
 
-    All weights are trained. The weights with the lowest validation loss are returned, those
-    of the start among them; without validation structures, the last ones. The same arguments
-    give the same weights, bit for bit, on the same machine with the same number of threads,
-    on the CPU; nothing depends on torch's global random state.
+    All weights are trained, or those that the recipe names. The weights with the lowest
+    validation loss are returned, those of the start among them; without validation structures,
+    the last ones. The same arguments give the same weights, bit for bit, on the same machine
+    with the same number of threads, on the CPU; nothing depends on torch's global random state.
 
     Args:
         potential: A potential written in torch; it is not modified.
@@ -105,9 +108,10 @@ def finetune(
         The fitted potential, its history and what was noticed.
 
     Raises:
-        ArgumentError: no training structures, a negative seed, missing reference energies,
-            structures of several heads or of another one than the potential's, forces of
-            fixed atoms left out where all atoms are fixed, or a replay from scratch.
+        ArgumentError: no training structures, a negative seed, unknown blocks of weights,
+            missing reference energies, structures of several heads or of another one than the
+            potential's, forces of fixed atoms left out where all atoms are fixed, or a replay
+            from scratch.
         LabelError: a label that is missing, not finite, or a zero in place of a missing one; a
             weight that is no number >= 0; isolated atoms that contradict each other.
         StructureError: a structure that the potential cannot take.
@@ -119,6 +123,7 @@ def finetune(
     begin = time.perf_counter()
     check_fixed_forces(fixed_forces)
     source = require_trainable(potential)
+    check_blocks(source, recipe)
     if not train or seed < 0:
         raise ArgumentError(
             f"there are {len(train)} training structures and seed is {seed}; allowed are at "
@@ -164,15 +169,17 @@ def finetune(
     if retain is not None and before is not None:
         retained = Retained(before, retain.errors(work, fixed_forces=fixed_forces))
     known = [each.messages for each in (replay, retain) if each is not None]
+    told = describe_trained(loop.trained, recipe)
     return FineTuned(
         potential=work,
         history=tuple(loop.history),
         best_epoch=loop.best_epoch,
         reference_energies=_by_symbol(work, labelled, held_out),
         messages=(*suspicions, *sum(known, ()), *sets.messages, *choice.messages, *loop.messages),
-        notes=choice.notes,
+        notes=(*choice.notes, *(() if told is None else (told,))),
         n_updates=loop.n_updates,
         seconds=time.perf_counter() - begin,
+        trained=loop.trained,
         retained=retained,
     )
 

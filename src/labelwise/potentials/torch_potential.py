@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import math
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
@@ -338,6 +339,26 @@ class TorchPotential(Potential):
         absent = self.absent_weights()
         return [p for name, p in self.model.named_parameters() if name not in absent]
 
+    def matrix_shapes(self) -> dict[str, tuple[tuple[int, int], ...]]:
+        """Return the matrices that parameters of ``model`` are, by name: rows and columns of each.
+
+        A parameter that e3nn keeps flat holds several, one after the other; what has more than
+        two dimensions is the matrix of all but the last of them by the last. Vectors and numbers
+        are left out. A family whose parameters hold matrices in another way overrides this.
+        """
+        shapes = {
+            name: ((weight[..., 0].numel(), weight.shape[-1]),)
+            for name, weight in self.model.named_parameters()
+            if weight.dim() >= 2
+        }
+        for name, module in self.model.named_modules():
+            weight = getattr(module, "weight", None)
+            if isinstance(weight, torch.nn.Parameter) and weight.dim() == 1:
+                held = _list_path_matrices(getattr(module, "instructions", ()))
+                if held and sum(rows * columns for rows, columns in held) == weight.numel():
+                    shapes[f"{name}.weight" if name else "weight"] = held
+        return shapes
+
     def training_network(self, *, compiled: bool = False) -> TrainingNetwork:
         """Return energies and forces that can be differentiated by the weights.
 
@@ -417,6 +438,15 @@ def list_scalars(irreps: Any) -> Tensor:
         if irrep.l == 0 and irrep.p == 1
     ]
     return torch.cat(places)
+
+
+def _list_path_matrices(instructions: Any) -> tuple[tuple[int, int], ...]:
+    """Return rows and columns of the weights of an e3nn layer, path by path."""
+    return tuple(
+        (math.prod(each.path_shape[:-1]), int(each.path_shape[-1]))
+        for each in instructions
+        if len(getattr(each, "path_shape", ())) > 1 and getattr(each, "has_weight", True)
+    )
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from labelwise.campaign.shared_cache import describe_fit
 from labelwise.campaign.state import FINETUNE, MODEL, CampaignState
 from labelwise.finetuning.committee import draw_bootstrap, member_seeds
 from labelwise.finetuning.export import save_potential
+from labelwise.finetuning.parametrisation import check_blocks
 from labelwise.finetuning.training import FineTuned, finetune
 from labelwise.finetuning.training_sets import describe_isolated
 from labelwise.runtime.files import sync_folder
@@ -59,6 +60,17 @@ def run_finetune(state: CampaignState, context: CampaignContext) -> None:
     write_json(folder / FINETUNE, record)
     for message in record["messages"]:
         _log.info("round %d: %s", state.n_round, message)
+
+
+def check_recipe(state: CampaignState, context: CampaignContext) -> None:
+    """See that the model has the blocks of weights that are to be trained, before any is labelled.
+
+    Raises:
+        ArgumentError: It has not.
+    """
+    recipe = state.config.finetune.recipe()
+    if not recipe.trains_everything:
+        check_blocks(context.pretrained(state), recipe)
 
 
 def _finetune_members(

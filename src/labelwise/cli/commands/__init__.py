@@ -17,7 +17,7 @@ COMMANDS = {
     ),
     "finetune": (
         "finetune",
-        "Fine-tune a pretrained model: no frozen weights, the best epoch by validation.",
+        "Fine-tune a pretrained model: all weights or some, the best epoch by validation.",
     ),
     "models": ("inspect", "List the models that --model takes by name."),
     "convert": (

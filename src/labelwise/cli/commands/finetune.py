@@ -15,7 +15,7 @@ from labelwise.structures.label_keys import LabelKeys
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneCommand:
-    """Fine-tune a pretrained model: no frozen weights, the best epoch by validation.
+    """Fine-tune a pretrained model: all weights or some, the best epoch by validation.
 
     Errors are in meV (energy), meV/atom and meV/Å.
     """
