@@ -195,7 +195,7 @@ def test_fixed_atoms_keep_their_forces(run, folder: Path) -> None:
         (["--pool", "pool_a.extxyz", "-n", "3", "--rule", "best"], 2, "allowed are joint-pv"),
         (["--pool", "pool_a.extxyz", "-n", "3", "--representation", "x"], 2, "allowed are"),
         (["--pool", "pool_a.extxyz", "-n", "3", "--parameters", "x"], 2,
-         "parameters is 'x'; allowed are embedding, readout, products, all"),
+         "parameters is 'x'; allowed are embedding, readout, products, interaction, all"),
         (["--pool", "pool_a.extxyz", "-n", "3", "--n-probes", "0"], 2, "--n-probes is '0'; give"),
         (["--pool", "pool_a.extxyz", "-n", "3", "--n-probes", "few"], 2, "or 'exact'"),
         (["--pool", "pool_a.extxyz", "-n", "3", "-r", "ntk-f", "--reduction", "x"], 2,

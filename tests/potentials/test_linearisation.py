@@ -26,7 +26,7 @@ def _force_jacobian(potential: Potential, batch: Batch, parameters: str) -> torc
     return torch.stack([linearisation.force_rows(unit.view(-1, 3)) for unit in units])
 
 
-@pytest.mark.parametrize("parameters", ("embedding", "readout", "products", "all"))
+@pytest.mark.parametrize("parameters", ("embedding", "readout", "products", "interaction", "all"))
 @pytest.mark.parametrize("which", [1, 4], ids=["molecule", "crystal"])
 def test_rows_are_slopes_of_the_energy_tangent(
     potential: Potential, parameters: str, which: int

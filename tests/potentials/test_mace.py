@@ -22,7 +22,7 @@ from tests.potentials.models import VARIANTS, build_mace, make_mace
 
 ODD = {"hidden_irreps": "5x0e + 5x0o + 5x1o"}
 
-BLOCKS = ("embedding", "readout", "products", "all")
+BLOCKS = ("embedding", "readout", "products", "interaction", "all")
 
 
 def structures() -> list[Atoms]:
@@ -231,7 +231,7 @@ def test_heads_must_be_known_and_chosen() -> None:
 
 
 def test_unknown_parameter_block_is_refused(vectors: Potential) -> None:
-    with pytest.raises(ArgumentError, match="embedding, readout, products, all"):
+    with pytest.raises(ArgumentError, match="embedding, readout, products, interaction, all"):
         vectors.tangent_size("everything")
 
 

@@ -46,7 +46,7 @@ selection:
   rule: lcmd                # pv, lcmd, k-center, top, joint-pv, random, committee-e/-f
   representation: ntk-e     # ntk-e, ntk-f, ntk-ef, activation, ntk-random,
                             # activation-random, soap, morgan, random
-  parameters: embedding     # behind the ntk kernels: embedding, readout, products, all
+  parameters: embedding     # behind the ntk kernels: embedding, readout, products, interaction, all
   sketch_dim: null
   reduction: fields         # of ntk-f: rms, element-rms, force-norm, fields, moments
   n_probes: 8               # random probes in place of all force tangents; null is exact

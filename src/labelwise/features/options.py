@@ -70,8 +70,8 @@ class RepresentationOptions:
         str,
         Setting(
             "Block of weights behind the tangent kernels: embedding, all, or another of the "
-            "model's; those of MACE are embedding, readout, products and all.",
-            suggestions=("embedding", "readout", "products", "all"),
+            "model's; those of MACE are embedding, readout, products, interaction, all.",
+            suggestions=("embedding", "readout", "products", "interaction", "all"),
             metavar="BLOCK",
             panel=CHOICE,
         ),

@@ -345,13 +345,12 @@ class Loop:
 
     def _new_optimiser(self) -> torch.optim.Optimizer:
         fused = self._potential.device.type in ("cpu", "cuda")
-        decay = {"weight_decay": self._recipe.weight_decay} if self._recipe.weight_decay else {}
-        return (torch.optim.AdamW if decay else torch.optim.Adam)(
+        return torch.optim.AdamW(  # without decay it is Adam
             [{"params": tensors, "factor": factor} for factor, tensors in self._moved.groups],
             lr=self._schedule.learning_rate,
+            weight_decay=self._recipe.weight_decay,
             amsgrad=self._recipe.amsgrad,
             fused=fused,
-            **decay,
         )
 
 

@@ -228,10 +228,8 @@ def describe_trained(trained: Trained, options: WeightOptions) -> str | None:
     """Say what is trained and what holds it back, in a sentence; None for all, by nothing."""
     if options.trains_everything and options.anchor == "none":
         return None
-    parts = [
-        f"Trained: {' and '.join(trained.blocks)}, {trained.n_weights:,} of {trained.n_all:,} "
-        "weights"
-    ]
+    blocks, n_weights = " and ".join(trained.blocks), f"{trained.n_weights:,}"
+    parts = [f"Trained: {blocks}, {n_weights} of {trained.n_all:,} weights"]
     if options.lora_rank is not None:
         parts.append(
             f"as changes of rank {options.lora_rank} made of {trained.n_coordinates:,} numbers"
@@ -299,5 +297,6 @@ def _matrices(
 ) -> list[Float[Tensor, "m n"]]:
     """Return the matrices that a tensor holds one after the other, views if it is contiguous."""
     shapes = [(a.shape[0], b.shape[1]) for a, b in pairs]
-    pieces = tensor.reshape(-1).split([rows * columns for rows, columns in shapes])
+    sizes = [rows * columns for rows, columns in shapes]
+    pieces = torch.split(tensor.reshape(-1), sizes)
     return [piece.view(shape) for piece, shape in zip(pieces, shapes, strict=True)]

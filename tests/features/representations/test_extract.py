@@ -130,10 +130,10 @@ def test_no_structures_give_no_rows(potential: Any) -> None:
     ("name", "options", "message"),
     [
         ("soup", {}, "allowed are activation, activation-random, morgan, ntk-e"),
-        ("ntk-e", {"parameters": "head"}, "embedding, readout, products, all"),
+        ("ntk-e", {"parameters": "head"}, "embedding, readout, products, interaction, all"),
         ("ntk-e", {"sketch_dim": 0}, "sketch_dim"),
         ("ntk-e", {"seed": -1}, "seed"),
-        ("ntk-f", {"parameters": "head"}, "embedding, readout, products, all"),
+        ("ntk-f", {"parameters": "head"}, "embedding, readout, products, interaction, all"),
         ("ntk-f", {"sketch_dim": 0, "reduction": "moments"}, "sketch_dim"),
         ("ntk-f", {"seed": -1}, "seed"),
         ("ntk-f", {"reduction": "mean"}, "rms, element-rms, force-norm, fields, moments"),

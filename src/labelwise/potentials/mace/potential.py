@@ -62,6 +62,7 @@ class MacePotential(TorchPotential):
         "embedding": ("node_embedding.",),
         "readout": ("readouts.",),
         "products": ("products.",),
+        "interaction": ("interactions.",),
     }
     file_suffixes: ClassVar = (".model", ".pt")
 
