@@ -97,6 +97,10 @@ def test_the_other_labellers_of_the_template_are_valid(tmp_path: Path, kind: str
         (("data", "valid"), {"fraction": 0.1, "from_pool": 3}, "give one of files, fraction"),
         (("data", "train"), [], "nothing to begin with"),
         (("finetune", "learning_rate"), -1.0, "learning_rate is -1"),
+        (("finetune", "block_rates"), "readout", "finetune.block_rates: .*give BLOCK=NUMBER"),
+        (("finetune", "lora_alpha"), 2.0, "lora_alpha is 2, but lora_rank is not given"),
+        (("finetune", "lora_rank"), 0, "finetune.lora_rank: .*greater than .* 1"),
+        (("finetune", "train_block"), "readout", "did you mean 'train_blocks'"),
         (("stop", "target"), {"force_rmse": 1.0}, r"stop.target"),
         (("seed",), "many", "seed: .*got 'many'"),
     ],
@@ -141,3 +145,34 @@ def test_what_may_change_freely(tmp_path: Path) -> None:
     assert keys["labeller.calculator"] == "emt"
     assert keys["labeller.n_retries"] == 1
     assert not [key for key in keys if key.startswith("stop") or key.endswith("n_workers")]
+
+
+def test_blocks_are_written_as_lists_or_as_on_the_command_line(tmp_path: Path) -> None:
+    words = {"train_blocks": "products, readout", "block_rates": "readout=0.5"}
+    listed = {"train_blocks": ["products", "readout"], "block_rates": {"readout": 0.5}}
+    recipes = [
+        read(tmp_path, make_config(tmp_path, finetune=section)).finetune.recipe()
+        for section in (words, listed)
+    ]
+    assert recipes[0] == recipes[1]
+    assert recipes[0].train_blocks == ("products", "readout")
+
+
+def test_a_campaign_begun_before_blocks_could_be_chosen_goes_on(tmp_path: Path) -> None:
+    """Settings that are at what was done before are not among what may not change."""
+    keys = read(tmp_path, make_config(tmp_path)).result_keys()
+    assert not [key for key in keys if any(each in key for each in ("block", "lora", "anchor"))]
+    assert "finetune.weight_decay" not in keys
+    changed = make_config(tmp_path, finetune={"lora_rank": 2, "train_blocks": "readout"})
+    found = read(tmp_path, changed).result_keys()
+    assert {key: found[key] for key in found.keys() - keys.keys()} == {
+        "finetune.lora_rank": 2,
+        "finetune.train_blocks": ["readout"],
+    }
+
+
+def test_members_from_scratch_have_no_low_rank_changes(tmp_path: Path) -> None:
+    selection = {"rule": "committee-e", "diversity": "scratch"}
+    config = make_config(tmp_path, selection=selection, finetune={"lora_rank": 2})
+    with pytest.raises(ConfigError, match="lora_rank and anchor are for pretrained weights"):
+        read(tmp_path, config)

@@ -21,7 +21,7 @@ from labelwise.campaign.labelling import LabellingError, LabelsPending
 from labelwise.campaign.loop import RunOptions, run_campaign
 from labelwise.campaign.saved import find_best_round, read_saved
 from labelwise.campaign.state import read_state
-from labelwise.errors import WriteError
+from labelwise.errors import ArgumentError, WriteError
 from labelwise.potentials import load_potential
 from labelwise.structures import DuplicateIndex, hash_structure, read_structures, write_structures
 from tests.campaign.building import (
@@ -298,6 +298,13 @@ def test_committees(tmp_path: Path, data: Path, rule: str, diversity: str) -> No
     members = sorted(path.name for path in (directory / "round_000").glob("*.pt"))
     own = ["member_1.pt"] if diversity == "shuffle" else ["member_0.pt", "member_1.pt"]
     assert members == [*own, "model.pt"]
+
+
+def test_an_unknown_block_is_told_before_anything_is_chosen(tmp_path: Path, data: Path) -> None:
+    directory = write_campaign(tmp_path / "c", data, finetune={"train_blocks": ["readot"]})
+    with pytest.raises(ArgumentError, match="did you mean 'readout'"):
+        run_campaign(directory)
+    assert not (directory / "round_000" / "picks.json").exists()
 
 
 def test_joint_posterior(tmp_path: Path, data: Path) -> None:

@@ -93,6 +93,8 @@ def test_a_block_that_the_model_lacks_is_told_at_once(tmp_path: Path) -> None:
     write_files(files, make_mace(), ("H2O", "CH4", "CO2", "CH4O"))
     selection = {"rule": "lcmd", "batch_size": 3, "parameters": "radial"}
     directory = write_campaign(tmp_path / "campaign", files, selection=selection)
-    with pytest.raises(ArgumentError, match="allowed are embedding, readout, products, interaction, all"):
+    with pytest.raises(
+        ArgumentError, match="allowed are embedding, readout, products, interaction, all"
+    ):
         run_campaign(directory)
     assert not list(directory.glob("round_*/*"))

@@ -158,3 +158,40 @@ def test_labels_where_ase_keeps_them_are_found_and_said(
     said = " ".join(capsys.readouterr().err.split())
     assert "no training structure has REF_energy or REF_forces: labels are taken" in said
     assert run("--max-updates", "2", "--energy-key", "dft", "--out", "b.model") == 1
+
+
+def test_blocks_low_rank_changes_and_anchors(run, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--train-blocks", "products,readout", "--block-rates", "readout=0.1"]
+    words += ["--lora-rank", "2", "--anchor", "l2", "--weight-decay", "0.01"]
+    words += ["--ema-decay", "none", "--no-amsgrad", "--huber-delta", "0.02", "--clip-norm", "5"]
+    assert run(*words) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    record = json.loads(Path("finetuned.json").read_text())
+    trained, recipe = record["trained"], record["recipe"]
+    assert trained["blocks"] == ["products", "readout"]
+    assert trained["n_coordinates"] < trained["n_weights"] < trained["n_all"]
+    assert (
+        f"Trained: products and readout, {trained['n_weights']:,} of {trained['n_all']:,}" in said
+    )
+    assert "readout at 0.1 of the learning rate; held to the start by l2" in said
+    assert recipe["block_rates"] == {"readout": 0.1}
+    assert (recipe["ema_decay"], recipe["amsgrad"], recipe["clip_norm"]) == (None, False, 5.0)
+    assert (recipe["huber_delta"], recipe["weight_decay"]) == (0.02, 0.01)
+    fitted = load_potential("finetuned.model", trust=True)
+    assert fitted.content_hash == record["model"]["content_hash"] != record["start"]["content_hash"]
+
+
+@pytest.mark.parametrize(
+    "words,message",
+    [
+        (["--train-blocks", "readot"], "did you mean 'readout'?"),
+        (["--block-rates", "readout"], "give BLOCK=NUMBER"),
+        (["--lora-rank", "2", "--start", "scratch"], "lora_rank and anchor are for pretrained"),
+        (["--anchor-weight", "2"], "choose l2 or ewc"),
+        (["--clip-norm", "short"], "--clip-norm is 'short'; give a number, or 'none'"),
+    ],
+)
+def test_options_at_odds(run, words, message, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*words) in (1, 2)
+    assert message in " ".join(capsys.readouterr().err.split())
+    assert not Path("finetuned.model").exists()

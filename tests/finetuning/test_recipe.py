@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from labelwise.errors import ArgumentError
 from labelwise.finetuning.recipe import Recipe, resolve_schedule
+from labelwise.finetuning.weight_options import parse_rates
 
 
 @pytest.mark.parametrize(
@@ -79,11 +80,33 @@ def test_the_batch_size_given_counts_in_the_number_of_epochs() -> None:
         {"max_backoffs": -1},
         {"reference_regularisation": -1.0},
         {"early_stop_patience": 0},
+        {"train_blocks": ()},
+        {"train_blocks": "readout"},
+        {"train_blocks": ("readout", "readout")},
+        {"train_blocks": ("all", "readout")},
+        {"block_rates": {"all": 0.5}},
+        {"block_rates": {"readout": 0.0}},
+        {"block_rates": {"readout": 1.0}, "train_blocks": ("products",)},
+        {"lora_rank": 0},
+        {"lora_rank": 2, "start": "scratch"},
+        {"lora_alpha": 1.0},
+        {"lora_alpha": 0.0, "lora_rank": 1},
+        {"anchor": "l1"},
+        {"anchor": "l2", "start": "scratch"},
+        {"anchor_weight": 1.0},
+        {"anchor_weight": 0.0, "anchor": "l2"},
+        {"weight_decay": -1.0},
     ],
 )
 def test_wrong_settings_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(ArgumentError, match=next(iter(settings))):
         Recipe(**settings)
+
+
+@pytest.mark.parametrize("text", ["readout", "readout=", "=1", "readout=x", "readout=1,readout=2"])
+def test_rates_that_are_none(text: str) -> None:
+    with pytest.raises(ArgumentError, match="give BLOCK=NUMBER"):
+        parse_rates(text)
 
 
 def test_no_structures_no_schedule() -> None:

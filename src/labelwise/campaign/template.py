@@ -46,7 +46,8 @@ selection:
   rule: lcmd                # pv, lcmd, k-center, top, joint-pv, random, committee-e/-f
   representation: ntk-e     # ntk-e, ntk-f, ntk-ef, activation, ntk-random,
                             # activation-random, soap, morgan, random
-  parameters: embedding     # behind the ntk kernels: embedding, readout, products, interaction, all
+  parameters: embedding     # behind the ntk kernels: embedding, readout, products,
+                            # interaction, all
   sketch_dim: null
   reduction: fields         # of ntk-f: rms, element-rms, force-norm, fields, moments
   n_probes: 8               # random probes in place of all force tangents; null is exact
@@ -97,6 +98,16 @@ finetune:
   forces_weight: 10.0
   replay_weight: 1.0        # what the loss of data.replay counts
   loss_fixed_forces: count  # exclude leaves the forces of fixed atoms out of the loss
+  train_blocks: [all]       # or blocks, of MACE: readout, products, interaction, embedding
+  block_rates: null         # factors of the learning rate, such as {embedding: 0.1}
+  lora_rank: null           # train changes of this rank to each matrix of weights (LoRA)
+  lora_alpha: null          # changes are multiplied by this / rank; null is rank
+  anchor: none              # l2, ewc: pull weights to where they started
+  anchor_weight: null       # null is 1
+  weight_decay: 0.0         # of AdamW
+  huber_delta: 0.01         # eV/atom and eV/Å
+  annealing: linear         # or none
+  amsgrad: true
   ema_decay: 0.99
   clip_norm: 10.0
   early_stop_patience: null

@@ -84,6 +84,24 @@ def test_a_method_of_ones_own() -> None:
     assert cell.config.finetune.max_updates == 7
 
 
+def test_methods_that_differ_in_what_they_train() -> None:
+    shared = {"rule": "lcmd", "representation": "ntk-e"}
+    methods = {
+        "all": shared,
+        "readout": {**shared, "finetune": {"train_blocks": "readout", "anchor": "ewc"}},
+        "lora": {**shared, "finetune": {"lora_rank": 4, "block_rates": {"readout": 0.1}}},
+    }
+    study = check_study(content(methods=methods, finetune={"weight_decay": 0.01}))
+    recipes = {
+        cell.key.method: cell.config.finetune.recipe()
+        for cell in list_cells(study, Path("o"), Path())
+    }
+    assert all(recipe.weight_decay == 0.01 for recipe in recipes.values())
+    assert recipes["all"].trains_everything
+    assert (recipes["readout"].train_blocks, recipes["readout"].anchor) == (("readout",), "ewc")
+    assert (recipes["lora"].lora_rank, recipes["lora"].rates) == (4, {"readout": 0.1})
+
+
 def test_methods_take_options_and_are_named_by_them() -> None:
     own = {"kernel": "ntk-ef", "rule": "lcmd", "energy_weight": 0.3, "n_probes": None}
     scratch = {"kernel": "tanimoto", "rule": "pv", "finetune": {"start": "scratch"}}

@@ -1,0 +1,171 @@
+"""Penalties on leaving the start, and the Fisher information by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.build import molecule
+
+from labelwise.finetuning.anchor import N_GRADIENTS, Anchor, estimate_fisher, signed_gradient
+from labelwise.finetuning.loss import Targets, weighted_huber_loss
+from labelwise.finetuning.networks import PreparedSet
+from labelwise.finetuning.recipe import Recipe
+from labelwise.finetuning.training import finetune
+from labelwise.potentials import Potential
+from tests.finetuning.test_networks import trainable
+
+RECIPE = Recipe(energy_weight=3.0, forces_weight=7.0)
+
+
+def fisher_by_hand(potential: Any, structures: list[Atoms]) -> list[torch.Tensor]:
+    """Square each row of the Jacobian of energies and forces, one after the other."""
+    weights = potential.trained_weights()
+    total = [torch.zeros_like(weight) for weight in weights]
+    for atoms in structures:
+        batch = potential.collate([potential.prepare(atoms)])
+        positions = batch.positions.clone().requires_grad_()
+        energy = potential.interaction_energies(batch, positions=positions).sum()
+        slope = torch.autograd.grad(energy, positions, create_graph=True)[0]
+        n = len(atoms)
+        rows = [(RECIPE.energy_weight, energy / n)]
+        rows += [(RECIPE.forces_weight / (3 * n), each) for each in slope.reshape(-1)]
+        for share, value in rows:
+            gradients = torch.autograd.grad(
+                value, weights, retain_graph=True, allow_unused=True, materialize_grads=True
+            )
+            for sum_, gradient in zip(total, gradients, strict=True):
+                sum_ += share * gradient**2 / len(structures)
+    return total
+
+
+def close() -> list[Atoms]:
+    """Two atoms and three, no force of which symmetry makes zero."""
+    water = molecule("H2O")
+    water.rattle(0.1, seed=0)
+    return [Atoms("OH", [[0, 0, 0], [0.5, 0.7, 0.3]]), water]
+
+
+def prepared(potential: Any, structures: list[Atoms]) -> tuple[Any, PreparedSet]:
+    network = potential.training_network()
+    return network, PreparedSet(network, [potential.prepare(atoms) for atoms in structures])
+
+
+def test_signs_average_to_the_fisher_information() -> None:
+    """Over all signs of the energy and six components: exact."""
+    potential = trainable()
+    weights = potential.trained_weights()
+    network, inputs = prepared(potential, close()[:1])
+    total = [torch.zeros_like(weight) for weight in weights]
+    for signs in product((-1.0, 1.0), repeat=7):
+        found = signed_gradient(network, inputs.batch([0]), weights, RECIPE, np.array(signs))
+        torch._foreach_addcmul_(total, found, found, value=1 / 2**7)
+    for ours, theirs in zip(total, fisher_by_hand(potential, close()[:1]), strict=True):
+        scale = float(theirs.max())
+        torch.testing.assert_close(ours, theirs, rtol=1e-8, atol=1e-10 * scale)
+
+
+def test_the_estimate_is_the_fisher_information_within_its_error() -> None:
+    potential = trainable()
+    weights = potential.trained_weights()
+    network, inputs = prepared(potential, close())
+    found = estimate_fisher(network, inputs, weights, RECIPE, seed=0)
+    again = estimate_fisher(network, inputs, weights, RECIPE, seed=0)
+    exact = fisher_by_hand(potential, close())
+    assert all(torch.equal(a, b) for a, b in zip(found, again, strict=True))
+    assert all((each >= 0).all() for each in found)
+    # g² of a sum of signs has at most twice the variance of a squared normal variable.
+    for ours, theirs in zip(found, exact, strict=True):
+        error = 5 * np.sqrt(2 / N_GRADIENTS) * theirs + 5 * theirs.mean() / N_GRADIENTS
+        assert ((ours - theirs).abs() <= 3 * error).all()
+        assert float(ours.sum()) == pytest.approx(float(theirs.sum()), rel=0.5)
+
+
+def test_the_penalty_is_the_loss_of_the_start_s_own_predictions_to_second_order() -> None:
+    """Where one weight is moved, against the mean loss of each structure by itself."""
+    potential = trainable()
+    structures = close()
+    network, inputs = prepared(potential, structures)
+    weights = potential.trained_weights()
+    exact = fisher_by_hand(potential, structures)
+    wide = replace(RECIPE, huber_delta=1e6)
+    aims = [
+        [each.detach() for each in network.energies_and_forces(inputs.batch([i]), training=False)]
+        for i in range(2)
+    ]
+    largest = sorted(range(len(weights)), key=lambda i: -float(exact[i].max()))[:4]
+    for place in largest:
+        flat, entry = weights[place].view(-1), int(exact[place].argmax())
+        growth = 0.0
+        for step in (1e-4, -1e-4):  # third orders cancel
+            with torch.no_grad():
+                flat[entry] += step
+            for i, (energies, forces) in enumerate(aims):
+                counts = torch.tensor([float(len(structures[i]))], dtype=energies.dtype)
+                now = network.energies_and_forces(inputs.batch([i]), training=False)
+                loss = weighted_huber_loss(*now, Targets(energies, forces, counts), wide)
+                growth += float(loss.detach()) / 4
+            with torch.no_grad():
+                flat[entry] -= step
+        assert growth == pytest.approx(0.5 * float(exact[place].max()) * 1e-8, rel=1e-3)
+
+
+@pytest.mark.parametrize("stiff", [False, True])
+def test_the_gradient_is_that_of_the_penalty(stiff: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    weights = [
+        torch.randn(shape, dtype=torch.float64, generator=generator).requires_grad_()
+        for shape in ((3, 2), (4,), ())
+    ]
+    starts = [weight.detach().clone() for weight in weights]
+    stiffness = [torch.rand(w.shape, dtype=w.dtype, generator=generator) for w in weights]
+    anchor = Anchor(weights, 0.7, stiffness if stiff else None)
+    with torch.no_grad():
+        for weight in weights:
+            weight.add_(0.3 * torch.randn(weight.shape, dtype=weight.dtype, generator=generator))
+    weights[0].grad = torch.ones_like(weights[0])  # of the loss
+    anchor.add_gradient()
+    found = [weight.grad for weight in weights]
+    factors = stiffness if stiff else [torch.ones_like(weight) for weight in weights]
+    penalty = sum(
+        0.35 * (f * (w - s) ** 2).sum() for f, w, s in zip(factors, weights, starts, strict=True)
+    )
+    expected = list(torch.autograd.grad(penalty, weights))
+    expected[0] = expected[0] + 1.0
+    for ours, theirs in zip(found, expected, strict=True):
+        assert ours is not None
+        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize(("anchor", "weight"), [("l2", 1e3), ("ewc", 100.0)])
+def test_a_pull_keeps_predictions_nearer(
+    student: Potential, train: list[Atoms], anchor: str, weight: float
+) -> None:
+    recipe = Recipe(batch_size=4, learning_rate=0.01, max_updates=30)
+    held = replace(recipe, anchor=anchor, anchor_weight=weight)
+    batch = student.collate([student.prepare(atoms) for atoms in train])
+
+    def leave(recipe: Recipe) -> float:
+        fitted = finetune(student, train, [], recipe, seed=0)
+        told = f"held to the start by {anchor} of weight {weight:g}"
+        assert any(told in note for note in fitted.notes) == (recipe is held)
+        before, after = (each.predict(batch).forces for each in (student, fitted.potential))
+        return float((after - before).square().mean().sqrt())
+
+    assert leave(held) < 0.6 * leave(recipe)
+
+
+def test_the_first_update_is_the_same_with_an_anchor(
+    student: Potential, train: list[Atoms]
+) -> None:
+    """At the start the penalty has no slope; the losses that are recorded are without it."""
+    plain = Recipe(batch_size=12, learning_rate=0.01, max_updates=1)
+    held = replace(plain, anchor="l2", anchor_weight=1e6)
+    first, second = (finetune(student, train, [], recipe, seed=0) for recipe in (plain, held))
+    assert first.potential.content_hash == second.potential.content_hash
+    assert first.history[-1].train_loss == second.history[-1].train_loss
