@@ -59,20 +59,31 @@ def test_killed_at_some_writes(zygote, data, tmp_path, undisturbed) -> None:
     check_boundaries(zygote, data, tmp_path, undisturbed, numbers)
 
 
-def test_killed_with_low_rank_changes_and_an_anchor(zygote, data, tmp_path) -> None:
-    """In the stage that fine-tunes two members and the model, and behind it."""
-    sections = {
-        "finetune": {"lora_rank": 2, "train_blocks": "products,readout", "anchor": "ewc"},
-        "selection": {"rule": "committee-e", "members": 2},
-        "stop": {"rounds": 1},
-    }
+def check_recipe(zygote: Zygote, data: Path, tmp_path: Path, parts, sections) -> None:
     whole = write_campaign(tmp_path / "whole", data, **sections)
     n_boundaries = zygote.run(whole)["n_boundaries"]
     result = result_of(whole)
-    for number in (n_boundaries // 4, n_boundaries - 9):
+    for part in parts:
+        number = int(part * n_boundaries)
         directory = write_campaign(tmp_path / f"at_{number}", data, **sections)
         assert zygote.run(directory, kill_at=number, torn=number % 2 == 0)["killed"]
         assert resume(zygote, directory) == result, f"killed at write {number} of {n_boundaries}"
+
+
+def test_killed_with_low_rank_changes(zygote, data, tmp_path) -> None:
+    recipe = {"lora_rank": 2, "train_blocks": "products,readout", "anchor": "l2"}
+    sections = {"finetune": {"max_updates": 4, **recipe}, "stop": {"rounds": 1}}
+    check_recipe(zygote, data, tmp_path, (0.8,), sections)
+
+
+@pytest.mark.thorough
+def test_killed_with_an_anchor_and_a_committee(zygote, data, tmp_path) -> None:
+    sections = {
+        "finetune": {"lora_rank": 2, "block_rates": {"readout": 0.3}, "anchor": "ewc"},
+        "selection": {"rule": "committee-e", "members": 2},
+        "stop": {"rounds": 1},
+    }
+    check_recipe(zygote, data, tmp_path, (0.25, 0.5, 0.9), sections)
 
 
 @pytest.mark.thorough

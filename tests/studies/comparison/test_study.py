@@ -91,7 +91,8 @@ def test_methods_that_differ_in_what_they_train() -> None:
         "readout": {**shared, "finetune": {"train_blocks": "readout", "anchor": "ewc"}},
         "lora": {**shared, "finetune": {"lora_rank": 4, "block_rates": {"readout": 0.1}}},
     }
-    study = check_study(content(methods=methods, finetune={"weight_decay": 0.01}))
+    shared_recipe = {"weight_decay": 0.01}
+    study = check_study(content(methods=methods, reference="all", finetune=shared_recipe))
     recipes = {
         cell.key.method: cell.config.finetune.recipe()
         for cell in list_cells(study, Path("o"), Path())
