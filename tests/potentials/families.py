@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import torch
 from ase import Atoms
 
 from labelwise import select
 from labelwise.finetuning.recipe import Recipe
+from labelwise.finetuning.trainable import require_trainable
 from labelwise.finetuning.training import finetune
 from labelwise.potentials import Potential, TorchPotential
 
@@ -60,3 +63,25 @@ def require_learning(
     errors = [record.valid.forces_rmse for record in fitted.history if record.valid]
     assert min(errors) < 0.7 * errors[0]
     assert isinstance(fitted.potential, Potential)
+
+
+def require_parts(student: TorchPotential, structures: Sequence[Atoms]) -> None:
+    """Fit every block by itself, then low-rank changes; what is not named stays as it was."""
+    before = {name: weight.clone() for name, weight in student.model.named_parameters()}
+    base = Recipe(batch_size=3, learning_rate=0.01, max_updates=2, max_validations=1)
+    ways: list[dict[str, Any]] = [{"train_blocks": (block,)} for block in student.blocks]
+    for way in (*ways, {"lora_rank": 2}, {"train_blocks": ("readout",), "anchor": "l2"}):
+        recipe = replace(base, **way)
+        done = finetune(student, list(structures[:6]), [], recipe, seed=0)
+        fitted = require_trainable(done.potential)
+        chosen = {id(w) for block in recipe.train_blocks for w in student.block_weights(block)}
+        names = {name for name, w in student.model.named_parameters() if id(w) in chosen}
+        if recipe.lora_rank is not None:
+            names &= student.matrix_shapes().keys()
+        changed = {
+            name
+            for name, weight in fitted.model.named_parameters()
+            if not torch.equal(weight, before[name])
+        }
+        assert changed <= names, way
+        assert changed, way

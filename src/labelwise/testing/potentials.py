@@ -344,6 +344,10 @@ def _check_training(potential: TorchPotential, structures: Sequence[Atoms]) -> N
     got = work.predict(batch).energies.cpu().double()
     _assert_close(work, got, total, "energies = interaction + reference energies")
     work.set_reference_energies(np.zeros(len(references)))
+    named = dict(work.model.named_parameters())
+    for name, shapes in work.matrix_shapes().items():
+        filled = sum(rows * columns for rows, columns in shapes)
+        require(filled == named[name].numel(), f"matrix_shapes of {name} do not fill it")
     weights = work.trained_weights()
     for weight in weights:
         weight.requires_grad_(True)

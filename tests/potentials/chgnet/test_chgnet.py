@@ -22,7 +22,12 @@ from labelwise.errors import PotentialError
 from labelwise.finetuning.export import save_potential
 from labelwise.potentials import Potential, load_potential
 from labelwise.testing.potentials import check_potential
-from tests.potentials.families import list_choices, require_choice, require_learning
+from tests.potentials.families import (
+    list_choices,
+    require_choice,
+    require_learning,
+    require_parts,
+)
 
 chgnet = pytest.importorskip("chgnet", reason="chgnet is not installed (make test-families)")
 pytestmark = pytest.mark.filterwarnings("ignore")  # of chgnet's and pymatgen's own
@@ -285,3 +290,4 @@ def test_it_is_fine_tuned() -> None:
     for seed, atoms in enumerate(structures):
         atoms.rattle(0.15, seed=seed)
     require_learning(make_small(), make_small(), structures)
+    require_parts(make_small(), structures)

@@ -20,7 +20,12 @@ from labelwise.errors import PotentialError
 from labelwise.finetuning.export import save_potential
 from labelwise.potentials import load_potential
 from labelwise.testing.potentials import check_potential
-from tests.potentials.families import list_choices, require_choice, require_learning
+from tests.potentials.families import (
+    list_choices,
+    require_choice,
+    require_learning,
+    require_parts,
+)
 
 sevenn = pytest.importorskip("sevenn", reason="sevenn is not installed (make test-families)")
 pytestmark = pytest.mark.filterwarnings("ignore")  # of sevenn's and e3nn's own
@@ -175,3 +180,4 @@ def test_it_selects(choice: tuple[str, str, str]) -> None:
 def test_it_is_fine_tuned() -> None:
     structures = [atoms for _ in range(2) for atoms in make_structures()]
     require_learning(make_small(), make_small(), structures)
+    require_parts(make_small(), structures)
