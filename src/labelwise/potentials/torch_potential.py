@@ -346,7 +346,7 @@ class TorchPotential(Potential):
         two dimensions is the matrix of all but the last of them by the last. Vectors and numbers
         are left out. A family whose parameters hold matrices in another way overrides this.
         """
-        shapes = {
+        shapes: dict[str, tuple[tuple[int, int], ...]] = {
             name: ((weight[..., 0].numel(), weight.shape[-1]),)
             for name, weight in self.model.named_parameters()
             if weight.dim() >= 2
