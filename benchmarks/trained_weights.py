@@ -1,13 +1,14 @@
 """What it costs, and what it forgets, to train some blocks, low-rank changes or anchored weights.
 
     python benchmarks/trained_weights.py cost MODEL      # "MPA-0, OMAT-0", 7net-0 or a file
-    python benchmarks/trained_weights.py forgetting MODEL TRAIN VALID TEST RETAIN [SEED]
+    python benchmarks/trained_weights.py forgetting MODEL TRAIN VALID TEST RETAIN KNOWN SEED
 
 ``cost``: for each way, in a process of its own, processor seconds of an update of four structures
 (median of five, one thread) with what the loop does around it, MiB of the tensors that are kept
 between updates (weights, gradients, optimiser, moving average, best and last good weights), and
 the peak of the process. ``forgetting``: 300 updates on 50 frames of TRAIN, test errors on TEST,
-and force errors on RETAIN, labelled structures of the kind that the model was pretrained on.
+and force errors on RETAIN, labelled structures of the kind that the model was pretrained on;
+``KNOWN`` are others of that kind, which the pretrained model labels itself.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from ase.build import molecule
 from labelwise.finetuning.evaluation import evaluate
 from labelwise.finetuning.labelled import prepare_labelled
 from labelwise.finetuning.loop import Loop
+from labelwise.finetuning.pretraining_set import prepare_pretraining_set
 from labelwise.finetuning.recipe import Recipe, resolve_schedule
 from labelwise.finetuning.trainable import require_trainable
 from labelwise.finetuning.training import finetune
@@ -52,13 +54,15 @@ FORGETTING: dict[str, dict[str, Any]] = {
     "lora 1": {"lora_rank": 1},
     "lora 4": {"lora_rank": 4},
     "lora 16": {"lora_rank": 16},
+    "l2 0.0001": {"anchor": "l2", "anchor_weight": 0.0001},
     "l2 0.001": {"anchor": "l2", "anchor_weight": 0.001},
     "l2 0.01": {"anchor": "l2", "anchor_weight": 0.01},
     "l2 0.1": {"anchor": "l2", "anchor_weight": 0.1},
-    "l2 1": {"anchor": "l2", "anchor_weight": 1.0},
     "ewc 0.1": {"anchor": "ewc", "anchor_weight": 0.1},
     "ewc 1": {"anchor": "ewc", "anchor_weight": 1.0},
-    "ewc 10": {"anchor": "ewc", "anchor_weight": 10.0},
+    "ewc 0.1 of KNOWN": {"anchor": "ewc", "anchor_weight": 0.1, "replay_weight": 0.0},
+    "ewc 1 of KNOWN": {"anchor": "ewc", "anchor_weight": 1.0, "replay_weight": 0.0},
+    "replay of KNOWN": {"replay_weight": 1.0},
 }
 
 
@@ -116,7 +120,7 @@ def measure_cost(model: str, way: str) -> None:
 
 def count_kept(loop: Any) -> int:
     """Return bytes of the tensors that live from update to update, each storage once."""
-    held = [w for w in loop._potential.model.parameters()]
+    held = list(loop._potential.model.parameters())
     held += [w.grad for w in (*loop._weights, *loop._moved.coordinates) if w.grad is not None]
     held += loop._moved.coordinates + loop._average + loop._good + loop._best
     held += getattr(loop._moved, "_starts", [])
@@ -139,18 +143,19 @@ def read(path: str, n: int) -> list[Any]:
     return frames
 
 
-def measure_forgetting(model: str, files: list[str], seed: int) -> None:
+def measure_forgetting(model: str, files: list[str], seed: int, ways: list[str]) -> None:
     """Print the lines of ``forgetting``."""
     start = open_model(model)
-    train, valid, test, retain = (
-        read(path, n) for path, n in zip(files, (50, 20, 60, 30), strict=True)
+    train, valid, test, retain, others = (
+        read(path, n) for path, n in zip(files, (50, 20, 60, 30, 30), strict=True)
     )
-    base = Recipe(max_updates=300, max_validations=6)
+    known = prepare_pretraining_set(start, others, labels="model")
     print(json.dumps({"way": "start", "retain": forces(start, retain)}), flush=True)
-    for way, settings in FORGETTING.items():
+    for way in ways or FORGETTING:
         begin = time.process_time()
-        recipe = Recipe(**{**settings, "max_updates": base.max_updates, "max_validations": 6})
-        fitted = finetune(start, train, valid, recipe, seed=seed)
+        recipe = Recipe(**FORGETTING[way], max_updates=300, max_validations=6)
+        replay = known if "KNOWN" in way else None
+        fitted = finetune(start, train, valid, recipe, seed=seed, replay=replay)
         errors = evaluate(fitted.potential, test).errors
         print(
             json.dumps(
@@ -180,7 +185,7 @@ def main() -> None:
     torch.set_num_threads(1)
     kind, model, *rest = sys.argv[1:]
     if kind == "forgetting":
-        measure_forgetting(model, rest[:4], int(rest[4]) if len(rest) > 4 else 0)
+        measure_forgetting(model, rest[:5], int(rest[5]), rest[6:])
     elif rest:
         measure_cost(model, rest[0])
     else:

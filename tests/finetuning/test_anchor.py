@@ -15,6 +15,7 @@ from ase.build import molecule
 from labelwise.finetuning.anchor import N_GRADIENTS, Anchor, estimate_fisher, signed_gradient
 from labelwise.finetuning.loss import Targets, weighted_huber_loss
 from labelwise.finetuning.networks import PreparedSet
+from labelwise.finetuning.pretraining_set import prepare_pretraining_set
 from labelwise.finetuning.recipe import Recipe
 from labelwise.finetuning.training import finetune
 from labelwise.potentials import Potential
@@ -169,3 +170,25 @@ def test_the_first_update_is_the_same_with_an_anchor(
     first, second = (finetune(student, train, [], recipe, seed=0) for recipe in (plain, held))
     assert first.potential.content_hash == second.potential.content_hash
     assert first.history[-1].train_loss == second.history[-1].train_loss
+
+
+def test_what_is_replayed_says_what_matters(student: Potential, train: list[Atoms]) -> None:
+    """Also where it counts nothing in the loss; its own labels do not matter."""
+    recipe = Recipe(
+        batch_size=6, learning_rate=0.01, max_updates=3, anchor="ewc", anchor_weight=10.0
+    )
+    own, silent = recipe, replace(recipe, replay_weight=0.0)
+    known = prepare_pretraining_set(student, [molecule("CH3CH2OH")], labels="model")
+    hashes = [
+        finetune(student, train[:6], [], own, seed=0).potential.content_hash,
+        finetune(student, train[:6], [], silent, seed=0, replay=known).potential.content_hash,
+        finetune(
+            student,
+            train[:6],
+            [],
+            replace(silent, anchor="none", anchor_weight=None),
+            seed=0,
+            replay=known,
+        ).potential.content_hash,
+    ]
+    assert len(set(hashes)) == 3

@@ -103,7 +103,7 @@ finetune:
   lora_rank: null           # train changes of this rank to each matrix of weights (LoRA)
   lora_alpha: null          # changes are multiplied by this / rank; null is rank
   anchor: none              # l2, ewc: pull weights to where they started
-  anchor_weight: null       # null is 1
+  anchor_weight: null       # null is 0.001 of l2, 0.1 of ewc
   weight_decay: 0.0         # of AdamW
   huber_delta: 0.01         # eV/atom and eV/Å
   annealing: linear         # or none

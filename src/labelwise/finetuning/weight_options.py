@@ -16,8 +16,8 @@ Anchor = Literal["none", "l2", "ewc"]
 EVERYTHING = "all"
 #: Heading of the help.
 WEIGHTS = "Which weights are trained"
-#: Weight of the penalty where none is given; see docs/finetuning.md for what it does.
-ANCHOR_WEIGHTS: Mapping[str, float] = {"l2": 1.0, "ewc": 1.0}
+#: Weight of the penalty where none is given, of those tried in docs/finetuning.md.
+ANCHOR_WEIGHTS: Mapping[str, float] = {"l2": 0.001, "ewc": 0.1}
 
 
 def parse_blocks(text: str) -> tuple[str, ...]:
@@ -71,7 +71,9 @@ class WeightOptions:
         lora_alpha: α; None for R, so that the sum is W0 + A·B.
         anchor: ``l2`` adds w/2 · Σ (θ − θ0)² over the trained weights to the loss, θ0 the start;
             ``ewc`` adds w/2 · Σ f (θ − θ0)², f the diagonal of the Fisher information at the
-            start (``estimate_fisher``). The losses that are recorded are without it.
+            start (``estimate_fisher``) of the structures that are replayed, also where
+            ``replay_weight`` is 0, or else of the training structures. The losses that are
+            recorded are without it.
         anchor_weight: w; None for ``ANCHOR_WEIGHTS``.
         weight_decay: Of AdamW: each update also takes off this part of what the optimiser moves
             (the weights, or A and B) times the learning rate. 0 for Adam.
@@ -119,7 +121,8 @@ class WeightOptions:
         ),
     ] = "none"
     anchor_weight: Annotated[
-        float | None, Setting("How strong the pull is; by default 1.", gt=0, panel=WEIGHTS)
+        float | None,
+        Setting("How strong the pull is; by default 0.001 of l2, 0.1 of ewc.", gt=0, panel=WEIGHTS),
     ] = None
     weight_decay: Annotated[float, Setting("Of AdamW; 0 for Adam.", ge=0, panel=WEIGHTS)] = 0.0
 
