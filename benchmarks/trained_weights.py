@@ -5,15 +5,14 @@
 
 ``cost``: for each way, in a process of its own, processor seconds of an update of four structures
 (median of five, one thread) with what the loop does around it, MiB of the tensors that are kept
-between updates (weights, gradients, optimiser, moving average, best and last good weights), and
-the peak of the process. ``forgetting``: 300 updates on 50 frames of TRAIN, test errors on TEST,
+between updates (weights, gradients, optimiser, moving average, best and last good weights).
+``forgetting``: 300 updates on 50 frames of TRAIN, test errors on TEST,
 and force errors on RETAIN, labelled structures of the kind that the model was pretrained on;
 ``KNOWN`` are others of that kind, which the pretrained model labels itself.
 """
 
 from __future__ import annotations
 
-import gc
 import json
 import statistics
 import subprocess
@@ -34,7 +33,6 @@ from labelwise.finetuning.recipe import Recipe, resolve_schedule
 from labelwise.finetuning.trainable import require_trainable
 from labelwise.finetuning.training import finetune
 from labelwise.potentials import Potential, load_potential
-from labelwise.runtime.memory import peak_resident_bytes, resident_bytes
 
 READOUT = ("readout",)
 COST: dict[str, dict[str, Any]] = {
@@ -86,8 +84,6 @@ def measure_cost(model: str, way: str) -> None:
     labelled = prepare_labelled(work.graph_builder, structures, role="training")
     nothing = prepare_labelled(work.graph_builder, [], role="validation")
     recipe = Recipe(batch_size=4, learning_rate=1e-4, max_updates=100, **COST[way])
-    gc.collect()
-    before = resident_bytes()
     schedule = resolve_schedule(recipe, len(structures))
     zeros = np.zeros(len(work.elements))
     loop = Loop(work, labelled, nothing, zeros, recipe, schedule, 0, None)
@@ -111,7 +107,6 @@ def measure_cost(model: str, way: str) -> None:
                 "update_s": round(statistics.median(seconds[1:]), 3),
                 "before_s": round(anchored, 2),
                 "kept_mib": round(count_kept(loop) / 2**20, 1),
-                "peak_mib": round((peak_resident_bytes() - before) / 2**20),
             }
         ),
         flush=True,
