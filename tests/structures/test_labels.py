@@ -5,13 +5,14 @@ import io
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.calculators.emt import EMT
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
 from ase.io import read, write
 
 from labelwise.errors import LabelError
 from labelwise.structures import get_labels
-from labelwise.structures.labels import choose_keys, get_energy, say_keys
+from labelwise.structures.labels import choose_keys, get_energy, get_stress, say_keys, set_stress
 
 
 @pytest.fixture
@@ -123,3 +124,78 @@ def test_forces_of_the_wrong_shape(labelled: Atoms) -> None:
     labelled.arrays["REF_forces"] = np.zeros((3, 2))
     with pytest.raises(LabelError, match=r"shape \(3, 2\), expected \(3, 3\)"):
         get_labels(labelled, "a@0")
+
+
+STRESS = np.array([[0.01, 0.002, -0.003], [0.002, 0.02, 0.004], [-0.003, 0.004, -0.03]])
+
+
+def read_stress(atoms: Atoms, *key: str) -> np.ndarray:
+    found = get_stress(atoms, "here", *key)
+    assert found is not None
+    return found
+
+
+def _crystal() -> Atoms:
+    return Atoms("Cu2", positions=[[0, 0, 0], [1.8, 1.8, 0]], cell=[3.6, 3.6, 4.0], pbc=True)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        STRESS,
+        STRESS.reshape(9),
+        STRESS.tolist(),
+        np.array([0.01, 0.02, -0.03, 0.004, -0.003, 0.002]),
+    ],
+)
+def test_a_stress_is_nine_numbers_or_six(value: object) -> None:
+    atoms = _crystal()
+    assert get_stress(atoms, "here") is None
+    atoms.info["REF_stress"] = value
+    np.testing.assert_allclose(read_stress(atoms), STRESS, atol=1e-15)
+    atoms.info["dft"] = atoms.info.pop("REF_stress")
+    np.testing.assert_allclose(read_stress(atoms, "dft"), STRESS, atol=1e-15)
+
+
+def test_virials_are_minus_volume_times_stress() -> None:
+    atoms = _crystal()
+    atoms.info["REF_virials"] = -STRESS * atoms.get_volume()
+    np.testing.assert_allclose(read_stress(atoms), STRESS, atol=1e-15)
+    atoms.info["REF_stress"] = 2 * STRESS
+    np.testing.assert_allclose(read_stress(atoms), 2 * STRESS)
+    np.testing.assert_allclose(read_stress(atoms, "REF_virials"), STRESS, atol=1e-15)
+    set_stress(atoms, STRESS, "my_virial")
+    np.testing.assert_allclose(atoms.info["my_virial"], atoms.info["REF_virials"])
+
+
+def test_the_sign_and_order_of_virials_and_stress_are_ases() -> None:
+    atoms = _crystal()
+    atoms.calc = EMT()
+    atoms.info["REF_stress"] = atoms.get_stress()
+    found = read_stress(atoms)
+    np.testing.assert_allclose(found, atoms.get_stress(voigt=False), atol=1e-12)
+    larger = atoms.copy()
+    larger.set_cell(atoms.cell.array * (1 + 1e-5), scale_atoms=True)
+    larger.calc = EMT()
+    slope = (larger.get_potential_energy() - atoms.get_potential_energy()) / 1e-5
+    assert np.trace(found) * atoms.get_volume() == pytest.approx(slope, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (np.zeros(5), "has shape"),
+        (np.zeros((3, 2)), "has shape"),
+        (np.full((3, 3), np.nan), "not finite"),
+        (np.zeros((3, 3)), "exactly zero"),
+        (np.array([[1.0, 0.5, 0], [0.1, 1, 0], [0, 0, 1]]), "not symmetric"),
+        ("text", "no number"),
+    ],
+)
+def test_a_stress_that_is_none_is_refused(value: object, words: str) -> None:
+    atoms = _crystal()
+    atoms.info["REF_stress"] = value
+    with pytest.raises(LabelError, match=f"here: label 'REF_stress'.*{words}"):
+        get_stress(atoms, "here")
+    atoms.pbc = (True, True, False)  # then there is no stress
+    assert get_stress(atoms, "here") is None

@@ -13,9 +13,10 @@ from labelwise.errors import ArgumentError, LabelError
 
 #: Info keys of the weights of a structure, of its energy and of its forces, as in mace-torch.
 WEIGHT_KEYS = ("config_weight", "config_energy_weight", "config_forces_weight")
+_STRESS_WEIGHT = "config_stress_weight"
 _HEAD = "head"
 #: Every info key that decides how a structure is fitted.
-ANNOTATIONS = (*WEIGHT_KEYS, _HEAD)
+ANNOTATIONS = (*WEIGHT_KEYS, _STRESS_WEIGHT, _HEAD)
 
 
 def get_weights(atoms: Atoms, where: str) -> tuple[float, float]:
@@ -36,6 +37,14 @@ def get_weights(atoms: Atoms, where: str) -> tuple[float, float]:
     """
     whole, energy, forces = (_get_weight(atoms, key, where) for key in WEIGHT_KEYS)
     return whole * energy, whole * forces
+
+
+def get_stress_weight(atoms: Atoms, where: str) -> float:
+    """Return by what a structure's stress is multiplied in the loss; see ``get_weights``.
+
+    It is ``config_weight`` times ``config_stress_weight`` of its info.
+    """
+    return _get_weight(atoms, WEIGHT_KEYS[0], where) * _get_weight(atoms, _STRESS_WEIGHT, where)
 
 
 def get_head(atoms: Atoms) -> str | None:

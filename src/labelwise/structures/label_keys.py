@@ -9,8 +9,13 @@ from labelwise.runtime.settings import Setting
 
 DEFAULT_ENERGY_KEY = "REF_energy"
 DEFAULT_FORCES_KEY = "REF_forces"
+DEFAULT_STRESS_KEY = "REF_stress"
 
 EnergyKey = Annotated[str, Setting("Info key of the energies, eV.")]
+StressKey = Annotated[
+    str,
+    Setting("Info key of the stress, eV/Å³, where there is one; virials if it says so, eV."),
+]
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Energy and force labels of a structure, wherever the file put them."""
+"""Energy, force and stress labels of a structure, wherever the file put them."""
 
 from __future__ import annotations
 
@@ -9,22 +9,29 @@ from typing import Any
 
 import numpy as np
 from ase import Atoms
+from ase.stress import voigt_6_to_full_3x3_stress
 from jaxtyping import Float64
 
 from labelwise.errors import LabelError
 from labelwise.structures.label_keys import DEFAULT_ENERGY_KEY as DEFAULT_ENERGY_KEY
 from labelwise.structures.label_keys import DEFAULT_FORCES_KEY as DEFAULT_FORCES_KEY
+from labelwise.structures.label_keys import DEFAULT_STRESS_KEY as DEFAULT_STRESS_KEY
 
 #: ASE's own, which it moves into a calculator on reading.
 ASE_KEYS = ("energy", "forces")
+# Where a stress is looked for under the default key, as in mace-torch.
+_DEFAULT_STRESS = (DEFAULT_STRESS_KEY, "REF_virials")
+# By how much of its largest component a stress may fall short of symmetry: rounded numbers.
+_ASYMMETRY = 0.02
 
 
 @dataclass(frozen=True)
 class Labels:
-    """Total energy (eV) and forces (n_atoms, 3) (eV/Å) of one structure."""
+    """Total energy (eV), forces (n_atoms, 3) (eV/Å) and, if known, stress (3, 3) (eV/Å³)."""
 
     energy: float
     forces: Float64[np.ndarray, "n_atoms 3"]
+    stress: Float64[np.ndarray, "axes=3 axes=3"] | None = None
 
 
 def get_labels(
@@ -33,6 +40,7 @@ def get_labels(
     *,
     energy_key: str = DEFAULT_ENERGY_KEY,
     forces_key: str = DEFAULT_FORCES_KEY,
+    stress_key: str | None = None,
 ) -> Labels:
     """Read a structure's labels.
 
@@ -45,6 +53,7 @@ def get_labels(
         where: File and frame, for the error message.
         energy_key: Info key of the total energy, eV.
         forces_key: Array key of the forces, eV/Å.
+        stress_key: Info key of the stress, see ``get_stress``; None does not look for one.
 
     Returns:
         The labels in float64.
@@ -52,7 +61,8 @@ def get_labels(
     Raises:
         LabelError: A key is missing, not a number, of the wrong shape or not finite.
     """
-    return Labels(get_energy(atoms, where, energy_key), get_forces(atoms, where, forces_key))
+    energy, forces = get_energy(atoms, where, energy_key), get_forces(atoms, where, forces_key)
+    return Labels(energy, forces, get_stress(atoms, where, stress_key) if stress_key else None)
 
 
 def get_energy(atoms: Atoms, where: str, key: str = DEFAULT_ENERGY_KEY) -> float:
@@ -73,6 +83,77 @@ def get_forces(
             f"{where}: label {key!r} has shape {forces.shape}, expected {(len(atoms), 3)}"
         )
     return forces
+
+
+def get_stress(
+    atoms: Atoms, where: str, key: str = DEFAULT_STRESS_KEY
+) -> Float64[np.ndarray, "axes=3 axes=3"] | None:
+    """Return a structure's stress, positive under tension, as ASE and mace-torch have it.
+
+    Under a key that has ``virial`` in its name stand virials, −volume · stress in eV; the default
+    key stands for ``REF_virials``, too. Only a structure that is periodic in all three directions
+    has a stress: what others say is not looked at.
+
+    Args:
+        atoms: The structure.
+        where: File and frame, for the error message.
+        key: Info key of nine numbers, row by row, of (3, 3) or of six in Voigt's order
+            (xx, yy, zz, yz, xz, xy), eV/Å³.
+
+    Returns:
+        (3, 3) float64, symmetric, eV/Å³; None if there is none.
+
+    Raises:
+        LabelError: It is not of these shapes, not finite, not symmetric, or exactly zero, which
+            stands for one that was not calculated.
+    """
+    found = stress_key_of(atoms, key)
+    if found is None or not atoms.pbc.all():
+        return None
+    values = _as_floats(_find(atoms, found, where), found, where)
+    if values.shape == (6,):
+        values = voigt_6_to_full_3x3_stress(values)
+    if values.shape not in ((3, 3), (9,)):
+        raise LabelError(
+            f"{where}: label {found!r} has shape {values.shape}, allowed are (3, 3), (9,) and (6,)"
+        )
+    values = values.reshape(3, 3)
+    if np.abs(values - values.T).max() > _ASYMMETRY * np.abs(values).max():
+        raise LabelError(f"{where}: label {found!r} is not symmetric ({values.round(4).tolist()})")
+    if not values.any():
+        raise LabelError(
+            f"{where}: label {found!r} is exactly zero, which looks like a placeholder; take it "
+            "out of structures whose stress was not calculated"
+        )
+    factor = -1.0 / float(atoms.get_volume()) if _is_virial(found) else 1.0
+    stress: Float64[np.ndarray, "axes=3 axes=3"] = (values + values.T) * (factor / 2)
+    return stress
+
+
+def set_stress(
+    atoms: Atoms,
+    stress: Float64[np.ndarray, "axes=3 axes=3"],
+    key: str = DEFAULT_STRESS_KEY,
+) -> None:
+    """Write a stress (3, 3) in eV/Å³ into info, as ``get_stress`` reads it under a key."""
+    atoms.info[key] = -stress * atoms.get_volume() if _is_virial(key) else stress
+
+
+def stress_key_of(atoms: Atoms, key: str = DEFAULT_STRESS_KEY) -> str | None:
+    """Return the key that a structure has its stress or virials under; None if it has none."""
+    present = _keys_of(atoms)
+    return next((each for each in stress_keys(key) if each in present), None)
+
+
+def stress_keys(key: str | None) -> tuple[str, ...]:
+    """Return all keys that a stress is looked for under, given the one that was named."""
+    if key is None:
+        return ()
+    return _DEFAULT_STRESS if key == DEFAULT_STRESS_KEY else (key,)
+
+
+def _is_virial(key: str) -> bool:
+    return "virial" in key.lower()
 
 
 def require_label(atoms: Atoms, key: str, where: str) -> None:
