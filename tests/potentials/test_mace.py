@@ -10,6 +10,7 @@ import pytest
 import torch
 from ase import Atoms
 from ase.build import bulk, molecule
+from ase.stress import voigt_6_to_full_3x3_stress
 
 from labelwise.errors import ArgumentError, PotentialError, StructureError
 from labelwise.potentials import Potential
@@ -59,12 +60,15 @@ def test_predictions_are_those_of_the_calculator_of_mace(name: str, head: str | 
     choice = {} if head is None else {"head": head}
     calculator = MACECalculator(models=copy.deepcopy(model), default_dtype="float64", **choice)
     potential = make_potential(model, name=name, head=head)
-    energies, forces = predict(potential, structures())
+    batch = potential.collate([potential.prepare(atoms) for atoms in structures()])
+    energies, forces, stresses = potential.predict(batch, stress=True)
     wanted = [
         (a, calculator.get_potential_energy(a), calculator.get_forces(a)) for a in structures()
     ]
     np.testing.assert_allclose(energies, [energy for _, energy, _ in wanted], atol=1e-10, rtol=0)
     np.testing.assert_allclose(forces, np.concatenate([f for *_, f in wanted]), atol=1e-10, rtol=0)
+    stress = voigt_6_to_full_3x3_stress(calculator.get_stress(wanted[1][0]))
+    np.testing.assert_allclose(stresses[1], stress, atol=1e-12, rtol=0)
 
 
 @pytest.mark.parametrize("parameters", BLOCKS)

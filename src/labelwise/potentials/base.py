@@ -1,8 +1,8 @@
 """The contract that every potential fulfils; everything downstream knows only this.
 
 Letters: n structures, N atoms and M directed edges in a batch, E elements, p parameters of a block.
-Energies are in eV, lengths in Å, forces in eV/Å. A model written in torch derives from
-``TorchPotential``, which turns energies into all the rest.
+Energies are in eV, lengths in Å, forces in eV/Å, stress in eV/Å³. A model written in torch derives
+from ``TorchPotential``, which turns energies into all the rest.
 """
 
 from __future__ import annotations
@@ -31,10 +31,12 @@ class Prediction(NamedTuple):
     Attributes:
         energies: (n,) floating point, eV, total energies.
         forces: (N, 3) floating point, eV/Å, in the batch's order of atoms; None if not asked for.
+        stresses: (n, 3, 3) floating point, eV/Å³, positive under tension; None if not asked for.
     """
 
     energies: Float[Tensor, " n"]
     forces: Float[Tensor, "N 3"] | None
+    stresses: Float[Tensor, "n 3 3"] | None = None
 
 
 @runtime_checkable
@@ -144,15 +146,20 @@ class Potential(ABC):
         """
 
     @abstractmethod
-    def predict(self, batch: Batch, *, forces: bool = True) -> Prediction:
-        """Return total energies and, if asked, forces.
+    def predict(self, batch: Batch, *, forces: bool = True, stress: bool = False) -> Prediction:
+        """Return total energies and, if asked, forces and stress.
 
         Args:
             batch: n structures.
             forces: Whether forces are wanted.
+            stress: Whether stress is wanted; forces come with it. It means something only for
+                structures that are periodic in three directions, and is zero without a cell.
 
         Returns:
-            Energies (n,) in eV and forces (N, 3) in eV/Å, detached.
+            Energies (n,) in eV, forces (N, 3) in eV/Å and stress (n, 3, 3) in eV/Å³, detached.
+
+        Raises:
+            PotentialError: stress is wanted of a family that does not give it here.
         """
 
     @abstractmethod

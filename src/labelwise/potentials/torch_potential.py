@@ -25,6 +25,7 @@ from labelwise.errors import PotentialError
 from labelwise.potentials.base import Linearisation, Potential, Prediction, Projection
 from labelwise.potentials.graphs import Batch, GraphBuilder
 from labelwise.potentials.passes import note_backward
+from labelwise.potentials.stress import differentiate_with_stress
 from labelwise.potentials.training import PlainNetwork, TrainingNetwork
 
 _EVERYTHING = "all"
@@ -108,7 +109,8 @@ class TorchPotential(Potential):
 
         Gradients flow into the weights, if they require them, and into whichever of
         ``positions`` and ``embedding`` is given and requires them, twice if need be. What is
-        not given is a constant, and costs no backward work. Call ``note_forward``.
+        not given is a constant, and costs no backward work. Where positions are given, gradients
+        also flow into the batch's ``shifts`` and ``cells``, for the stress. Call ``note_forward``.
 
         Args:
             batch: n structures.
@@ -159,8 +161,12 @@ class TorchPotential(Potential):
 
     # Predictions and tangents.
 
-    def predict(self, batch: Batch, *, forces: bool = True) -> Prediction:
+    def predict(self, batch: Batch, *, forces: bool = True, stress: bool = False) -> Prediction:
         """See ``Potential.predict``."""
+        if stress:
+            note_backward(batch.n_structures)
+            found = differentiate_with_stress(self.energies, batch, training=False)
+            return Prediction(*(each.detach() for each in found))
         if not forces:
             with torch.no_grad():
                 return Prediction(self.energies(batch), None)

@@ -1,4 +1,4 @@
-"""Energies and forces that can be differentiated by the weights, and what updates aim at."""
+"""Energies, forces and stress that can be differentiated by the weights, and what they aim at."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from labelwise.potentials.graphs import Batch, Graph
+from labelwise.potentials.stress import differentiate_with_stress
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,9 @@ class WeightedTargets:
         energy_shares: (n,) dimensionless, factor of each energy's term in the loss.
         force_shares: (N,) dimensionless, factor of the three terms of each atom's force.
         delta: (), where Huber's function turns from a parabola into lines.
+        stresses: (n, 3, 3) floating point, eV/Å³; None if no structure has one.
+        stress_shares: (n,) dimensionless, factor of the nine terms of each structure's stress, 0
+            where there is none; None if no structure has one.
     """
 
     atom_counts: Float[Tensor, " n"]
@@ -32,11 +36,13 @@ class WeightedTargets:
     energy_shares: Float[Tensor, " n"]
     force_shares: Float[Tensor, " N"]
     delta: Float[Tensor, ""]
+    stresses: Float[Tensor, "n 3 3"] | None = None
+    stress_shares: Float[Tensor, " n"] | None = None
 
 
 @runtime_checkable
 class TrainingNetwork(Protocol):
-    """Interaction energies and forces as functions of the weights."""
+    """Interaction energies, forces and stress as functions of the weights."""
 
     def prepare(self, graphs: Sequence[Graph]) -> Sequence[Any]:
         """Do what has to be done once per structure."""
@@ -54,6 +60,14 @@ class TrainingNetwork(Protocol):
             training: Whether the results are to be differentiated by the weights.
         """
 
+    def energies_forces_stresses(
+        self, batch: Any, *, training: bool
+    ) -> tuple[Float[Tensor, " n"], Float[Tensor, "N 3"], Float[Tensor, "n 3 3"]]:
+        """Return stress (n, 3, 3) in eV/Å³, too; see ``energies_and_forces``.
+
+        It is symmetric, and zero for a structure without a cell.
+        """
+
 
 @runtime_checkable
 class UpdatingNetwork(TrainingNetwork, Protocol):
@@ -66,7 +80,7 @@ class UpdatingNetwork(TrainingNetwork, Protocol):
 
         Args:
             batch: What ``collate`` returned.
-            targets: What energies and forces should be.
+            targets: What energies, forces and, where there are any, stresses should be.
         """
 
 
@@ -103,3 +117,9 @@ class PlainNetwork:
             materialize_grads=True,
         )
         return energies, -gradient
+
+    def energies_forces_stresses(
+        self, batch: Batch, *, training: bool
+    ) -> tuple[Float[Tensor, " n"], Float[Tensor, "N 3"], Float[Tensor, "n 3 3"]]:
+        """See ``TrainingNetwork.energies_forces_stresses``."""
+        return differentiate_with_stress(self._energies, batch, training=training)

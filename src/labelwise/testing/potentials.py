@@ -58,6 +58,8 @@ def check_potential(potential: Potential) -> None:
         _check_training(potential, structures)
     if potential.dtype == torch.float64:
         _check_forces(potential, structures)
+        if isinstance(potential, TorchPotential):
+            _check_stress(potential, structures[4])
     require(torch.get_default_dtype() == default_dtype, "torch's default type was changed")
     require(torch.equal(torch.get_rng_state(), random_state), "torch's random state was changed")
 
@@ -358,6 +360,12 @@ def _check_training(potential: TorchPotential, structures: Sequence[Atoms]) -> N
     _assert_close(
         work, forces.detach(), _forces(potential, batch), "forces of the training network"
     )
+    *same, stresses = network.energies_forces_stresses(network.collate(prepared), training=True)
+    law = "energies, forces and stress of the training network"
+    wanted = potential.predict(batch, stress=True).stresses
+    assert wanted is not None  # noqa: S101  # it was asked for
+    for got, value in zip((*same, stresses), (found, forces, wanted), strict=True):
+        _assert_close(work, got.detach(), value.detach(), law)
     (found.square().sum() + forces.square().sum()).backward()  # type: ignore[no-untyped-call]
     require(
         any(weight.grad is not None and weight.grad.any() for weight in weights),
@@ -383,6 +391,27 @@ def _check_forces(potential: Potential, structures: Sequence[Atoms], step: float
         error = abs(float(forces[1, 0]) + slope)
         limit = 1e-6 * max(1.0, abs(slope))
         require(error < limit, f"forces = -dE/dr: differ by {error:.1e} eV/Å")
+
+
+def _check_stress(potential: TorchPotential, crystal: Atoms, step: float = 1e-5) -> None:
+    """The stress is the derivative of the energy by a strain, divided by the volume."""
+    stress = potential.predict(_batch(potential, [crystal]), stress=True).stresses
+    require(stress is not None and stress.shape == (1, 3, 3), "predict(stress=True) gave none")
+    assert stress is not None  # noqa: S101  # said above
+    for first, second in ((0, 0), (0, 1), (2, 2)):
+
+        def energy(size: float, place: tuple[int, int] = (first, second)) -> float:
+            strain = np.eye(3)
+            strain[place] += size / 2
+            strain[place[::-1]] += size / 2
+            strained = crystal.copy()
+            strained.set_cell(crystal.cell.array @ strain, scale_atoms=True)
+            return float(potential.predict(_batch(potential, [strained]), forces=False).energies)
+
+        slope = central_difference(energy, step) / crystal.get_volume()
+        error = abs(float(stress[0, first, second]) - slope)
+        limit = 1e-6 * max(1.0, abs(slope))
+        require(error < limit, f"stress = dE/dε / V: differs by {error:.1e} eV/Å³")
 
 
 def require(condition: object, law: str) -> None:

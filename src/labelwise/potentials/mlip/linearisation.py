@@ -33,7 +33,7 @@ class EmbeddingLinearisation:
     ) -> None:
         """Take what ``Evaluator.embedding_linearise`` returned."""
         self.batch = batch
-        self.energies, forces = prediction
+        self.energies, forces, _ = prediction
         self.forces: Tensor = torch.zeros(0, 3) if forces is None else forces
         self._potential, self._pull, self._project = potential, pull, project
 
@@ -65,7 +65,7 @@ class BlockLinearisation:
     ) -> None:
         """Evaluate energies and forces."""
         self.batch = batch
-        self.energies, forces = potential.predict(batch)
+        self.energies, forces, _ = potential.predict(batch)
         self.forces: Tensor = torch.zeros(0, 3) if forces is None else forces
         self._potential, self._parameters, self._project = potential, parameters, project
 

@@ -12,6 +12,7 @@ from ase import Atoms
 from jaxtyping import Float
 from torch import Tensor
 
+from labelwise.errors import PotentialError
 from labelwise.potentials.base import Linearisation, Potential, Prediction, Projection
 from labelwise.potentials.graphs import Batch, GraphBuilder
 from labelwise.potentials.mlip.archive import ModelArchive, write_archive
@@ -109,8 +110,13 @@ class MlipPotential(Potential):
         self.check_block(parameters)
         return sum(int(self._archive.weights[name].size) for name in self._names[parameters])
 
-    def predict(self, batch: Batch, *, forces: bool = True) -> Prediction:
-        """See ``Potential.predict``."""
+    def predict(self, batch: Batch, *, forces: bool = True, stress: bool = False) -> Prediction:
+        """See ``Potential.predict``; it gives no stress."""
+        if stress:
+            raise PotentialError(
+                f"{self.name} is a {type(self).__name__}, whose stress is not calculated here; "
+                "use mlip's own calculator"
+            )
         note_forward(batch.n_structures)
         padded = self._pad(batch)
         if not forces:

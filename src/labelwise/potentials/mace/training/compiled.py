@@ -23,6 +23,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from labelwise.errors import PotentialError
+from labelwise.potentials import stress
 from labelwise.potentials.mace import polynomial as mace_polynomial
 from labelwise.potentials.mace.checkpoint import model_config
 from labelwise.potentials.mace.potential import MacePotential
@@ -38,6 +39,7 @@ from labelwise.potentials.mace.training.lean_batch import LeanBatch
 from labelwise.potentials.mace.training.lean_mace import LeanMace, supports
 from labelwise.potentials.mace.training.traced import (
     PREDICTION_AXES,
+    STRESS_UPDATE_AXES,
     UPDATE_AXES,
     WeightList,
     example_inputs,
@@ -58,12 +60,20 @@ _SOURCES = (
     lean_mace,
     mace_polynomial,
     polynomial,
+    stress,
     traced,
 )
 _NOT_ARCHITECTURE = ("atomic_energies", "atomic_inter_scale", "atomic_inter_shift")
 _MAX_SIZES = {"P": 1 << 24, "N": 1 << 20, "W": 1 << 12, "Z": 128, "A": 1 << 20, "n": 1 << 16}
 
 Compiled = Callable[..., Sequence[Tensor]]
+
+_KINDS: dict[str, tuple[Callable[..., torch.fx.GraphModule], tuple[str, ...]]] = {
+    "update": (trace_update, UPDATE_AXES),
+    "prediction": (trace_prediction, PREDICTION_AXES),
+    "stress-update": (trace_update, STRESS_UPDATE_AXES),
+    "stress-prediction": (trace_prediction, PREDICTION_AXES),
+}
 
 
 class CompiledMace(LeanMace):
@@ -77,16 +87,17 @@ class CompiledMace(LeanMace):
         """
         require_compilable(potential)
         super().__init__(potential)
-        self._weights = WeightList(potential)
-        self._update = _load(_find(potential, "update"))
-        self._predict = _load(_find(potential, "prediction"))
+        self._loaded: dict[str, Compiled] = {}
+        self._potential, self._weights = potential, WeightList(potential)
+        for kind in ("update", "prediction"):
+            self._code(kind)
 
     def loss_and_gradients(
         self, batch: LeanBatch, targets: WeightedTargets
     ) -> tuple[Float[Tensor, ""], Sequence[Tensor]]:
         """See ``UpdatingNetwork.loss_and_gradients``."""
-        inputs = update_inputs(batch, targets)
-        loss, *gradients = self._update(*self._weights.tensors(), *inputs)
+        code = self._code("update" if targets.stresses is None else "stress-update")
+        loss, *gradients = code(*self._weights.tensors(), *update_inputs(batch, targets))
         return loss, gradients
 
     def energies_and_forces(
@@ -95,9 +106,26 @@ class CompiledMace(LeanMace):
         """See ``TrainingNetwork.energies_and_forces``."""
         if training:
             return super().energies_and_forces(batch, training=True)
-        inputs = prediction_inputs(batch)
-        energies, forces = self._predict(*self._weights.tensors(), *inputs)
+        code = self._code("prediction")
+        energies, forces = code(*self._weights.tensors(), *prediction_inputs(batch))
         return energies[: batch.n_structures], forces[: batch.species.shape[0]]
+
+    def energies_forces_stresses(
+        self, batch: LeanBatch, *, training: bool
+    ) -> tuple[Float[Tensor, " n"], Float[Tensor, "N 3"], Float[Tensor, "n 3 3"]]:
+        """See ``TrainingNetwork.energies_forces_stresses``."""
+        if training:
+            return super().energies_forces_stresses(batch, training=True)
+        code = self._code("stress-prediction")
+        energies, forces, stresses = code(*self._weights.tensors(), *prediction_inputs(batch))
+        n = batch.n_structures
+        return energies[:n], forces[: batch.species.shape[0]], stresses[:n]
+
+    def _code(self, kind: str) -> Compiled:
+        """Return a compiled function; those with stress are made when they are first needed."""
+        if kind not in self._loaded:
+            self._loaded[kind] = _load(_find(self._potential, kind))
+        return self._loaded[kind]
 
 
 def require_compilable(potential: MacePotential) -> None:
@@ -174,16 +202,15 @@ def _processor() -> list[str]:
 
 def _compile(potential: MacePotential, kind: str, path: Path) -> None:
     """Trace, export and compile a function, and put it in place whole or not at all."""
-    make, axes = (
-        (trace_update, UPDATE_AXES) if kind == "update" else (trace_prediction, PREDICTION_AXES)
-    )
+    make, axes = _KINDS[kind]
     weights = WeightList(potential).tensors()
     example = example_inputs(potential, axes)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=path.parent) as folder, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            program = _export(make(potential), weights, example, axes)
+            graph = make(potential, stress=kind.startswith("stress"))
+            program = _export(graph, weights, example, axes)
             partial = Path(folder) / "code.pt2"
             torch._inductor.aoti_compile_and_package(program, package_path=str(partial))
             partial.replace(path)

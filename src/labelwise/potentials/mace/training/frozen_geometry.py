@@ -39,23 +39,27 @@ class FrozenGeometry:
         edges: (4, M) int64, for each directed edge: sender, receiver, its pair, and its place
             among the edges of its receiver.
         reversed_: (M,) int64, 1 if the edge runs against its pair's vector, else 0.
+        volume: Of the cell, Å³, 0 without one.
         harmonics: (P, L) floating point, dimensionless.
         harmonics_slope: (P, L, 3) floating point, 1/Å.
         radial: (P, B) floating point: the radial basis; then, where the model has them, the
             cutoff function by which it multiplies later, and the pair repulsion in eV.
         radial_slope: (P, B) floating point, 1/Å.
         directions: (P, 3) floating point, unit vectors.
+        lengths: (P,) floating point, Å.
     """
 
     species: Int64[np.ndarray, " n_atoms"]
     ends: Int64[np.ndarray, "2 P"]
     edges: Int64[np.ndarray, "4 M"]
     reversed_: Int64[np.ndarray, " M"]
+    volume: float
     harmonics: Float[Tensor, "P L"]
     harmonics_slope: Float[Tensor, "P L 3"]
     radial: Float[Tensor, "P B"]
     radial_slope: Float[Tensor, "P B"]
     directions: Float[Tensor, "P 3"]
+    lengths: Float[Tensor, " P"]
 
 
 def freeze_geometry(model: Any, graphs: Sequence[Graph]) -> list[FrozenGeometry]:
@@ -91,7 +95,9 @@ def _join(
     first, pair_of_edge, reversed_ = pairs
     sender, receiver = graph.edge_index
     edges = np.stack((sender, receiver, pair_of_edge, _places(receiver, graph.n_atoms)))
-    return FrozenGeometry(graph.species, graph.edge_index[:, first], edges, reversed_, *tables)
+    volume = abs(float(np.linalg.det(graph.cell)))
+    ends = graph.edge_index[:, first]
+    return FrozenGeometry(graph.species, ends, edges, reversed_, volume, *tables)
 
 
 def _find_pairs(
@@ -142,7 +148,7 @@ def _places(receiver: Int64[np.ndarray, " M"], n_atoms: int) -> Int64[np.ndarray
 def _evaluate(
     model: Any, vectors: Float[Tensor, "P 3"], species: Int64[Tensor, "2 P"]
 ) -> tuple[Tensor, ...]:
-    """Return harmonics, their slope, radial functions, their slope and directions of pairs."""
+    """Return harmonics, radial functions, the slopes of both, directions and lengths of pairs."""
     weight = model.node_embedding.linear.weight
     dtype, device = weight.dtype, weight.device
     lengths = torch.linalg.norm(vectors, dim=1, keepdim=True)
@@ -154,7 +160,7 @@ def _evaluate(
     radial, radial_slope = _radial(
         model, lengths.to(device=device, dtype=dtype), species.to(device)
     )
-    tables = [harmonics, slope, radial, radial_slope, directions]
+    tables = [harmonics, slope, radial, radial_slope, directions, lengths[:, 0]]
     return tuple(table.to(device=device, dtype=dtype).contiguous() for table in tables)
 
 

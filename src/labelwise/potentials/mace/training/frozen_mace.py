@@ -43,7 +43,12 @@ from labelwise.potentials.mace.training.frozen_geometry import (
     FrozenGeometry,
     freeze_geometry,
 )
-from labelwise.potentials.mace.training.lean_batch import LeanBatch, differentiate, join
+from labelwise.potentials.mace.training.lean_batch import (
+    LeanBatch,
+    differentiate,
+    differentiate_with_stress,
+    join,
+)
 from labelwise.potentials.mace.training.polynomial import Phase
 
 _GATED = "RealAgnosticResidualNonLinearInteractionBlock"
@@ -144,6 +149,26 @@ class FrozenMace:
         self, batch: FrozenBatch, *, training: bool
     ) -> tuple[Float[Tensor, " n"], Float[Tensor, "N 3"]]:
         """Return interaction energies and forces; see ``LeanMace.energies_and_forces``."""
+        energies, harmonics, radial = self._evaluate(batch)
+        forces = differentiate(
+            batch.layout, energies, harmonics, radial, self._phase, training=training
+        )
+        return energies, forces
+
+    def energies_forces_stresses(
+        self, batch: FrozenBatch, *, training: bool
+    ) -> tuple[Float[Tensor, " n"], Float[Tensor, "N 3"], Float[Tensor, "n 3 3"]]:
+        """Return stress, too; see ``LeanMace.energies_forces_stresses``."""
+        energies, harmonics, radial = self._evaluate(batch)
+        forces, stresses = differentiate_with_stress(
+            batch.layout, energies, harmonics, radial, self._phase, training=training
+        )
+        return energies, forces, stresses
+
+    def _evaluate(
+        self, batch: FrozenBatch
+    ) -> tuple[Float[Tensor, " n"], Float[Tensor, "P L"], Float[Tensor, "P B"]]:
+        """Return energies, and the geometry that they can be differentiated by."""
         layout = batch.layout
         harmonics = layout.harmonics.detach().requires_grad_()
         radial = layout.radial.detach().requires_grad_()
@@ -152,8 +177,7 @@ class FrozenMace:
         at_hand.pair_of_edge = batch.pair_of_edge
         at_hand.harmonics, at_hand.radial = harmonics, radial
         energies = self._model(dict(batch.inputs), compute_force=False)["energy"]
-        forces = differentiate(layout, energies, harmonics, radial, self._phase, training=training)
-        return energies, forces
+        return energies, harmonics, radial
 
     def _with_stand_ins(self, block: Any) -> Any:
         by_pair = _is_by_pair(self._potential.model, block)

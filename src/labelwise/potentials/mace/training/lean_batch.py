@@ -12,6 +12,7 @@ from torch import Tensor
 
 from labelwise.potentials.mace.training.frozen_geometry import FrozenGeometry
 from labelwise.potentials.mace.training.polynomial import Phase
+from labelwise.potentials.stress import divide_by_volume
 
 #: A row of atoms costs as much as so many places in it: coefficients are made for each row.
 _ROW_COST = 10
@@ -32,6 +33,8 @@ class LeanBatch:
         radial: (P, B) floating point.
         radial_slope: (P, B) floating point, 1/Å.
         directions: (P, 3) floating point.
+        lengths: (P,) floating point, Å.
+        volumes: (n,) floating point, Å³, 0 without a cell.
         ends: (2, P) int64, atoms of each pair.
         neighbours: (N, W) int64, the sender of each place (0 where there is none).
         pairs: (N, W) int64, the pair of each place (0 where there is none).
@@ -49,6 +52,8 @@ class LeanBatch:
     radial: Float[Tensor, "P B"]
     radial_slope: Float[Tensor, "P B"]
     directions: Float[Tensor, "P 3"]
+    lengths: Float[Tensor, " P"]
+    volumes: Float[Tensor, " n"]
     ends: Int64[Tensor, "2 P"]
     neighbours: Int64[Tensor, "N W"]
     pairs: Int64[Tensor, "N W"]
@@ -98,6 +103,8 @@ def join(geometries: Sequence[FrozenGeometry]) -> LeanBatch:
         radial=cat("radial"),
         radial_slope=cat("radial_slope"),
         directions=cat("directions"),
+        lengths=cat("lengths"),
+        volumes=harmonics.new_tensor([g.volume for g in geometries]),
         ends=send(ends),
         neighbours=send(neighbours),
         pairs=send(pairs),
@@ -122,6 +129,8 @@ def differentiate(
 ) -> Float[Tensor, "N 3"]:
     """Return forces, by the chain rule through what was made of a batch's geometry.
 
+    ``differentiate_with_stress`` takes the same and returns stress, too.
+
     Args:
         batch: n structures, N atoms.
         energies: (n,), made of the next two.
@@ -133,6 +142,39 @@ def differentiate(
     Returns:
         (N, 3) in eV/Å.
     """
+    return _push(batch, _pull(batch, energies, harmonics, radial, phase, training=training))
+
+
+def differentiate_with_stress(
+    batch: LeanBatch,
+    energies: Float[Tensor, " n"],
+    harmonics: Float[Tensor, "P L"],
+    radial: Float[Tensor, "P B"],
+    phase: Phase,
+    *,
+    training: bool,
+) -> tuple[Float[Tensor, "N 3"], Float[Tensor, "n 3 3"]]:
+    """Return forces (N, 3) in eV/Å and stress (n, 3, 3) in eV/Å³; see ``differentiate``."""
+    pull = _pull(batch, energies, harmonics, radial, phase, training=training)
+    vectors = batch.directions * batch.lengths[:, None]
+    virials = pull.new_zeros(batch.volumes.shape[0], 3, 3).index_add(
+        0,
+        batch.structure_idx.index_select(0, batch.ends[0]),
+        vectors[:, :, None] * pull[:, None, :],
+    )
+    return _push(batch, pull), divide_by_volume(virials, batch.volumes)
+
+
+def _pull(
+    batch: LeanBatch,
+    energies: Float[Tensor, " n"],
+    harmonics: Float[Tensor, "P L"],
+    radial: Float[Tensor, "P B"],
+    phase: Phase,
+    *,
+    training: bool,
+) -> Float[Tensor, "P 3"]:
+    """Return ∂E/∂r for the vector r of each pair, (P, 3) eV/Å."""
     phase.weights = False
     try:
         by_harmonics, by_radial = torch.autograd.grad(
@@ -145,7 +187,11 @@ def differentiate(
     finally:
         phase.weights = True
     along = (by_radial * batch.radial_slope).sum(1, keepdim=True) * batch.directions
-    pull = (by_harmonics[:, None, :] @ batch.harmonics_slope).squeeze(1) + along
+    return (by_harmonics[:, None, :] @ batch.harmonics_slope).squeeze(1) + along
+
+
+def _push(batch: LeanBatch, pull: Float[Tensor, "P 3"]) -> Float[Tensor, "N 3"]:
+    """Return the forces that pairs exert on their ends, (N, 3) eV/Å."""
     forces = pull.new_zeros(batch.species.shape[0], 3)
     forces = forces.index_add(0, batch.ends[0], pull)
     return forces.index_add(0, batch.ends[1], pull, alpha=-1)

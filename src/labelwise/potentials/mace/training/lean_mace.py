@@ -29,7 +29,12 @@ from labelwise.potentials.mace.training.frozen_geometry import (
     FrozenGeometry,
     freeze_geometry,
 )
-from labelwise.potentials.mace.training.lean_batch import LeanBatch, differentiate, join
+from labelwise.potentials.mace.training.lean_batch import (
+    LeanBatch,
+    differentiate,
+    differentiate_with_stress,
+    join,
+)
 from labelwise.potentials.mace.training.polynomial import Phase, silu
 
 _RESIDUAL = "RealAgnosticResidualInteractionBlock"
@@ -103,6 +108,18 @@ class LeanMace:
         energies = self._energies(batch, harmonics, radial)
         forces = differentiate(batch, energies, harmonics, radial, self._phase, training=training)
         return energies, forces
+
+    def energies_forces_stresses(
+        self, batch: LeanBatch, *, training: bool
+    ) -> tuple[Float[Tensor, " n"], Float[Tensor, "N 3"], Float[Tensor, "n 3 3"]]:
+        """Return stress (n, 3, 3) in eV/Å³, too; see ``energies_and_forces``."""
+        harmonics = batch.harmonics.detach().requires_grad_()
+        radial = batch.radial.detach().requires_grad_()
+        energies = self._energies(batch, harmonics, radial)
+        forces, stresses = differentiate_with_stress(
+            batch, energies, harmonics, radial, self._phase, training=training
+        )
+        return energies, forces, stresses
 
     def _energies(
         self, batch: LeanBatch, harmonics: Float[Tensor, "P L"], radial: Float[Tensor, "P B"]

@@ -1,9 +1,9 @@
 """One update, and one prediction, of a lean network as a flat graph of tensor operations.
 
-Energies, forces, loss and its gradient are traced into one list of operations without autograd,
-with weights, geometry, targets and the weights of the loss as inputs. Sizes of a batch stay open,
-so that one graph serves every batch of every training set; a size of one would be taken for a
-constant, so batches are filled up to two of everything.
+Energies, forces, stress if wanted, loss and its gradient are traced into one list of operations
+without autograd, with weights, geometry, targets and the weights of the loss as inputs. Sizes of a
+batch stay open, so that one graph serves every batch of every training set; a size of one would be
+taken for a constant, so batches are filled up to two of everything.
 
 Sizes: P pairs, N atoms, W places for neighbours, Z elements present, A places for the atoms of
 an element, n structures.
@@ -31,6 +31,8 @@ _BATCH_AXES = {
     "radial": "P.",
     "radial_slope": "P.",
     "directions": "P.",
+    "lengths": "P",
+    "volumes": "n",
     "ends": ".P",
     "neighbours": "NW",
     "pairs": "NW",
@@ -49,7 +51,9 @@ _TARGET_AXES = {
     "force_shares": "N",
     "huber_delta": "",
 }
+_STRESS_AXES = {"stresses": "n..", "stress_shares": "n"}
 UPDATE_AXES = (*_BATCH_AXES.values(), *_TARGET_AXES.values())
+STRESS_UPDATE_AXES = (*UPDATE_AXES, *_STRESS_AXES.values())
 PREDICTION_AXES = (*_BATCH_AXES.values(), _TARGET_AXES["atom_counts"])
 #: Sizes to trace with: all different, because equal ones would count as one.
 _EXAMPLE = {"P": 11, "N": 7, "W": 5, "Z": 2, "A": 3, "n": 4}
@@ -93,49 +97,54 @@ class WeightList:
         return [tensor.detach() for tensor in (*found, *scales)]
 
 
-def trace_update(potential: MacePotential) -> torch.fx.GraphModule:
+def trace_update(potential: MacePotential, *, stress: bool = False) -> torch.fx.GraphModule:
     """Trace loss and gradients; ``supports(potential)`` must hold.
 
     Args:
         potential: The architecture; its weights are inputs of the graph.
+        stress: Whether there are targets of the stress.
 
     Returns:
         A function of ``WeightList.tensors`` and ``update_inputs``: the loss, a scalar, and its
         gradient by each trained weight.
     """
     weights, network = WeightList(potential), _Network(potential)
+    axes, n_targets = STRESS_UPDATE_AXES if stress else UPDATE_AXES, len(_TARGET_AXES)
 
     def update(*inputs: Tensor) -> tuple[Tensor, ...]:
         held, batch, targets = _split(inputs, len(weights.names))
         held = [
             tensor.detach().requires_grad_(i < weights.n_trained) for i, tensor in enumerate(held)
         ]
-        counts, energies, forces, energy_shares, force_shares, delta = targets
-        found = network.evaluate(weights.names, held, batch, counts, training=True)
+        counts, energies, forces, energy_shares, force_shares, delta = targets[:n_targets]
+        found = network.evaluate(weights.names, held, batch, counts, training=True, stress=stress)
         energy = huber((found[0] - energies) / counts, delta)
         force = huber(found[1] - forces, delta).sum(1)
         loss = (energy_shares * energy).sum() + (force_shares * force).sum()
+        if stress:
+            stresses, stress_shares = targets[n_targets:]
+            loss = loss + (stress_shares * huber(found[2] - stresses, delta).sum((1, 2))).sum()
         gradients = torch.autograd.grad(
             loss, held[: weights.n_trained], allow_unused=True, materialize_grads=True
         )
         return (loss.detach(), *gradients)
 
-    return _trace(update, weights.tensors(), example_inputs(potential, UPDATE_AXES), UPDATE_AXES)
+    return _trace(update, weights.tensors(), example_inputs(potential, axes), axes)
 
 
-def trace_prediction(potential: MacePotential) -> torch.fx.GraphModule:
-    """Trace energies and forces; see ``trace_update``.
+def trace_prediction(potential: MacePotential, *, stress: bool = False) -> torch.fx.GraphModule:
+    """Trace energies and forces, and stress if wanted; see ``trace_update``.
 
     Returns:
-        A function of ``WeightList.tensors`` and ``prediction_inputs``: energies (n,) in eV and
-        forces (N, 3) in eV/Å.
+        A function of ``WeightList.tensors`` and ``prediction_inputs``: energies (n,) in eV,
+        forces (N, 3) in eV/Å and stress (n, 3, 3) in eV/Å³.
     """
     weights, network = WeightList(potential), _Network(potential)
 
     def predict(*inputs: Tensor) -> tuple[Tensor, ...]:
         held, batch, (counts,) = _split(inputs, len(weights.names))
-        energies, forces = network.evaluate(weights.names, held, batch, counts, training=False)
-        return energies.detach(), forces.detach()
+        found = network.evaluate(weights.names, held, batch, counts, training=False, stress=stress)
+        return tuple(each.detach() for each in found)
 
     example = example_inputs(potential, PREDICTION_AXES)
     return _trace(predict, weights.tensors(), example, PREDICTION_AXES)
@@ -151,7 +160,10 @@ def update_inputs(batch: LeanBatch, targets: WeightedTargets) -> list[Tensor]:
         targets.force_shares,
         targets.delta,
     ]
-    return _fill_up([*_tensors_of(batch), *values], UPDATE_AXES)
+    if targets.stresses is None or targets.stress_shares is None:
+        return _fill_up([*_tensors_of(batch), *values], UPDATE_AXES)
+    values += [targets.stresses, targets.stress_shares]
+    return _fill_up([*_tensors_of(batch), *values], STRESS_UPDATE_AXES)
 
 
 def prediction_inputs(batch: LeanBatch) -> list[Tensor]:
@@ -174,9 +186,10 @@ def example_inputs(potential: MacePotential, axes: Sequence[str]) -> list[Tensor
         "ends": (2,),
         "signs": (n_components,),
         "forces": (3,),
+        "stresses": (3, 3),
     }
     out = []
-    for name, letters in zip((*_BATCH_AXES, *_TARGET_AXES), axes, strict=False):
+    for name, letters in zip((*_BATCH_AXES, *_TARGET_AXES, *_STRESS_AXES), axes, strict=False):
         rest = iter(fixed.get(name, ()))
         shape = [next(rest) if letter == "." else _EXAMPLE[letter] for letter in letters]
         dtype = torch.int64 if name in _WHOLE else potential.dtype
@@ -199,9 +212,11 @@ class _Network(torch.nn.Module):
         self.model = potential.model
         self._lean = LeanMace(potential)
 
-    def forward(self, batch: Sequence[Tensor], counts: Tensor, training: bool) -> Any:
+    def forward(self, batch: Sequence[Tensor], counts: Tensor, training: bool, stress: bool) -> Any:
         tensors: Any = dict(zip(_BATCH_AXES, batch, strict=True))
         joined = LeanBatch(**tensors, n_structures=counts.shape[0])
+        if stress:
+            return self._lean.energies_forces_stresses(joined, training=training)
         return self._lean.energies_and_forces(joined, training=training)
 
     def evaluate(
@@ -212,10 +227,11 @@ class _Network(torch.nn.Module):
         counts: Tensor,
         *,
         training: bool,
-    ) -> tuple[Tensor, Tensor]:
+        stress: bool,
+    ) -> tuple[Tensor, ...]:
         held = {f"model.{name}": tensor for name, tensor in zip(names, weights, strict=True)}
-        found: tuple[Tensor, Tensor] = torch.func.functional_call(
-            self, held, (batch, counts, training)
+        found: tuple[Tensor, ...] = torch.func.functional_call(
+            self, held, (batch, counts, training, stress)
         )
         return found
 
