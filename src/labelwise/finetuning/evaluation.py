@@ -11,7 +11,11 @@ from ase import Atoms
 from jaxtyping import Float64, Int64
 
 from labelwise.errors import ArgumentError, check_name
-from labelwise.finetuning.labelled import LabelledSet, prepare_labelled, require_free_atoms
+from labelwise.finetuning.labelled import (
+    LabelledSet,
+    prepare_labelled,
+    require_free_atoms,
+)
 from labelwise.finetuning.metrics import ErrorTable, error_table
 from labelwise.finetuning.recipe import FixedForces
 from labelwise.finetuning.reference_energies import explain_far_from_model
@@ -21,7 +25,12 @@ from labelwise.potentials import Graph, Potential
 from labelwise.potentials.batching import DEFAULT_BATCH_ATOMS, fill_batches
 from labelwise.structures.convergence import say_unconverged
 from labelwise.structures.label_judging import judge_labels
-from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY, Labels
+from labelwise.structures.labels import (
+    DEFAULT_ENERGY_KEY,
+    DEFAULT_FORCES_KEY,
+    DEFAULT_STRESS_KEY,
+    Labels,
+)
 
 EDGES_PER_ATOM = 40
 
@@ -34,6 +43,7 @@ class Evaluation:
         energies: (n,) float64, eV, total energies.
         forces: (n_atoms_i, 3) float64 each, eV/Å.
         errors: Against the labels.
+        stresses: (n, 3, 3) float64, eV/Å³; None where no structure has a stress label.
         split_errors: The errors of each split on its own, by its name; empty if none were given.
         messages: What of the labels looks wrong beside the predictions, in plain words.
     """
@@ -41,6 +51,7 @@ class Evaluation:
     energies: Float64[np.ndarray, " n"]
     forces: tuple[Float64[np.ndarray, "_ 3"], ...]
     errors: ErrorTable
+    stresses: Float64[np.ndarray, "n 3 3"] | None = None
     split_errors: Mapping[str, ErrorTable] = field(default_factory=dict)
     messages: tuple[str, ...] = ()
 
@@ -51,12 +62,13 @@ def evaluate(
     *,
     energy_key: str = DEFAULT_ENERGY_KEY,
     forces_key: str = DEFAULT_FORCES_KEY,
+    stress_key: str | None = DEFAULT_STRESS_KEY,
     fixed_forces: str = "count",
     splits: Sequence[str] | None = None,
     sources: Sequence[object] | None = None,
     batch_atoms: int | None = None,
 ) -> Evaluation:
-    """Predict energies and forces and compare them with the labels.
+    """Predict energies and forces, and stress where labels have it, and compare with the labels.
 
     Reference energies are added in double precision: in single precision a total energy of
     10,000 eV is only known to 1 meV. Isolated atoms are predicted, but are in no error: their
@@ -67,6 +79,7 @@ def evaluate(
         structures: n labelled structures, n >= 1; they are not modified.
         energy_key: Info key of the total energy, eV.
         forces_key: Array key of the forces, eV/Å.
+        stress_key: Info key of the stress, see ``get_stress``; None does not look for any.
         fixed_forces: ``exclude`` leaves the forces of fixed atoms (see ``free_atoms``) out of
             the errors; ``count`` does not look at constraints. Predictions have all atoms.
         splits: The split that each structure belongs to, (n,); each gets errors of its own.
@@ -92,6 +105,7 @@ def evaluate(
         sources=sources,
         energy_key=energy_key,
         forces_key=forces_key,
+        stress_key=stress_key,
     )
     source = require_trainable(potential)
     require_head(source, labelled.head)
@@ -150,8 +164,13 @@ def evaluate_labelled(
     Raises:
         ArgumentError: no structures, or all atoms are fixed and their forces left out.
     """
-    energies, forces = predict_graphs(view, labelled.graphs, batch_atoms=batch_atoms)
-    return compare(energies + reference, forces, labelled, fixed_forces=fixed_forces)
+    stress = bool(labelled.has_stress.any())
+    energies, forces, stresses = predict_all(
+        view, labelled.graphs, stress=stress, batch_atoms=batch_atoms
+    )
+    return compare(
+        energies + reference, forces, labelled, fixed_forces=fixed_forces, stresses=stresses
+    )
 
 
 def compare(
@@ -160,6 +179,7 @@ def compare(
     labelled: LabelledSet,
     *,
     fixed_forces: str = "count",
+    stresses: Float64[np.ndarray, "n 3 3"] | None = None,
 ) -> Evaluation:
     """Hold predictions against labels.
 
@@ -168,6 +188,7 @@ def compare(
         forces: (n_atoms_i, 3) float64 each, eV/Å.
         labelled: n structures.
         fixed_forces: See ``evaluate``.
+        stresses: (n, 3, 3) float64, eV/Å³; None leaves stress labels aside.
 
     Returns:
         Predictions and errors.
@@ -176,8 +197,8 @@ def compare(
         ArgumentError: no structures, or all atoms are fixed and their forces left out.
     """
     everything = np.flatnonzero(~labelled.is_isolated)
-    table = _table_of(energies, forces, labelled, everything, fixed_forces, "evaluated")
-    return Evaluation(energies, forces, table)
+    table = _table_of(energies, forces, stresses, labelled, everything, fixed_forces, "evaluated")
+    return Evaluation(energies, forces, table, stresses)
 
 
 def check_fixed_forces(word: str) -> None:
@@ -203,6 +224,7 @@ def _compare_splits(
         name: _table_of(
             found.energies,
             found.forces,
+            found.stresses,
             labelled,
             np.flatnonzero((names == name) & ~labelled.is_isolated),
             fixed_forces,
@@ -215,6 +237,7 @@ def _compare_splits(
 def _table_of(
     energies: Float64[np.ndarray, " n"],
     forces: tuple[Float64[np.ndarray, "_ 3"], ...],
+    stresses: Float64[np.ndarray, "n 3 3"] | None,
     labelled: LabelledSet,
     idx: Int64[np.ndarray, " m"],
     fixed_forces: str,
@@ -225,6 +248,10 @@ def _table_of(
     if fixed_forces == "exclude" and len(idx):
         require_free_atoms(labelled, role, idx=idx)
         free = np.concatenate([labelled.free[i] for i in idx])
+    tension = None
+    if stresses is not None:
+        known = idx[labelled.has_stress[idx]]
+        tension = stresses[known] - labelled.stresses[known]
     return error_table(
         energies[idx],
         np.concatenate([np.zeros((0, 3)), *(forces[i] for i in idx)]),
@@ -232,6 +259,7 @@ def _table_of(
         true_forces=np.concatenate([np.zeros((0, 3)), *(labelled.forces[i] for i in idx)]),
         atom_counts=labelled.atom_counts[idx],
         force_atoms=free,
+        stress_errors=tension,
     )
 
 
@@ -239,18 +267,36 @@ def predict_graphs(
     potential: Potential, graphs: Sequence[Graph], *, batch_atoms: int | None = None
 ) -> tuple[Float64[np.ndarray, " n"], tuple[Float64[np.ndarray, "_ 3"], ...]]:
     """Predict energies (n,) in eV and forces (n_atoms_i, 3) each in eV/Å, float64."""
+    return predict_all(potential, graphs, batch_atoms=batch_atoms)[:2]
+
+
+def predict_all(
+    potential: Potential,
+    graphs: Sequence[Graph],
+    *,
+    stress: bool = False,
+    batch_atoms: int | None = None,
+) -> tuple[
+    Float64[np.ndarray, " n"],
+    tuple[Float64[np.ndarray, "_ 3"], ...],
+    Float64[np.ndarray, "n 3 3"] | None,
+]:
+    """Predict stress (n, 3, 3) in eV/Å³, too, if wanted; see ``predict_graphs``."""
     if batch_atoms is None:
         batch_atoms = DEFAULT_BATCH_ATOMS.get(potential.device.type, 256)
     energies: list[np.ndarray] = [np.zeros(0)]
     forces: list[np.ndarray] = []
+    stresses: list[np.ndarray] = [np.zeros((0, 3, 3))]
     for group in fill_batches(graphs, batch_atoms, batch_atoms * EDGES_PER_ATOM):
         batch = potential.collate(group)
-        prediction = potential.predict(batch)
+        prediction = potential.predict(batch, stress=True) if stress else potential.predict(batch)
+        if prediction.stresses is not None:
+            stresses.append(prediction.stresses.cpu().double().numpy())
         energies.append(prediction.energies.cpu().double().numpy())
         assert prediction.forces is not None  # noqa: S101  # forces are asked for by default
         joined = prediction.forces.cpu().double().numpy()
         forces.extend(np.split(joined, np.cumsum(batch.atom_counts)[:-1]))
-    return np.concatenate(energies), tuple(forces)
+    return np.concatenate(energies), tuple(forces), np.concatenate(stresses) if stress else None
 
 
 def reference_of(

@@ -13,11 +13,23 @@ from jaxtyping import Bool, Float64, Int64
 from labelwise.errors import ArgumentError, LabelError, StructureError
 from labelwise.potentials import Graph, GraphBuilder
 from labelwise.structures import Labels, get_labels
-from labelwise.structures.annotations import get_head, get_weights, require_one_head
+from labelwise.structures.annotations import (
+    get_head,
+    get_stress_weight,
+    get_weights,
+    require_one_head,
+)
 from labelwise.structures.energy_units import EnergyUnits
 from labelwise.structures.fixed_atoms import free_atoms
 from labelwise.structures.isolated_atoms import is_isolated_atom, refuse_isolated_molecule
-from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY, get_energy
+from labelwise.structures.labels import (
+    DEFAULT_ENERGY_KEY,
+    DEFAULT_FORCES_KEY,
+    DEFAULT_STRESS_KEY,
+    get_energy,
+    get_stress,
+    stress_key_of,
+)
 
 
 @dataclass(frozen=True)
@@ -35,6 +47,8 @@ class LabelledSet:
         is_isolated: (n,) bool, atoms alone in space: their labels are reference energies.
         energy_weights: (n,) float64, weight of each energy in the loss, dimensionless.
         forces_weights: (n,) float64, the same of its forces.
+        stresses: (n, 3, 3) float64, eV/Å³; NaN where there is no label.
+        stress_weights: (n,) float64, weight of each stress.
         head: The head that the structures name; None if none does.
     """
 
@@ -48,6 +62,8 @@ class LabelledSet:
     is_isolated: Bool[np.ndarray, " n"]
     energy_weights: Float64[np.ndarray, " n"]
     forces_weights: Float64[np.ndarray, " n"]
+    stresses: Float64[np.ndarray, "n 3 3"]
+    stress_weights: Float64[np.ndarray, " n"]
     head: str | None
 
     @property
@@ -59,6 +75,12 @@ class LabelledSet:
     def is_weighted(self) -> bool:
         """Whether any weight differs from 1."""
         return bool((self.energy_weights != 1).any() or (self.forces_weights != 1).any())
+
+    @property
+    def has_stress(self) -> Bool[np.ndarray, " n"]:
+        """Which structures have a stress label, (n,)."""
+        known: Bool[np.ndarray, " n"] = ~np.isnan(self.stresses[:, 0, 0])
+        return known
 
     def take(self, idx: Int64[np.ndarray, " m"]) -> LabelledSet:
         """Return some of the structures, (m,)."""
@@ -79,10 +101,11 @@ def prepare_labelled(
     sources: Sequence[object] | None = None,
     energy_key: str = DEFAULT_ENERGY_KEY,
     forces_key: str = DEFAULT_FORCES_KEY,
+    stress_key: str | None = DEFAULT_STRESS_KEY,
 ) -> LabelledSet:
     """Read and check labels and build graphs; the structures are not modified.
 
-    Isolated atoms need no forces, which are zero.
+    Isolated atoms need no forces, which are zero. Stress is optional.
 
     Args:
         builder: The potential's.
@@ -91,6 +114,7 @@ def prepare_labelled(
         sources: Where each came from, for messages: anything that prints as file and frame.
         energy_key: Info key of the total energy, eV.
         forces_key: Array key of the forces, eV/Å.
+        stress_key: Info key of the stress, see ``get_stress``; None does not look for any.
 
     Returns:
         The labelled set.
@@ -110,6 +134,8 @@ def prepare_labelled(
     graphs, labels, names = [], [], []
     is_isolated = np.zeros(len(structures), dtype=bool)
     weights = np.ones((len(structures), 2))
+    stresses = np.full((len(structures), 3, 3), np.nan)
+    stress_weights = np.ones(len(structures))
     units = EnergyUnits(f"label {energy_key!r}", f"{role} structures")
     for i, atoms in enumerate(structures):
         where = f"{role} structure {i} ({atoms.get_chemical_formula()})"
@@ -122,6 +148,9 @@ def prepare_labelled(
             labels.append(Labels(get_energy(atoms, where, energy_key), np.zeros((1, 3))))
         else:
             labels.append(get_labels(atoms, where, energy_key=energy_key, forces_key=forces_key))
+            stress = None if stress_key is None else get_stress(atoms, where, stress_key)
+            if stress is not None:
+                stresses[i], stress_weights[i] = stress, get_stress_weight(atoms, where)
         _refuse_zeros(atoms, labels[-1], where, energy_key, forces_key)
         units.add(atoms.numbers, labels[-1].energy, where, atoms.info)
         try:
@@ -143,8 +172,44 @@ def prepare_labelled(
         is_isolated=is_isolated,
         energy_weights=weights[:, 0].copy(),
         forces_weights=weights[:, 1].copy(),
+        stresses=stresses,
+        stress_weights=stress_weights,
         head=require_one_head([get_head(atoms) for atoms in structures], role),
     )
+
+
+def report_stress(
+    sets: Sequence[tuple[str, LabelledSet]], stress_key: str | None
+) -> tuple[str, ...]:
+    """Say how many structures have stress labels, where some do or a key was named.
+
+    Args:
+        sets: What each is called, ``training``, and the set.
+        stress_key: Info key of the stress.
+    """
+    found = []
+    n_open = 0
+    for role, labelled in sets:
+        counted = ~labelled.is_isolated
+        n_known = int((labelled.has_stress & counted).sum())
+        if n_known:
+            found.append(f"{n_known} of {int(counted.sum())} {role} structures")
+        n_open += sum(
+            stress_key is not None
+            and not atoms.pbc.all()
+            and stress_key_of(atoms, stress_key) is not None
+            for atoms in labelled.structures
+        )
+    if not found:
+        if stress_key not in (None, DEFAULT_STRESS_KEY):
+            return (f"No structure that is periodic in three directions has {stress_key!r}.",)
+        return ()
+    unused = (
+        f" {n_open} with a stress are not periodic in three directions: theirs is not used."
+        if n_open
+        else ""
+    )
+    return (f"Stress labels: {', '.join(found)}.{unused}",)
 
 
 def require_free_atoms(

@@ -205,8 +205,10 @@ class Loop:
             # The fused optimiser takes both as memory, in whatever order the entries lie.
             pairs = zip(self._weights, chosen, strict=True)
             return loss, [torch.empty_like(weight).copy_(each) for weight, each in pairs]
-        energies, forces = self._network.energies_and_forces(batch, training=True)
-        loss = weighted_huber_loss(energies, forces, targets, self._recipe)
+        energies, forces, stresses = part.inputs.evaluate(
+            batch, training=True, stress=targets.stresses is not None
+        )
+        loss = weighted_huber_loss(energies, forces, targets, self._recipe, stresses)
         for weight in self._weights:
             weight.grad = None
         loss.backward(inputs=self._weights)  # type: ignore[no-untyped-call]
@@ -261,12 +263,14 @@ class Loop:
             dtype=self._potential.dtype,
             device=self._potential.device,
             fixed_forces=self._recipe.loss_fixed_forces,
+            stress=self._recipe.stress_weight > 0,
         )
 
     def _evaluate(self) -> Evaluation:
         for weight in self._weights:
             weight.requires_grad_(False)
-        energies, forces = self._valid_inputs.predict()
+        known = self._valid.has_stress
+        energies, forces, stresses = self._valid_inputs.predict(stress=bool(known.any()))
         for weight in self._weights:
             weight.requires_grad_(True)
         return compare(
@@ -274,6 +278,7 @@ class Loop:
             forces,
             self._valid,
             fixed_forces=self._fixed_forces,
+            stresses=stresses,
         )
 
     def _loss_of(self, found: Evaluation) -> float:
@@ -292,7 +297,17 @@ class Loop:
         return float(
             self._recipe.energy_weight * mean_huber(energy, delta, of_energy)
             + self._recipe.forces_weight * mean_huber(force, delta, of_force)
+            + self._recipe.stress_weight * self._stress_loss_of(found)
         )
+
+    def _stress_loss_of(self, found: Evaluation) -> float:
+        """Return the mean of Huber's function over the stress components that have labels."""
+        if found.stresses is None:
+            return 0.0
+        known = self._valid.has_stress
+        difference = (found.stresses - self._valid.stresses)[known]
+        of_stress = self._valid.stress_weights[known][:, None, None]
+        return mean_huber(difference, self._recipe.huber_delta, of_stress)
 
     def _record(self, epoch: int, loss: float | None, errors: ErrorTable | None) -> None:
         record = EpochRecord(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
@@ -11,6 +11,8 @@ from numpy.typing import ArrayLike
 from labelwise.errors import ArgumentError
 
 _MEV = 1000.0
+#: GPa in a meV/Å³.
+MEV_TO_GPA = 0.1602176634
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,9 @@ class ErrorTable:
         energy_rmse_per_atom: Root mean square error of the energy per atom, meV/atom.
         forces_mae: Mean absolute error of the force components, meV/Å.
         forces_rmse: Root mean square error of the force components, meV/Å.
+        n_stresses: Structures whose stress is compared; None if none has a stress label.
+        stress_mae: Mean absolute error of their stress components, meV/Å³, or None.
+        stress_rmse: Root mean square error of their stress components, meV/Å³, or None.
     """
 
     n_structures: int
@@ -40,6 +45,13 @@ class ErrorTable:
     energy_rmse_per_atom: float
     forces_mae: float
     forces_rmse: float
+    n_stresses: int | None = None
+    stress_mae: float | None = None
+    stress_rmse: float | None = None
+
+    def as_record(self) -> dict[str, int | float]:
+        """Return the errors by name; those of stress only where there are stress labels."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 def error_table(
@@ -50,6 +62,7 @@ def error_table(
     true_forces: Float64[np.ndarray, "N 3"],
     atom_counts: Int64[np.ndarray, " n"],
     force_atoms: Bool[np.ndarray, " N"] | None = None,
+    stress_errors: Float64[np.ndarray, "m 3 3"] | None = None,
 ) -> ErrorTable:
     """Compare predictions with labels.
 
@@ -60,9 +73,10 @@ def error_table(
         true_forces: (N, 3) float64, eV/Å.
         atom_counts: (n,) int64, atoms of each structure, N in all.
         force_atoms: (N,) bool, the atoms whose forces are compared; None for all.
+        stress_errors: (m, 3, 3) float64, eV/Å³, predicted less true, of those that have labels.
 
     Returns:
-        The errors in meV and meV/Å.
+        The errors in meV, meV/Å and meV/Å³.
 
     Raises:
         ArgumentError: no structures, shapes that do not belong together, or no atom whose
@@ -81,6 +95,9 @@ def error_table(
     force = (forces - true_forces) * _MEV
     if force_atoms is not None:
         force = _take_atoms(force, force_atoms)
+    tension = None
+    if stress_errors is not None and len(stress_errors):
+        tension = stress_errors * _MEV
     return ErrorTable(
         n_structures=n,
         n_atoms=n_atoms,
@@ -91,6 +108,9 @@ def error_table(
         energy_rmse_per_atom=root_mean_square(energy / atom_counts),
         forces_mae=mean_absolute(force),
         forces_rmse=root_mean_square(force),
+        n_stresses=None if tension is None else len(tension),
+        stress_mae=None if tension is None else mean_absolute(tension),
+        stress_rmse=None if tension is None else root_mean_square(tension),
     )
 
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float64
+from jaxtyping import Float, Float64
+from torch import Tensor
 
 from labelwise.potentials import Graph
 from labelwise.potentials.batching import DEFAULT_BATCH_ATOMS
@@ -41,16 +42,42 @@ class PreparedSet:
             self._singles[idx[0]] = self._network.collate([self._prepared[idx[0]]])
         return self._singles[idx[0]]
 
-    def predict(self) -> tuple[Float64[np.ndarray, " n"], tuple[Float64[np.ndarray, "_ 3"], ...]]:
-        """Predict all structures: energies (n,) in eV, forces (n_atoms_i, 3) each in eV/Å."""
+    def predict(
+        self, *, stress: bool = False
+    ) -> tuple[
+        Float64[np.ndarray, " n"],
+        tuple[Float64[np.ndarray, "_ 3"], ...],
+        Float64[np.ndarray, "n 3 3"] | None,
+    ]:
+        """Predict all structures.
+
+        Args:
+            stress: Whether stress is wanted.
+
+        Returns:
+            Energies (n,) in eV, forces (n_atoms_i, 3) each in eV/Å, and stress (n, 3, 3) in
+            eV/Å³, None if not wanted.
+        """
         energies: list[np.ndarray] = [np.zeros(0)]
         forces: list[np.ndarray] = []
+        stresses: list[np.ndarray] = [np.zeros((0, 3, 3))]
         for idx in self._groups():
-            energy, force = self._network.energies_and_forces(self._group(idx), training=False)
+            energy, force, tension = self.evaluate(self._group(idx), training=False, stress=stress)
+            if tension is not None:
+                stresses.append(tension.detach().cpu().double().numpy())
             energies.append(energy.detach().cpu().double().numpy())
             joined = force.detach().cpu().double().numpy()
             forces.extend(np.split(joined, np.cumsum([self._counts[i] for i in idx])[:-1]))
-        return np.concatenate(energies), tuple(forces)
+        joined_stress = np.concatenate(stresses) if stress else None
+        return np.concatenate(energies), tuple(forces), joined_stress
+
+    def evaluate(
+        self, batch: Any, *, training: bool, stress: bool
+    ) -> tuple[Float[Tensor, " n"], Float[Tensor, "N 3"], Float[Tensor, "n 3 3"] | None]:
+        """Evaluate a batch; see ``TrainingNetwork``. Without stress no work is done for it."""
+        if stress:
+            return self._network.energies_forces_stresses(batch, training=training)
+        return (*self._network.energies_and_forces(batch, training=training), None)
 
     def _group(self, idx: list[int]) -> Any:
         """Join a group, and keep it for the next validation where structures are kept too."""

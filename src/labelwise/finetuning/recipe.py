@@ -37,12 +37,13 @@ class Recipe(WeightOptions):
     """Every setting of a fine-tuning; those of ``WeightOptions`` say which weights it changes.
 
     The loss of a batch is w_E · mean over structures of h(ΔE / atoms) + w_F · mean over force
-    components of h(ΔF) with Huber's h: energies per atom, because an error of the total grows
+    components of h(ΔF) + w_S · mean over stress components of h(Δσ), of the structures that have
+    a stress label, with Huber's h: energies per atom, because an error of the total grows
     with the structure, and one δ and one pair of weights would mean something else for every
     size. It is the loss that mace-torch calls ``huber``. Weights that a structure's info names
     multiply its terms and not the number that the mean divides by, as in mace-torch's
     ``weighted`` loss: ``config_weight`` times ``config_energy_weight`` the energy's,
-    ``config_weight`` times ``config_forces_weight`` the forces'.
+    ``config_weight`` times ``config_forces_weight`` the forces', and so on the stress's.
 
     Attributes:
         schedule: ``reaction-paths``: batch size and learning rate (1, 1e-3) up to 20
@@ -50,6 +51,11 @@ class Recipe(WeightOptions):
             epochs; ``fixed``: 50 epochs, batch 16, learning rate 0.01.
         energy_weight: w_E, dimensionless.
         forces_weight: w_F, dimensionless.
+        stress_weight: w_S, dimensionless; without stress labels it means nothing, 0 leaves them
+            out of the loss. mace-torch's losses ``huber`` and ``universal`` add the stress in the
+            same way, in eV/Å³ and with the same δ; ten times the weight of the forces is what its
+            foundation models were trained with (1, 10 and 100), because stress errors are small
+            in these units: 1 GPa is 0.006 eV/Å³.
         replay_weight: What the loss of replayed structures counts beside that of the training
             structures: each update has as many of the ones as of the others, and its loss is the
             sum, each with means of its own. 0 replays nothing.
@@ -120,6 +126,9 @@ class Recipe(WeightOptions):
         10.0
     )
     forces_weight: Annotated[float, Setting("Of the forces in the loss.", panel=LOSS)] = 10.0
+    stress_weight: Annotated[
+        float, Setting("Of the stress in the loss, where labels have it.", panel=LOSS)
+    ] = 100.0
     replay_weight: Annotated[
         float,
         Setting("What the loss of --replay counts beside that of --train.", ge=0.0, panel=LOSS),
@@ -211,8 +220,9 @@ class Recipe(WeightOptions):
             _require(name, getattr(self, name), minimum=1)
         for name in ("learning_rate", "huber_delta", "clip_norm"):
             _require(name, getattr(self, name), above=0.0)
-        for name in ("energy_weight", "forces_weight", "replay_weight", "reference_regularisation"):
+        for name in ("energy_weight", "forces_weight", "stress_weight", "replay_weight"):
             _require(name, getattr(self, name), minimum=0)
+        _require("reference_regularisation", self.reference_regularisation, minimum=0)
         _require("max_validations", self.max_validations, minimum=1)
         _require("max_backoffs", self.max_backoffs, minimum=0)
         if self.energy_weight == 0 and self.forces_weight == 0:

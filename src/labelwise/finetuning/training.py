@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -12,7 +13,12 @@ from ase.data import chemical_symbols
 
 from labelwise.errors import ArgumentError
 from labelwise.finetuning.evaluation import check_fixed_forces
-from labelwise.finetuning.labelled import LabelledSet, prepare_labelled, require_free_atoms
+from labelwise.finetuning.labelled import (
+    LabelledSet,
+    prepare_labelled,
+    report_stress,
+    require_free_atoms,
+)
 from labelwise.finetuning.loop import EpochRecord, Loop
 from labelwise.finetuning.metrics import root_mean_square
 from labelwise.finetuning.parametrisation import Trained, check_blocks, describe_trained
@@ -24,7 +30,11 @@ from labelwise.finetuning.trainable import require_trainable
 from labelwise.finetuning.training_sets import sort_out
 from labelwise.potentials import Potential
 from labelwise.potentials.torch_potential import TorchPotential
-from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
+from labelwise.structures.labels import (
+    DEFAULT_ENERGY_KEY,
+    DEFAULT_FORCES_KEY,
+    DEFAULT_STRESS_KEY,
+)
 
 
 @dataclass(frozen=True)
@@ -67,6 +77,7 @@ def finetune(
     isolated_atoms: Mapping[int, float] | None = None,
     energy_key: str = DEFAULT_ENERGY_KEY,
     forces_key: str = DEFAULT_FORCES_KEY,
+    stress_key: str | None = DEFAULT_STRESS_KEY,
     train_sources: Sequence[object] | None = None,
     valid_sources: Sequence[object] | None = None,
     fixed_forces: str = "count",
@@ -95,6 +106,7 @@ def finetune(
             level of theory.
         energy_key: Info key of the total energy, eV.
         forces_key: Array key of the forces, eV/Å.
+        stress_key: Info key of the stress, see ``get_stress``; None does not look for any.
         train_sources: Where each training structure came from, for messages.
         valid_sources: The same for the validation structures.
         fixed_forces: ``exclude`` leaves the forces of fixed atoms out of the errors on the
@@ -129,13 +141,18 @@ def finetune(
             f"there are {len(train)} training structures and seed is {seed}; allowed are at "
             "least one structure and a seed >= 0"
         )
-    keys = {"energy_key": energy_key, "forces_key": forces_key}
+    keys: dict[str, Any] = {
+        "energy_key": energy_key,
+        "forces_key": forces_key,
+        "stress_key": stress_key,
+    }
     builder = source.graph_builder
     labelled = prepare_labelled(builder, train, role="training", sources=train_sources, **keys)
     suspicions = suspect_labels(source, labelled, train, train_sources)
     held_out = prepare_labelled(builder, valid, role="validation", sources=valid_sources, **keys)
     if valid:
         suspicions += suspect_labels(source, held_out, valid, valid_sources, role="validation")
+    label_notes = report_stress((("training", labelled), ("validation", held_out)), stress_key)
     sets = sort_out(source, labelled, held_out, isolated_atoms, energy_key=energy_key)
     labelled, held_out = sets.train, sets.valid
     if fixed_forces == "exclude" and held_out.n_structures:
@@ -176,7 +193,7 @@ def finetune(
         best_epoch=loop.best_epoch,
         reference_energies=_by_symbol(work, labelled, held_out),
         messages=(*suspicions, *sum(known, ()), *sets.messages, *choice.messages, *loop.messages),
-        notes=(*choice.notes, *(() if told is None else (told,))),
+        notes=(*label_notes, *choice.notes, *(() if told is None else (told,))),
         n_updates=loop.n_updates,
         seconds=time.perf_counter() - begin,
         trained=loop.trained,
