@@ -40,7 +40,11 @@ from labelwise.finetuning.weight_options import EVERYTHING, WeightOptions
 from labelwise.potentials.spec import ModelSpec
 from labelwise.runtime.settings import Setting, list_settings
 from labelwise.selection.options import SelectionOptions
-from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
+from labelwise.structures.labels import (
+    DEFAULT_ENERGY_KEY,
+    DEFAULT_FORCES_KEY,
+    DEFAULT_STRESS_KEY,
+)
 
 if TYPE_CHECKING:
     from labelwise.selection.settings import AcquisitionSettings
@@ -73,6 +77,9 @@ _FORMER: dict[str, Any] = {
     "data.retain.labels": "file",
     **{f"finetune.{each.name}": each.default for each in fields(WeightOptions)},
     "finetune.train_blocks": [EVERYTHING],
+    "data.stress_key": DEFAULT_STRESS_KEY,  # read by all that has a stress; nothing had it read
+    "finetune.stress_weight": 100.0,
+    "labeller.stress_key": DEFAULT_STRESS_KEY,
 }
 ErrorName = Literal[
     "energy_mae",
@@ -81,6 +88,8 @@ ErrorName = Literal[
     "energy_rmse_per_atom",
     "forces_mae",
     "forces_rmse",
+    "stress_mae",
+    "stress_rmse",
 ]
 
 
@@ -176,6 +185,7 @@ class DataSection(_Section):
     isolated_atoms: str | None = None
     energy_key: str = DEFAULT_ENERGY_KEY
     forces_key: str = DEFAULT_FORCES_KEY
+    stress_key: str | None = DEFAULT_STRESS_KEY
 
 
 class SelectionSection(_section_of(SelectionOptions, without=("seed",))):  # type: ignore[misc]

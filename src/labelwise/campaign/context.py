@@ -123,6 +123,7 @@ class CampaignContext:
                 sources=[name_source(state.directory, frame.source) for frame in frames],
                 energy_key=data.energy_key,
                 forces_key=data.forces_key,
+                stress_key=data.stress_key,
             )
         return self._known[role]
 

@@ -224,6 +224,7 @@ def _read_labelled(
             str(frame.source),
             energy_key=config.data.energy_key,
             forces_key=config.data.forces_key,
+            stress_key=config.data.stress_key,
         )
         frames.append(frame)
     return frames

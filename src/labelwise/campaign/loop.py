@@ -30,6 +30,7 @@ from labelwise.campaign.rounds import (
     UNDETERMINED,
     RoundRecord,
     explain_undetermined,
+    has_stress_errors,
     sum_stages,
 )
 from labelwise.campaign.shared_cache import SharedCache
@@ -363,5 +364,7 @@ def _describe_round(state: CampaignState) -> str:
         energy = f"{record.error(measure.energy_error):.1f} {measure.energy_unit}"
         mark = "*" if record.is_undetermined else ""
         measured = f", RMSE {energy}{mark} and {record.error('forces_rmse'):.1f} meV/Å"
+        if has_stress_errors([record]):
+            measured += f" and {record.error('stress_rmse'):.2f} meV/Å³"
     line = f"round {record.n_round}: {record.n_train} labelled{measured}, {record.seconds:.0f} s"
     return "\n".join(filter(None, (line, explain_undetermined([record]))))

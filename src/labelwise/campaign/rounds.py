@@ -146,6 +146,11 @@ class Forecast:
         return 1.0 - self.expected / self.now
 
 
+def has_stress_errors(rounds: Sequence[RoundRecord]) -> bool:
+    """Return whether the errors that are shown include those of stress."""
+    return any("stress_rmse" in record.errors.get(record.role, {}) for record in rounds)
+
+
 def known_or_nan(value: float | None) -> float:
     """Return a number of a JSON file, NaN where there is none."""
     return math.nan if value is None else float(value)

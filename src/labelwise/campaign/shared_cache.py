@@ -29,6 +29,7 @@ from labelwise.structures import Frame, get_labels, iter_unscreened
 from labelwise.structures.annotations import ANNOTATIONS
 from labelwise.structures.electronic_state import encode_state
 from labelwise.structures.fixed_atoms import free_atoms
+from labelwise.structures.labels import get_stress
 from labelwise.structures.reading import expand_specs
 
 #: Structures of a pool up to which they are kept in memory between rounds.
@@ -115,6 +116,7 @@ def describe_fit(
     seed: int,
     isolated_atoms: Mapping[int, float] | None,
     label_keys: tuple[str, str],
+    stress_key: str | None = None,
     fixed_forces: str = "count",
     replay: PretrainingSet | None = None,
 ) -> str:
@@ -128,6 +130,7 @@ def describe_fit(
         seed: Of the order of structures.
         isolated_atoms: Atomic number to energy, eV.
         label_keys: Of energies and forces.
+        stress_key: Of stress, where there is one.
         fixed_forces: Whether validation errors count the forces of fixed atoms.
         replay: What is replayed.
     """
@@ -144,6 +147,12 @@ def describe_fit(
     if fixed_forces == "exclude" or recipe.loss_fixed_forces == "exclude":
         masks = [free_atoms(frame.atoms).tolist() for frame in (*train, *valid)]
         content |= {"fixed_forces": fixed_forces, "free": masks}
+    stresses = [
+        None if stress_key is None else get_stress(frame.atoms, str(frame.source), stress_key)
+        for frame in (*train, *valid)
+    ]
+    if any(each is not None for each in stresses):
+        content["stresses"] = [None if each is None else each.tolist() for each in stresses]
     annotated = [
         {key: str(frame.atoms.info[key]) for key in ANNOTATIONS if key in frame.atoms.info}
         for frame in (*train, *valid)

@@ -48,6 +48,7 @@ from labelwise.errors import ReadError
 from labelwise.potentials.spec import find_model, split_family
 from labelwise.runtime.files import hash_file
 from labelwise.structures import Frame, Source
+from labelwise.structures.labels import set_stress
 
 INPUTS = "inputs.json"
 SPLIT = "split.json"
@@ -169,6 +170,9 @@ class CampaignState:
         atoms.info[self.config.data.energy_key] = record["energy"]
         forces = np.array(record["forces"], dtype=np.float64).reshape(-1, 3)
         atoms.set_array(self.config.data.forces_key, forces)
+        stress_key = self.config.data.stress_key
+        if "stress" in record and stress_key is not None:
+            set_stress(atoms, np.array(record["stress"], dtype=np.float64), stress_key)
         return atoms
 
     def recorded_frames(self) -> Iterator[Frame]:

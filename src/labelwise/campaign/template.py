@@ -41,6 +41,7 @@ data:
   isolated_atoms: null      # a file of single atoms at the labels' level of theory
   energy_key: REF_energy
   forces_key: REF_forces
+  stress_key: REF_stress    # of crystals, optional: eV/Å³, or REF_virials; null reads none
 
 selection:
   rule: lcmd                # pv, lcmd, k-center, top, joint-pv, random, committee-e/-f
@@ -85,6 +86,7 @@ labeller:
   # kind: files               # writes round_003/to_label.extxyz, goes on when
   # energy_key: REF_energy    # round_003/labelled.extxyz is there
   # forces_key: REF_forces
+  # stress_key: REF_stress
   # tolerance: 0.001          # of returned coordinates, Å
 
 finetune:
@@ -96,6 +98,7 @@ finetune:
   max_updates: null
   energy_weight: 10.0
   forces_weight: 10.0
+  stress_weight: 100.0      # of structures that have stress labels; 0 leaves them out
   replay_weight: 1.0        # what the loss of data.replay counts
   loss_fixed_forces: count  # exclude leaves the forces of fixed atoms out of the loss
   train_blocks: [all]       # or blocks, of MACE: readout, products, interaction, embedding

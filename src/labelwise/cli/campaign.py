@@ -16,7 +16,7 @@ from labelwise.campaign.export import export_round
 from labelwise.campaign.labelling import LabellingError, LabelsPending
 from labelwise.campaign.loop import RunOptions, override_campaign, run_campaign
 from labelwise.campaign.page.writer import CampaignPages
-from labelwise.campaign.rounds import RoundRecord, get_curve
+from labelwise.campaign.rounds import RoundRecord, get_curve, has_stress_errors
 from labelwise.campaign.saved import SavedCampaign, find_best_round, read_saved
 from labelwise.campaign.shared_cache import SharedCache
 from labelwise.campaign.state import CampaignState, read_state
@@ -143,18 +143,19 @@ def _draw(state: CampaignState, *, quiet: bool) -> None:
 
 def _show(found: SavedCampaign) -> None:
     table = Table(box=box.SIMPLE_HEAD)
-    columns = ("round", "labelled", "failed", "E RMSE", "F MAE", "F RMSE", "on", "time", "peak")
-    for name in columns:
+    stress = has_stress_errors(found.rounds)
+    errors = ("E RMSE", "F MAE", "F RMSE", *(("S RMSE",) if stress else ()))
+    for name in ("round", "labelled", "failed", *errors, "on", "time", "peak"):
         table.add_column(name, justify="right", no_wrap=True)
     for record in found.rounds:
-        table.add_row(*_row(record, found.config.measure.energy_error))
+        table.add_row(*_row(record, found.config.measure.energy_error, stress=stress))
     show_table(table)
     for line in _lines(found):
         console.output.print(line, markup=False, soft_wrap=True)
 
 
-def _row(record: RoundRecord, energy_error: str) -> list[str]:
-    names = (energy_error, "forces_mae", "forces_rmse")
+def _row(record: RoundRecord, energy_error: str, *, stress: bool) -> list[str]:
+    names = (energy_error, "forces_mae", "forces_rmse", *(("stress_rmse",) if stress else ()))
     measured = [format_figure(record.error(name)) if record.role else "-" for name in names]
     measured[0] += "*" if record.is_undetermined else ""
     counts = [str(record.n_round), str(record.n_train), str(record.n_failed)]
@@ -177,6 +178,7 @@ def _split_lines(record: RoundRecord, shown: MeasureSection) -> list[str]:
         f"{name}: {errors['n_structures']} structures, "
         f"energy RMSE {errors[shown.energy_error]:.1f} {shown.energy_unit}, "
         f"forces RMSE {errors['forces_rmse']:.1f} meV/Å"
+        + (f", stress RMSE {errors['stress_rmse']:.2f} meV/Å³" if "stress_rmse" in errors else "")
         for name, errors in record.split_errors.items()
     ]
 

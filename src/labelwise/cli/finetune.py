@@ -14,6 +14,7 @@ from labelwise.errors import WriteError
 from labelwise.finetuning.evaluation import evaluate
 from labelwise.finetuning.export import require_file_name, save_potential
 from labelwise.finetuning.loop import EpochRecord
+from labelwise.finetuning.metrics import MEV_TO_GPA
 from labelwise.finetuning.pretraining_set import PretrainingSet, prepare_pretraining_set
 from labelwise.finetuning.recipe import Recipe, resolve_schedule
 from labelwise.finetuning.trainable import require_trainable
@@ -43,7 +44,11 @@ def run_finetune(args: FinetuneCommand) -> None:
     require_one_head([get_head(each.atoms) for each in (*frames, *held_out, *tested)], "labelled")
     potential = require_trainable(require_model(args.model))
     require_file_name(potential, args.out)
-    keys: Any = {"energy_key": energy_key, "forces_key": forces_key}
+    keys: Any = {
+        "energy_key": energy_key,
+        "forces_key": forces_key,
+        "stress_key": args.stress_key,
+    }
     known = {
         role: _pretraining_set(potential, files, args.replay_labels, role, keys)
         for role, files in (("replayed", args.replay), ("retained", args.retain))
@@ -76,7 +81,7 @@ def run_finetune(args: FinetuneCommand) -> None:
             splits=splits,
             sources=_sources(tested),
         )
-        record["test"] = asdict(measured.errors)
+        record["test"] = measured.errors.as_record()
         record["messages"] += [f"test: {message}" for message in measured.messages]
         n_isolated = len(tested) - measured.errors.n_structures
         if n_isolated:
@@ -84,7 +89,7 @@ def run_finetune(args: FinetuneCommand) -> None:
             record["messages"].append(text)
         if splits is not None:
             tables = measured.split_errors.items()
-            record["split_errors"] = {name: asdict(errors) for name, errors in tables}
+            record["split_errors"] = {name: errors.as_record() for name, errors in tables}
     write_text(args.out.with_suffix(".json"), to_json(record))
     if args.as_json:
         typer.echo(to_json(record), nl=False)
@@ -152,14 +157,14 @@ def _describe(
         "trained": asdict(fitted.trained),
         "seconds": round(fitted.seconds, 2),
         "reference_energies_ev": fitted.reference_energies,
-        "retained": None if fitted.retained is None else asdict(fitted.retained),
+        "retained": None if fitted.retained is None else fitted.retained.as_record(),
         "messages": [*fitted.notes, *fitted.messages],
         "history": [_plain(item) for item in fitted.history],
     }
 
 
 def _plain(record: EpochRecord) -> dict[str, Any]:
-    return asdict(record)
+    return asdict(record) | {"valid": None if record.valid is None else record.valid.as_record()}
 
 
 def _show(fitted: FineTuned, record: dict[str, Any], out: Path) -> None:
@@ -167,7 +172,7 @@ def _show(fitted: FineTuned, record: dict[str, Any], out: Path) -> None:
         console.say(message)
     best = next(item for item in fitted.history if item.epoch == fitted.best_epoch)
     lines = [f"{fitted.n_updates} updates in {fitted.seconds:.1f} s, best epoch {best.epoch}"]
-    errors = {"valid": None if best.valid is None else asdict(best.valid)}
+    errors = {"valid": None if best.valid is None else best.valid.as_record()}
     errors["test"] = record.get("test")
     for when, table in (record["retained"] or {}).items():
         errors[f"retained, {when}"] = table
@@ -175,6 +180,8 @@ def _show(fitted: FineTuned, record: dict[str, Any], out: Path) -> None:
     for name, table in errors.items():
         if table is not None:
             shown = ", ".join(f"{key} {value:.1f}" for key, value in table.items())
+            if "stress_rmse" in table:
+                shown += f" ({table['stress_rmse'] * MEV_TO_GPA:.2f} GPa)"
             lines.append(f"{name}: {shown}")
     lines.append(f"model:   {out}")
     for line in lines:

@@ -12,7 +12,7 @@ from ase import Atoms
 from jaxtyping import Float64
 
 from labelwise.errors import ArgumentError, StructureError, check_name
-from labelwise.finetuning.evaluation import evaluate_labelled, predict_graphs, reference_of
+from labelwise.finetuning.evaluation import evaluate_labelled, predict_all, reference_of
 from labelwise.finetuning.labelled import LabelledSet, prepare_labelled
 from labelwise.finetuning.metrics import ErrorTable
 from labelwise.finetuning.recipe import PretrainingLabels
@@ -22,7 +22,13 @@ from labelwise.finetuning.training_sets import require_head
 from labelwise.potentials import Potential
 from labelwise.potentials.torch_potential import TorchPotential
 from labelwise.structures.electronic_state import encode_state
-from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
+from labelwise.structures.labels import (
+    DEFAULT_ENERGY_KEY,
+    DEFAULT_FORCES_KEY,
+    DEFAULT_STRESS_KEY,
+    set_stress,
+    stress_key_of,
+)
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,8 @@ class PretrainingSet:
             for array in (atoms.numbers, atoms.positions, atoms.cell.array, forces):
                 digest.update(np.ascontiguousarray(array).tobytes())
         digest.update(self.reference.tobytes())
+        if self.labelled.has_stress.any():
+            digest.update(self.labelled.stresses.tobytes())
         return digest.hexdigest()
 
     def errors(self, potential: Potential, *, fixed_forces: str = "count") -> ErrorTable:
@@ -95,6 +103,10 @@ class Retained:
     before: ErrorTable
     after: ErrorTable
 
+    def as_record(self) -> dict[str, dict[str, int | float]]:
+        """Return both as ``ErrorTable.as_record`` does, by name."""
+        return {"before": self.before.as_record(), "after": self.after.as_record()}
+
 
 def prepare_pretraining_set(
     pretrained: Potential,
@@ -105,6 +117,7 @@ def prepare_pretraining_set(
     sources: Sequence[object] | None = None,
     energy_key: str = DEFAULT_ENERGY_KEY,
     forces_key: str = DEFAULT_FORCES_KEY,
+    stress_key: str | None = DEFAULT_STRESS_KEY,
 ) -> PretrainingSet:
     """Prepare structures like those that a model was pretrained on.
 
@@ -119,6 +132,8 @@ def prepare_pretraining_set(
         sources: Where each came from, for messages.
         energy_key: Info key of the total energy, eV.
         forces_key: Array key of the forces, eV/Å.
+        stress_key: Info key of the stress, see ``get_stress``; None does not look for any. The
+            model labels the stress of those structures that have one.
 
     Returns:
         The set.
@@ -146,7 +161,7 @@ def prepare_pretraining_set(
         where = (
             [f"{role} structure {i}" for i in range(len(frames))] if sources is None else sources
         )
-        frames = _label(source, frames, where, energy_key, forces_key)
+        frames = _label(source, frames, where, energy_key, forces_key, stress_key)
     labelled = prepare_labelled(
         source.graph_builder,
         frames,
@@ -154,6 +169,7 @@ def prepare_pretraining_set(
         sources=sources,
         energy_key=energy_key,
         forces_key=forces_key,
+        stress_key=stress_key,
     )
     kept = np.flatnonzero(~labelled.is_isolated)
     if not len(kept):
@@ -177,20 +193,33 @@ def _label(
     names: Sequence[object],
     energy_key: str,
     forces_key: str,
+    stress_key: str | None,
 ) -> list[Atoms]:
-    """Return copies of structures with the model's own energies and forces as labels."""
+    """Return copies of structures with the model's own values as labels.
+
+    Only those that have a stress get one: what is fitted without stress is replayed without it.
+    """
+    wanted = [
+        None if stress_key is None or not atoms.pbc.all() else stress_key_of(atoms, stress_key)
+        for atoms in structures
+    ]
     graphs = []
     for atoms, name in zip(structures, names, strict=True):
         try:
             graphs.append(source.prepare(atoms))
         except StructureError as error:
             raise StructureError(f"{name}: {error}") from error
-    energies, forces = predict_graphs(source.without_references(), graphs)
+    energies, forces, stresses = predict_all(
+        source.without_references(), graphs, stress=any(wanted)
+    )
     energies = energies + reference_of(graphs, source.reference_energies)
     labelled = []
-    for atoms, energy, force in zip(structures, energies, forces, strict=True):
+    for i, (atoms, energy, force) in enumerate(zip(structures, energies, forces, strict=True)):
         copy = atoms.copy()
         copy.calc = None
+        key = wanted[i]
+        if key is not None and stresses is not None:
+            set_stress(copy, stresses[i], key)
         copy.info[energy_key], copy.arrays[forces_key] = float(energy), force
         labelled.append(copy)
     return labelled

@@ -56,6 +56,8 @@ class Label:
         forces: (n_atoms, 3) float64, eV/Å.
         n_tries: Calculations that were started for it.
         seconds: Wall time of all of them.
+        stress: (3, 3) float64, eV/Å³, of a structure periodic in three directions; None if it is
+            not known.
     """
 
     key: str
@@ -63,6 +65,7 @@ class Label:
     forces: Float64[np.ndarray, "n_atoms 3"]
     n_tries: int = 1
     seconds: float = 0.0
+    stress: Float64[np.ndarray, "axes=3 axes=3"] | None = None
 
 
 @dataclass(frozen=True)
@@ -155,6 +158,7 @@ class LabellingRound:
         done: Structures of the round that have their outcome already.
         energy_key: Info key of the pool's total energies, eV.
         forces_key: Array key of the pool's forces, eV/Å.
+        stress_key: Info key of the pool's stress, None if it is not read.
     """
 
     directory: Path
@@ -162,6 +166,7 @@ class LabellingRound:
     done: list[Task]
     energy_key: str
     forces_key: str
+    stress_key: str | None = None
 
 
 MakeLabeller: TypeAlias = Callable[[Any, LabellingRound], Labeller]

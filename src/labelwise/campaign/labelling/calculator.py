@@ -132,7 +132,8 @@ class _Job:
         key, n_tries, seconds = self.task.key, self.n_tries, self.seconds
         if "energy" in answer:
             forces = np.array(answer["forces"], dtype=np.float64).reshape(-1, 3)
-            return Label(key, answer["energy"], forces, n_tries, seconds)
+            stress = np.array(answer["stress"]) if "stress" in answer else None
+            return Label(key, answer["energy"], forces, n_tries, seconds, stress)
         return Failure(key, answer["reason"], answer["detail"], n_tries, seconds)
 
 

@@ -33,7 +33,13 @@ from labelwise.structures.electronic_state import (
 )
 from labelwise.structures.energy_units import EnergyUnits
 from labelwise.structures.identity import TOLERANCE
-from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY, get_energy
+from labelwise.structures.labels import (
+    DEFAULT_ENERGY_KEY,
+    DEFAULT_FORCES_KEY,
+    DEFAULT_STRESS_KEY,
+    get_energy,
+    stress_keys,
+)
 from labelwise.structures.writing import write_structures
 
 TO_LABEL = "to_label.extxyz"
@@ -55,12 +61,15 @@ class FilesSettings(LabellerSettings):
         energy_key: Info key of the returned total energy, eV; ``energy`` for what ASE writes of
             a calculator.
         forces_key: Array key of the returned forces, eV/Å.
+        stress_key: Info key of the returned stress of crystals, where there is one; None does not
+            look for any.
         tolerance: How far a returned coordinate may be off, Å.
     """
 
     kind: str = "files"
     energy_key: str = DEFAULT_ENERGY_KEY
     forces_key: str = DEFAULT_FORCES_KEY
+    stress_key: str | None = DEFAULT_STRESS_KEY
     tolerance: float = Field(default=MATCH_TOLERANCE, gt=0.0)
 
 
@@ -90,7 +99,11 @@ class FilesLabeller:
         settings = FilesSettings() if settings is None else settings
         self._folder = folder
         self._done = list(done)
-        self._keys = {"energy_key": settings.energy_key, "forces_key": settings.forces_key}
+        self._keys: dict[str, Any] = {
+            "energy_key": settings.energy_key,
+            "forces_key": settings.forces_key,
+            "stress_key": settings.stress_key,
+        }
         self._tolerance = settings.tolerance
         self._contradictions: list[str] = []
 
@@ -193,7 +206,7 @@ class FilesLabeller:
                 f"{error}. Set labeller.energy_key and labeller.forces_key to the keys of the "
                 f"returned file, or mark a failed calculation with {FAILED_KEY}"
             ) from error
-        return Label(task.key, labels.energy, labels.forces)
+        return Label(task.key, labels.energy, labels.forces, stress=labels.stress)
 
     def _refuse_foreign(self, returned: list[Frame], waiting: list[Task]) -> None:
         known = [*waiting, *self._done]
@@ -212,7 +225,8 @@ class FilesLabeller:
         for task in waiting:
             copy: Atoms = task.atoms.copy()
             copy.calc = None
-            copy.info = {k: v for k, v in copy.info.items() if k != self._keys["energy_key"]}
+            own = (self._keys["energy_key"], *stress_keys(self._keys["stress_key"]))
+            copy.info = {k: v for k, v in copy.info.items() if k not in own}
             copy.arrays.pop(self._keys["forces_key"], None)
             copy.info[KEY] = task.key
             copies.append(copy)

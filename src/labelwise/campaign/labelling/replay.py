@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from typing import Any
 
 from labelwise.campaign.labelling.base import Failure, Label, Outcome, Task, register_labeller
 from labelwise.errors import LabelError
@@ -17,15 +18,24 @@ class ReplayLabeller:
     name = "replay"
 
     def __init__(
-        self, *, energy_key: str = DEFAULT_ENERGY_KEY, forces_key: str = DEFAULT_FORCES_KEY
+        self,
+        *,
+        energy_key: str = DEFAULT_ENERGY_KEY,
+        forces_key: str = DEFAULT_FORCES_KEY,
+        stress_key: str | None = None,
     ) -> None:
         """Name the keys.
 
         Args:
             energy_key: Info key of the total energy, eV.
             forces_key: Array key of the forces, eV/Å.
+            stress_key: Info key of the stress, where there is one; None does not look for any.
         """
-        self._keys = {"energy_key": energy_key, "forces_key": forces_key}
+        self._keys: dict[str, Any] = {
+            "energy_key": energy_key,
+            "forces_key": forces_key,
+            "stress_key": stress_key,
+        }
 
     def label(self, queue: deque[Task]) -> Iterator[Outcome]:
         """Yield the outcomes in the order of the queue; see ``Labeller``."""
@@ -40,10 +50,12 @@ class ReplayLabeller:
             except LabelError as error:
                 yield Failure(task.key, "no-label", str(error))
             else:
-                yield Label(task.key, labels.energy, labels.forces)
+                yield Label(task.key, labels.energy, labels.forces, stress=labels.stress)
 
 
 register_labeller(
     "replay",
-    lambda _, where: ReplayLabeller(energy_key=where.energy_key, forces_key=where.forces_key),
+    lambda _, where: ReplayLabeller(
+        energy_key=where.energy_key, forces_key=where.forces_key, stress_key=where.stress_key
+    ),
 )

@@ -19,8 +19,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
 
+import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import get_calculator_class
+from ase.stress import voigt_6_to_full_3x3_stress
 
 from labelwise.campaign.labelling.convergence import find_unconverged_part
 from labelwise.campaign.labelling.encoding import decode_structure
@@ -96,7 +98,7 @@ def _calculate(spec: dict[str, Any], atoms: Atoms, folder: Path) -> dict[str, An
         energy = float(atoms.get_potential_energy())
         forces = atoms.get_forces(apply_constraint=False)
         unconverged = find_unconverged_part(atoms.calc)
-        answer = {"energy": energy, "forces": forces.tolist()}
+        answer = {"energy": energy, "forces": forces.tolist(), **_stress_of(atoms)}
         if unconverged:
             answer = {"reason": "not-converged", "detail": unconverged[:_LONGEST_DETAIL]}
     except Exception as error:  # whatever a calculator raises is a failed calculation
@@ -106,6 +108,21 @@ def _calculate(spec: dict[str, Any], atoms: Atoms, folder: Path) -> dict[str, An
     if "energy" in answer or not any(folder.iterdir()):
         shutil.rmtree(folder, ignore_errors=True)
     return {**answer, "seconds": time.perf_counter() - began}
+
+
+def _stress_of(atoms: Atoms) -> dict[str, Any]:
+    """Return the stress, (3, 3) eV/Å³, that a calculator gave with the forces, if it did.
+
+    None is asked for: with some codes it would be a further calculation.
+    """
+    value = (getattr(atoms.calc, "results", None) or {}).get("stress")
+    if value is None or not atoms.pbc.all():
+        return {}
+    stress = np.asarray(value, dtype=np.float64)
+    if stress.shape == (6,):
+        stress = voigt_6_to_full_3x3_stress(stress)
+    is_known = stress.shape == (3, 3) and np.isfinite(stress).all() and stress.any()
+    return {"stress": stress.tolist()} if is_known else {}
 
 
 def _classify(error: Exception) -> str:

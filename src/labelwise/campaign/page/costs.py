@@ -14,7 +14,7 @@ from labelwise.campaign.page.wording import (
     is_wide,
 )
 from labelwise.campaign.pool_map import spread_evenly
-from labelwise.campaign.rounds import known_or_nan
+from labelwise.campaign.rounds import has_stress_errors, known_or_nan
 from labelwise.campaign.saved import SavedCampaign
 from labelwise.campaign.state import STAGES
 from labelwise.pages.document import Axis, Chart, Choice, Mark, Series, Table, TableColumn
@@ -131,7 +131,9 @@ def make_round_table(saved: SavedCampaign) -> Table | None:
     if not saved.rounds:
         return None
     measure, role = saved.config.measure, saved.scored_role
-    names = (measure.energy_error, "forces_mae", "forces_rmse")
+    stress = has_stress_errors(saved.rounds)
+    names = [measure.energy_error, "forces_mae", "forces_rmse"]
+    names += ["stress_rmse"] if stress else []
     rows = []
     for record in saved.rounds:
         errors = [record.error(name, role) for name in names]
@@ -147,6 +149,7 @@ def make_round_table(saved: SavedCampaign) -> Table | None:
             TableColumn(f"energy RMSE / {measure.energy_unit}", 4),
             TableColumn("force MAE / meV/Å", 4),
             TableColumn("force RMSE / meV/Å", 4),
+            *((TableColumn("stress RMSE / meV/Å³", 4),) if stress else ()),
             TableColumn("time / s", 3),
         ),
         tuple(rows),

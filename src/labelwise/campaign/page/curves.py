@@ -7,7 +7,13 @@ import math
 import numpy as np
 
 from labelwise.campaign.page.wording import as_float32, is_wide, write_error
-from labelwise.campaign.rounds import RETAINED, Forecast, forecast, known_or_nan
+from labelwise.campaign.rounds import (
+    RETAINED,
+    Forecast,
+    forecast,
+    has_stress_errors,
+    known_or_nan,
+)
 from labelwise.campaign.saved import SavedCampaign
 from labelwise.pages.document import Axis, Chart, Choice, Mark, Series
 from labelwise.selection.page.pool_columns import clean_text
@@ -20,11 +26,12 @@ _FORECAST_STYLE = 9
 
 
 def make_learning_curves(saved: SavedCampaign) -> tuple[Choice, ...]:
-    """Return force and energy errors against labels, RMSE and MAE to choose from, if measured."""
+    """Return the errors against labels, RMSE and MAE to choose from, if measured."""
     if not saved.scored_role:
         return ()
     measure = saved.config.measure
     energy = measure.energy_error
+    stress = ("learning-stress", "Stress error", "stress_rmse", "stress_mae", "meV Å⁻³")
     panels = (
         ("learning-forces", "Force error", "forces_rmse", "forces_mae", "meV Å⁻¹"),
         (
@@ -34,6 +41,7 @@ def make_learning_curves(saved: SavedCampaign) -> tuple[Choice, ...]:
             energy.replace("rmse", "mae"),
             "meV" if measure.energy_errors == "total" else "meV atom⁻¹",
         ),
+        *((stress,) if has_stress_errors(saved.rounds) else ()),
     )
     return tuple(
         Choice(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from labelwise.campaign.config import COMMITTEE_RULES
 from labelwise.campaign.page.wording import write_change, write_error, write_seconds
+from labelwise.campaign.rounds import has_stress_errors
 from labelwise.campaign.saved import SavedCampaign
 from labelwise.pages.document import Fact
 from labelwise.selection.page.pool_columns import clean_text
@@ -65,6 +66,7 @@ def _error_facts(saved: SavedCampaign) -> list[Fact]:
     for label, name, unit in (
         ("force RMSE", "forces_rmse", "meV/Å"),
         ("energy RMSE", measure.energy_error, measure.energy_unit),
+        *((("stress RMSE", "stress_rmse", "meV/Å³"),) if has_stress_errors(measured) else ()),
     ):
         first, last = measured[0].error(name, role), measured[-1].error(name, role)
         notes = [_SET_NAMES[role]]

@@ -128,6 +128,7 @@ def _make_model(
             seed=seed,
             isolated_atoms=context.given.isolated_atoms,
             label_keys=(config.data.energy_key, config.data.forces_key),
+            stress_key=config.data.stress_key,
             fixed_forces=config.measure.fixed_forces,
             replay=replay,
         )
@@ -143,6 +144,7 @@ def _make_model(
         isolated_atoms=context.given.isolated_atoms,
         energy_key=config.data.energy_key,
         forces_key=config.data.forces_key,
+        stress_key=config.data.stress_key,
         train_sources=[frame.source for frame in train],
         valid_sources=[frame.source for frame in valid],
         fixed_forces=config.measure.fixed_forces,
@@ -167,7 +169,10 @@ def _describe_lone(context: CampaignContext) -> list[str]:
 
 
 def _describe(fitted: FineTuned, n_train: int, seed: int) -> dict[str, Any]:
-    history = [asdict(record) for record in fitted.history]
+    history = [
+        asdict(record) | {"valid": None if record.valid is None else record.valid.as_record()}
+        for record in fitted.history
+    ]
     return {
         "n_train": n_train,
         "seed": seed,

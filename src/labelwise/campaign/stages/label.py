@@ -53,7 +53,7 @@ from labelwise.errors import ShortPoolError
 from labelwise.runtime.files import sync_folder
 from labelwise.structures import Source, hash_structure, read_sources, write_structures
 from labelwise.structures.identity import hash_geometry
-from labelwise.structures.labels import get_energy
+from labelwise.structures.labels import get_energy, stress_keys
 
 _log = logging.getLogger(__name__)
 
@@ -257,7 +257,9 @@ class _Collection:
         forces = np.array(trial["forces"], dtype=np.float64).reshape(-1, 3)
         self._role_of[key] = role
         self._n_running[role] += 1
-        self._record(self._tasks[key], Label(key, trial["energy"], forces, n_tries=0))
+        stress = np.array(trial["stress"]) if "stress" in trial else None
+        label = Label(key, trial["energy"], forces, n_tries=0, stress=stress)
+        self._record(self._tasks[key], label)
 
     @property
     def _may_begin(self) -> bool:
@@ -312,9 +314,14 @@ class _Collection:
         }
         if isinstance(outcome, Label):
             record |= {"energy": outcome.energy, "forces": outcome.forces.tolist()}
+            if outcome.stress is not None:
+                record["stress"] = outcome.stress.tolist()
         else:
             record |= {"failed": outcome.reason, "detail": outcome.detail}
-        record["structure"] = {**encode_structure(task.atoms), **self._encode_extra(task.atoms)}
+        record["structure"] = {
+            **encode_structure(task.atoms),
+            **self._encode_extra(task.atoms, outcome),
+        }
         self._spare.append_line(directory / LABELS, record)
         cost = {
             "event": "calculation",
@@ -337,10 +344,12 @@ class _Collection:
             self._n_failed_in_a_row = 0
             self._last_failure = None
 
-    def _encode_extra(self, atoms: Atoms) -> dict[str, Any]:
+    def _encode_extra(self, atoms: Atoms, outcome: Outcome) -> dict[str, Any]:
         config = self._state.config
-        keys = (config.data.energy_key, config.data.forces_key)
+        keys: tuple[str, ...] = (config.data.energy_key, config.data.forces_key)
         is_replay = config.labeller.kind == "replay"
+        if not is_replay or (isinstance(outcome, Label) and outcome.stress is not None):
+            keys += stress_keys(config.data.stress_key)
         return encode_extra(atoms, left_out=keys, with_results=is_replay)
 
     def _read_tasks(self, candidates: list[dict[str, Any]]) -> dict[str, Task]:
@@ -363,7 +372,8 @@ class _Collection:
 def _make_labeller(state: CampaignState, done: list[Task]) -> Labeller:
     """Make the configured labeller for the round under way; ``done`` have their outcome."""
     data = state.config.data
-    where = LabellingRound(state.directory, state.folder, done, data.energy_key, data.forces_key)
+    keys = (data.energy_key, data.forces_key, data.stress_key)
+    where = LabellingRound(state.directory, state.folder, done, *keys)
     return make_labeller(state.config.labeller, where)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -62,16 +61,16 @@ def run_measure(state: CampaignState, context: CampaignContext) -> None:
         n_undetermined = count_undetermined(state, context, frames, found.energies)
         if n_undetermined:
             record.setdefault(UNDETERMINED, {})[role] = n_undetermined
-        record["errors"][role] = asdict(found.errors)
+        record["errors"][role] = found.errors.as_record()
         if role == "test":  # of the validation set the fit tells
             for message in found.messages:
                 _log.info("round %d: test: %s", state.n_round, message)
         if found.split_errors:
-            record[SPLITS] = {name: asdict(table) for name, table in found.split_errors.items()}
+            record[SPLITS] = {name: table.as_record() for name, table in found.split_errors.items()}
     known = context.pretraining_set(state, "retain")
     if known is not None:
         errors = known.errors(potential, fixed_forces=config.measure.fixed_forces)
-        record[SPLITS] = {**record.get(SPLITS, {}), RETAINED: asdict(errors)}
+        record[SPLITS] = {**record.get(SPLITS, {}), RETAINED: errors.as_record()}
     predicted |= _predict_batch(state, context, state.n_round)
     write_predictions(state.folder / PREDICTIONS, predicted)
     write_json(state.folder / MEASURE, record)
@@ -121,6 +120,7 @@ def _evaluate(
         [frame.atoms for frame in frames],
         energy_key=config.data.energy_key,
         forces_key=config.data.forces_key,
+        stress_key=config.data.stress_key,
         fixed_forces=fixed_forces,
         splits=splits,
         sources=[frame.source for frame in frames],

@@ -10,14 +10,14 @@ from labelwise.cli import options
 from labelwise.finetuning.recipe import FixedForces, PretrainingLabels, Recipe
 from labelwise.potentials.spec import ModelSpec
 from labelwise.runtime.settings import Seed, Setting
-from labelwise.structures.label_keys import LabelKeys
+from labelwise.structures.label_keys import DEFAULT_STRESS_KEY, LabelKeys, StressKey
 
 
 @dataclass(frozen=True, kw_only=True)
 class FinetuneCommand:
     """Fine-tune a pretrained model: all weights or some, the best epoch by validation.
 
-    Errors are in meV (energy), meV/atom and meV/Å.
+    Errors are in meV (energy), meV/atom, meV/Å and, where there are stress labels, meV/Å³.
     """
 
     train: Annotated[list[str], Setting("Labelled structures to fit to.", metavar="FILE...")]
@@ -72,6 +72,7 @@ class FinetuneCommand:
         None
     )
     labels: LabelKeys
+    stress_key: StressKey = DEFAULT_STRESS_KEY
     seed: Seed = 0
     quiet: options.Quiet = False
     as_json: options.AsJson = False

@@ -24,7 +24,11 @@ from labelwise.campaign.yaml_files import override
 from labelwise.errors import LabelwiseError
 from labelwise.finetuning.recipe import EnergyErrors, FixedForces
 from labelwise.potentials.spec import split_family
-from labelwise.structures.labels import DEFAULT_ENERGY_KEY, DEFAULT_FORCES_KEY
+from labelwise.structures.labels import (
+    DEFAULT_ENERGY_KEY,
+    DEFAULT_FORCES_KEY,
+    DEFAULT_STRESS_KEY,
+)
 from labelwise.studies.comparison.methods import spell_out
 from labelwise.studies.comparison.results import CellKey
 from labelwise.studies.comparison.study_file import StudyError, read_study_settings
@@ -43,6 +47,7 @@ class _Section(BaseModel):
 CAMPAIGN_KEYS = {
     "data.energy_key": "energy_key",
     "data.forces_key": "forces_key",
+    "data.stress_key": "stress_key",
     "data.test.split_key": "split_key",
     "measure.fixed_forces": "fixed_forces",
     "measure.energy_errors": "energy_errors",
@@ -73,7 +78,7 @@ class StudyConfig(_Section):
             keys of ``selection``, under ``finetune`` those of fine-tuning; see ``spell_out``.
         seeds: A campaign of each method and pool is run with each of them.
         reference: The method that others are held against.
-        energy_key, forces_key: Keys of the labels.
+        energy_key, forces_key, stress_key: Keys of the labels.
         split_key: Info key that names the split of each test structure; tables then hold each
             split on its own, too. None for one test set.
         fixed_forces: ``exclude`` leaves the forces of fixed atoms out of all errors.
@@ -94,6 +99,7 @@ class StudyConfig(_Section):
     reference: str = "random"
     energy_key: str = DEFAULT_ENERGY_KEY
     forces_key: str = DEFAULT_FORCES_KEY
+    stress_key: str | None = DEFAULT_STRESS_KEY
     split_key: str | None = None
     fixed_forces: FixedForces = "count"
     energy_errors: EnergyErrors = "total"
@@ -259,7 +265,12 @@ def _configure(study: StudyConfig, key: CellKey, directory: Path, base: Path) ->
     content = {
         "seed": key.seed,
         "model": model,
-        "data": {**data, "energy_key": study.energy_key, "forces_key": study.forces_key},
+        "data": {
+            **data,
+            "energy_key": study.energy_key,
+            "forces_key": study.forces_key,
+            "stress_key": study.stress_key,
+        },
         "selection": {**study.selection, **selection},
         "labeller": {"kind": "replay"},
         "finetune": {**study.finetune, **method.get("finetune", {})},
