@@ -93,10 +93,14 @@ def make_calculator(model: Any) -> Any:
 
 def assert_equal_to(calculator: Any, potential: Potential, structures: list[Atoms]) -> None:
     """Compare a batch with chgnet's own values, to which a box is a crystal."""
-    found = potential.predict(potential.collate([potential.prepare(s) for s in structures]))
+    batch = potential.collate([potential.prepare(s) for s in structures])
+    found = potential.predict(batch, stress=True)
     assert found.forces is not None
+    assert found.stresses is not None
     forces_of = found.forces.split([len(s) for s in structures])
-    for atoms, energy, forces in zip(structures, found.energies, forces_of, strict=True):
+    for atoms, energy, forces, stress in zip(
+        structures, found.energies, forces_of, found.stresses, strict=True
+    ):
         theirs = atoms.copy()
         if not atoms.pbc.any():
             theirs.center(vacuum=7.0)
@@ -104,6 +108,9 @@ def assert_equal_to(calculator: Any, potential: Potential, structures: list[Atom
         theirs.calc = calculator
         assert float(energy) == pytest.approx(theirs.get_potential_energy(), abs=1e-5)
         np.testing.assert_allclose(forces, theirs.get_forces(), atol=1e-4)
+        if atoms.pbc.all():
+            wanted = theirs.get_stress(voigt=False)
+            np.testing.assert_allclose(stress, wanted, atol=2e-6)
 
 
 def test_a_small_model_obeys_the_laws() -> None:

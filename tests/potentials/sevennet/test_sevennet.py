@@ -139,10 +139,12 @@ def test_a_pretrained_model_is_written_as_it_is_now(
     assert load_potential(path, device="cpu", head=head).content_hash == potential.content_hash
     atoms = bulk("NaCl", "rocksalt", a=5.6)
     atoms.rattle(0.1, seed=1)
-    found = potential.predict(potential.collate([potential.prepare(atoms)]))
+    found = potential.predict(potential.collate([potential.prepare(atoms)]), stress=True)
     atoms.calc = SevenNetCalculator(str(path), device="cpu", **({"modal": head} if head else {}))
     assert float(found.energies) == pytest.approx(atoms.get_potential_energy(), abs=2e-5)
     np.testing.assert_allclose(found.forces, atoms.get_forces(), atol=1e-4)
+    assert found.stresses is not None
+    np.testing.assert_allclose(found.stresses[0], atoms.get_stress(voigt=False), atol=1e-6)
 
 
 def test_copies_are_whole() -> None:
