@@ -68,6 +68,7 @@ def run_finetune(args: FinetuneCommand) -> None:
             replay=known["replayed"],
             retain=known["retained"],
             progress=lambda record: progress("fine-tune", record.updates, plan.n_updates),
+            partial_labels=args.partial_labels,
             **keys,
         )
     save_potential(fitted.potential, args.out)
@@ -77,6 +78,7 @@ def run_finetune(args: FinetuneCommand) -> None:
             fitted.potential,
             [frame.atoms for frame in tested],
             **keys,
+            partial_labels=args.partial_labels,
             fixed_forces=fixed_forces,
             splits=splits,
             sources=_sources(tested),

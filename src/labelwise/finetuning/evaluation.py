@@ -63,6 +63,7 @@ def evaluate(
     energy_key: str = DEFAULT_ENERGY_KEY,
     forces_key: str = DEFAULT_FORCES_KEY,
     stress_key: str | None = DEFAULT_STRESS_KEY,
+    partial_labels: bool = False,
     fixed_forces: str = "count",
     splits: Sequence[str] | None = None,
     sources: Sequence[object] | None = None,
@@ -80,6 +81,8 @@ def evaluate(
         energy_key: Info key of the total energy, eV.
         forces_key: Array key of the forces, eV/Å.
         stress_key: Info key of the stress, see ``get_stress``; None does not look for any.
+        partial_labels: Whether structures may have energies alone or forces alone; each error is
+            of those that have the label, NaN if none has.
         fixed_forces: ``exclude`` leaves the forces of fixed atoms (see ``free_atoms``) out of
             the errors; ``count`` does not look at constraints. Predictions have all atoms.
         splits: The split that each structure belongs to, (n,); each gets errors of its own.
@@ -106,6 +109,7 @@ def evaluate(
         energy_key=energy_key,
         forces_key=forces_key,
         stress_key=stress_key,
+        partial_labels=partial_labels,
     )
     source = require_trainable(potential)
     require_head(source, labelled.head)
@@ -126,7 +130,9 @@ def _suspect(
     found: Evaluation, labelled: LabelledSet, sources: Sequence[object] | None
 ) -> tuple[str, ...]:
     """Tell labels that look wrong beside predictions, or that did not converge."""
-    idx = np.flatnonzero(~labelled.is_isolated)
+    idx = np.flatnonzero(~labelled.is_isolated & labelled.has_energy & labelled.has_forces)
+    if len(idx) == 0:
+        return ()
     names = [labelled.names[i] for i in idx]
     judged = judge_labels(
         [labelled.structures[i] for i in idx],
@@ -260,6 +266,8 @@ def _table_of(
         atom_counts=labelled.atom_counts[idx],
         force_atoms=free,
         stress_errors=tension,
+        has_energy=labelled.has_energy[idx],
+        has_forces=labelled.has_forces[idx],
     )
 
 

@@ -27,7 +27,9 @@ from labelwise.structures.labels import (
     DEFAULT_FORCES_KEY,
     DEFAULT_STRESS_KEY,
     get_energy,
+    get_forces,
     get_stress,
+    has_any,
     stress_key_of,
 )
 
@@ -49,6 +51,8 @@ class LabelledSet:
         forces_weights: (n,) float64, the same of its forces.
         stresses: (n, 3, 3) float64, eV/Å³; NaN where there is no label.
         stress_weights: (n,) float64, weight of each stress.
+        has_energy: (n,) bool, which structures have an energy; the others' is 0 and of weight 0.
+        has_forces: (n,) bool, the same of forces.
         head: The head that the structures name; None if none does.
     """
 
@@ -64,6 +68,8 @@ class LabelledSet:
     forces_weights: Float64[np.ndarray, " n"]
     stresses: Float64[np.ndarray, "n 3 3"]
     stress_weights: Float64[np.ndarray, " n"]
+    has_energy: Bool[np.ndarray, " n"]
+    has_forces: Bool[np.ndarray, " n"]
     head: str | None
 
     @property
@@ -102,6 +108,7 @@ def prepare_labelled(
     energy_key: str = DEFAULT_ENERGY_KEY,
     forces_key: str = DEFAULT_FORCES_KEY,
     stress_key: str | None = DEFAULT_STRESS_KEY,
+    partial_labels: bool = False,
 ) -> LabelledSet:
     """Read and check labels and build graphs; the structures are not modified.
 
@@ -115,6 +122,8 @@ def prepare_labelled(
         energy_key: Info key of the total energy, eV.
         forces_key: Array key of the forces, eV/Å.
         stress_key: Info key of the stress, see ``get_stress``; None does not look for any.
+        partial_labels: Whether structures may have energies alone or forces alone; what is not
+            there counts with weight 0, as in mace-torch.
 
     Returns:
         The labelled set.
@@ -136,6 +145,7 @@ def prepare_labelled(
     weights = np.ones((len(structures), 2))
     stresses = np.full((len(structures), 3, 3), np.nan)
     stress_weights = np.ones(len(structures))
+    known = np.ones((len(structures), 2), dtype=bool)
     units = EnergyUnits(f"label {energy_key!r}", f"{role} structures")
     for i, atoms in enumerate(structures):
         where = f"{role} structure {i} ({atoms.get_chemical_formula()})"
@@ -147,18 +157,28 @@ def prepare_labelled(
         if is_isolated[i]:
             labels.append(Labels(get_energy(atoms, where, energy_key), np.zeros((1, 3))))
         else:
-            labels.append(get_labels(atoms, where, energy_key=energy_key, forces_key=forces_key))
+            if partial_labels:
+                known[i] = [has_any(atoms, (key,)) for key in (energy_key, forces_key)]
+            if known[i].all() or not known[i].any():
+                labels.append(
+                    get_labels(atoms, where, energy_key=energy_key, forces_key=forces_key)
+                )
+            else:
+                labels.append(_get_part(atoms, where, energy_key, forces_key))
+                weights[i] *= known[i]
             stress = None if stress_key is None else get_stress(atoms, where, stress_key)
             if stress is not None:
                 stresses[i], stress_weights[i] = stress, get_stress_weight(atoms, where)
-        _refuse_zeros(atoms, labels[-1], where, energy_key, forces_key)
-        units.add(atoms.numbers, labels[-1].energy, where, atoms.info)
+        _refuse_zeros(atoms, labels[-1], where, energy_key, forces_key, known[i])
+        if known[i, 0]:
+            units.add(atoms.numbers, labels[-1].energy, where, atoms.info)
         try:
             graphs.append(builder(atoms))
         except StructureError as error:
             raise StructureError(f"{where}: {error}") from error
     units.check()
-    _refuse_all_zero_forces(labels, role, forces_key)
+    with_forces = [label for label, has in zip(labels, known[:, 1], strict=True) if has]
+    _refuse_all_zero_forces(with_forces, role, forces_key)
     energies = np.array([label.energy for label in labels], dtype=np.float64)
     counts = np.array([graph.n_atoms for graph in graphs], dtype=np.int64)
     return LabelledSet(
@@ -174,6 +194,8 @@ def prepare_labelled(
         forces_weights=weights[:, 1].copy(),
         stresses=stresses,
         stress_weights=stress_weights,
+        has_energy=known[:, 0].copy(),
+        has_forces=known[:, 1].copy(),
         head=require_one_head([get_head(atoms) for atoms in structures], role),
     )
 
@@ -234,8 +256,35 @@ def require_free_atoms(
         )
 
 
+def report_partial(sets: Sequence[tuple[str, LabelledSet]]) -> tuple[str, ...]:
+    """Say how many structures have energies alone or forces alone, where some do.
+
+    Args:
+        sets: What each is called, ``training``, and the set.
+    """
+    parts = []
+    for role, labelled in sets:
+        n = labelled.n_structures
+        for name, known in (("energy", labelled.has_energy), ("forces", labelled.has_forces)):
+            if not known.all():
+                parts.append(f"{int((~known).sum())} of {n} {role} structures have no {name}")
+    return (f"Partial labels: {'; '.join(parts)}.",) if parts else ()
+
+
+def _get_part(atoms: Atoms, where: str, energy_key: str, forces_key: str) -> Labels:
+    """Return the energy or the forces of a structure, zeros for what it has not."""
+    if has_any(atoms, (energy_key,)):
+        return Labels(get_energy(atoms, where, energy_key), np.zeros((len(atoms), 3)))
+    return Labels(0.0, get_forces(atoms, where, forces_key))
+
+
 def _refuse_zeros(
-    atoms: Atoms, labels: Labels, where: str, energy_key: str, forces_key: str
+    atoms: Atoms,
+    labels: Labels,
+    where: str,
+    energy_key: str,
+    forces_key: str,
+    known: Bool[np.ndarray, " 2"],
 ) -> None:
     """Refuse zeros that can only stand for labels that are not there.
 
@@ -243,12 +292,12 @@ def _refuse_zeros(
     """
     if len(atoms) == 1:
         return
-    if labels.energy == 0.0:
+    if known[0] and labels.energy == 0.0:
         raise LabelError(
             f"{where}: label {energy_key!r} is exactly zero, which no total energy is; label the "
             "structure or leave it out"
         )
-    if not atoms.pbc.any() and not labels.forces.any():
+    if known[1] and not atoms.pbc.any() and not labels.forces.any():
         raise LabelError(
             f"{where}: all forces under {forces_key!r} are exactly zero, which calculated forces "
             "of a molecule never are; label the structure or leave it out"

@@ -63,6 +63,8 @@ def error_table(
     atom_counts: Int64[np.ndarray, " n"],
     force_atoms: Bool[np.ndarray, " N"] | None = None,
     stress_errors: Float64[np.ndarray, "m 3 3"] | None = None,
+    has_energy: Bool[np.ndarray, " n"] | None = None,
+    has_forces: Bool[np.ndarray, " n"] | None = None,
 ) -> ErrorTable:
     """Compare predictions with labels.
 
@@ -73,6 +75,8 @@ def error_table(
         true_forces: (N, 3) float64, eV/Å.
         atom_counts: (n,) int64, atoms of each structure, N in all.
         force_atoms: (N,) bool, the atoms whose forces are compared; None for all.
+        has_energy: (n,) bool, whose energies are compared; None for all.
+        has_forces: (n,) bool, whose forces are compared; None for all.
         stress_errors: (m, 3, 3) float64, eV/Å³, predicted less true, of those that have labels.
 
     Returns:
@@ -82,7 +86,8 @@ def error_table(
         ArgumentError: no structures, shapes that do not belong together, or no atom whose
             forces are compared.
     """
-    n, n_atoms = len(atom_counts), int(np.sum(atom_counts))
+    counts = atom_counts
+    n, n_atoms = len(counts), int(np.sum(counts))
     shapes_fit = energies.shape == true_energies.shape == (n,)
     shapes_fit = shapes_fit and forces.shape == true_forces.shape == (n_atoms, 3)
     if n == 0 or not shapes_fit:
@@ -93,6 +98,12 @@ def error_table(
         )
     energy = (energies - true_energies) * _MEV
     force = (forces - true_forces) * _MEV
+    if has_energy is not None:
+        energy, atom_counts = energy[has_energy], atom_counts[has_energy]
+    if has_forces is not None and not has_forces.all():
+        compared = np.repeat(has_forces, counts)
+        force = force[compared]
+        force_atoms = None if force_atoms is None else force_atoms[compared]
     if force_atoms is not None:
         force = _take_atoms(force, force_atoms)
     tension = None

@@ -39,8 +39,11 @@ def suspect_labels(
     Returns:
         What was noticed, in plain words.
     """
-    n = labelled.n_structures
-    idx = np.unique(np.linspace(0, n - 1, min(n, _MOST)).round().astype(np.int64)).tolist()
+    whole = np.flatnonzero(labelled.has_energy & labelled.has_forces)
+    n = len(whole)
+    if n == 0:
+        return ()
+    idx = whole[np.unique(np.linspace(0, n - 1, min(n, _MOST)).round().astype(np.int64))].tolist()
     energies, forces = predict_graphs(
         potential.without_references(), [labelled.graphs[i] for i in idx]
     )

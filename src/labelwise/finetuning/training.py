@@ -16,6 +16,7 @@ from labelwise.finetuning.evaluation import check_fixed_forces
 from labelwise.finetuning.labelled import (
     LabelledSet,
     prepare_labelled,
+    report_partial,
     report_stress,
     require_free_atoms,
 )
@@ -24,7 +25,7 @@ from labelwise.finetuning.metrics import root_mean_square
 from labelwise.finetuning.parametrisation import Trained, check_blocks, describe_trained
 from labelwise.finetuning.pretraining_set import PretrainingSet, Retained
 from labelwise.finetuning.recipe import Recipe, resolve_schedule
-from labelwise.finetuning.references import choose_references
+from labelwise.finetuning.references import ReferenceChoice, choose_references
 from labelwise.finetuning.suspicions import suspect_labels
 from labelwise.finetuning.trainable import require_trainable
 from labelwise.finetuning.training_sets import sort_out
@@ -78,6 +79,7 @@ def finetune(
     energy_key: str = DEFAULT_ENERGY_KEY,
     forces_key: str = DEFAULT_FORCES_KEY,
     stress_key: str | None = DEFAULT_STRESS_KEY,
+    partial_labels: bool = False,
     train_sources: Sequence[object] | None = None,
     valid_sources: Sequence[object] | None = None,
     fixed_forces: str = "count",
@@ -107,6 +109,9 @@ def finetune(
         energy_key: Info key of the total energy, eV.
         forces_key: Array key of the forces, eV/Å.
         stress_key: Info key of the stress, see ``get_stress``; None does not look for any.
+        partial_labels: Whether structures may have energies alone or forces alone. What is not
+            there has weight 0, as in mace-torch; reference energies are fitted to those that have
+            energies, and kept if none has.
         train_sources: Where each training structure came from, for messages.
         valid_sources: The same for the validation structures.
         fixed_forces: ``exclude`` leaves the forces of fixed atoms out of the errors on the
@@ -145,6 +150,7 @@ def finetune(
         "energy_key": energy_key,
         "forces_key": forces_key,
         "stress_key": stress_key,
+        "partial_labels": partial_labels,
     }
     builder = source.graph_builder
     labelled = prepare_labelled(builder, train, role="training", sources=train_sources, **keys)
@@ -152,7 +158,8 @@ def finetune(
     held_out = prepare_labelled(builder, valid, role="validation", sources=valid_sources, **keys)
     if valid:
         suspicions += suspect_labels(source, held_out, valid, valid_sources, role="validation")
-    label_notes = report_stress((("training", labelled), ("validation", held_out)), stress_key)
+    given = (("training", labelled), ("validation", held_out))
+    label_notes = (*report_stress(given, stress_key), *report_partial(given))
     sets = sort_out(source, labelled, held_out, isolated_atoms, energy_key=energy_key)
     labelled, held_out = sets.train, sets.valid
     if fixed_forces == "exclude" and held_out.n_structures:
@@ -164,7 +171,7 @@ def finetune(
             "a model of new weights has forgotten everything: replay belongs to start='pretrained'"
         )
     work = _start(source, labelled, recipe, seed)
-    choice = choose_references(work, labelled, held_out, recipe, sets.isolated_atoms)
+    choice = _choose_references(work, labelled, held_out, recipe, sets.isolated_atoms)
     schedule = resolve_schedule(recipe, labelled.n_structures)
     before = None if retain is None else retain.errors(source, fixed_forces=fixed_forces)
     loop = Loop(
@@ -199,6 +206,23 @@ def finetune(
         trained=loop.trained,
         retained=retained,
     )
+
+
+def _choose_references(
+    work: TorchPotential,
+    labelled: LabelledSet,
+    held_out: LabelledSet,
+    recipe: Recipe,
+    isolated_atoms: Mapping[int, float] | None,
+) -> ReferenceChoice:
+    """Choose reference energies by the structures that have energies; keep them without any."""
+    with_energy = [
+        each if each.has_energy.all() else each.take(np.flatnonzero(each.has_energy))
+        for each in (labelled, held_out)
+    ]
+    if with_energy[0].n_structures == 0:
+        return ReferenceChoice(work.reference_energies)
+    return choose_references(work, with_energy[0], with_energy[1], recipe, isolated_atoms)
 
 
 def _start(

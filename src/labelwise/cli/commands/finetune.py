@@ -73,6 +73,9 @@ class FinetuneCommand:
     )
     labels: LabelKeys
     stress_key: StressKey = DEFAULT_STRESS_KEY
+    partial_labels: Annotated[
+        bool, Setting("Take structures that have energies alone or forces alone, too.")
+    ] = False
     seed: Seed = 0
     quiet: options.Quiet = False
     as_json: options.AsJson = False
