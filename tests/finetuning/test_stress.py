@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,7 @@ from labelwise.finetuning.training import finetune
 from labelwise.potentials import Potential
 from labelwise.potentials.mace.loading import make_potential
 from labelwise.potentials.mace.potential import MacePotential
+from labelwise.potentials.mace.training.compiled import CACHE_VARIABLE
 from labelwise.potentials.mace.training.lean_mace import LeanMace
 from labelwise.potentials.mace.training.traced import (
     WeightList,
@@ -289,3 +292,29 @@ def test_a_key_under_which_nothing_has_a_stress_is_told(
     recipe = replace(RECIPE, max_updates=1)
     fitted = finetune(student, train, [], recipe, seed=0, stress_key="dft_stress")
     assert "No structure that is periodic in three directions has 'dft_stress'." in fitted.notes
+
+
+@pytest.mark.thorough
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no C++ compiler")
+def test_compiled_updates_with_stress_train_the_same_weights(
+    teacher: Potential, student: Potential, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+    train, valid = with_stress(crystals(6), teacher), with_stress(crystals(3, seed=1), teacher)
+    recipe = replace(RECIPE, max_updates=6, max_validations=1)
+    fitted = [
+        finetune(student, train, valid, replace(recipe, compiled=compiled), seed=0)
+        for compiled in (True, False)
+    ]
+    assert {path.name.rpartition("-")[0] for path in tmp_path.iterdir()} == {
+        "stress-prediction",
+        "stress-update",
+    }
+    ours, theirs = (require_trainable(each.potential).model.state_dict() for each in fitted)
+    for name, weight in ours.items():
+        torch.testing.assert_close(weight, theirs[name], rtol=1e-7, atol=1e-9)
+    for a, b in zip(fitted[0].history, fitted[1].history, strict=True):
+        assert a.valid is not None
+        assert b.valid is not None
+        assert a.valid_loss == pytest.approx(b.valid_loss, rel=1e-8)
+        assert a.valid.stress_rmse == pytest.approx(b.valid.stress_rmse, rel=1e-8)

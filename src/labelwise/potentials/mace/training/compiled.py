@@ -80,17 +80,15 @@ class CompiledMace(LeanMace):
     """A lean network whose updates and predictions are compiled; results agree to rounding."""
 
     def __init__(self, potential: MacePotential) -> None:
-        """Load the compiled code, or compile it.
+        """Take a potential; code is loaded, or compiled, when it is first needed.
 
         Raises:
-            PotentialError: the model or its device is not covered, or it cannot be compiled.
+            PotentialError: the model or its device is not covered. Later, it cannot be compiled.
         """
         require_compilable(potential)
         super().__init__(potential)
         self._loaded: dict[str, Compiled] = {}
         self._potential, self._weights = potential, WeightList(potential)
-        for kind in ("update", "prediction"):
-            self._code(kind)
 
     def loss_and_gradients(
         self, batch: LeanBatch, targets: WeightedTargets
@@ -122,7 +120,7 @@ class CompiledMace(LeanMace):
         return energies[:n], forces[: batch.species.shape[0]], stresses[:n]
 
     def _code(self, kind: str) -> Compiled:
-        """Return a compiled function; those with stress are made when they are first needed."""
+        """Return a compiled function."""
         if kind not in self._loaded:
             self._loaded[kind] = _load(_find(self._potential, kind))
         return self._loaded[kind]
