@@ -16,6 +16,7 @@ from ase.build import bulk, molecule
 from labelwise.finetuning.evaluation import evaluate
 from labelwise.finetuning.labelled import prepare_labelled
 from labelwise.finetuning.loss import collate_targets, weight_targets, weighted_huber_loss
+from labelwise.finetuning.pretraining_set import prepare_pretraining_set
 from labelwise.finetuning.recipe import Recipe
 from labelwise.finetuning.trainable import require_trainable
 from labelwise.finetuning.training import finetune
@@ -292,6 +293,24 @@ def test_a_key_under_which_nothing_has_a_stress_is_told(
     recipe = replace(RECIPE, max_updates=1)
     fitted = finetune(student, train, [], recipe, seed=0, stress_key="dft_stress")
     assert "No structure that is periodic in three directions has 'dft_stress'." in fitted.notes
+
+
+def test_replayed_stress_is_the_model_s_where_its_labels_are(student: Potential) -> None:
+    structures = mixed()
+    for atoms in structures[:2]:
+        atoms.info["REF_virials"] = np.eye(3)  # of whatever level of theory
+    structures[4].info["REF_stress"] = np.eye(3)  # a slab
+    known = prepare_pretraining_set(student, structures, labels="model")
+    assert known.labelled.has_stress.tolist() == [True, True, False, False, False, False]
+    for atoms, stress in zip(structures[:2], known.labelled.stresses, strict=False):
+        wanted = student.predict(student.collate([student.prepare(atoms)]), stress=True).stresses
+        assert wanted is not None
+        np.testing.assert_allclose(stress, wanted[0], atol=1e-12)
+    errors = known.errors(student)
+    assert errors.n_stresses == 2
+    assert errors.stress_rmse == pytest.approx(0, abs=1e-6)
+    unread = prepare_pretraining_set(student, structures, labels="model", stress_key=None)
+    assert unread.content_hash != known.content_hash
 
 
 @pytest.mark.thorough
