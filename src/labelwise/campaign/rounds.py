@@ -106,7 +106,7 @@ class RoundRecord:
     @property
     def peak_mib(self) -> float:
         """Largest memory of a stage, MiB."""
-        return max((stage["peak_mib"] for stage in self.stages.values()), default=0.0)
+        return float(max((stage["peak_mib"] for stage in self.stages.values()), default=0.0))
 
     @property
     def is_undetermined(self) -> bool:
