@@ -4,7 +4,8 @@ import time
 
 import pytest
 
-from labelwise.runtime.timing import Stage, Stopwatch
+from labelwise.errors import ArgumentError
+from labelwise.runtime.timing import Stage, Stopwatch, parse_duration
 
 
 def test_nested_stages_are_charged_once() -> None:
@@ -51,3 +52,24 @@ def test_an_error_in_a_stage_leaves_the_watch_usable() -> None:
 def test_rate_of_a_stage_that_took_no_time_is_zero() -> None:
     assert Stage("x", 0.0, 5).structures_per_second == 0.0
     assert Stage("x", 2.0, 5).structures_per_second == 2.5
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("45m", 2700),
+        ("2h", 7200),
+        ("90s", 90),
+        ("1h30m", 5400),
+        ("0.5h", 1800),
+        (" 1H 2m 3s ", 3723),
+    ],
+)
+def test_durations(text: str, seconds: float) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "45", "m", "-3m", "3m2h", "0s", "1d", "1.m", "nanm"])
+def test_what_is_no_duration(text: str) -> None:
+    with pytest.raises(ArgumentError, match="such as 45m"):
+        parse_duration(text)

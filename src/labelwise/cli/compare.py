@@ -19,8 +19,9 @@ from labelwise.pages.page import write_page
 from labelwise.potentials.loading import resolve_device
 from labelwise.runtime.cores import resolve_workers, usable_cores
 from labelwise.runtime.files import write_text
+from labelwise.runtime.timing import parse_duration
 from labelwise.studies.comparison.adjusting import adjust_study
-from labelwise.studies.comparison.budget import parse_duration, scale_to_budget
+from labelwise.studies.comparison.budget import scale_to_budget
 from labelwise.studies.comparison.comparing import report_study, run_study
 from labelwise.studies.comparison.diagnosis import measure_diagnosis
 from labelwise.studies.comparison.inputs import SampleOptions

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
+from labelwise.errors import ArgumentError
+
 T = TypeVar("T")
+
+_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0}
+_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?")
 
 #: Called with a stage's name, what is done of it, and the total where it is known.
 ProgressCallback = Callable[[str, int, int | None], None]
@@ -109,3 +115,22 @@ def open_progress(wanted: ProgressCallback | bool) -> Iterator[ProgressCallback]
         return
     with show_bars(console) as report:
         yield report
+
+
+def parse_duration(text: str) -> float:
+    """Return the seconds of a duration such as ``45m``, ``2h``, ``90s``, ``1h30m`` or ``0.5h``.
+
+    Raises:
+        ArgumentError: It is none, or zero.
+    """
+    found = _DURATION.fullmatch(text.strip().lower().replace(" ", ""))
+    parts = found.groups() if found else (None, None, None)
+    seconds = sum(
+        float(part) * unit for part, unit in zip(parts, _UNITS.values(), strict=True) if part
+    )
+    if not seconds > 0:
+        raise ArgumentError(
+            f"the duration is {text!r}; allowed are hours, minutes and seconds above 0, such as "
+            "45m, 2h, 90s, 1h30m or 0.5h"
+        )
+    return seconds

@@ -16,7 +16,6 @@ from labelwise.studies.comparison.budget import (
     forecast,
     format_duration,
     measure_probe,
-    parse_duration,
     plan_budget,
     scale_to_budget,
 )
@@ -24,27 +23,6 @@ from labelwise.studies.comparison.costs import COSTS
 from labelwise.studies.comparison.presets import make_preset
 from labelwise.studies.comparison.study import StudyConfig, check_study
 from tests.studies.comparison.pool_building import write_folder
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [
-        ("45m", 2700),
-        ("2h", 7200),
-        ("90s", 90),
-        ("1h30m", 5400),
-        ("0.5h", 1800),
-        (" 1H 2m 3s ", 3723),
-    ],
-)
-def test_durations(text: str, seconds: float) -> None:
-    assert parse_duration(text) == seconds
-
-
-@pytest.mark.parametrize("text", ["", "45", "m", "-3m", "3m2h", "0s", "1d", "1.m", "nanm"])
-def test_what_is_no_duration(text: str) -> None:
-    with pytest.raises(ArgumentError, match="such as 45m"):
-        parse_duration(text)
 
 
 @pytest.fixture(scope="module")

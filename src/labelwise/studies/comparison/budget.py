@@ -6,7 +6,6 @@ Single steps are measured on a few structures; the planning is arithmetic on the
 from __future__ import annotations
 
 import heapq
-import re
 import time
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
@@ -37,8 +36,6 @@ MIN_UPDATES, MIN_ROUNDS, MIN_SEEDS = 200, 6, 1
 SAFETY = 1.15
 _UPDATE_STEP = 50
 _N_UPDATES = 12
-_UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0}
-_DURATION = re.compile(r"(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s)?")
 
 
 @dataclass(frozen=True)
@@ -86,25 +83,6 @@ def format_duration(seconds: float) -> str:
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
-def parse_duration(text: str) -> float:
-    """Return the seconds of a duration such as ``45m``, ``2h``, ``90s``, ``1h30m`` or ``0.5h``.
-
-    Raises:
-        ArgumentError: It is none, or zero.
-    """
-    found = _DURATION.fullmatch(text.strip().lower().replace(" ", ""))
-    parts = found.groups() if found else (None, None, None)
-    seconds = sum(
-        float(part) * unit for part, unit in zip(parts, _UNITS.values(), strict=True) if part
-    )
-    if not seconds > 0:
-        raise ArgumentError(
-            f"the duration is {text!r}; allowed are hours, minutes and seconds above 0, such as "
-            "45m, 2h, 90s, 1h30m or 0.5h"
-        )
-    return seconds
 
 
 def scale_to_budget(
