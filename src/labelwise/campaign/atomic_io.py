@@ -111,17 +111,18 @@ class SpareSpace:
     space is taken beforehand and given back when it is needed.
     """
 
-    def __init__(self, folder: Path, n_bytes: int = 1 << 20) -> None:
+    def __init__(self, folder: Path, n_bytes: int = 1 << 20, *, name: str = "") -> None:
         """Take the space.
 
         Args:
             folder: Where; the file system is what matters.
             n_bytes: How much.
+            name: Of who takes it, where several do.
 
         Raises:
             WriteError: There is not so much space.
         """
-        self._path = folder / ".spare_space"
+        self._path = folder / (f".spare_space_{name}" if name else ".spare_space")
         if not self._path.exists():
             # Random, because some file systems store runs of zeros in no space at all.
             write_bytes(self._path, os.urandom(n_bytes))

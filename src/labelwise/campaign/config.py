@@ -29,6 +29,7 @@ from pydantic import (
 
 from labelwise.campaign.errors import ConfigError
 from labelwise.campaign.labelling.base import (
+    MACHINE_KEYS,
     LabellerSettings,
     parse_settings,
     settings_keys,
@@ -60,14 +61,13 @@ KEYS_ALONE = "keys alone"
 FREE_KEYS = (
     "stop",
     "model.trust",
-    "labeller.n_workers",
-    "labeller.n_threads",
-    "labeller.time_limit_s",
+    *(f"labeller.{key}" for key in MACHINE_KEYS),
     "measure.energy_errors",
 )
 #: Younger settings: a campaign that was begun before them did what these values say.
 _FORMER: dict[str, Any] = {
     "data.test.split_key": None,
+    "labeller.level": None,
     "measure.fixed_forces": "count",
     "finetune.loss_fixed_forces": "count",
     "finetune.replay_weight": 1.0,

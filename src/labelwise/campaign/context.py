@@ -43,12 +43,14 @@ class CampaignContext:
             the campaign had used when it was taken.
         progress: Called with stage, done, total.
         shared: What may be shared with other campaigns.
+        wait: Whether to wait for labels that a queue makes.
     """
 
     given: GivenSets
     inventory: dict[str, Any]
     progress: ProgressCallback = ignore_progress
     shared: SharedCache = field(default_factory=SharedCache)
+    wait: bool = True
     _models: dict[str, Potential] = field(default_factory=dict, repr=False)
     _known: dict[str, PretrainingSet] = field(default_factory=dict, repr=False)
 

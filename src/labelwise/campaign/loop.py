@@ -35,7 +35,7 @@ from labelwise.campaign.rounds import (
 )
 from labelwise.campaign.shared_cache import SharedCache
 from labelwise.campaign.stages.finetune import check_recipe, run_finetune
-from labelwise.campaign.stages.label import check_calculator, run_label
+from labelwise.campaign.stages.label import check_labeller, run_label
 from labelwise.campaign.stages.measure import run_measure
 from labelwise.campaign.stages.select import run_select
 from labelwise.campaign.state import (
@@ -80,6 +80,8 @@ class RunOptions:
         retry_failed: Let structures that were set aside be chosen again.
         break_lock: Take the campaign from a holder that may be alive.
         survey: Measure after each round, and at the end, what the page shows of the pool.
+        wait: Wait for labels that a queue makes; else ``LabelsPending`` is raised when all is
+            submitted.
     """
 
     n_rounds: int | None = None
@@ -87,6 +89,7 @@ class RunOptions:
     retry_failed: bool = False
     break_lock: bool = False
     survey: bool = False
+    wait: bool = True
 
 
 def _do_nothing(_state: CampaignState) -> None:
@@ -122,7 +125,8 @@ def run_campaign(
         ConfigError: The configuration is wrong.
         ChangedInputsError: Configuration, model or data changed; the message lists how.
         LeakageError: Train, validation, test and pool have structures in common.
-        LabelsPending: The ``files`` labeller waits for a file.
+        LabelsPending: Labels are made elsewhere: by a person (``files``), or in a queue that is
+            not waited for.
         LabellingError: No label can be made at all.
         WriteError: The disk is full or the directory cannot be written to; nothing is lost.
         DamagedStateError: A file is not what the campaign wrote.
@@ -142,9 +146,10 @@ def run_campaign(
         if n_failed:
             _log.info("%s", remind_of_failures(state))
         if state.n_round == 0 and state.stage in ("select", "label"):
-            check_calculator(state)
+            check_labeller(state)
         context = make_context(state, progress=progress, shared=shared)
         check_recipe(state, context)
+        context.wait = options.wait
         try:
             while True:
                 n_left = context.n_left(state)

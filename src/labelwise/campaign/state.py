@@ -49,6 +49,7 @@ from labelwise.potentials.spec import find_model, split_family
 from labelwise.runtime.files import hash_file
 from labelwise.structures import Frame, Source
 from labelwise.structures.labels import set_stress
+from labelwise.structures.levels import LEVEL_KEY
 
 INPUTS = "inputs.json"
 SPLIT = "split.json"
@@ -173,6 +174,8 @@ class CampaignState:
         stress_key = self.config.data.stress_key
         if "stress" in record and stress_key is not None:
             set_stress(atoms, np.array(record["stress"], dtype=np.float64), stress_key)
+        if "level" in record:
+            atoms.info[LEVEL_KEY] = record["level"]
         return atoms
 
     def recorded_frames(self) -> Iterator[Frame]:

@@ -62,6 +62,7 @@ def run_campaign_run(args: CampaignRunCommand) -> None:
         args.retry_failed,
         args.break_lock,
         survey=not args.no_report,
+        wait=not args.no_wait,
     )
     pages = CampaignPages(args.directory, enabled=not args.no_report, warn=console.warn)
     if args.changes:

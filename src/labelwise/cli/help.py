@@ -25,6 +25,10 @@ EXAMPLES = {
         "labelwise finetune --model demo --train train.extxyz --valid valid.extxyz",
         "labelwise finetune --model demo --train train.extxyz --epochs 2 -o short.model",
     ),
+    "label": (
+        "labelwise label pool.extxyz --calculator tblite.ase.TBLite -o labelled.extxyz",
+        "labelwise label pool.extxyz --settings orca.yaml --slurm -o labelled.extxyz",
+    ),
     "models": ("labelwise models",),
     "convert": ("labelwise convert trained.model --trust-model --out trained.pt",),
     "doctor": ("labelwise doctor --device cpu",),

@@ -32,6 +32,7 @@ from labelwise.structures.labels import (
     has_any,
     stress_key_of,
 )
+from labelwise.structures.levels import LevelCheck
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,7 @@ def prepare_labelled(
         ArgumentError: not as many sources as structures, or structures of several heads.
         LabelError: a label that is missing, not finite, or a zero that stands for a missing
             one, a weight that is no number >= 0, with file and frame; or energies in another
-            unit than eV.
+            unit than eV, or of two levels of theory.
         StructureError: a structure that the potential cannot take, with file and frame.
     """
     if sources is not None and len(sources) != len(structures):
@@ -147,6 +148,7 @@ def prepare_labelled(
     stress_weights = np.ones(len(structures))
     known = np.ones((len(structures), 2), dtype=bool)
     units = EnergyUnits(f"label {energy_key!r}", f"{role} structures")
+    levels = LevelCheck()
     for i, atoms in enumerate(structures):
         where = f"{role} structure {i} ({atoms.get_chemical_formula()})"
         where = where if sources is None else f"{where} from {sources[i]}"
@@ -172,6 +174,7 @@ def prepare_labelled(
         _refuse_zeros(atoms, labels[-1], where, energy_key, forces_key, known[i])
         if known[i, 0]:
             units.add(atoms.numbers, labels[-1].energy, where, atoms.info)
+        levels.add(atoms, where)
         try:
             graphs.append(builder(atoms))
         except StructureError as error:

@@ -9,7 +9,9 @@ from labelwise.campaign.labelling.base import (
     LabellingRound,
     LabelsPending,
     Outcome,
+    Precheck,
     Task,
+    Withdrawal,
     list_labellers,
     make_labeller,
     register_labeller,
@@ -20,9 +22,14 @@ from labelwise.campaign.labelling.calculator import (
 )
 from labelwise.campaign.labelling.checks import LabelChecks
 from labelwise.campaign.labelling.files import FilesLabeller, FilesSettings
+from labelwise.campaign.labelling.level import CalculationSettings
 from labelwise.campaign.labelling.replay import ReplayLabeller
+from labelwise.campaign.labelling.slurm.labeller import SlurmLabeller
+from labelwise.campaign.labelling.slurm.settings import SlurmSettings
+from labelwise.campaign.labelling.store import LabelStore
 
 __all__ = [
+    "CalculationSettings",
     "CalculatorLabeller",
     "CalculatorSettings",
     "Failure",
@@ -30,14 +37,19 @@ __all__ = [
     "FilesSettings",
     "Label",
     "LabelChecks",
+    "LabelStore",
     "Labeller",
     "LabellerSettings",
     "LabellingError",
     "LabellingRound",
     "LabelsPending",
     "Outcome",
+    "Precheck",
     "ReplayLabeller",
+    "SlurmLabeller",
+    "SlurmSettings",
     "Task",
+    "Withdrawal",
     "list_labellers",
     "make_labeller",
     "register_labeller",

@@ -21,6 +21,11 @@ from labelwise.structures import Source
 MAX_FORCE = 100.0
 #: An energy farther than this from what the composition lets expect is one too, eV/atom.
 MAX_ENERGY_DEVIATION = 10.0
+#: Settings of labellers that change no label: where and how fast calculations are made.
+MACHINE_KEYS = (
+    "n_workers", "n_threads", "time_limit_s", "store", "partition", "sbatch", "structures_per_job",
+    "workers_per_job", "time", "max_time", "max_jobs", "setup", "retries", "poll_s", "settle_s",
+)  # fmt: skip
 
 
 class LabellingError(LabelwiseError, RuntimeError):
@@ -85,6 +90,10 @@ class Failure:
     absurd-forces   a force component beyond the limit
     no-label        the pool holds no label for it (replay)
     reported        the returned file says that it failed (files)
+    out-of-memory   its job was killed for memory, again and again (slurm; so are the following)
+    node-failed     the node failed
+    preempted       its job had to make room for others
+    job-failed      its job ended in another way before its label was there
     ==============  ==============================================================
 
     Attributes:
@@ -107,7 +116,7 @@ Outcome: TypeAlias = Label | Failure
 
 @runtime_checkable
 class Labeller(Protocol):
-    """Makes labels; ``replay``, ``calculator`` and ``files`` fulfil it."""
+    """Makes labels; ``replay``, ``calculator``, ``files`` and ``slurm`` fulfil it."""
 
     name: str
 
@@ -122,9 +131,31 @@ class Labeller(Protocol):
             A label or a failure for each task, in any order, as soon as it is known.
 
         Raises:
-            LabelsPending: The rest is being made elsewhere (``files``).
+            LabelsPending: The rest is being made elsewhere (``files``, ``slurm``).
             LabellingError: No label can be made at all.
         """
+        ...
+
+
+@runtime_checkable
+class Precheck(Protocol):
+    """A labeller that can tell at once whether it will work."""
+
+    def check(self) -> None:
+        """See that labels can be made here; nothing is calculated.
+
+        Raises:
+            LabellingError: They cannot.
+        """
+        ...
+
+
+@runtime_checkable
+class Withdrawal(Protocol):
+    """A labeller whose calculations go on when nobody waits for them."""
+
+    def withdraw(self) -> None:
+        """End what was begun: no label is wanted any more."""
         ...
 
 
@@ -159,6 +190,7 @@ class LabellingRound:
         energy_key: Info key of the pool's total energies, eV.
         forces_key: Array key of the pool's forces, eV/Å.
         stress_key: Info key of the pool's stress, None if it is not read.
+        wait: Whether to wait for labels that are made elsewhere.
     """
 
     directory: Path
@@ -167,6 +199,7 @@ class LabellingRound:
     energy_key: str
     forces_key: str
     stress_key: str | None = None
+    wait: bool = True
 
 
 MakeLabeller: TypeAlias = Callable[[Any, LabellingRound], Labeller]

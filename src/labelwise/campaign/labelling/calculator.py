@@ -22,13 +22,14 @@ from pydantic import Field
 from labelwise.campaign.labelling.base import (
     Failure,
     Label,
-    LabellerSettings,
     LabellingError,
     Outcome,
     Task,
     register_labeller,
 )
 from labelwise.campaign.labelling.encoding import encode_structure
+from labelwise.campaign.labelling.level import CalculationSettings
+from labelwise.campaign.labelling.store import LabelStore, LabelWriter
 from labelwise.errors import WriteError
 
 #: Folder of the calculations, in the campaign's.
@@ -42,29 +43,20 @@ _THREAD_VARIABLES = (
 )
 
 
-class CalculatorSettings(LabellerSettings):
-    """How a calculator is made and run.
+class CalculatorSettings(CalculationSettings):
+    """How a calculator is made and run on this machine.
 
     Attributes:
-        calculator: ``package.module.Class`` (``tblite.ase.TBLite``), the same of a function
-            that returns a calculator, or a name that ASE knows (``orca``).
-        arguments: Its keyword arguments.
-        info_arguments: Keyword arguments that come from the structure: argument to info
-            key, for instance ``charge: total_charge``.
         n_workers: Processes at once.
-        n_threads: Threads of each (``OMP_NUM_THREADS`` and the like).
-        time_limit_s: Limit for one calculation, seconds; None for no limit.
-        n_retries: Further tries for a calculation that failed.
     """
 
     kind: str = "calculator"
-    calculator: str
-    arguments: dict[str, Any] = Field(default_factory=dict)
-    info_arguments: dict[str, str] = Field(default_factory=dict)
     n_workers: int = Field(default=1, ge=1)
-    n_threads: int = Field(default=1, ge=1)
-    time_limit_s: float | None = Field(default=None, gt=0.0)
-    n_retries: int = Field(default=1, ge=0)
+
+    @property
+    def n_at_once(self) -> int:
+        """Calculations at once."""
+        return self.n_workers
 
 
 class CalculatorLabeller:
@@ -77,12 +69,19 @@ class CalculatorLabeller:
         settings: The calculator, and the machine's side of it.
         directory: Where modules are searched first. In its folder ``calculations`` each one
             runs in a folder of its own; those of failed calculations are kept.
+        writer: Name of the part of the store that is written to, if the settings name a store,
+            and of the workers' logs; None for one of this machine and process.
     """
 
     name = "calculator"
 
-    def __init__(self, settings: CalculatorSettings, directory: Path) -> None:
+    def __init__(
+        self, settings: CalculatorSettings, directory: Path, *, writer: str | None = None
+    ) -> None:
         self._settings, self._directory = settings, directory.absolute()
+        self._writer_name = writer
+        self._store: LabelStore | None = None
+        self._writer: LabelWriter | None = None
 
     def check(self) -> None:
         """See that the calculator can be imported and made; nothing is calculated.
@@ -91,30 +90,65 @@ class CalculatorLabeller:
             LabellingError: It cannot be imported or made.
             WriteError: The scratch folder cannot be written to.
         """
-        _Crew(self._settings, self._directory).hire().kill()
+        self._gather_crew().hire().kill()
 
     def label(self, queue: deque[Task]) -> Iterator[Outcome]:
         """Yield outcomes as they come; see ``Labeller``.
 
         Raises:
             LabellingError: The calculator cannot be imported or made.
-            WriteError: The scratch folder cannot be written to.
+            WriteError: The scratch folder or the store cannot be written to.
         """
         if not queue:
             return
-        crew = _Crew(self._settings, self._directory)
+        self._open_store()
+        crew = self._gather_crew()
         try:
             while queue or crew.busy:
                 while queue and len(crew.busy) < self._settings.n_workers:
-                    crew.start(_Job(queue.popleft()))
+                    task = queue.popleft()
+                    known = self._find(task)
+                    if known is None:
+                        crew.start(_Job(task))
+                    else:
+                        yield known
                 for job, answer in crew.wait():
                     job = job.after(answer)
                     if "energy" not in answer and job.n_tries <= self._settings.n_retries:
                         crew.start(job)
                     else:
-                        yield job.outcome(answer)
+                        yield self._keep(job.task, job.outcome(answer))
+        except WriteError:
+            self._keep_rest(crew)
+            raise
         finally:
             crew.kill()
+            if self._writer is not None:
+                self._writer.close()
+
+    def _gather_crew(self) -> _Crew:
+        name = "worker" if self._writer_name is None else self._writer_name
+        return _Crew(self._settings, self._directory, name)
+
+    def _open_store(self) -> None:
+        if self._settings.store is not None:
+            self._store = LabelStore(self._directory / self._settings.store, self._settings)
+            self._store.refresh()
+            self._writer = LabelWriter(self._store, self._writer_name)
+
+    def _find(self, task: Task) -> Label | None:
+        """Return the label of a task that is in the store already."""
+        return None if self._store is None else self._store.find_label(task.atoms, task.key)
+
+    def _keep(self, task: Task, outcome: Outcome) -> Outcome:
+        return outcome if self._writer is None else self._writer.append(task, outcome)
+
+    def _keep_rest(self, crew: _Crew) -> None:
+        """Wait for the calculations under way: the disk may have space for what they give."""
+        while self._writer is not None and crew.busy:
+            for job, answer in crew.wait():
+                with suppress(WriteError):
+                    self._keep(job.task, job.after(answer).outcome(answer))
 
 
 @dataclass(frozen=True)
@@ -140,8 +174,8 @@ class _Job:
 class _Crew:
     """Worker processes: those that wait and those that calculate."""
 
-    def __init__(self, settings: CalculatorSettings, directory: Path) -> None:
-        self._settings, self._directory = settings, directory
+    def __init__(self, settings: CalculatorSettings, directory: Path, name: str) -> None:
+        self._settings, self._directory, self._name = settings, directory, name
         self._idle: list[_Worker] = []
         self.busy: list[_Worker] = []
         self._n_started = 0
@@ -158,8 +192,8 @@ class _Crew:
         Returns:
             Those jobs, each with energy and forces, or a reason; and with seconds.
         """
-        ready = self._wait_for_any()
-        finished = []
+        ready = self._wait_for_any() if self.busy else []
+        finished: list[tuple[_Job, dict[str, Any]]] = []
         for worker in list(self.busy):
             answer = worker.read() if worker in ready else None
             if answer is None and self._is_late(worker):
@@ -188,7 +222,7 @@ class _Crew:
     def hire(self) -> _Worker:
         """Start a worker, which has made the calculator once."""
         self._n_started += 1
-        log = self._directory / SCRATCH / f"worker_{self._n_started:03d}.log"
+        log = self._directory / SCRATCH / f"{self._name}_{self._n_started:03d}.log"
         return _Worker(self._settings, self._directory, log)
 
     def _is_late(self, worker: _Worker) -> bool:

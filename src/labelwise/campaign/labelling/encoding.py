@@ -50,7 +50,7 @@ def encode_structure(atoms: Atoms) -> dict[str, Any]:
     for name in _ARRAYS:
         if name in atoms.arrays:
             encoded[name] = atoms.arrays[name].tolist()
-    info = _plain_info(atoms)
+    info = plain_info(atoms)
     if info:
         encoded["info"] = info
     return encoded
@@ -71,7 +71,7 @@ def encode_extra(
         The key ``extra``, if there is any: info, arrays, results and constraints (``FixAtoms`` and
         ``FixCartesian``, which extended XYZ holds), each value as text.
     """
-    plain = _plain_info(atoms)
+    plain = plain_info(atoms)
     results = (getattr(atoms.calc, "results", None) or {}) if with_results else {}
     fixing: list[Any] = [
         each for each in atoms.constraints if isinstance(each, FixAtoms | FixCartesian)
@@ -144,7 +144,7 @@ def _as_texts(values: Mapping[Any, Any], left_out: Container[str]) -> dict[str, 
     return found
 
 
-def _plain_info(atoms: Atoms) -> dict[str, str | bool | int | float]:
+def plain_info(atoms: Atoms) -> dict[str, str | bool | int | float]:
     """Return the entries of a structure's info that are words or finite numbers."""
     plain = {str(key): _plain(value) for key, value in atoms.info.items()}
     return {key: value for key, value in plain.items() if value is not None}

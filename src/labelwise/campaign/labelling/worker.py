@@ -26,6 +26,7 @@ from ase.stress import voigt_6_to_full_3x3_stress
 
 from labelwise.campaign.labelling.convergence import find_unconverged_part
 from labelwise.campaign.labelling.encoding import decode_structure
+from labelwise.campaign.labelling.level import name_calculator
 
 _PARENT_CHECK_S = 0.5
 _LONGEST_DETAIL = 500
@@ -51,12 +52,6 @@ def main() -> None:
         _send(answers, _calculate(spec, atoms, Path(request["folder"])))
 
 
-#: Short names of calculators that come with the package, and names of earlier versions.
-_OURS = dict.fromkeys(
-    ("pyscf", "labelwise.labelling.pyscf.PySCF"), "labelwise.campaign.labelling.pyscf.PySCF"
-)
-
-
 def resolve_calculator(name: str) -> Any:
     """Return what makes a calculator.
 
@@ -68,9 +63,9 @@ def resolve_calculator(name: str) -> Any:
         ImportError: There is no such module.
         AttributeError: The module has no such name.
     """
-    module, separator, attribute = _OURS.get(name, name).replace(":", ".").rpartition(".")
+    module, separator, attribute = name_calculator(name).rpartition(".")
     if not separator:
-        return get_calculator_class(name.lower())
+        return get_calculator_class(attribute)
     return getattr(import_module(module), attribute)
 
 

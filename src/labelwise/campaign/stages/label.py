@@ -22,8 +22,7 @@ from labelwise.campaign.context import CampaignContext
 from labelwise.campaign.errors import CampaignError, ChangedInputsError
 from labelwise.campaign.inputs import shorten
 from labelwise.campaign.labelling import (
-    CalculatorLabeller,
-    CalculatorSettings,
+    CalculationSettings,
     Failure,
     FilesLabeller,
     Label,
@@ -33,7 +32,9 @@ from labelwise.campaign.labelling import (
     LabellingRound,
     LabelsPending,
     Outcome,
+    Precheck,
     Task,
+    Withdrawal,
     make_labeller,
 )
 from labelwise.campaign.labelling.encoding import encode_extra, encode_structure
@@ -54,6 +55,7 @@ from labelwise.runtime.files import sync_folder
 from labelwise.structures import Source, hash_structure, read_sources, write_structures
 from labelwise.structures.identity import hash_geometry
 from labelwise.structures.labels import get_energy, stress_keys
+from labelwise.structures.levels import LevelCheck
 
 _log = logging.getLogger(__name__)
 
@@ -74,21 +76,40 @@ def run_label(state: CampaignState, context: CampaignContext) -> None:
     """
     picks = read_json(state.folder / PICKS)
     roles = picks["wanted"]
-    if not any(roles.values()) and isinstance(state.config.labeller, CalculatorSettings):
+    _require_one_level(state, context)
+    if not any(roles.values()) and isinstance(state.config.labeller, CalculationSettings):
         state = _try_calculator(state, context)
     candidates = _collect(state, context, roles, picks)
     _finish(read_state(state.directory), roles, candidates)
 
 
-def check_calculator(state: CampaignState) -> None:
-    """See that the configured calculator, if there is one, can be imported and made.
+def check_labeller(state: CampaignState) -> None:
+    """See that the configured labeller will work, as far as it can be told without a calculation.
 
     Raises:
-        LabellingError: It cannot.
+        LabellingError: It will not: the calculator cannot be imported and made, say.
     """
-    labeller = _make_labeller(state, [])
-    if isinstance(labeller, CalculatorLabeller):
+    labeller = _make_labeller(state, [], wait=True)
+    if isinstance(labeller, Precheck):
         labeller.check()
+
+
+def _require_one_level(state: CampaignState, context: CampaignContext) -> None:
+    """See that what is labelled now is of the level of theory of what is labelled already.
+
+    Raises:
+        LabelError: It is not.
+    """
+    check = LevelCheck()
+    given = context.given
+    for frame in (*given.train, *given.valid, *given.test):
+        check.add(frame.atoms, str(frame.source))
+    for key, record in state.labels.items():
+        if "level" in record:
+            check.add_level(record["level"], f"the structure {key} in {LABELS}")
+    level = _find_level(state.config)
+    if level is not None:
+        check.add_level(level, "what campaign.yaml asks for")
 
 
 def _try_calculator(state: CampaignState, context: CampaignContext) -> CampaignState:
@@ -219,7 +240,7 @@ class _Collection:
             for key, task in self._tasks.items()
             if key in self._state.labels or key in self._state.failures
         ]
-        labeller = _make_labeller(self._state, done)
+        labeller = _make_labeller(self._state, done, wait=self._context.wait)
         checks = _make_checks(self._state, self._context)
         try:
             for outcome in labeller.label(self._queue):
@@ -231,6 +252,7 @@ class _Collection:
                 if not self._is_hopeless:
                     self._top_up()
                 elif not isinstance(labeller, FilesLabeller):
+                    _withdraw(labeller)
                     break
         except LabelsPending:
             self._refuse_hopeless()
@@ -269,10 +291,10 @@ class _Collection:
         limit are begun without a label between them, whatever the number of workers.
         """
         labeller = self._state.config.labeller
-        if not isinstance(labeller, CalculatorSettings):
+        if not isinstance(labeller, CalculationSettings):
             return True
         n_running = sum(self._n_running.values())
-        most = max(self._max_failures, labeller.n_workers)
+        most = max(self._max_failures, labeller.n_at_once)
         return n_running == 0 or self._n_failed_in_a_row + n_running < most
 
     @property
@@ -316,6 +338,8 @@ class _Collection:
             record |= {"energy": outcome.energy, "forces": outcome.forces.tolist()}
             if outcome.stress is not None:
                 record["stress"] = outcome.stress.tolist()
+            level = _find_level(self._state.config)
+            record |= {} if level is None else {"level": level}
         else:
             record |= {"failed": outcome.reason, "detail": outcome.detail}
         record["structure"] = {
@@ -369,12 +393,26 @@ class _Collection:
         return tasks
 
 
-def _make_labeller(state: CampaignState, done: list[Task]) -> Labeller:
+def _make_labeller(state: CampaignState, done: list[Task], *, wait: bool) -> Labeller:
     """Make the configured labeller for the round under way; ``done`` have their outcome."""
     data = state.config.data
     keys = (data.energy_key, data.forces_key, data.stress_key)
-    where = LabellingRound(state.directory, state.folder, done, *keys)
+    where = LabellingRound(state.directory, state.folder, done, *keys, wait=wait)
     return make_labeller(state.config.labeller, where)
+
+
+def _withdraw(labeller: Labeller) -> None:
+    """End calculations that would go on although nobody waits for them."""
+    if isinstance(labeller, Withdrawal):
+        labeller.withdraw()
+
+
+def _find_level(config: CampaignConfig) -> str | None:
+    """Return the level of theory at which a campaign labels; None where nobody says it."""
+    labeller = config.labeller
+    if isinstance(labeller, CalculationSettings):
+        return labeller.describe_level().name
+    return None
 
 
 def _make_checks(state: CampaignState, context: CampaignContext) -> LabelChecks:

@@ -19,6 +19,10 @@ COMMANDS = {
         "finetune",
         "Fine-tune a pretrained model: all weights or some, the best epoch by validation.",
     ),
+    "label": (
+        "label",
+        "Calculate energies and forces of structures, each once, here or in a SLURM queue.",
+    ),
     "models": ("inspect", "List the models that --model takes by name."),
     "convert": (
         "convert",

@@ -43,8 +43,8 @@ class CampaignInitCommand:
 class CampaignRunCommand:
     """Go on with a campaign from wherever it stopped.
 
-    Exit code 4: it waits for labels that are made elsewhere; run it again when they are
-    there.
+    Exit code 4: it waits for labels that are made elsewhere, by a person or in a queue that is
+    not waited for (--no-wait); run it again when they are there.
     """
 
     directory: Directory
@@ -63,6 +63,9 @@ class CampaignRunCommand:
     ] = False
     retry_failed: Annotated[bool, Setting("Let structures that failed be chosen again.")] = False
     break_lock: Annotated[bool, Setting("Take it from a process that has ended for sure.")] = False
+    no_wait: Annotated[
+        bool, Setting("Submit calculations to the queue and leave; the next run takes the labels.")
+    ] = False
     no_report: Annotated[bool, Setting("Do not write report.html after each round.")] = False
     workers: options.Workers = "auto"
     threads: options.Threads = 1
