@@ -13,6 +13,8 @@ from labelwise.campaign.atomic_io import read_json, read_log
 from labelwise.campaign.config import CampaignConfig
 from labelwise.campaign.errors import CampaignError
 from labelwise.campaign.labelling.files import TO_LABEL
+from labelwise.campaign.labelling.slurm.settings import SlurmSettings
+from labelwise.campaign.labelling.slurm.status import QueueStatus, read_queue_status
 from labelwise.campaign.lock import is_stale, read_holder
 from labelwise.campaign.outcomes import Candidate, read_candidates
 from labelwise.campaign.rounds import (
@@ -64,6 +66,7 @@ class SavedCampaign:
         calculation_hours: Wall time of all calculations, hours.
         waiting_file: The file of structures that no label has come for; empty if none waits.
         n_waiting: How many these are.
+        queue: The jobs that label, if the round under way has any.
         holder: Who runs it; empty if nobody does.
         is_running: Whether that process lives.
         stopped: Why it has just stopped, where that is known.
@@ -78,6 +81,7 @@ class SavedCampaign:
     calculation_hours: float
     waiting_file: str
     n_waiting: int
+    queue: QueueStatus | None
     holder: str
     is_running: bool
     stopped: str
@@ -186,6 +190,8 @@ class SavedCampaign:
             return Situation("running", self.next)
         if self.waiting_file:
             return Situation("waiting for labels", f"{self.n_waiting} structures")
+        if self.queue is not None and self.queue.n_open:
+            return Situation("waiting for labels", f"{self.queue.n_open} structures in the queue")
         if not self.state.has_begun:
             return Situation("not begun", "")
         reason = self.reason_to_stop
@@ -206,11 +212,14 @@ class SavedCampaign:
             "rounds": [record.as_line() for record in self.rounds],
             "energy_errors": self.config.measure.energy_errors,
             **{name: getattr(self, name) for name in more},
+            "queue": None if self.queue is None else asdict(self.queue),
             "forecast": None if self.forecast is None else asdict(self.forecast),
         }
 
 
-def read_saved(state: CampaignState, *, stopped: str = "", check: bool = True) -> SavedCampaign:
+def read_saved(
+    state: CampaignState, *, stopped: str = "", check: bool = True, ask: bool = False
+) -> SavedCampaign:
     """Read what there is to tell of a campaign; nothing is written, and it may be running.
 
     Args:
@@ -218,6 +227,7 @@ def read_saved(state: CampaignState, *, stopped: str = "", check: bool = True) -
         stopped: Why it has just stopped, where that is known.
         check: Whether to look for files that are not what the campaign wrote; a run, which has
             done so at its start, need not.
+        ask: Whether a queue may be asked how the jobs are.
 
     Raises:
         DamagedStateError: A file is not what the campaign wrote.
@@ -245,6 +255,7 @@ def read_saved(state: CampaignState, *, stopped: str = "", check: bool = True) -
         sum(each["seconds"] for each in done) / 3600.0,
         str(waiting) if is_waiting else "",
         sum(1 for _ in iter_frame_texts(waiting)) if is_waiting else 0,
+        _read_queue(state, ask=ask),
         holder,
         is_running,
         stopped,
@@ -267,6 +278,14 @@ def find_best_round(rounds: Sequence[RoundRecord]) -> int:
         return len(rounds) - 1
     values = [record.errors["valid"]["forces_rmse"] for record in rounds]
     return values.index(min(values))
+
+
+def _read_queue(state: CampaignState, *, ask: bool) -> QueueStatus | None:
+    """Return how the jobs of the round under way are; None if it has none."""
+    labeller = state.config.labeller
+    if not isinstance(labeller, SlurmSettings) or state.stage != "label":
+        return None
+    return read_queue_status(state.folder, labeller, state.directory, ask=ask)
 
 
 def _find_holder(directory: Path) -> tuple[str, bool]:

@@ -82,6 +82,22 @@ labeller:
   # n_threads: 1              # threads of each
   # time_limit_s: 3600        # then it is killed
   # n_retries: 1
+  # level: null               # name of the level of theory; null: of calculator and arguments
+  # store: null               # folder of labels that are never calculated again
+
+  # kind: slurm               # the same in jobs of SLURM: calculator, arguments, n_threads, ...
+  # store: label_store        # where labels come, on a file system that the nodes see
+  # partition: null
+  # sbatch: {}                # any other option, such as {account: chem, mem-per-cpu: 4G}
+  # structures_per_job: auto
+  # workers_per_job: 1        # calculations at once on a node
+  # time: null                # such as 4h; null is the partition's
+  # max_time: null            # not passed when a job is submitted again with more time
+  # max_jobs: 50              # that wait or run at once
+  # setup: []                 # lines of shell, such as "module load orca"
+  # retries: 2                # of structures whose job ended without their label
+  # poll_s: 30                # SLURM is asked at most so often
+  # settle_s: 10              # files of a job that ended are waited for so long
 
   # kind: files               # writes round_003/to_label.extxyz, goes on when
   # energy_key: REF_energy    # round_003/labelled.extxyz is there

@@ -108,7 +108,7 @@ def _name_page(pages: CampaignPages, *, quiet: bool) -> None:
 def run_campaign_status(args: CampaignStatusCommand) -> None:
     """Run ``labelwise campaign status``."""
     state = read_state(args.directory)
-    found = read_saved(state)
+    found = read_saved(state, ask=True)
     if args.as_json:
         typer.echo(to_json(found.as_dict()), nl=False)
     else:
@@ -236,6 +236,8 @@ def _lines(found: SavedCampaign) -> list[str]:
         )
     if found.waiting_file:
         lines.append(f"waiting: {found.n_waiting} structures in {found.waiting_file}")
+    if found.queue is not None:
+        lines.append(f"jobs: {found.queue.describe()}")
     ahead = f"finished: {found.finished}" if found.finished else f"next: {found.next}"
     lines.append(ahead + (f"; run by {found.holder}" if found.holder else ""))
     return lines

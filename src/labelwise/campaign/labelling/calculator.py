@@ -109,6 +109,7 @@ class CalculatorLabeller:
                     task = queue.popleft()
                     known = self._find(task)
                     if known is None:
+                        self._prepare_to_keep()
                         crew.start(_Job(task))
                     else:
                         yield known
@@ -139,6 +140,11 @@ class CalculatorLabeller:
     def _find(self, task: Task) -> Label | None:
         """Return the label of a task that is in the store already."""
         return None if self._store is None else self._store.find_label(task.atoms, task.key)
+
+    def _prepare_to_keep(self) -> None:
+        """See that there is room for an outcome before anything is calculated."""
+        if self._writer is not None:
+            self._writer.prepare()
 
     def _keep(self, task: Task, outcome: Outcome) -> Outcome:
         return outcome if self._writer is None else self._writer.append(task, outcome)

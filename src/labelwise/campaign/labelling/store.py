@@ -195,12 +195,20 @@ class LabelWriter:
             WriteError: The disk is full. The outcome is kept nevertheless, unless the message
                 says otherwise.
         """
+        outcome = _require_finite(outcome)
+        self.prepare().append_line(self.path, self._encode(task, outcome))
+        return outcome
+
+    def prepare(self) -> SpareSpace:
+        """Return room for an outcome that comes when the disk is full; taken at the first call.
+
+        Raises:
+            WriteError: There is none: nothing should be calculated.
+        """
         if self._spare is None:
             self._store.prepare()
             self._spare = SpareSpace(self._store.folder, _SPARE_BYTES, name=self.path.stem)
-        outcome = _require_finite(outcome)
-        self._spare.append_line(self.path, self._encode(task, outcome))
-        return outcome
+        return self._spare
 
     def close(self) -> None:
         """Give back the space that was kept for a full disk."""

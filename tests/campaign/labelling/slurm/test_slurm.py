@@ -27,6 +27,7 @@ from labelwise.campaign.labelling import (
     Task,
 )
 from labelwise.campaign.labelling.slurm.ledger import Ledger
+from labelwise.errors import WriteError
 from labelwise.structures import Source, hash_structure, write_structures
 from tests.campaign.labelling.slurm.cluster import Cluster
 from tests.campaign.labelling.slurm.traced import read_trace
@@ -229,23 +230,30 @@ def test_silence_is_no_answer(cluster: Cluster, tmp_path: Path) -> None:
 def test_a_full_disk_on_the_shared_folder(
     cluster: Cluster, small_disk: Path, tmp_path: Path
 ) -> None:
-    """What was finished is kept; what is left is labelled when there is space."""
+    """The run stops with the reason; what was finished is kept, the rest is for the next."""
     subprocess.run(["mount", "-o", "remount,size=2m", str(small_disk)], check=True)
-    tasks = [make_task(i, seconds=0.4) for i in range(30)]
-    options = {"store": str(small_disk / "store"), "structures_per_job": 15, "retries": 8}
+    tasks = [make_task(i, seconds=0.3) for i in range(30)]
+    options = {"store": str(small_disk / "store"), "structures_per_job": 15}
     outcomes = make_labeller(tmp_path, **options).label(deque(tasks))
-    found: dict[str, Outcome] = {}
-    junk = small_disk / "junk"
-    for outcome in outcomes:
-        found[outcome.key] = outcome
-        if len(found) == 4:
-            _fill(junk)
-        if len(found) > 6 and junk.exists():
-            junk.unlink()
-        if "NO_SPACE" in list_ends(tmp_path) and junk.exists():
-            junk.unlink()
-    check_labels(found, tasks)
-    assert sorted(set(read_trace(tmp_path / "trace")["end"])) == list(range(30))
+    next(outcomes)
+    _fill(small_disk / "junk")
+    with pytest.raises(WriteError, match=r"what was finished is safe .*Make room and run again"):
+        list(outcomes)
+    cluster.wait(lambda: not cluster.list_jobs(), "jobs go on")
+    assert len(read_trace(tmp_path / "trace")["end"]) < 30
+    n_begun = len(read_trace(tmp_path / "trace")["begin"])
+    _fill(small_disk / "more junk")  # in the place of the space that was kept
+    with pytest.raises(WriteError):
+        collect(make_labeller(tmp_path, **options), tasks)
+    cluster.wait(lambda: not cluster.list_jobs(), "jobs go on")
+    # Nothing is calculated that could not be kept.
+    assert len(read_trace(tmp_path / "trace")["begin"]) == n_begun
+    for junk in small_disk.glob("*junk"):
+        junk.unlink()
+    check_labels(collect(make_labeller(tmp_path, **options), tasks), tasks)
+    trace = read_trace(tmp_path / "trace")
+    assert sorted(trace["begin"]) == sorted(trace["end"]) == list(range(30))
+    assert not list(small_disk.rglob(".spare*"))
 
 
 def _fill(path: Path) -> None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
-from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from labelwise.campaign.labelling.base import LabellingError, Task
 from labelwise.campaign.labelling.slurm.ledger import REVOKED, Job, Ledger
-from labelwise.campaign.labelling.slurm.queue import ENDED, Entry, Slurm, Snapshot
+from labelwise.campaign.labelling.slurm.queue import ENDED, Entry, Slurm, Snapshot, summarise
 from labelwise.campaign.labelling.slurm.settings import SlurmSettings
 from labelwise.campaign.labelling.store import LabelStore
+from labelwise.errors import WriteError
 from labelwise.runtime.files import sync_folder, write_text
 
 _log = logging.getLogger(__name__)
@@ -21,9 +22,36 @@ _log = logging.getLogger(__name__)
 FORGOTTEN = "FORGOTTEN"
 _LOOK_S = 0.2
 #: Ends by an element's own account.
-_DONE, _SHORT, _ERROR = "DONE", "SHORT_OF_TIME", "ERROR"
+_DONE, _ERROR, _NO_SPACE = "DONE", "ERROR", "NO_SPACE"
 #: Ends for which no structure is to blame.
-_BLAMELESS = frozenset({_DONE, _SHORT, _ERROR, "CANCELLED", "REVOKED"})
+_BLAMELESS = frozenset({"CANCELLED", "REVOKED"})
+
+
+#: What SLURM's step daemon writes into the output of a job that it ends.
+_STEP_DAEMON = "slurmstepd"
+_SAYS = {
+    "TIMEOUT": re.compile("DUE TO TIME LIMIT"),
+    "PREEMPTED": re.compile("DUE TO PREEMPTION"),
+    "NODE_FAIL": re.compile("DUE TO NODE FAILURE"),
+    "OUT_OF_MEMORY": re.compile("memory limit|oom.kill|out of memory", re.IGNORECASE),
+    "CANCELLED": re.compile("CANCELLED AT"),
+}
+
+
+def tell_apart(state: str, lines: Sequence[str]) -> str:
+    """Return how a job ended where its state says too little: what SLURM wrote in its output.
+
+    Some set-ups call a job that was killed for memory failed, and a controller forgets jobs that
+    ended some minutes ago.
+
+    Args:
+        state: As ``squeue`` has it, or ``FORGOTTEN``.
+        lines: The last ones of the output.
+    """
+    if state not in (FORGOTTEN, "FAILED", "COMPLETED"):
+        return state
+    said = " ".join(line for line in lines if _STEP_DAEMON in line)
+    return next((name for name, pattern in _SAYS.items() if pattern.search(said)), state)
 
 
 class Follower:
@@ -58,6 +86,7 @@ class Follower:
 
         Raises:
             LabellingError: An element says that the calculator cannot be made.
+            WriteError: An element says that the store is full.
         """
         found = [self._hear(job, element, tasks) for job, element in list(self._ledger.active)]
         snapshot = self._slurm.ask(self._ledger.active_names)
@@ -128,10 +157,14 @@ class Follower:
             self._note_end(job, element, end, self._blame(job, element, left, FORGOTTEN))
             return True
         self._gone.pop(place, None)
-        blamed = {} if end["state"] in _BLAMELESS else dict.fromkeys(left, end["detail"])
-        self._note_end(job, element, end, blamed)
+        self._note_end(job, element, end, {})
         if end["state"] == _ERROR:
             raise LabellingError(f"{end['detail']} (on a node, job {job.job_id})")
+        if end["state"] == _NO_SPACE:
+            raise WriteError(
+                f"{end['detail']} (on a node, job {job.job_id}). Make room and run again; jobs "
+                "that still run are left to it"
+            )
         return True
 
     def _compare(self, job: Job, element: int, snapshot: Snapshot) -> None:
@@ -157,6 +190,7 @@ class Follower:
         if time.monotonic() - since < self._settings.settle_s or job.read_end(element) is not None:
             return False
         del self._gone[place]
+        state = tell_apart(state, job.read_last_lines(element))
         self._store.refresh()
         left = self._list_left(job, element, tasks)
         blamed: dict[str, str] = {}
@@ -210,7 +244,8 @@ class Follower:
         """Return the structures that an element was at; all of its own if it began none."""
         begun = job.read_begun(element)
         number = f"{job.job_id or job.name}_{element}"
-        said = f"job {number}: {state.lower()}; it said last: {job.read_last_words(element)}"
+        last = job.read_last_lines(element)[-1:] or ["nothing"]
+        said = f"job {number}: {state.lower()}; it said last: {last[0][:200]}"
         return dict.fromkeys(sorted(left & begun if begun else left), said)
 
     def _note(
@@ -228,26 +263,10 @@ class Follower:
 
     def _tell(self, snapshot: Snapshot) -> None:
         """Keep how the jobs are for those who ask, and tell it if it has changed."""
-        names = set(self._ledger.active_names)
-        entries = [
-            entry
-            for name, elements in snapshot.jobs.items()
-            for entry in elements.values()
-            if name in names
-        ]
-        states = Counter(entry.state for entry in entries)
-        reasons = Counter(entry.reason for entry in entries if entry.state == "PENDING")
-        hours = sum(e.seconds * e.n_cpus for e in entries if e.state not in ENDED) / 3600.0
-        self._ledger.write_queue(
-            {
-                "asked": round(snapshot.asked, 3),
-                "states": dict(states),
-                "reasons": dict(reasons),
-                "core_hours": round(hours, 4),
-            }
-        )
-        held = sum(entry.is_held for entry in entries)
-        said = ", ".join(f"{n} {state.lower()}" for state, n in sorted(states.items()))
+        told = summarise(snapshot, set(self._ledger.active_names))
+        self._ledger.write_queue(told)
+        said = ", ".join(f"{n} {state.lower()}" for state, n in sorted(told["states"].items()))
+        held = told["n_held"]
         said += f"; {held} held: release them with scontrol release" if held else ""
         if said and said != self._said:
             _log.info("jobs: %s", said)

@@ -19,6 +19,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ QUEUE = "queue.json"
 JOB = "job.json"
 SCRIPT = "job.sh"
 REVOKED = "revoked"
+_N_LINES = 20
 
 
 def shard_file(element: int) -> str:
@@ -115,14 +117,14 @@ class Job:
         path = self.folder / end_file(element)
         return read_json(path) if path.exists() else None
 
-    def read_last_words(self, element: int) -> str:
-        """Return the last line that an element printed."""
+    def read_last_lines(self, element: int) -> list[str]:
+        """Return the last lines that an element, or SLURM of it, printed."""
         path = self.folder / output_file(element)
         try:
             lines = path.read_text(errors="replace").strip().splitlines()
         except OSError:
-            return "nothing"
-        return lines[-1][:200] if lines else "nothing"
+            return []
+        return lines[-_N_LINES:]
 
 
 class Ledger:
@@ -213,6 +215,11 @@ class Ledger:
     def write_queue(self, content: Mapping[str, Any]) -> None:
         """Keep how the jobs are, for those who ask how a campaign is."""
         write_json(self.folder / QUEUE, content)
+
+    def try_to_write_queue(self, content: Mapping[str, Any]) -> None:
+        """Do the same where only reading may be allowed."""
+        with suppress(WriteError):
+            self.write_queue(content)
 
     def read_queue(self) -> dict[str, Any]:
         """Return what ``write_queue`` kept; nothing before SLURM was asked."""

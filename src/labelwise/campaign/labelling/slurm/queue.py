@@ -7,9 +7,11 @@ import re
 import shutil
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from labelwise.campaign.labelling.base import LabellingError
 from labelwise.errors import LabelwiseError
@@ -85,6 +87,29 @@ class Snapshot:
 
     asked: float
     jobs: Mapping[str, Mapping[int, Entry]]
+
+
+def summarise(snapshot: Snapshot, names: Collection[str]) -> dict[str, Any]:
+    """Return what a snapshot says of jobs in numbers, as plain data.
+
+    Args:
+        snapshot: What SLURM knew.
+        names: The jobs that are of interest.
+    """
+    entries = [
+        entry
+        for name, elements in snapshot.jobs.items()
+        for entry in elements.values()
+        if name in names
+    ]
+    living = [entry for entry in entries if entry.state not in ENDED]
+    return {
+        "asked": round(snapshot.asked, 3),
+        "states": dict(Counter(entry.state for entry in entries)),
+        "reasons": dict(Counter(entry.reason for entry in entries if entry.state == "PENDING")),
+        "n_held": sum(entry.is_held for entry in entries),
+        "core_hours": round(sum(each.seconds * each.n_cpus for each in living) / 3600.0, 4),
+    }
 
 
 class Slurm:

@@ -65,7 +65,7 @@ def run_shard(folder: Path, element: int) -> int:
         return 0
     job = read_json(folder / JOB)
     settings = CalculatorSettings(**job["settings"])
-    queue = _Announced(_read_tasks(folder / shard_file(element)), record)
+    queue = _Announced(read_tasks(folder / shard_file(element)), record)
     labeller = CalculatorLabeller(
         settings, Path(job["directory"]), writer=f"{folder.name}-{element:03d}"
     )
@@ -88,6 +88,14 @@ def _say_end(folder: Path, element: int, began: float, words: dict[str, Any]) ->
     write_json(folder / end_file(element), {**words, **cost})
 
 
+def read_tasks(path: Path) -> list[Task]:
+    """Return the structures of an element."""
+    return [
+        Task(each["key"], decode_structure(each["structure"]), Source(*each["source"]))
+        for each in read_json(path)["tasks"]
+    ]
+
+
 def _label(labeller: CalculatorLabeller, queue: deque[Task], ends: float) -> dict[str, Any]:
     longest, n_left = 0.0, 0
     for outcome in labeller.label(queue):
@@ -103,13 +111,6 @@ def _find_end(began: float, limit_minutes: int | None) -> float:
     if ENDS in os.environ:
         return float(os.environ[ENDS])
     return float("inf") if limit_minutes is None else began + 60.0 * limit_minutes
-
-
-def _read_tasks(path: Path) -> list[Task]:
-    return [
-        Task(each["key"], decode_structure(each["structure"]), Source(*each["source"]))
-        for each in read_json(path)["tasks"]
-    ]
 
 
 if __name__ == "__main__":
