@@ -27,9 +27,12 @@ from ase.stress import voigt_6_to_full_3x3_stress
 from labelwise.campaign.labelling.convergence import find_unconverged_part
 from labelwise.campaign.labelling.encoding import decode_structure
 from labelwise.campaign.labelling.level import name_calculator
+from labelwise.campaign.labelling.outputs import explain_failure, find_unconverged_output
 
 _PARENT_CHECK_S = 0.5
 _LONGEST_DETAIL = 500
+#: Clocks of file systems go in steps, and differ by so much from the processor's, seconds.
+_CLOCK_S = 0.1
 
 
 def main() -> None:
@@ -83,21 +86,28 @@ def _calculate(spec: dict[str, Any], atoms: Atoms, folder: Path) -> dict[str, An
     A calculator is made anew for each structure: one that starts from the last density
     would give labels that depend on what was calculated before.
     """
-    began = time.perf_counter()
+    began, since = time.perf_counter(), time.time() - _CLOCK_S
     home = Path.cwd()
     answer: dict[str, Any]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         os.chdir(folder)
         atoms.calc = _make_calculator(spec, atoms)
-        energy = float(atoms.get_potential_energy())
+        # Forces first: codes that are asked for the energy alone would have to run again.
         forces = atoms.get_forces(apply_constraint=False)
-        unconverged = find_unconverged_part(atoms.calc)
-        answer = {"energy": energy, "forces": forces.tolist(), **_stress_of(atoms)}
+        stress = _stress_of(atoms)
+        energy = float(atoms.get_potential_energy())
+        unconverged = find_unconverged_part(atoms.calc) or find_unconverged_output(folder, since)
+        answer = {"energy": energy, "forces": forces.tolist(), **stress}
         if unconverged:
             answer = {"reason": "not-converged", "detail": unconverged[:_LONGEST_DETAIL]}
     except Exception as error:  # whatever a calculator raises is a failed calculation
-        answer = {"reason": _classify(error), "detail": _describe(error)}
+        said = explain_failure(folder, since)
+        detail = f"{_describe(error)}; {said}" if said else _describe(error)
+        answer = {
+            "reason": _classify(error, find_unconverged_output(folder, since)),
+            "detail": detail[: 2 * _LONGEST_DETAIL],
+        }
     finally:
         os.chdir(home)
     if "energy" in answer or not any(folder.iterdir()):
@@ -120,9 +130,9 @@ def _stress_of(atoms: Atoms) -> dict[str, Any]:
     return {"stress": stress.tolist()} if is_known else {}
 
 
-def _classify(error: Exception) -> str:
+def _classify(error: Exception, unconverged: str) -> str:
     said = f"{type(error).__name__} {error}".lower()
-    return "not-converged" if "converge" in said else "exception"
+    return "not-converged" if unconverged or "converge" in said else "exception"
 
 
 def _describe(error: Exception) -> str:
