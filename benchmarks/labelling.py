@@ -27,6 +27,12 @@ from labelwise.runtime.provenance import describe_machine
 from labelwise.structures import write_structures
 
 RESULTS = Path(__file__).parent / "results" / "labelling.md"
+NOTE = """\
+Core-seconds are a job's wall time by its cores, so that other work on the machine counts in them.
+An element starts Python twice, for itself and for its worker, and imports ASE each time: that is
+most of its overhead (7.5 core-s with ten structures an element) and the reason for shards. SLURM is
+asked at most every {poll:g} s, whatever the number of jobs; labels are seen in the store without it.
+"""
 COMMANDS = ("sbatch", "squeue", "scontrol", "scancel", "sacct")
 
 
@@ -115,7 +121,7 @@ def main() -> None:
         "# Labels from SLURM\n\n"
         f"`python benchmarks/labelling.py --structures {args.structures} --shards {args.shards} "
         f"--poll {args.poll:g}`, on {describe_machine()}, a SLURM of one node with two cores.\n\n"
-        f"| | |\n|---|---|\n{rows}\n"
+        f"| | |\n|---|---|\n{rows}\n\n{NOTE.format(poll=args.poll)}"
     )
     print(args.out.read_text())
 

@@ -97,7 +97,7 @@ labeller:
   # setup: []                 # lines of shell, such as "module load orca"
   # retries: 2                # of structures whose job ended without their label
   # poll_s: 30                # SLURM is asked at most so often
-  # settle_s: 10              # files of a job that ended are waited for so long
+  # settle_s: 60              # files of a job that ended are waited for so long
 
   # kind: files               # writes round_003/to_label.extxyz, goes on when
   # energy_key: REF_energy    # round_003/labelled.extxyz is there

@@ -351,4 +351,4 @@ def test_the_driver_killed_at_random_moments(cluster: Cluster, tmp_path: Path) -
 
 @pytest.mark.slow
 def test_the_driver_killed_at_fifty_moments(cluster: Cluster, tmp_path: Path) -> None:
-    kill_driver(cluster, tmp_path, 50, 800)
+    kill_driver(cluster, tmp_path, 50, 250)

@@ -21,6 +21,7 @@ _log = logging.getLogger(__name__)
 #: A job that SLURM does not know (any more) and that has not said how it ended.
 FORGOTTEN = "FORGOTTEN"
 _LOOK_S = 0.2
+_PATIENCE_S = 10.0
 #: Ends by an element's own account.
 _DONE, _ERROR, _NO_SPACE = "DONE", "ERROR", "NO_SPACE"
 #: Ends for which no structure is to blame.
@@ -109,13 +110,13 @@ class Follower:
         Args:
             patient: Give those that are about to end a moment to do it.
         """
-        ends = time.monotonic() + (self._settings.settle_s if patient else 0.0)
-        while True:
-            for job, element in list(self._ledger.active):
-                self._hear(job, element, {})
-            if not self._ledger.active_names or time.monotonic() >= ends:
-                break
+        ends = time.monotonic() + (min(self._settings.settle_s, _PATIENCE_S) if patient else 0.0)
+        self._note_said()
+        while self._ledger.active_names and time.monotonic() < ends:
             time.sleep(_LOOK_S)
+            self._note_said()
+        for job in self._ledger.lost:
+            _revoke(job)
         revoked = [job.name for job in self._ledger.jobs.values() if job.is_revoked]
         names = [*self._ledger.active_names, *revoked]
         snapshot = self._ask_patiently(names)
@@ -131,6 +132,13 @@ class Follower:
         for job, element in list(self._ledger.active):
             entry = snapshot.jobs.get(job.name, {}).get(element)
             self._note(job, element, "WITHDRAWN", entry, {})
+
+    def _note_said(self) -> None:
+        """Note the ends of which elements have said anything, whatever it is."""
+        for job, element in list(self._ledger.active):
+            end = job.read_end(element)
+            if end is not None:
+                self._note_end(job, element, end, {})
 
     def _ask_patiently(self, names: Collection[str]) -> Snapshot | None:
         """Ask until SLURM may be asked again and answers; a few times."""
@@ -218,9 +226,7 @@ class Follower:
             return True
         # First the mark, then the look for traces: whoever starts does it the other way round.
         # A job that comes into the queue from now on leaves at once.
-        job.folder.mkdir(parents=True, exist_ok=True)
-        write_text(job.folder / REVOKED, "")
-        sync_folder(job.folder)
+        _revoke(job)
         if any(job.folder.glob("element_*.begun")):
             self._ledger.note_submitted(job, "")
         else:
@@ -271,3 +277,9 @@ class Follower:
         if said and said != self._said:
             _log.info("jobs: %s", said)
         self._said = said
+
+
+def _revoke(job: Job) -> None:
+    """Let whatever starts by the name of a job leave at once."""
+    write_text(job.folder / REVOKED, "")
+    sync_folder(job.folder)

@@ -103,7 +103,10 @@ class SlurmLabeller:
         except LabellingError:
             self._leave(patient=False)
             raise
-        self._leave(patient=True)
+        else:
+            self._leave(patient=True)
+        finally:
+            self._writer.close()
 
     def _follow(self, queue: deque[Task]) -> Iterator[Outcome]:
         while True:
@@ -248,8 +251,7 @@ class SlurmLabeller:
         _log.info("job %s: %d structures in %d parts", job_id, n_structures, len(shards))
 
     def _leave(self, *, patient: bool) -> None:
-        """Cancel what is not needed any more, and give back space that was kept."""
-        self._writer.close()
+        """Cancel what is not needed any more, and give back what killed jobs had kept."""
         self._follower.dismiss(patient=patient)
         remove_spare_space(self._store.folder, self._ledger.prefix)
 

@@ -33,6 +33,8 @@ ENDED = frozenset(
         "TIMEOUT",
     }
 )
+#: States of a job that was put back into the queue and has to be released.
+_HELD = ("REQUEUE_HOLD", "SPECIAL_EXIT")
 _COMMAND_LIMIT_S = 120.0
 _LONGEST_BACKOFF = 10.0
 _FORMAT = "%j|%F|%K|%T|%r|%M|%C"
@@ -73,7 +75,8 @@ class Entry:
     @property
     def is_held(self) -> bool:
         """Whether it waits for somebody to release it."""
-        return self.state == "PENDING" and "held" in self.reason.lower()
+        is_held = self.state == "PENDING" and "held" in self.reason.lower()
+        return is_held or self.state in _HELD
 
 
 @dataclass(frozen=True)

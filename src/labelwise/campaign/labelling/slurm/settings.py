@@ -57,7 +57,7 @@ class SlurmSettings(CalculationSettings):
     setup: list[str] = Field(default_factory=list)
     retries: int = Field(default=2, ge=0)
     poll_s: float = Field(default=30.0, ge=LEAST_POLL_S)
-    settle_s: float = Field(default=10.0, ge=0.0)
+    settle_s: float = Field(default=60.0, ge=0.0)
 
     @property
     def n_at_once(self) -> int:
