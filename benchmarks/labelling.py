@@ -30,8 +30,8 @@ RESULTS = Path(__file__).parent / "results" / "labelling.md"
 NOTE = """\
 Core-seconds are a job's wall time by its cores, so that other work on the machine counts in them.
 An element starts Python twice, for itself and for its worker, and imports ASE each time: that is
-most of its overhead (7.5 core-s with ten structures an element) and the reason for shards. SLURM is
-asked at most every {poll:g} s, whatever the number of jobs; labels are seen in the store without it.
+most of its overhead (7.5 core-s with ten structures an element) and the reason for shards. SLURM
+is asked at most every {poll:g} s, whatever the number of jobs; labels are seen without it.
 """
 COMMANDS = ("sbatch", "squeue", "scontrol", "scancel", "sacct")
 
