@@ -223,4 +223,4 @@ def test_mistakes_are_named(files: Path) -> None:
     assert "labeller.stifness: unknown key; did you mean 'stiffness'" in told
     write_campaign(files / "mistaken", files / "data", labeller={"kind": "dft"})
     told = run(files, "campaign", "run", str(directory)).stderr
-    assert "labeller: kind is 'dft'; allowed are calculator, files, replay, spring" in told
+    assert "labeller: kind is 'dft'; allowed are calculator, files, replay, slurm, spring" in told

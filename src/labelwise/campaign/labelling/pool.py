@@ -146,7 +146,7 @@ def label_frames(
         store.level.name,
         n_known,
         sum(each.n_tries > 0 for each in fresh.values()),
-        sum(each.seconds for each in fresh.values()),
+        sum((each.seconds for each in fresh.values()), 0.0),
     )
 
 

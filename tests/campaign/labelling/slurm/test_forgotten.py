@@ -66,7 +66,7 @@ def test_a_killed_job_that_nobody_remembers_is_submitted_again(
     begun = read_trace(trace)["begin"]
     again = [number for number in set(begun) if begun.count(number) > 1]
     assert len(again) <= 1  # what was in flight
-    assert not forgetful.list_jobs()
+    forgetful.wait(lambda: not forgetful.list_jobs(), "a job is left", limit_s=20.0)
 
 
 def test_jobs_that_ended_and_were_forgotten_are_not_submitted_again(
