@@ -13,9 +13,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.build import bulk
+from ase.calculators.emt import EMT
 
 from labelwise.cli import main
 from labelwise.structures import read_structures, write_structures
+from labelwise.structures.labels import get_stress
 from labelwise.structures.levels import LEVEL_KEY
 from tests.campaign.building import make_structures, write_campaign
 from tests.campaign.labelling.doubles import sane_forces
@@ -223,3 +226,17 @@ def test_the_structures_are_as_they_were(pool: Path) -> None:
         assert isinstance(atoms, Atoms)
         assert np.array_equal(atoms.positions, labelled.positions)
         assert labelled.info["number"] == atoms.info["number"]
+
+
+def test_a_crystal_s_stress_is_kept(tmp_path: Path) -> None:
+    """Twice, so that it comes from the store the second time."""
+    crystal = bulk("Cu", cubic=True)
+    crystal.positions[0, 0] += 0.1
+    write_structures(tmp_path / "pool.extxyz", [crystal])
+    command = ["label", str(tmp_path / "pool.extxyz"), "--calculator", "emt", "--quiet"]
+    for out in ("a", "b"):
+        more = ["--store", str(tmp_path / "store"), "-o", str(tmp_path / f"{out}.extxyz")]
+        assert main([*command, *more]) == 0
+        (labelled,) = read_structures(tmp_path / f"{out}.extxyz")
+        crystal.calc = EMT()
+        assert np.allclose(get_stress(labelled, out), crystal.get_stress(voigt=False), atol=1e-8)
