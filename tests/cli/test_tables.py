@@ -120,6 +120,7 @@ def wide_status(folder: Path) -> SavedCampaign:
         is_running=False,
         stopped="",
         damage=(),
+        queue=None,
     )
 
 
