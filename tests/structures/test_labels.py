@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from ase.constraints import FixAtoms
 from ase.io import read, write
 
 from labelwise.errors import LabelError
-from labelwise.structures import get_labels
+from labelwise.structures import get_labels, write_structures
 from labelwise.structures.labels import choose_keys, get_energy, get_stress, say_keys, set_stress
 
 
@@ -165,7 +166,17 @@ def test_virials_are_minus_volume_times_stress() -> None:
     np.testing.assert_allclose(read_stress(atoms), 2 * STRESS)
     np.testing.assert_allclose(read_stress(atoms, "REF_virials"), STRESS, atol=1e-15)
     set_stress(atoms, STRESS, "my_virial")
-    np.testing.assert_allclose(atoms.info["my_virial"], atoms.info["REF_virials"])
+    np.testing.assert_allclose(atoms.info["my_virial"], atoms.info["REF_virials"].ravel())
+
+
+def test_a_stress_is_written_as_nine_numbers(tmp_path: Path) -> None:
+    atoms = _crystal()
+    set_stress(atoms, STRESS)
+    write_structures(tmp_path / "crystal.extxyz", [atoms])
+    assert "_JSON" not in (tmp_path / "crystal.extxyz").read_text()
+    found = read(tmp_path / "crystal.extxyz")
+    np.testing.assert_allclose(np.reshape(found.info["REF_stress"], (3, 3)), STRESS, rtol=1e-12)
+    np.testing.assert_allclose(read_stress(found), STRESS, rtol=1e-12)
 
 
 def test_the_sign_and_order_of_virials_and_stress_are_ases() -> None:

@@ -135,8 +135,12 @@ def set_stress(
     stress: Float64[np.ndarray, "axes=3 axes=3"],
     key: str = DEFAULT_STRESS_KEY,
 ) -> None:
-    """Write a stress (3, 3) in eV/Å³ into info, as ``get_stress`` reads it under a key."""
-    atoms.info[key] = -stress * atoms.get_volume() if _is_virial(key) else stress
+    """Write a stress (3, 3) in eV/Å³ into info, as ``get_stress`` reads it under a key.
+
+    Nine numbers, row by row, stay plain numbers in extended XYZ, where ASE makes JSON of a matrix.
+    """
+    value = -stress * atoms.get_volume() if _is_virial(key) else stress
+    atoms.info[key] = np.reshape(value, 9)
 
 
 def stress_key_of(atoms: Atoms, key: str = DEFAULT_STRESS_KEY) -> str | None:
