@@ -43,12 +43,14 @@ while len(pids) < 2:
 """
 
 SLEEPING = """
+import signal
 import sys
 from functools import partial
 from pathlib import Path
 from labelwise.runtime.engines import ProcessEngine
 from tests.runtime.engines import jobs
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
 folder = Path(sys.argv[1])
 with ProcessEngine(3) as engine:
     list(engine.map(partial(jobs.enter_worker, folder), jobs.sleep_long, range(9)))
