@@ -59,13 +59,12 @@ _MD = {
     "3BPA": ("3BPA_train_300K.extxyz", "3BPA_train_mixedT.extxyz"),
     "acac": ("acac_train_300K.extxyz", "acac_test_MD_600K.extxyz"),
 }
-_LABELS = {"energy_key": "REF_energy", "forces_key": "REF_forces"}
 
-#: Settings by name; those of a later version that are not known are told when it is run.
+#: Settings of ``Recipe`` by name.
 RECIPES: dict[str, dict[str, Any]] = {
     "full": {},
     "replay": {"replay_weight": 1.0},
-    "readout": {"train_blocks": "readout"},
+    "readout": {"train_blocks": ("readout",)},
     "lora-4": {"lora_rank": 4},
     "anchor-l2": {"anchor": "l2"},
     "anchor-ewc": {"anchor": "ewc"},

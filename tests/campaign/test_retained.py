@@ -12,6 +12,7 @@ import yaml
 from labelwise.campaign.loop import run_campaign
 from labelwise.campaign.state import read_state
 from labelwise.cli import main
+from labelwise.errors import ArgumentError, LabelError
 from labelwise.structures import write_structures
 from tests.campaign.building import make_config, make_structures, result_of, write_campaign
 from tests.campaign.zygote import Zygote
@@ -75,6 +76,23 @@ def test_another_replay_is_another_campaign(
     write_structures(known / "replay.extxyz", make_structures(3, seed=6, labelled=False))
     assert main(["campaign", "run", str(directory), "--rounds", "1"]) == 1
     assert "replay.extxyz: other content" in capsys.readouterr().err
+
+
+def test_mistakes_in_what_is_retained_show_before_anything_is_labelled(
+    data: Path, known: Path, tmp_path: Path
+) -> None:
+    sections = sections_of(known)
+    directory = write_campaign(tmp_path / "unlabelled", data, **sections)
+    sections["data"]["retain"]["labels"] = "file"
+    write_campaign(directory, data, **sections)
+    with pytest.raises(LabelError, match=r"retain\.extxyz.*REF_energy"):
+        run_campaign(directory)
+    assert not (directory / "labels.jsonl").exists()
+    sections["data"]["retain"] = {"files": [str(data / "train.extxyz")]}
+    directory = write_campaign(tmp_path / "taught", data, **sections)
+    with pytest.raises(ArgumentError, match="4 structures are retained"):
+        run_campaign(directory)
+    assert not (directory / "labels.jsonl").exists()
 
 
 @pytest.mark.thorough

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,8 +10,12 @@ import pytest
 from ase import Atoms
 from ase.build import molecule
 
+from labelwise.finetuning.labelled import LabelledSet, prepare_labelled
+from labelwise.finetuning.loss import Targets, collate_targets
+from labelwise.finetuning.trainable import require_trainable
 from labelwise.potentials import Potential
 from labelwise.potentials.mace.loading import make_potential
+from labelwise.potentials.mace.potential import MacePotential
 from tests.potentials.models import make_mace
 
 NAMES = ("H2O", "CH4", "CH3OH", "C2H4", "CO2", "CH3CHO")
@@ -18,6 +23,29 @@ NAMES = ("H2O", "CH4", "CH3OH", "C2H4", "CO2", "CH3CHO")
 
 def make_potential_of(**settings: Any) -> Potential:
     return make_potential(make_mace(**settings), name="small")
+
+
+def make_trainable(**settings: Any) -> MacePotential:
+    """Return a small model without reference energies, its last head in use, to be trained."""
+    heads = settings.get("heads", ("Default",))
+    potential = make_potential(make_mace(**settings), name="small", head=heads[-1])
+    view = require_trainable(potential).copy().without_references()
+    assert isinstance(view, MacePotential)
+    view.model.requires_grad_(True)
+    return view
+
+
+def label_targets(potential: Potential, structures: Sequence[Atoms]) -> tuple[LabelledSet, Targets]:
+    """Return labels as they are aimed at, with reference energies of zero."""
+    labelled = prepare_labelled(potential.graph_builder, structures, role="training")
+    targets = collate_targets(
+        labelled,
+        np.zeros(len(structures)),
+        range(len(structures)),
+        dtype=potential.dtype,
+        device=potential.device,
+    )
+    return labelled, targets
 
 
 def rattle(names: tuple[str, ...], n: int, seed: int) -> list[Atoms]:

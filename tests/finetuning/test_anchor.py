@@ -129,6 +129,8 @@ def test_the_gradient_is_that_of_the_penalty(stiff: bool) -> None:
     with torch.no_grad():
         for weight in weights:
             weight.add_(0.3 * torch.randn(weight.shape, dtype=weight.dtype, generator=generator))
+    for weight in weights:
+        weight.grad = torch.zeros_like(weight)
     weights[0].grad = torch.ones_like(weights[0])  # of the loss
     anchor.add_gradient()
     found = [weight.grad for weight in weights]

@@ -10,17 +10,15 @@ from ase import Atoms
 from ase.build import bulk, molecule
 
 from labelwise.finetuning.loss import weighted_huber_loss
-from labelwise.finetuning.trainable import require_trainable
 from labelwise.potentials import Graph
-from labelwise.potentials.mace.loading import make_potential
 from labelwise.potentials.mace.potential import MacePotential
 from labelwise.potentials.mace.training.frozen_mace import FrozenMace, can_freeze
 from labelwise.potentials.mace.training.lean_mace import supports
 from labelwise.potentials.training import PlainNetwork
-from tests.finetuning.conftest import NAMES, rattle
+from tests.finetuning.conftest import NAMES, make_trainable, rattle
 from tests.finetuning.test_networks import gradients, plain_network
 from tests.finetuning.test_traced import RECIPE, targets_of
-from tests.potentials.models import OMOL_SPECS, VARIANTS, make_mace
+from tests.potentials.models import OMOL_SPECS, VARIANTS
 
 _DENSITY = {
     "interaction": "RealAgnosticDensityResidualInteractionBlock",
@@ -60,15 +58,6 @@ OTHERS: dict[str, dict[str, Any]] = {
 }
 
 
-def trainable(**settings: Any) -> MacePotential:
-    heads = settings.get("heads", ("Default",))
-    potential = make_potential(make_mace(**settings), name="small", head=heads[-1])
-    view = require_trainable(potential).copy().without_references()
-    assert isinstance(view, MacePotential)
-    view.model.requires_grad_(True)
-    return view
-
-
 def graphs_of(potential: MacePotential) -> list[Graph]:
     return [potential.prepare(atoms) for atoms in structures(potential)]
 
@@ -86,7 +75,7 @@ def structures(potential: MacePotential) -> list[Atoms]:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_energies_forces_and_gradients_equal_the_modules(kind: str) -> None:
-    potential = trainable(**KINDS[kind])
+    potential = make_trainable(**KINDS[kind])
     network = potential.training_network()
     assert isinstance(network, FrozenMace)
     weights = list(potential.model.parameters())
@@ -104,14 +93,14 @@ def test_energies_forces_and_gradients_equal_the_modules(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", OTHERS)
 def test_other_models_go_through_the_module(kind: str) -> None:
-    potential = trainable(**OTHERS[kind])
+    potential = make_trainable(**OTHERS[kind])
     assert not supports(potential) and not can_freeze(potential)
     assert isinstance(potential.training_network(), PlainNetwork)
 
 
 @pytest.mark.parametrize("kind", ["density", "charged"])
 def test_the_loss_and_its_gradient_are_the_modules(kind: str) -> None:
-    potential = trainable(**KINDS[kind])
+    potential = make_trainable(**KINDS[kind])
     weights = list(potential.model.parameters())
     atoms = structures(potential)
     targets = targets_of(potential, atoms)
@@ -132,7 +121,7 @@ def test_the_loss_and_its_gradient_are_the_modules(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["tensors", "charged"])
 def test_single_precision_agrees_to_single_precision(kind: str) -> None:
-    potential = trainable(**KINDS[kind], dtype=torch.float32)
+    potential = make_trainable(**KINDS[kind], dtype=torch.float32)
     weights = list(potential.model.parameters())
     graphs = graphs_of(potential)
     plain = gradients(plain_network(potential), graphs, weights)
@@ -146,7 +135,7 @@ def test_single_precision_agrees_to_single_precision(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["density", "charged"])
 def test_a_batch_is_its_structures(kind: str) -> None:
-    potential = trainable(**KINDS[kind])
+    potential = make_trainable(**KINDS[kind])
     network = FrozenMace(potential)
     prepared = network.prepare(graphs_of(potential))
     energies, forces = network.energies_and_forces(network.collate(prepared), training=False)
@@ -158,7 +147,7 @@ def test_a_batch_is_its_structures(kind: str) -> None:
 
 
 def test_too_many_edges_to_keep_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    potential = trainable(**KINDS["density"])
+    potential = make_trainable(**KINDS["density"])
     graphs = graphs_of(potential)
     network = FrozenMace(potential)
     kept = network.energies_and_forces(network.collate(network.prepare(graphs)), training=False)

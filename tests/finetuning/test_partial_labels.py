@@ -32,6 +32,34 @@ def strip(structures: list[Atoms]) -> list[Atoms]:
     return structures
 
 
+def test_missing_labels_are_no_weights_of_structures(
+    student: Potential, train: list[Atoms]
+) -> None:
+    fitted = finetune(student, strip(train), [], RECIPE, seed=0, partial_labels=True)
+    assert not [text for text in fitted.messages if "config_weight" in text]
+
+
+def test_known_reference_energies_are_taken_where_no_energies_are(
+    student: Potential, train: list[Atoms]
+) -> None:
+    for atoms in train:
+        del atoms.info["REF_energy"]
+    given = {1: -1.0, 6: -2.0, 8: -3.0}
+    recipe = replace(RECIPE, reference_energies="given", given_energies=given)
+    fitted = finetune(student, train, [], recipe, seed=0, partial_labels=True)
+    assert fitted.reference_energies == pytest.approx({"H": -1.0, "C": -2.0, "O": -3.0})
+
+
+def test_energies_alone_have_no_forces_of_fixed_atoms(
+    student: Potential, train: list[Atoms], valid: list[Atoms]
+) -> None:
+    for atoms in valid:
+        del atoms.arrays["REF_forces"]
+    options = {"partial_labels": True, "fixed_forces": "exclude"}
+    fitted = finetune(student, train, valid, RECIPE, seed=0, **options)
+    assert fitted.history[0].valid is not None
+
+
 def test_a_missing_label_is_refused_unless_asked_for(
     student: Potential, train: list[Atoms]
 ) -> None:

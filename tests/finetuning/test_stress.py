@@ -14,15 +14,13 @@ from ase import Atoms
 from ase.build import bulk, molecule
 
 from labelwise.finetuning.evaluation import evaluate
-from labelwise.finetuning.labelled import prepare_labelled
-from labelwise.finetuning.loss import collate_targets, weight_targets, weighted_huber_loss
+from labelwise.finetuning.loss import weight_targets, weighted_huber_loss
 from labelwise.finetuning.pretraining_set import prepare_pretraining_set
 from labelwise.finetuning.recipe import Recipe
 from labelwise.finetuning.trainable import require_trainable
 from labelwise.finetuning.training import finetune
 from labelwise.potentials import Potential
 from labelwise.potentials.mace.loading import make_potential
-from labelwise.potentials.mace.potential import MacePotential
 from labelwise.potentials.mace.training.compiled import CACHE_VARIABLE
 from labelwise.potentials.mace.training.lean_mace import LeanMace
 from labelwise.potentials.mace.training.traced import (
@@ -34,19 +32,10 @@ from labelwise.potentials.mace.training.traced import (
 )
 from labelwise.potentials.training import PlainNetwork
 from labelwise.testing.potentials import central_difference
-from tests.finetuning.conftest import label
+from tests.finetuning.conftest import label, label_targets, make_trainable
 from tests.potentials.models import VARIANTS, make_mace
 
 RECIPE = Recipe(batch_size=4, learning_rate=0.01, max_updates=60, max_validations=3)
-
-
-def trainable(**settings: Any) -> MacePotential:
-    heads = settings.get("heads", ("Default",))
-    potential = make_potential(make_mace(**settings), name="small", head=heads[-1])
-    view = require_trainable(potential).copy().without_references()
-    assert isinstance(view, MacePotential)
-    view.model.requires_grad_(True)
-    return view
 
 
 def crystals(n: int, seed: int = 0) -> list[Atoms]:
@@ -87,7 +76,7 @@ def with_stress(structures: list[Atoms], teacher: Potential) -> list[Atoms]:
     ],
 )
 def test_the_stress_is_the_derivative_by_a_strain_and_mace_torchs(kind: str) -> None:
-    potential = trainable(**VARIANTS[kind])
+    potential = make_trainable(**VARIANTS[kind])
     potential.model.requires_grad_(False)
     atoms = crystals(2)[1]
     batch = potential.collate([potential.prepare(atoms)])
@@ -122,20 +111,13 @@ NETWORKS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("kind", NETWORKS)
 def test_the_fast_networks_equal_plain_differentiation(kind: str) -> None:
     """Energies, forces, stress, loss and its gradient by every weight."""
-    potential = trainable(**NETWORKS[kind])
+    potential = make_trainable(**NETWORKS[kind])
     network: Any = potential.training_network()
     assert type(network).__name__ == ("LeanMace" if kind == "lean" else "FrozenMace")
     weights, structures = list(potential.model.parameters()), mixed()
     graphs = [potential.prepare(atoms) for atoms in structures]
     with_stress(structures, make_potential(make_mace(seed=3), name="teacher"))
-    labelled = prepare_labelled(potential.graph_builder, structures, role="training")
-    targets = collate_targets(
-        labelled,
-        np.zeros(len(structures)),
-        range(len(structures)),
-        dtype=potential.dtype,
-        device=potential.device,
-    )
+    _, targets = label_targets(potential, structures)
     recipe = replace(RECIPE, stress_weight=50.0, huber_delta=0.02)
     found = []
     networks: list[Any] = [
@@ -157,21 +139,14 @@ def test_the_fast_networks_equal_plain_differentiation(kind: str) -> None:
 
 
 def test_a_traced_update_with_stress_is_the_loss_and_its_gradient() -> None:
-    update = trace_update(trainable(seed=1, correlation=3), stress=True)
-    predict = trace_prediction(trainable(seed=1, correlation=3), stress=True)
-    potential = trainable(correlation=3)
+    update = trace_update(make_trainable(seed=1, correlation=3), stress=True)
+    predict = trace_prediction(make_trainable(seed=1, correlation=3), stress=True)
+    potential = make_trainable(correlation=3)
     network, weights = LeanMace(potential), potential.trained_weights()
     teacher = make_potential(make_mace(seed=3), name="teacher")
     for structures in (mixed(), crystals(1)):
         with_stress(structures, teacher)
-        labelled = prepare_labelled(potential.graph_builder, structures, role="training")
-        targets = collate_targets(
-            labelled,
-            np.zeros(len(structures)),
-            range(len(structures)),
-            dtype=potential.dtype,
-            device=potential.device,
-        )
+        labelled, targets = label_targets(potential, structures)
         batch = network.collate(network.prepare(labelled.graphs))
         energies, forces, stresses = network.energies_forces_stresses(batch, training=True)
         loss = weighted_huber_loss(energies, forces, targets, RECIPE, stresses)
@@ -192,15 +167,8 @@ def test_the_loss_by_hand(teacher: Potential, student: Potential) -> None:
     del structures[2].info["REF_stress"]
     del structures[5]  # an isolated atom is no sample
     source = require_trainable(student).copy().without_references()
-    labelled = prepare_labelled(source.graph_builder, structures, role="training")
+    labelled, targets = label_targets(source, structures)
     assert labelled.has_stress.tolist() == [True, True, False, False, False, True]
-    targets = collate_targets(
-        labelled,
-        np.zeros(len(structures)),
-        range(len(structures)),
-        dtype=torch.float64,
-        device=source.device,
-    )
     found = source.predict(source.collate(labelled.graphs), stress=True)
     assert found.forces is not None
     assert found.stresses is not None

@@ -129,6 +129,18 @@ class CampaignContext:
             )
         return self._known[role]
 
+    def prepare_known(self, state: CampaignState) -> None:
+        """Read what is replayed and retained, so that mistakes in it show before anything is paid.
+
+        Raises:
+            ArgumentError: A structure is replayed or trained on, and retained.
+        """
+        if not (state.config.data.replay.files or state.config.data.retain.files):
+            return
+        replay, retain = (self.pretraining_set(state, role) for role in ("replay", "retain"))
+        if retain is not None:
+            retain.require_unseen([frame.atoms for frame in self.train_frames(state)], replay)
+
     def used_index(self, state: CampaignState) -> DuplicateIndex:
         """Return all that may not be chosen: labelled, held out, failed."""
         index = DuplicateIndex()

@@ -149,6 +149,7 @@ def run_campaign(
             check_labeller(state)
         context = make_context(state, progress=progress, shared=shared)
         check_recipe(state, context)
+        context.prepare_known(state)
         context.wait = options.wait
         try:
             while True:

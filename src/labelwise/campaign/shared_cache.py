@@ -18,6 +18,7 @@ from labelwise.campaign.atomic_io import read_json, write_json
 from labelwise.campaign.config import ModelSection
 from labelwise.features.store.memory import RowCache
 from labelwise.finetuning.export import save_potential
+from labelwise.finetuning.labelled import hash_labelled
 from labelwise.finetuning.pretraining_set import PretrainingSet
 from labelwise.finetuning.recipe import Recipe
 from labelwise.finetuning.trainable import require_trainable
@@ -27,9 +28,7 @@ from labelwise.runtime.files import write_bytes
 from labelwise.runtime.provenance import package_versions
 from labelwise.structures import Frame, get_labels, iter_unscreened
 from labelwise.structures.annotations import ANNOTATIONS
-from labelwise.structures.electronic_state import encode_state
 from labelwise.structures.fixed_atoms import free_atoms
-from labelwise.structures.labels import get_stress
 from labelwise.structures.reading import expand_specs
 
 #: Structures of a pool up to which they are kept in memory between rounds.
@@ -137,8 +136,8 @@ def describe_fit(
     content = {
         "start": start.content_hash,
         "device": str(start.device),
-        "train": [_digest(frame, label_keys) for frame in train],
-        "valid": [_digest(frame, label_keys) for frame in valid],
+        "train": [_digest(frame, label_keys, stress_key) for frame in train],
+        "valid": [_digest(frame, label_keys, stress_key) for frame in valid],
         "recipe": asdict(recipe),
         "seed": seed,
         "isolated_atoms": isolated_atoms,
@@ -147,12 +146,6 @@ def describe_fit(
     if fixed_forces == "exclude" or recipe.loss_fixed_forces == "exclude":
         masks = [free_atoms(frame.atoms).tolist() for frame in (*train, *valid)]
         content |= {"fixed_forces": fixed_forces, "free": masks}
-    stresses = [
-        None if stress_key is None else get_stress(frame.atoms, str(frame.source), stress_key)
-        for frame in (*train, *valid)
-    ]
-    if any(each is not None for each in stresses):
-        content["stresses"] = [None if each is None else each.tolist() for each in stresses]
     annotated = [
         {key: str(frame.atoms.info[key]) for key in ANNOTATIONS if key in frame.atoms.info}
         for frame in (*train, *valid)
@@ -165,16 +158,16 @@ def describe_fit(
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
-def _digest(frame: Frame, label_keys: tuple[str, str]) -> str:
-    """Return a word for a structure and its labels, exact to the last bit."""
-    atoms = frame.atoms
+def _digest(frame: Frame, label_keys: tuple[str, str], stress_key: str | None) -> str:
     energy_key, forces_key = label_keys
-    labels = get_labels(atoms, str(frame.source), energy_key=energy_key, forces_key=forces_key)
-    state = encode_state(atoms.info, atoms.arrays)
-    digest = hashlib.blake2b(repr((labels.energy, state, atoms.pbc.tolist())).encode())
-    for array in (atoms.numbers, atoms.positions, atoms.cell.array, labels.forces):
-        digest.update(array.tobytes())
-    return digest.hexdigest()[:32]
+    labels = get_labels(
+        frame.atoms,
+        str(frame.source),
+        energy_key=energy_key,
+        forces_key=forces_key,
+        stress_key=stress_key,
+    )
+    return hash_labelled(frame.atoms, labels)
 
 
 def _stamp(path: Path) -> str:

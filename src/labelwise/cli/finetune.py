@@ -53,6 +53,8 @@ def run_finetune(args: FinetuneCommand) -> None:
         role: _pretraining_set(potential, files, args.replay_labels, role, keys)
         for role, files in (("replayed", args.replay), ("retained", args.retain))
     }
+    if known["retained"] is not None:
+        known["retained"].require_unseen([frame.atoms for frame in frames], known["replayed"])
     plan = resolve_schedule(recipe, len(frames))
     with console.show_progress(enabled=not (args.quiet or args.as_json)) as progress:
         fitted = finetune(

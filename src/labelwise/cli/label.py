@@ -56,8 +56,8 @@ def run_label(args: LabelCommand) -> None:
         raise typer.Exit(EXIT_WAITING) from pending
     labelled = found.make_labelled(args.keys)
     told = _describe(found, args, settings, n_labelled=len(labelled))
+    write_text(record, to_json(told))  # first: by it the next run knows that both are its own
     write_structures(args.out, labelled)
-    write_text(record, to_json(told))
     if args.as_json:
         typer.echo(to_json(told), nl=False)
     elif talkative:
@@ -119,7 +119,7 @@ def _describe(
         "command": _COMMAND,
         "inputs": {"pool": args.pool, "out": str(args.out)},
         "settings": settings.model_dump(mode="json"),
-        "level": found.level,
+        "level": found.level.name,
         "counts": {
             "read": len(found.frames),
             "labelled": n_labelled,
@@ -137,7 +137,7 @@ def _say(found: LabelledPool, args: LabelCommand, told: dict[str, Any]) -> None:
     reasons = Counter(each["reason"] for each in told["failures"])
     failed = ", ".join(f"{n} {reason}" for reason, n in reasons.items())
     console.tell(
-        f"{counts['labelled']} of {counts['read']} structures labelled at {found.level}: "
+        f"{counts['labelled']} of {counts['read']} structures labelled at {found.level.name}: "
         f"{counts['calculated']} calculated in {found.seconds:.0f} s, "
         f"{counts['already_known']} known already",
         f"failed: {failed}; why, in {args.out.with_suffix('.json')}" if failed else None,

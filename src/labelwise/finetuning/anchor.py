@@ -38,13 +38,11 @@ class Anchor:
     @torch.no_grad()
     def add_gradient(self) -> None:
         """Add w f (θ − θ0) to the gradients that lie with the weights."""
-        for i, (weight, start) in enumerate(zip(self._weights, self._start, strict=True)):
-            pull = weight - start
-            if self._stiffness is not None:
-                pull *= self._stiffness[i]
-            if weight.grad is None:
-                weight.grad = torch.zeros_like(weight)
-            weight.grad.add_(pull, alpha=self._strength)
+        pulls = list(torch._foreach_sub(self._weights, self._start))
+        if self._stiffness is not None:
+            torch._foreach_mul_(pulls, list(self._stiffness))
+        gradients = [weight.grad for weight in self._weights]
+        torch._foreach_add_(gradients, pulls, alpha=self._strength)  # type: ignore[arg-type]
 
 
 def estimate_fisher(
@@ -69,7 +67,8 @@ def estimate_fisher(
 
         g_i = √w_E z_0 ∂(E/n)/∂θ_i + √(w_F / 3n) Σ_c z_c ∂F_c/∂θ_i,
 
-    one gradient each; ``N_GRADIENTS`` are drawn, the structures in turn.
+    one gradient each; ``N_GRADIENTS`` are drawn, the structures in turn. Stress and the weights
+    of structures of their own are left aside.
 
     Args:
         network: Of the weights.
@@ -114,7 +113,7 @@ def signed_gradient(
         (w,) tensors of the weights' shapes.
     """
     energies, forces = network.energies_and_forces(single, training=True)
-    z = torch.from_numpy(np.asarray(signs)).to(energies)
+    z = torch.from_numpy(signs).to(energies)
     of_energy = sqrt(recipe.energy_weight) / len(forces)
     of_forces = sqrt(recipe.forces_weight / forces.numel())
     value = of_energy * z[0] * energies.sum() + of_forces * (z[1:] * forces.reshape(-1)).sum()

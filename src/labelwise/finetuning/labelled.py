@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -19,6 +20,7 @@ from labelwise.structures.annotations import (
     get_weights,
     require_one_head,
 )
+from labelwise.structures.electronic_state import encode_state
 from labelwise.structures.energy_units import EnergyUnits
 from labelwise.structures.fixed_atoms import free_atoms
 from labelwise.structures.isolated_atoms import is_isolated_atom, refuse_isolated_molecule
@@ -237,6 +239,21 @@ def report_stress(
     return (f"Stress labels: {', '.join(found)}.{unused}",)
 
 
+def hash_labelled(atoms: Atoms, labels: Labels) -> str:
+    """Return a word for a structure and its labels, exact to the last bit: 32 hex digits.
+
+    Args:
+        atoms: N atoms.
+        labels: Energy in eV, forces (N, 3) in eV/Å and, where it is known, stress in eV/Å³.
+    """
+    state = encode_state(atoms.info, atoms.arrays)
+    digest = hashlib.blake2b(repr((labels.energy, state, atoms.pbc.tolist())).encode())
+    arrays = [atoms.numbers, atoms.positions, atoms.cell.array, labels.forces]
+    for array in arrays if labels.stress is None else [*arrays, labels.stress]:
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()[:32]
+
+
 def require_free_atoms(
     labelled: LabelledSet, role: str, *, idx: Int64[np.ndarray, " m"] | None = None
 ) -> None:
@@ -251,7 +268,8 @@ def require_free_atoms(
         ArgumentError: All atoms of all structures are fixed.
     """
     places = range(labelled.n_structures) if idx is None else idx.tolist()
-    if not any(labelled.free[i].any() for i in places):
+    places = [i for i in places if labelled.has_forces[i]]
+    if places and not any(labelled.free[i].any() for i in places):
         raise ArgumentError(
             f"all {sum(len(labelled.free[i]) for i in places)} atoms of the {len(places)} {role} "
             "structures are fixed, so that no forces are left; let the forces of fixed atoms "

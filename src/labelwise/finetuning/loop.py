@@ -125,8 +125,10 @@ class Loop:
         self.messages: list[str] = []
         self.best_epoch = self.n_updates = 0
 
-    def _take(self, replay: PretrainingSet) -> _Part:
-        """Return what is replayed, or, of weight 0, is known to an anchor alone."""
+    def _take(self, replay: PretrainingSet) -> _Part | None:
+        """Return what is replayed, or is known to an anchor alone; None where it serves nothing."""
+        if not self._recipe.replay_weight and self._recipe.anchor != "ewc":
+            return None
         inputs = PreparedSet(self._network, replay.labelled.graphs)
         return _Part(replay.labelled, replay.reference, inputs, self._recipe.replay_weight)
 

@@ -104,7 +104,7 @@ def error_table(
         compared = np.repeat(has_forces, counts)
         force = force[compared]
         force_atoms = None if force_atoms is None else force_atoms[compared]
-    if force_atoms is not None:
+    if force_atoms is not None and len(force):
         force = _take_atoms(force, force_atoms)
     tension = None
     if stress_errors is not None and len(stress_errors):

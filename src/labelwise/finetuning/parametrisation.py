@@ -117,7 +117,7 @@ class LowRank(Parametrisation):
         """
         super().__init__(weights, places, factors)
         self._scale = scale
-        self._rng = np.random.default_rng([seed, 0, 1])
+        self._rng = np.random.default_rng([seed, 0, 3])
         self._starts = [_copy(weight) for weight in self.weights]
         self._factors = [
             [_zeros(weight, shape, rank) for shape in shapes]

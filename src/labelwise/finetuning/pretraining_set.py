@@ -13,19 +13,20 @@ from jaxtyping import Float64
 
 from labelwise.errors import ArgumentError, StructureError, check_name
 from labelwise.finetuning.evaluation import evaluate_labelled, predict_all, reference_of
-from labelwise.finetuning.labelled import LabelledSet, prepare_labelled
+from labelwise.finetuning.labelled import LabelledSet, hash_labelled, prepare_labelled
 from labelwise.finetuning.metrics import ErrorTable
 from labelwise.finetuning.recipe import PretrainingLabels
 from labelwise.finetuning.suspicions import suspect_labels
 from labelwise.finetuning.trainable import require_trainable
 from labelwise.finetuning.training_sets import require_head
-from labelwise.potentials import Potential
+from labelwise.potentials import GraphBuilder, Potential
 from labelwise.potentials.torch_potential import TorchPotential
-from labelwise.structures.electronic_state import encode_state
+from labelwise.structures import DuplicateIndex
 from labelwise.structures.labels import (
     DEFAULT_ENERGY_KEY,
     DEFAULT_FORCES_KEY,
     DEFAULT_STRESS_KEY,
+    Labels,
     set_stress,
     stress_key_of,
 )
@@ -41,29 +42,57 @@ class PretrainingSet:
     Attributes:
         labelled: n structures with graphs and labels.
         reference: (n,) float64, eV, their reference energies in the pretrained model.
-        elements: Atomic numbers that the pretrained model knows, in its order.
+        builder: The pretrained model's, which made the graphs.
         messages: What of the labels looks wrong beside the pretrained model, in plain words.
     """
 
     labelled: LabelledSet
     reference: Float64[np.ndarray, " n"]
-    elements: tuple[int, ...]
+    builder: GraphBuilder
     messages: tuple[str, ...] = ()
 
     @property
     def content_hash(self) -> str:
         """Hash of structures, labels and reference energies, exact to the last bit: 64 digits."""
-        digest = hashlib.sha256()
-        parts = (self.labelled.structures, self.labelled.forces, self.labelled.energies.tolist())
-        for atoms, forces, energy in zip(*parts, strict=True):
-            state = encode_state(atoms.info, atoms.arrays)
-            digest.update(repr((energy, state, atoms.pbc.tolist())).encode())
-            for array in (atoms.numbers, atoms.positions, atoms.cell.array, forces):
-                digest.update(np.ascontiguousarray(array).tobytes())
+        known, digest = self.labelled, hashlib.sha256()
+        for i, atoms in enumerate(known.structures):
+            stress = known.stresses[i] if known.has_stress[i] else None
+            labels = Labels(float(known.energies[i]), known.forces[i], stress)
+            digest.update(hash_labelled(atoms, labels).encode())
+        for weights in (known.energy_weights, known.forces_weights, known.stress_weights):
+            digest.update(weights.tobytes())
+        digest.update(np.concatenate(known.free).tobytes())
         digest.update(self.reference.tobytes())
-        if self.labelled.has_stress.any():
-            digest.update(self.labelled.stresses.tobytes())
         return digest.hexdigest()
+
+    def require_same_graphs(self, potential: Potential) -> None:
+        """Raise ``ArgumentError`` unless a model takes the graphs that the pretrained one took."""
+        if potential.graph_builder != self.builder:
+            raise ArgumentError(
+                f"{potential.name} has other elements ({len(potential.elements)}, not "
+                f"{len(self.builder.elements)}) or another cutoff than the model that the "
+                "structures were prepared for; prepare them with the model that is fitted"
+            )
+
+    def require_unseen(self, train: Sequence[Atoms], replay: PretrainingSet | None = None) -> None:
+        """Raise ``ArgumentError`` if a structure of this set is trained on or replayed.
+
+        Args:
+            train: Structures that are trained on.
+            replay: What is replayed.
+        """
+        index = DuplicateIndex()
+        for number, atoms in enumerate(
+            [*train, *(() if replay is None else replay.labelled.structures)]
+        ):
+            index.add(atoms, number)
+        pairs = zip(self.labelled.structures, self.labelled.names, strict=True)
+        seen = [name for atoms, name in pairs if index.find(atoms) is not None]
+        if seen:
+            raise ArgumentError(
+                f"{len(seen)} structures are retained, and trained on or replayed as well, so that "
+                f"nothing would look forgotten: {seen[0]}; take them out of one of the files"
+            )
 
     def errors(self, potential: Potential, *, fixed_forces: str = "count") -> ErrorTable:
         """Return the errors of a model, the pretrained one or one that came of it.
@@ -77,15 +106,11 @@ class PretrainingSet:
             Errors in meV and meV/Å.
 
         Raises:
-            ArgumentError: other elements.
+            ArgumentError: other elements or another cutoff.
             PotentialError: a potential of a family that cannot be trained here.
         """
+        self.require_same_graphs(potential)
         view = require_trainable(potential).without_references()
-        if view.elements != self.elements:
-            raise ArgumentError(
-                f"{potential.name} knows {len(view.elements)} elements, not the pretrained model's "
-                f"{len(self.elements)} in their order; give one that came of it"
-            )
         return evaluate_labelled(
             view, self.labelled, self.reference, fixed_forces=fixed_forces
         ).errors
@@ -184,7 +209,7 @@ def prepare_pretraining_set(
         names = None if sources is None else [sources[int(i)] for i in kept]
         messages = suspect_labels(source, labelled, labelled.structures, names, role=role)
     reference = reference_of(labelled.graphs, source.reference_energies)
-    return PretrainingSet(labelled, reference, source.elements, messages)
+    return PretrainingSet(labelled, reference, source.graph_builder, messages)
 
 
 def _label(

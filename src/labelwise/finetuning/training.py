@@ -25,6 +25,7 @@ from labelwise.finetuning.metrics import root_mean_square
 from labelwise.finetuning.parametrisation import Trained, check_blocks, describe_trained
 from labelwise.finetuning.pretraining_set import PretrainingSet, Retained
 from labelwise.finetuning.recipe import Recipe, resolve_schedule
+from labelwise.finetuning.reference_energies import prior_energies
 from labelwise.finetuning.references import ReferenceChoice, choose_references
 from labelwise.finetuning.suspicions import suspect_labels
 from labelwise.finetuning.trainable import require_trainable
@@ -141,6 +142,13 @@ def finetune(
     check_fixed_forces(fixed_forces)
     source = require_trainable(potential)
     check_blocks(source, recipe)
+    if replay is not None and recipe.start == "scratch":
+        raise ArgumentError(
+            "a model of new weights has forgotten everything: replay belongs to start='pretrained'"
+        )
+    for known in (replay, retain):
+        if known is not None:
+            known.require_same_graphs(source)
     if not train or seed < 0:
         raise ArgumentError(
             f"there are {len(train)} training structures and seed is {seed}; allowed are at "
@@ -166,10 +174,6 @@ def finetune(
         require_free_atoms(held_out, "validation")
     if recipe.loss_fixed_forces == "exclude" and recipe.forces_weight > 0:
         require_free_atoms(labelled, "training")
-    if replay is not None and recipe.start == "scratch":
-        raise ArgumentError(
-            "a model of new weights has forgotten everything: replay belongs to start='pretrained'"
-        )
     work = _start(source, labelled, recipe, seed)
     choice = _choose_references(work, labelled, held_out, recipe, sets.isolated_atoms)
     schedule = resolve_schedule(recipe, labelled.n_structures)
@@ -192,14 +196,14 @@ def finetune(
     retained = None
     if retain is not None and before is not None:
         retained = Retained(before, retain.errors(work, fixed_forces=fixed_forces))
-    known = [each.messages for each in (replay, retain) if each is not None]
+    of_known = [text for each in (replay, retain) if each is not None for text in each.messages]
     told = describe_trained(loop.trained, recipe)
     return FineTuned(
         potential=work,
         history=tuple(loop.history),
         best_epoch=loop.best_epoch,
         reference_energies=_by_symbol(work, labelled, held_out),
-        messages=(*suspicions, *sum(known, ()), *sets.messages, *choice.messages, *loop.messages),
+        messages=(*suspicions, *of_known, *sets.messages, *choice.messages, *loop.messages),
         notes=(*label_notes, *choice.notes, *(() if told is None else (told,))),
         n_updates=loop.n_updates,
         seconds=time.perf_counter() - begin,
@@ -215,13 +219,20 @@ def _choose_references(
     recipe: Recipe,
     isolated_atoms: Mapping[int, float] | None,
 ) -> ReferenceChoice:
-    """Choose reference energies by the structures that have energies; keep them without any."""
+    """Choose reference energies by the structures that have energies.
+
+    Without any, those that are known beforehand are taken, and fitted ones kept as they are.
+    """
     with_energy = [
         each if each.has_energy.all() else each.take(np.flatnonzero(each.has_energy))
         for each in (labelled, held_out)
     ]
     if with_energy[0].n_structures == 0:
-        return ReferenceChoice(work.reference_energies)
+        known = {"given": recipe.given_energies, "isolated": isolated_atoms}
+        mode = recipe.reference_energies
+        return ReferenceChoice(
+            prior_energies(work.elements, work.reference_energies, known.get(mode))
+        )
     return choose_references(work, with_energy[0], with_energy[1], recipe, isolated_atoms)
 
 

@@ -135,11 +135,16 @@ def _report_head(potential: Potential, *sets: LabelledSet) -> tuple[str, ...]:
 
 def _report_weights(labelled: LabelledSet, role: str) -> tuple[str, ...]:
     """Say which structures do not count at all, or only in part."""
+    if not any(key in atoms.info for atoms in labelled.structures for key in WEIGHT_KEYS):
+        return ()  # what is weighted otherwise has no label
     if not labelled.is_weighted:
         return ()
     energy, forces = (
-        weights[~labelled.is_isolated] == 0
-        for weights in (labelled.energy_weights, labelled.forces_weights)
+        ((weights == 0) & is_known)[~labelled.is_isolated]
+        for weights, is_known in (
+            (labelled.energy_weights, labelled.has_energy),
+            (labelled.forces_weights, labelled.has_forces),
+        )
     )
     n_left_out = int((energy & forces).sum())
     parts = [

@@ -16,7 +16,9 @@ from ase import Atoms
 from ase.build import bulk
 from ase.calculators.emt import EMT
 
+from labelwise.cli import label as label_command
 from labelwise.cli import main
+from labelwise.errors import WriteError
 from labelwise.structures import read_structures, write_structures
 from labelwise.structures.labels import get_stress
 from labelwise.structures.levels import LEVEL_KEY
@@ -76,6 +78,39 @@ def test_failures_have_their_reasons_and_are_tried_again_when_asked(pool: Path) 
     assert count(pool) == 8
     assert main(words(pool, "--set", "n_retries=0", "--retry-failed")) == 0
     assert count(pool) == 9
+
+
+def test_what_else_is_given_to_the_calculator_tells_labels_apart(pool: Path) -> None:
+    one, two = (read_structures(pool)[0] for _ in range(2))
+    one.info["grid"], two.info["grid"] = 1, 5
+    write_structures(pool, [one, two])
+    assert main(words(pool, "--set", "info_arguments.charge=grid")) == 0
+    assert count(pool) == 2
+    one, two = read_structures(pool.parent / "labelled.extxyz")
+    assert two.info["REF_energy"] - one.info["REF_energy"] == pytest.approx(4.0)
+
+
+def test_a_stress_of_before_is_dropped(pool: Path) -> None:
+    structures = read_structures(pool)
+    for atoms in structures:
+        atoms.info["REF_stress"] = np.arange(9.0)
+    write_structures(pool, structures)
+    assert main(words(pool)) == 0
+    labelled = read_structures(pool.parent / "labelled.extxyz")
+    assert not [atoms for atoms in labelled if "REF_stress" in atoms.info]
+
+
+def test_a_run_that_was_killed_between_its_files_is_gone_on(
+    pool: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise WriteError("the disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(label_command, "write_structures", fail)
+        assert main(words(pool)) == 1
+    assert main(words(pool)) == 0
+    assert len(read_structures(pool.parent / "labelled.extxyz")) == 8
 
 
 def test_nothing_but_failures_stops(pool: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,16 +21,16 @@ from labelwise.campaign.labelling.base import (
 )
 from labelwise.campaign.labelling.calculator import CalculatorLabeller, CalculatorSettings
 from labelwise.campaign.labelling.checks import LabelChecks
-from labelwise.campaign.labelling.level import CalculationSettings
+from labelwise.campaign.labelling.level import CalculationSettings, Level
 from labelwise.campaign.labelling.slurm.labeller import SlurmLabeller
 from labelwise.campaign.labelling.slurm.settings import SlurmSettings
 from labelwise.campaign.labelling.store import LabelStore
 from labelwise.campaign.lock import campaign_lock
 from labelwise.errors import ArgumentError
 from labelwise.runtime.timing import ProgressCallback, ignore_progress
-from labelwise.structures import Frame, hash_structure
+from labelwise.structures import Frame
 from labelwise.structures.label_keys import LabelKeys
-from labelwise.structures.labels import DEFAULT_STRESS_KEY, set_stress
+from labelwise.structures.labels import DEFAULT_STRESS_KEY, set_stress, stress_keys
 from labelwise.structures.levels import LEVEL_KEY
 
 _LEAST_FAILURES = 20
@@ -42,9 +42,9 @@ class LabelledPool:
 
     Attributes:
         frames: The structures as read.
-        labels: Labels by content hash.
-        failures: Reasons why there is none, by content hash.
-        level: Name of the level of theory.
+        labels: By the names of ``Level.name_label``.
+        failures: Reasons why there is none, by the same.
+        level: The level of theory.
         n_known: Structures whose label was in the store.
         n_calculated: Structures that were calculated now.
         seconds: Wall time of the calculations that were made now, all together.
@@ -53,7 +53,7 @@ class LabelledPool:
     frames: Sequence[Frame]
     labels: dict[str, Label]
     failures: dict[str, Failure]
-    level: str
+    level: Level
     n_known: int
     n_calculated: int
     seconds: float
@@ -61,23 +61,27 @@ class LabelledPool:
     def iter_failed(self) -> Iterator[tuple[Frame, Failure]]:
         """Yield the structures that have no label, with the reason."""
         for frame in self.frames:
-            failure = self.failures.get(hash_structure(frame.atoms))
+            failure = self.failures.get(self.level.name_label(frame.atoms))
             if failure is not None:
                 yield frame, failure
 
     def make_labelled(self, keys: LabelKeys) -> list[Atoms]:
         """Return copies of the structures that have a label, with it, in the order as read.
 
+        A stress that a structure had before is dropped: it is no part of the label.
+
         Args:
             keys: Info key of the energy, eV, and array key of the forces, eV/Å.
         """
         labelled = []
         for frame in self.frames:
-            label = self.labels.get(hash_structure(frame.atoms))
+            label = self.labels.get(self.level.name_label(frame.atoms))
             if label is not None:
                 atoms = frame.atoms.copy()
                 atoms.calc = None
-                atoms.info |= {keys.energy_key: label.energy, LEVEL_KEY: self.level}
+                for key in stress_keys(DEFAULT_STRESS_KEY):
+                    atoms.info.pop(key, None)
+                atoms.info |= {keys.energy_key: label.energy, LEVEL_KEY: self.level.name}
                 atoms.arrays[keys.forces_key] = label.forces.copy()
                 if label.stress is not None:
                     set_stress(atoms, label.stress, DEFAULT_STRESS_KEY)
@@ -118,16 +122,17 @@ def label_frames(
         raise ArgumentError("store is None; allowed is a folder, where labels are kept")
     folder.mkdir(parents=True, exist_ok=True)
     tasks: dict[str, Task] = {}
+    level = settings.describe_level()
     for frame in frames:
-        key = hash_structure(frame.atoms)
+        key = level.name_label(frame.atoms)
         tasks.setdefault(key, Task(key, frame.atoms, frame.source))
     with campaign_lock(folder):
         store = LabelStore(folder / settings.store, settings)
         store.refresh()
         found = _find_known(store, tasks, with_failures=not retry_failed)
         n_known = len(found)
-        labeller = _make_labeller(settings, folder, wait=wait)
         missing = deque(task for key, task in tasks.items() if key not in found)
+        labeller = _make_labeller(settings, folder, done=list(missing), wait=wait)
         fresh: dict[str, Outcome] = {}
         progress("label", n_known, len(tasks))
         for outcome in _label(labeller, missing, _count_failures_allowed(settings)):
@@ -143,7 +148,7 @@ def label_frames(
         frames,
         {each.key: each for each in outcomes if isinstance(each, Label)},
         {each.key: each for each in outcomes if isinstance(each, Failure)},
-        store.level.name,
+        level,
         n_known,
         sum(each.n_tries > 0 for each in fresh.values()),
         sum((each.seconds for each in fresh.values()), 0.0),
@@ -163,9 +168,12 @@ def _find_known(
     return found
 
 
-def _make_labeller(settings: CalculationSettings, folder: Path, *, wait: bool) -> Labeller:
+def _make_labeller(
+    settings: CalculationSettings, folder: Path, *, done: Sequence[Task], wait: bool
+) -> Labeller:
+    """Return the labeller; failures of ``done`` that are in the store are known already."""
     if isinstance(settings, SlurmSettings):
-        return SlurmLabeller(settings, folder, folder, wait=wait)
+        return SlurmLabeller(settings, folder, folder, done=done, wait=wait)
     if isinstance(settings, CalculatorSettings):
         return CalculatorLabeller(settings, folder)
     raise ArgumentError(f"the labeller is {settings.kind!r}; allowed are calculator and slurm")

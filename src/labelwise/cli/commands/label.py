@@ -65,7 +65,8 @@ class LabelCommand:
         Setting("Folder where labels are kept; by default OUT with .labels at its end."),
     ] = None
     no_wait: Annotated[
-        bool, Setting("Submit, take what is labelled already, and leave.", panel=SCALE)
+        bool,
+        Setting("Submit calculations to the queue and leave; run again for labels.", panel=SCALE),
     ] = False
     retry_failed: Annotated[bool, Setting("Calculate anew what failed before.")] = False
     keys: LabelKeys

@@ -93,8 +93,10 @@ def test_labels_come_from_the_queue_and_failures_with_reasons(
     assert sorted(read_trace(tmp_path / "trace")["end"]) == list(range(10))
     assert set(list_ends(tmp_path)) == {"DONE"}
     # Asked again, labels are there already; the failure was told, and is calculated anew.
+    n_jobs = len(Ledger(tmp_path / "slurm").jobs)
     again = collect(make_labeller(tmp_path), [*tasks, bad])
     assert isinstance(again["bad"], Failure)
+    assert len(Ledger(tmp_path / "slurm").jobs) == n_jobs + 1
     assert len(read_trace(tmp_path / "trace")["end"]) == 10
 
 
@@ -119,6 +121,27 @@ def test_what_slurm_refuses_is_said(cluster: Cluster, tmp_path: Path) -> None:
     with pytest.raises(LabellingError, match="invalid partition"):
         collect(make_labeller(tmp_path, partition="nowhere"), [make_task(0)])
     check_labels(collect(make_labeller(tmp_path, partition="p"), [make_task(0)]), [make_task(0)])
+
+
+REFUSING = """#!/bin/sh
+# Refuses the second job, as a limit of jobs does.
+n=$(($(cat {count} 2>/dev/null || echo 0) + 1))
+echo $n > {count}
+[ $n = 2 ] && {{ echo 'sbatch: error: QOSMaxSubmitJobPerUserLimit' >&2; exit 1; }}
+exec {sbatch} "$@"
+"""
+
+
+def test_a_refusal_leaves_jobs_that_run(cluster: Cluster, tmp_path: Path, commands: Path) -> None:
+    script = commands / "sbatch"
+    script.write_text(REFUSING.format(count=tmp_path / "count", sbatch=shutil.which("sbatch")))
+    script.chmod(0o755)
+    tasks = [make_task(0), make_task(1, seconds=8.0), *(make_task(i) for i in range(2, 5))]
+    labeller = make_labeller(tmp_path, max_jobs=2, structures_per_job=1)
+    check_labels(collect(labeller, tasks), tasks)
+    trace = read_trace(tmp_path / "trace")
+    assert sorted(trace["begin"]) == sorted(trace["end"]) == list(range(5))
+    assert int((tmp_path / "count").read_text()) > 2
 
 
 def test_cancelled_jobs_are_submitted_by_the_next_run_only(

@@ -128,7 +128,9 @@ class Follower:
             for element, entry in snapshot.jobs.get(job.name, {}).items()
             if job.name in names and entry.state not in ENDED
         ]
-        self._slurm.cancel([f"{entry.job_id}_{element}" for _, element, entry in living])
+        if not self._slurm.cancel([f"{each.job_id}_{number}" for _, number, each in living]):
+            _log.info("SLURM did not take the cancelling of jobs: the next run attaches to them")
+            return
         for job, element in list(self._ledger.active):
             entry = snapshot.jobs.get(job.name, {}).get(element)
             self._note(job, element, "WITHDRAWN", entry, {})

@@ -124,9 +124,17 @@ class SlurmLabeller:
                 self._go_on()
 
     def withdraw(self) -> None:
-        """Cancel every job that was not seen to end: no label is wanted any more."""
-        if self._is_open:
-            self._leave(patient=False)
+        """Cancel every job that was not seen to end: no label is wanted any more.
+
+        What has failed by then counts as told: when it is asked for again, it is calculated anew.
+        """
+        if not self._is_open:
+            return
+        self._leave(patient=False)
+        self._store.refresh()
+        for task in self._tasks.values():
+            if self._find_failure(task) is not None:
+                self._note_told(task)
 
     def _open(self) -> None:
         Slurm.require()
@@ -240,15 +248,32 @@ class SlurmLabeller:
         except SubmissionError as error:
             if error.is_refusal:
                 ledger.note_revoked(job, str(error))
-                raise LabellingError(
-                    f"SLURM refuses the job: {error}. Mend labeller.partition, labeller.sbatch or "
-                    "labeller.time and run again"
-                ) from error
+                self._bear_refusal(error)
+                return
             _log.info("%s; the queue is asked whether it has %s", error, job.name)
             return
         ledger.note_submitted(job, job_id)
         n_structures = sum(len(keys) for keys in shards)
         _log.info("job %s: %d structures in %d parts", job_id, n_structures, len(shards))
+
+    def _bear_refusal(self, error: SubmissionError) -> None:
+        """Go on while others of our jobs are under way: a limit of jobs may refuse this one.
+
+        Raises:
+            LabellingError: There are none.
+            LabelsPending: There are, and they are not waited for.
+        """
+        if not any(True for _ in self._ledger.active):
+            raise LabellingError(
+                f"SLURM refuses the job: {error}. Mend labeller.partition, labeller.sbatch or "
+                "labeller.time and run again"
+            ) from error
+        if not self._wait:
+            raise LabelsPending(
+                f"SLURM takes no more jobs now ({error}); run again to take labels and to submit "
+                "the rest"
+            ) from error
+        _log.info("SLURM takes no more jobs now (%s); trying again later", error)
 
     def _leave(self, *, patient: bool) -> None:
         """Cancel what is not needed any more, and give back what killed jobs had kept."""

@@ -176,9 +176,11 @@ class Slurm:
         self._next_submission = time.monotonic() + self._poll_s
         done = _call(["sbatch", "--parsable", *options, str(script)])
         if done is None:
-            raise SubmissionError(f"sbatch took over {_COMMAND_LIMIT_S:g} s", is_refusal=False)
+            said = f"sbatch took over {_COMMAND_LIMIT_S:g} s, or could not be run"
+            raise SubmissionError(said, is_refusal=False)
         number = done.stdout.strip().partition(";")[0]
         if done.returncode or not number.isdigit():
+            self._next_submission += (_LONGEST_BACKOFF - 1.0) * self._poll_s
             said = " ".join((done.stderr or done.stdout).split())[:500]
             raise SubmissionError(
                 f"sbatch: {said or f'exit code {done.returncode}'}",
@@ -186,14 +188,22 @@ class Slurm:
             )
         return number
 
-    def cancel(self, elements: Sequence[str]) -> None:
-        """Cancel elements, ``1234_7`` each; what has ended already is passed over."""
-        if elements:
-            _call(["scancel", "--quiet", *elements])
+    def cancel(self, elements: Sequence[str]) -> bool:
+        """Cancel elements, ``1234_7`` each; what has ended already is passed over.
+
+        Returns:
+            Whether SLURM took it.
+        """
+        done = _call(["scancel", "--quiet", *elements]) if elements else None
+        return not elements or (done is not None and done.returncode == 0)
 
 
 def _call(words: Sequence[str]) -> subprocess.CompletedProcess[str] | None:
-    """Run a command; None if it does not end."""
+    """Run a command; None if it does not end, or cannot be begun just now.
+
+    Raises:
+        LabellingError: There is no such command.
+    """
     try:
         return subprocess.run(  # noqa: S603 - SLURM's commands with our own words
             words,
@@ -204,6 +214,8 @@ def _call(words: Sequence[str]) -> subprocess.CompletedProcess[str] | None:
             stdin=subprocess.DEVNULL,
         )
     except subprocess.TimeoutExpired:
+        return None
+    except BlockingIOError:  # a login node that has no process left for us
         return None
     except OSError as error:
         raise LabellingError(f"cannot run {words[0]!r}: {error.strerror or error}") from error

@@ -46,8 +46,9 @@ from labelwise.potentials.mace.training.frozen_geometry import (
 from labelwise.potentials.mace.training.lean_batch import (
     LeanBatch,
     differentiate,
-    differentiate_with_stress,
+    forces_of,
     join,
+    stresses_of,
 )
 from labelwise.potentials.mace.training.polynomial import Phase
 
@@ -149,26 +150,20 @@ class FrozenMace:
         self, batch: FrozenBatch, *, training: bool
     ) -> tuple[Float[Tensor, " n"], Float[Tensor, "N 3"]]:
         """Return interaction energies and forces; see ``LeanMace.energies_and_forces``."""
-        energies, harmonics, radial = self._evaluate(batch)
-        forces = differentiate(
-            batch.layout, energies, harmonics, radial, self._phase, training=training
-        )
-        return energies, forces
+        energies, slopes = self._evaluate(batch, training=training)
+        return energies, forces_of(batch.layout, slopes)
 
     def energies_forces_stresses(
         self, batch: FrozenBatch, *, training: bool
     ) -> tuple[Float[Tensor, " n"], Float[Tensor, "N 3"], Float[Tensor, "n 3 3"]]:
         """Return stress, too; see ``LeanMace.energies_forces_stresses``."""
-        energies, harmonics, radial = self._evaluate(batch)
-        forces, stresses = differentiate_with_stress(
-            batch.layout, energies, harmonics, radial, self._phase, training=training
-        )
-        return energies, forces, stresses
+        energies, slopes = self._evaluate(batch, training=training)
+        return energies, forces_of(batch.layout, slopes), stresses_of(batch.layout, slopes)
 
     def _evaluate(
-        self, batch: FrozenBatch
-    ) -> tuple[Float[Tensor, " n"], Float[Tensor, "P L"], Float[Tensor, "P B"]]:
-        """Return energies, and the geometry that they can be differentiated by."""
+        self, batch: FrozenBatch, *, training: bool
+    ) -> tuple[Float[Tensor, " n"], Float[Tensor, "P 3"]]:
+        """Return energies (n,) in eV and their slopes by the pairs' vectors, (P, 3) in eV/Å."""
         layout = batch.layout
         harmonics = layout.harmonics.detach().requires_grad_()
         radial = layout.radial.detach().requires_grad_()
@@ -177,7 +172,9 @@ class FrozenMace:
         at_hand.pair_of_edge = batch.pair_of_edge
         at_hand.harmonics, at_hand.radial = harmonics, radial
         energies = self._model(dict(batch.inputs), compute_force=False)["energy"]
-        return energies, harmonics, radial
+        return energies, differentiate(
+            layout, energies, harmonics, radial, self._phase, training=training
+        )
 
     def _with_stand_ins(self, block: Any) -> Any:
         by_pair = _is_by_pair(self._potential.model, block)

@@ -126,55 +126,20 @@ def differentiate(
     phase: Phase,
     *,
     training: bool,
-) -> Float[Tensor, "N 3"]:
-    """Return forces, by the chain rule through what was made of a batch's geometry.
-
-    ``differentiate_with_stress`` takes the same and returns stress, too.
+) -> Float[Tensor, "P 3"]:
+    """Return ∂E/∂r for the vector r of each pair, by the chain rule through its geometry.
 
     Args:
-        batch: n structures, N atoms.
+        batch: n structures, P pairs.
         energies: (n,), made of the next two.
         harmonics: (P, L), the batch's, to be differentiated by.
         radial: (P, B), the batch's, to be differentiated by.
         phase: What the network's functions look at; it is the forces' pass meanwhile.
-        training: Whether the forces are to be differentiated by the weights.
+        training: Whether the result is to be differentiated by the weights.
 
     Returns:
-        (N, 3) in eV/Å.
+        (P, 3) in eV/Å, of which ``forces_of`` and ``stresses_of`` are linear functions.
     """
-    return _push(batch, _pull(batch, energies, harmonics, radial, phase, training=training))
-
-
-def differentiate_with_stress(
-    batch: LeanBatch,
-    energies: Float[Tensor, " n"],
-    harmonics: Float[Tensor, "P L"],
-    radial: Float[Tensor, "P B"],
-    phase: Phase,
-    *,
-    training: bool,
-) -> tuple[Float[Tensor, "N 3"], Float[Tensor, "n 3 3"]]:
-    """Return forces (N, 3) in eV/Å and stress (n, 3, 3) in eV/Å³; see ``differentiate``."""
-    pull = _pull(batch, energies, harmonics, radial, phase, training=training)
-    vectors = batch.directions * batch.lengths[:, None]
-    virials = pull.new_zeros(batch.volumes.shape[0], 3, 3).index_add(
-        0,
-        batch.structure_idx.index_select(0, batch.ends[0]),
-        vectors[:, :, None] * pull[:, None, :],
-    )
-    return _push(batch, pull), divide_by_volume(virials, batch.volumes)
-
-
-def _pull(
-    batch: LeanBatch,
-    energies: Float[Tensor, " n"],
-    harmonics: Float[Tensor, "P L"],
-    radial: Float[Tensor, "P B"],
-    phase: Phase,
-    *,
-    training: bool,
-) -> Float[Tensor, "P 3"]:
-    """Return ∂E/∂r for the vector r of each pair, (P, 3) eV/Å."""
     phase.weights = False
     try:
         by_harmonics, by_radial = torch.autograd.grad(
@@ -190,11 +155,38 @@ def _pull(
     return (by_harmonics[:, None, :] @ batch.harmonics_slope).squeeze(1) + along
 
 
-def _push(batch: LeanBatch, pull: Float[Tensor, "P 3"]) -> Float[Tensor, "N 3"]:
-    """Return the forces that pairs exert on their ends, (N, 3) eV/Å."""
-    forces = pull.new_zeros(batch.species.shape[0], 3)
-    forces = forces.index_add(0, batch.ends[0], pull)
-    return forces.index_add(0, batch.ends[1], pull, alpha=-1)
+def forces_of(batch: LeanBatch, slopes: Float[Tensor, "P 3"]) -> Float[Tensor, "N 3"]:
+    """Return the forces that pairs exert on their ends.
+
+    Args:
+        batch: N atoms, P pairs.
+        slopes: (P, 3) eV/Å, ∂E/∂r of each pair.
+
+    Returns:
+        (N, 3) in eV/Å.
+    """
+    forces = slopes.new_zeros(batch.species.shape[0], 3)
+    forces = forces.index_add(0, batch.ends[0], slopes)
+    return forces.index_add(0, batch.ends[1], slopes, alpha=-1)
+
+
+def stresses_of(batch: LeanBatch, slopes: Float[Tensor, "P 3"]) -> Float[Tensor, "n 3 3"]:
+    """Return the stress (1/V) Σ r ⊗ ∂E/∂r.
+
+    Args:
+        batch: n structures, P pairs.
+        slopes: (P, 3) eV/Å, ∂E/∂r of each pair.
+
+    Returns:
+        (n, 3, 3) in eV/Å³, zero for a structure without a volume.
+    """
+    vectors = batch.directions * batch.lengths[:, None]
+    virials = slopes.new_zeros(batch.volumes.shape[0], 3, 3).index_add(
+        0,
+        batch.structure_idx.index_select(0, batch.ends[0]),
+        vectors[:, :, None] * slopes[:, None, :],
+    )
+    return divide_by_volume(virials, batch.volumes)
 
 
 def _lay_out(

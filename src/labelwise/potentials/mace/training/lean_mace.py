@@ -32,8 +32,9 @@ from labelwise.potentials.mace.training.frozen_geometry import (
 from labelwise.potentials.mace.training.lean_batch import (
     LeanBatch,
     differentiate,
-    differentiate_with_stress,
+    forces_of,
     join,
+    stresses_of,
 )
 from labelwise.potentials.mace.training.polynomial import Phase, silu
 
@@ -103,23 +104,26 @@ class LeanMace:
         Returns:
             Energies (n,) in eV and forces (N, 3) in eV/Å.
         """
-        harmonics = batch.harmonics.detach().requires_grad_()
-        radial = batch.radial.detach().requires_grad_()
-        energies = self._energies(batch, harmonics, radial)
-        forces = differentiate(batch, energies, harmonics, radial, self._phase, training=training)
-        return energies, forces
+        energies, slopes = self._evaluate(batch, training=training)
+        return energies, forces_of(batch, slopes)
 
     def energies_forces_stresses(
         self, batch: LeanBatch, *, training: bool
     ) -> tuple[Float[Tensor, " n"], Float[Tensor, "N 3"], Float[Tensor, "n 3 3"]]:
         """Return stress (n, 3, 3) in eV/Å³, too; see ``energies_and_forces``."""
+        energies, slopes = self._evaluate(batch, training=training)
+        return energies, forces_of(batch, slopes), stresses_of(batch, slopes)
+
+    def _evaluate(
+        self, batch: LeanBatch, *, training: bool
+    ) -> tuple[Float[Tensor, " n"], Float[Tensor, "P 3"]]:
+        """Return energies (n,) in eV and their slopes by the pairs' vectors, (P, 3) in eV/Å."""
         harmonics = batch.harmonics.detach().requires_grad_()
         radial = batch.radial.detach().requires_grad_()
         energies = self._energies(batch, harmonics, radial)
-        forces, stresses = differentiate_with_stress(
+        return energies, differentiate(
             batch, energies, harmonics, radial, self._phase, training=training
         )
-        return energies, forces, stresses
 
     def _energies(
         self, batch: LeanBatch, harmonics: Float[Tensor, "P L"], radial: Float[Tensor, "P B"]
