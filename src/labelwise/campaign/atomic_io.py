@@ -12,6 +12,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import tempfile
 import zipfile
 from collections.abc import Mapping
 from contextlib import suppress
@@ -108,24 +109,30 @@ class SpareSpace:
     """A file kept for the moment at which the disk is full.
 
     What is in hand then, a label that took a day, still has to be written down. So some
-    space is taken beforehand and given back when it is needed.
+    space is taken beforehand and given back when it is needed. The file has no name: a process
+    that is killed leaves none behind.
     """
 
-    def __init__(self, folder: Path, n_bytes: int = 1 << 20, *, name: str = "") -> None:
+    def __init__(self, folder: Path, n_bytes: int = 1 << 20) -> None:
         """Take the space.
 
         Args:
             folder: Where; the file system is what matters.
             n_bytes: How much.
-            name: Of who takes it, where several do.
 
         Raises:
             WriteError: There is not so much space.
         """
-        self._path = folder / (f".spare_space_{name}" if name else ".spare_space")
-        if not self._path.exists():
+        self._handle: int | None = None
+        try:
+            self._handle, name = tempfile.mkstemp(prefix=".spare_space_", dir=folder)
+            Path(name).unlink()
             # Random, because some file systems store runs of zeros in no space at all.
-            write_bytes(self._path, os.urandom(n_bytes))
+            _write_all(self._handle, os.urandom(n_bytes))
+            os.fsync(self._handle)
+        except OSError as error:
+            self.release()
+            raise WriteError(f"cannot write to {folder}: {error.strerror or error}") from error
 
     def append_line(self, path: Path, record: Mapping[str, Any]) -> None:
         """Append a record like ``append_line``, even if the disk is full.
@@ -146,8 +153,9 @@ class SpareSpace:
 
     def release(self) -> None:
         """Give the space back."""
-        with suppress(OSError):
-            self._path.unlink()
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
 
 
 def repair_log(path: Path) -> None:

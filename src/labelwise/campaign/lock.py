@@ -85,6 +85,35 @@ def campaign_lock(directory: Path, *, break_lock: bool = False) -> Iterator[Hold
                     path.unlink()
 
 
+@contextmanager
+def temporary_lock(folder: Path, *, break_lock: bool = False) -> Iterator[Holder]:
+    """Have a folder for oneself that is there only as long as something is in it.
+
+    Args:
+        folder: It is made if there is none, and removed if nothing is in it in the end.
+        break_lock: See ``campaign_lock``.
+
+    Yields:
+        Who we are.
+
+    Raises:
+        LockedError: Another process has it; the message names the process.
+        WriteError: It cannot be made or written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise WriteError(f"cannot make {folder}: {error.strerror or error}") from error
+    try:
+        with campaign_lock(folder, break_lock=break_lock) as ours:
+            yield ours
+    finally:
+        with suppress(OSError):
+            if [path.name for path in folder.iterdir()] == [_GUARD_FILE]:
+                (folder / _GUARD_FILE).unlink()
+                folder.rmdir()
+
+
 def read_holder(directory: Path) -> Holder | None:
     """Return who has a campaign by its lock file, or None.
 
@@ -155,9 +184,7 @@ def _guard(directory: Path) -> Iterator[None]:
     try:
         handle = os.open(directory / _GUARD_FILE, os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
-        raise WriteError(
-            f"cannot write to the campaign {directory}: {error.strerror or error}"
-        ) from error
+        raise WriteError(f"cannot write to {directory}: {error.strerror or error}") from error
     try:
         # Some network file systems have no such lock; then the look is not guarded.
         with suppress(OSError):

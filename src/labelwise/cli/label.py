@@ -11,7 +11,12 @@ import typer
 from pydantic import ValidationError
 
 from labelwise.campaign.config import describe_mistakes
-from labelwise.campaign.labelling import CalculatorSettings, LabelsPending, SlurmSettings
+from labelwise.campaign.labelling import (
+    CalculatorSettings,
+    LabellingError,
+    LabelsPending,
+    SlurmSettings,
+)
 from labelwise.campaign.labelling.base import parse_settings
 from labelwise.campaign.labelling.level import CalculationSettings
 from labelwise.campaign.labelling.pool import LabelledPool, label_frames
@@ -49,6 +54,7 @@ def run_label(args: LabelCommand) -> None:
                 folder,
                 wait=not args.no_wait,
                 retry_failed=args.retry_failed,
+                break_lock=args.break_lock,
                 progress=progress,
             )
     except LabelsPending as pending:
@@ -57,10 +63,18 @@ def run_label(args: LabelCommand) -> None:
     labelled = found.make_labelled(args.keys)
     told = _describe(found, args, settings, n_labelled=len(labelled))
     write_text(record, to_json(told))  # first: by it the next run knows that both are its own
-    write_structures(args.out, labelled)
+    if labelled:
+        write_structures(args.out, labelled)
+    else:
+        args.out.unlink(missing_ok=True)
     if args.as_json:
         typer.echo(to_json(told), nl=False)
-    elif talkative:
+    if not labelled:
+        raise LabellingError(
+            f"none of {len(found.frames)} structures has a label: {_count_reasons(told)}; why, in "
+            f"{record}. Mend what is wrong and run again with --retry-failed"
+        )
+    if talkative:
         _say(found, args, told)
 
 
@@ -133,9 +147,7 @@ def _describe(
 
 
 def _say(found: LabelledPool, args: LabelCommand, told: dict[str, Any]) -> None:
-    counts = told["counts"]
-    reasons = Counter(each["reason"] for each in told["failures"])
-    failed = ", ".join(f"{n} {reason}" for reason, n in reasons.items())
+    counts, failed = told["counts"], _count_reasons(told)
     console.tell(
         f"{counts['labelled']} of {counts['read']} structures labelled at {found.level.name}: "
         f"{counts['calculated']} calculated in {found.seconds:.0f} s, "
@@ -143,3 +155,8 @@ def _say(found: LabelledPool, args: LabelCommand, told: dict[str, Any]) -> None:
         f"failed: {failed}; why, in {args.out.with_suffix('.json')}" if failed else None,
         str(args.out),
     )
+
+
+def _count_reasons(told: dict[str, Any]) -> str:
+    reasons = Counter(each["reason"] for each in told["failures"])
+    return ", ".join(f"{n} {reason}" for reason, n in reasons.items())

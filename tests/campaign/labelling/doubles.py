@@ -37,6 +37,12 @@ class Moody(Calculator):
         self.results = {"energy": energy, "forces": -2.0 * atoms.positions}
         if mood == "nan":
             self.results["energy"] = float("nan")
+        if mood == "deep":
+            self.results["energy"] -= 5e3
+        if mood == "zero":
+            self.results["energy"] = 0.0
+        if mood == "huge":
+            self.results["forces"] = atoms.positions + 200.0
 
     def _be_stubborn(self) -> None:
         raise RuntimeError("SCF did not converge in 50 iterations")

@@ -16,6 +16,7 @@ from ase import Atoms
 from ase.build import bulk
 from ase.calculators.emt import EMT
 
+from labelwise.campaign.lock import LOCK_FILE, temporary_lock
 from labelwise.cli import label as label_command
 from labelwise.cli import main
 from labelwise.errors import WriteError
@@ -122,6 +123,96 @@ def test_nothing_but_failures_stops(pool: Path, capsys: pytest.CaptureFixture[st
     assert main(words(pool, *more)) == 1
     assert "3 calculations in a row failed" in capsys.readouterr().err
     assert count(pool) == 3
+
+
+@pytest.mark.parametrize(
+    ("mood", "limit"), [("huge", "max_force=100"), ("zero", "n_threads=1"), ("nan", "n_threads=1")]
+)
+def test_labels_that_cannot_be_true_count_as_failures(
+    pool: Path, mood: str, limit: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    structures = read_structures(pool)
+    for atoms in structures:
+        atoms.info["mood"] = mood
+    write_structures(pool, structures)
+    assert main(words(pool, "--set", limit, "--set", "max_failures_in_a_row=3")) == 1
+    assert "3 calculations in a row failed" in capsys.readouterr().err
+    assert count(pool) == 3
+
+
+def test_an_energy_far_off_the_others_is_no_label(pool: Path) -> None:
+    """Whatever came first: by all of them, not by those that were there before."""
+    structures = read_structures(pool)
+    structures[0].info["mood"] = "deep"
+    write_structures(pool, structures)
+    for more in ((), (), ("--set", "max_energy_deviation=1e6")):
+        assert main(words(pool, *more)) == 0
+        record = json.loads((pool.parent / "labelled.json").read_text())
+        reasons = [(each["frame"], each["reason"]) for each in record["failures"]]
+        assert reasons == ([] if more else [(0, "absurd-energy")])
+    assert count(pool) == 8
+
+
+def test_not_a_single_label_is_an_error(pool: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    structures = read_structures(pool)
+    assert main(words(pool)) == 0
+    for number, atoms in enumerate(structures):
+        atoms.info["mood"] = "broken" if number else "stubborn"
+        atoms.positions += 0.1
+    write_structures(pool, structures)
+    assert main(words(pool, "--set", "n_retries=0")) == 1
+    said = capsys.readouterr().err
+    assert "none of 8 structures has a label: 1 not-converged, 7 exception" in said
+    assert not (pool.parent / "labelled.extxyz").exists()
+    assert len(json.loads((pool.parent / "labelled.json").read_text())["failures"]) == 8
+    pool.write_text("")
+    assert main(words(pool)) == 1
+
+
+def list_left(pool: Path) -> set[str]:
+    return {path.name for path in pool.parent.iterdir()} - {"pool.extxyz", "trace"}
+
+
+def test_nothing_is_left_behind(pool: Path) -> None:
+    assert main(words(pool, moody="nonsense.Calculator")) == 1
+    assert list_left(pool) == set()
+    assert main(words(pool)) == 0
+    assert list_left(pool) == {"labelled.extxyz", "labelled.json", "labelled.labels"}
+    assert {path.suffix for path in (pool.parent / "labelled.labels").rglob("*.*")} == {
+        ".json",
+        ".jsonl",
+    }
+
+
+def test_what_failed_can_be_looked_at(pool: Path) -> None:
+    structures = read_structures(pool)
+    structures[1].info["mood"] = "broken"
+    write_structures(pool, structures)
+    assert main(words(pool, "--set", "n_retries=0")) == 0
+    folder = pool.parent / "labelled.labelling" / "calculations"
+    assert [path.name for path in folder.rglob("scratch.txt")] == ["scratch.txt"]
+    structures[1].info["mood"] = ""
+    write_structures(pool, structures)
+    assert main(words(pool, "--retry-failed")) == 0
+    assert "labelled.labelling" not in list_left(pool)
+
+
+def test_locks_of_the_dead_are_taken_and_others_named(
+    pool: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = pool.parent / "labelled.labelling"
+    with temporary_lock(folder):
+        lock = json.loads((folder / LOCK_FILE).read_text())
+        assert main(words(pool)) == 1
+        assert "--break-lock" in capsys.readouterr().err
+    folder.mkdir()
+    (folder / LOCK_FILE).write_text(json.dumps({**lock, "pid": 2**22 + 1}))
+    assert main(words(pool)) == 0
+    folder.mkdir()
+    (folder / LOCK_FILE).write_text(json.dumps({**lock, "host": "another"}))
+    assert main(words(pool)) == 1
+    assert main(words(pool, "--break-lock")) == 0
+    assert "labelled.labelling" not in list_left(pool)
 
 
 def test_a_campaign_takes_what_the_store_has(data: Path, tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ from labelwise.structures import Source
 MAX_FORCE = 100.0
 #: An energy farther than this from what the composition lets expect is one too, eV/atom.
 MAX_ENERGY_DEVIATION = 10.0
+#: So many failures in a row are allowed where nothing is said, at least.
+_LEAST_FAILURES = 20
 #: Settings of labellers that change no label: where and how fast calculations are made.
 MACHINE_KEYS = (
     "n_workers", "n_threads", "time_limit_s", "store", "partition", "sbatch", "structures_per_job",
@@ -177,6 +179,15 @@ class LabellerSettings(BaseModel):
     max_force: float = Field(default=MAX_FORCE, gt=0.0)
     max_energy_deviation: float = Field(default=MAX_ENERGY_DEVIATION, gt=0.0)
     max_failures_in_a_row: int | None = Field(default=None, ge=1)
+
+    def count_failures_allowed(self, n_at_once: int) -> int:
+        """Return how many failures in a row stop a run.
+
+        Args:
+            n_at_once: Structures of a batch, or calculations at once.
+        """
+        limit = self.max_failures_in_a_row
+        return max(_LEAST_FAILURES, 2 * n_at_once) if limit is None else limit
 
 
 @dataclass(frozen=True)

@@ -71,16 +71,22 @@ class CalculatorLabeller:
             runs in a folder of its own; those of failed calculations are kept.
         writer: Name of the part of the store that is written to, if the settings name a store,
             and of the workers' logs; None for one of this machine and process.
+        store: The store that the settings name, if it is read already.
     """
 
     name = "calculator"
 
     def __init__(
-        self, settings: CalculatorSettings, directory: Path, *, writer: str | None = None
+        self,
+        settings: CalculatorSettings,
+        directory: Path,
+        *,
+        writer: str | None = None,
+        store: LabelStore | None = None,
     ) -> None:
         self._settings, self._directory = settings, directory.absolute()
         self._writer_name = writer
-        self._store: LabelStore | None = None
+        self._store = store
         self._writer: LabelWriter | None = None
 
     def check(self) -> None:
@@ -90,7 +96,11 @@ class CalculatorLabeller:
             LabellingError: It cannot be imported or made.
             WriteError: The scratch folder cannot be written to.
         """
-        self._gather_crew().hire().kill()
+        crew = self._gather_crew()
+        try:
+            crew.make_ready()
+        finally:
+            crew.kill()
 
     def label(self, queue: deque[Task]) -> Iterator[Outcome]:
         """Yield outcomes as they come; see ``Labeller``.
@@ -109,6 +119,7 @@ class CalculatorLabeller:
                     task = queue.popleft()
                     known = self._find(task)
                     if known is None:
+                        crew.make_ready()
                         self._prepare_to_keep()
                         crew.start(_Job(task))
                     else:
@@ -132,8 +143,9 @@ class CalculatorLabeller:
         return _Crew(self._settings, self._directory, name)
 
     def _open_store(self) -> None:
-        if self._settings.store is not None:
+        if self._store is None and self._settings.store is not None:
             self._store = LabelStore(self._directory / self._settings.store, self._settings)
+        if self._store is not None:
             self._store.refresh()
             self._writer = LabelWriter(self._store, self._writer_name)
 
@@ -186,9 +198,17 @@ class _Crew:
         self.busy: list[_Worker] = []
         self._n_started = 0
 
+    def make_ready(self) -> None:
+        """See that a worker waits, which has made the calculator once."""
+        if not self._idle:
+            self._n_started += 1
+            log = self._directory / SCRATCH / f"{self._name}_{self._n_started:03d}.log"
+            self._idle.append(_Worker(self._settings, self._directory, log))
+
     def start(self, job: _Job) -> None:
-        """Give a job to a worker that waits, or to a new one."""
-        worker = self._idle.pop() if self._idle else self.hire()
+        """Give a job to a worker."""
+        self.make_ready()
+        worker = self._idle.pop()
         self.busy.append(worker)
         worker.give(job, self._directory / SCRATCH / job.task.key)
 
@@ -224,12 +244,6 @@ class _Crew:
         for worker in (*self._idle, *self.busy):
             worker.kill()
         self._idle, self.busy = [], []
-
-    def hire(self) -> _Worker:
-        """Start a worker, which has made the calculator once."""
-        self._n_started += 1
-        log = self._directory / SCRATCH / f"{self._name}_{self._n_started:03d}.log"
-        return _Worker(self._settings, self._directory, log)
 
     def _is_late(self, worker: _Worker) -> bool:
         limit = self._settings.time_limit_s

@@ -20,6 +20,14 @@ from labelwise.structures.isolated_atoms import is_isolated_atom
 from labelwise.structures.labels import Labels, is_placeholder
 
 
+def refuse_placeholder(atoms: Atoms, label: Label) -> Outcome:
+    """Return the label, or the failure that it is whatever is asked of labels.
+
+    Forces of another shape, numbers that are not finite, zeros as if never calculated.
+    """
+    return _refuse(label, _find_placeholder(atoms, label))
+
+
 class LabelChecks:
     """Finds labels that are not finite, or absurd.
 
@@ -68,24 +76,13 @@ class LabelChecks:
         known = [alone[self._elements.index(z)][None] for z in isolated]
         self._known = np.concatenate([counts[fit.used], *known])
         self._fitted = fit.energies
+        self._is_determined: dict[bytes, bool] = {}
 
     def check(self, atoms: Atoms, label: Label) -> Outcome:
         """Return the label, or the failure that it is."""
-        found = self._find(atoms, label)
-        if found is None:
-            return label
-        return Failure(label.key, *found, n_tries=label.n_tries, seconds=label.seconds)
+        return _refuse(label, _find_placeholder(atoms, label) or self._find_absurd(atoms, label))
 
-    def _find(self, atoms: Atoms, label: Label) -> tuple[str, str] | None:
-        if label.forces.shape != (len(atoms), 3):
-            return "exception", f"forces have shape {label.forces.shape}, not {(len(atoms), 3)}"
-        if not (np.isfinite(label.energy) and np.isfinite(label.forces).all()):
-            return (
-                "not-finite",
-                f"energy {label.energy}, largest force {np.abs(label.forces).max()}",
-            )
-        if is_placeholder(atoms, Labels(label.energy, label.forces)):
-            return "zeros", "energy or all forces are exactly zero, as if never calculated"
+    def _find_absurd(self, atoms: Atoms, label: Label) -> tuple[str, str] | None:
         largest = float(np.abs(label.forces).max()) if len(atoms) else 0.0
         if largest > self._max_force:
             return "absurd-forces", f"a force component of {largest:.4g} eV/Å"
@@ -100,6 +97,27 @@ class LabelChecks:
         if len(self._known) == 0 or not {int(z) for z in atoms.numbers} <= {*self._elements}:
             return None
         row = count_elements([atoms.numbers], self._elements)
-        if not in_row_space(self._known, row)[0]:
+        name = row.tobytes()
+        if name not in self._is_determined:
+            self._is_determined[name] = bool(in_row_space(self._known, row)[0])
+        if not self._is_determined[name]:
             return None
         return float((energy - row[0] @ self._fitted) / len(atoms))
+
+
+def _find_placeholder(atoms: Atoms, label: Label) -> tuple[str, str] | None:
+    """Return reason and detail of what can be no label; None if it can be one."""
+    if label.forces.shape != (len(atoms), 3):
+        return "exception", f"forces have shape {label.forces.shape}, not {(len(atoms), 3)}"
+    if not (np.isfinite(label.energy) and np.isfinite(label.forces).all()):
+        largest = np.abs(label.forces).max(initial=0.0)
+        return "not-finite", f"energy {label.energy}, largest force {largest}"
+    if is_placeholder(atoms, Labels(label.energy, label.forces)):
+        return "zeros", "energy or all forces are exactly zero, as if never calculated"
+    return None
+
+
+def _refuse(label: Label, found: tuple[str, str] | None) -> Outcome:
+    if found is None:
+        return label
+    return Failure(label.key, *found, n_tries=label.n_tries, seconds=label.seconds)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,21 +20,24 @@ from labelwise.campaign.labelling.base import (
     Task,
     Withdrawal,
 )
-from labelwise.campaign.labelling.calculator import CalculatorLabeller, CalculatorSettings
+from labelwise.campaign.labelling.calculator import (
+    SCRATCH,
+    CalculatorLabeller,
+    CalculatorSettings,
+)
 from labelwise.campaign.labelling.checks import LabelChecks
 from labelwise.campaign.labelling.level import CalculationSettings, Level
-from labelwise.campaign.labelling.slurm.labeller import SlurmLabeller
+from labelwise.campaign.labelling.slurm.labeller import JOBS_FOLDER, SlurmLabeller
+from labelwise.campaign.labelling.slurm.ledger import REVOKED, Ledger
 from labelwise.campaign.labelling.slurm.settings import SlurmSettings
 from labelwise.campaign.labelling.store import LabelStore
-from labelwise.campaign.lock import campaign_lock
+from labelwise.campaign.lock import temporary_lock
 from labelwise.errors import ArgumentError
 from labelwise.runtime.timing import ProgressCallback, ignore_progress
 from labelwise.structures import Frame
 from labelwise.structures.label_keys import LabelKeys
 from labelwise.structures.labels import DEFAULT_STRESS_KEY, set_stress, stress_keys
 from labelwise.structures.levels import LEVEL_KEY
-
-_LEAST_FAILURES = 20
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,7 @@ def label_frames(
     *,
     wait: bool = True,
     retry_failed: bool = False,
+    break_lock: bool = False,
     progress: ProgressCallback = ignore_progress,
 ) -> LabelledPool:
     """Label structures, each once: what the store has is taken from there.
@@ -105,13 +110,16 @@ def label_frames(
     Args:
         frames: The structures; not modified.
         settings: The calculator, with a store; ``kind`` tells where it runs.
-        folder: Where failed calculations and jobs are kept, and where relative stores begin.
+        folder: Where failed calculations and jobs are kept, and where relative stores begin;
+            removed when nothing of them is left.
         wait: Whether to wait for a queue.
         retry_failed: Calculate anew what failed before.
+        break_lock: Take the folder from a process that has ended for sure.
         progress: Called with the stage, done, total.
 
     Raises:
-        ArgumentError: The settings name no store, or a kind that cannot do this.
+        ArgumentError: There is no structure, the settings name no store, or a kind that cannot do
+            this.
         LockedError: Another process labels in this folder.
         LabelsPending: A queue labels them and is not waited for.
         LabellingError: No label can be made, or only failures come.
@@ -120,39 +128,49 @@ def label_frames(
     """
     if settings.store is None:
         raise ArgumentError("store is None; allowed is a folder, where labels are kept")
-    folder.mkdir(parents=True, exist_ok=True)
+    if not frames:
+        raise ArgumentError("there is no structure to be labelled")
     tasks: dict[str, Task] = {}
     level = settings.describe_level()
     for frame in frames:
         key = level.name_label(frame.atoms)
         tasks.setdefault(key, Task(key, frame.atoms, frame.source))
-    with campaign_lock(folder):
+    with _own(folder, break_lock=break_lock):
         store = LabelStore(folder / settings.store, settings)
         store.refresh()
-        found = _find_known(store, tasks, with_failures=not retry_failed)
-        n_known = len(found)
-        missing = deque(task for key, task in tasks.items() if key not in found)
-        labeller = _make_labeller(settings, folder, done=list(missing), wait=wait)
+        known = _find_known(store, tasks, with_failures=not retry_failed)
+        missing = deque(task for key, task in tasks.items() if key not in known)
+        labeller = _make_labeller(settings, folder, store, done=list(missing), wait=wait)
         fresh: dict[str, Outcome] = {}
-        progress("label", n_known, len(tasks))
-        for outcome in _label(labeller, missing, _count_failures_allowed(settings)):
+        progress("label", len(known), len(tasks))
+        for outcome in _label(labeller, missing, tasks, settings):
             fresh[outcome.key] = outcome
-            progress("label", n_known + len(fresh), len(tasks))
-    checks = LabelChecks(max_force=settings.max_force)
-    found |= fresh
-    outcomes = [
-        checks.check(tasks[key].atoms, each) if isinstance(each, Label) else each
-        for key, each in found.items()
-    ]
+            progress("label", len(known) + len(fresh), len(tasks))
+        outcomes = _check_together(known | fresh, tasks, settings)
+        labels = {key: each for key, each in outcomes.items() if isinstance(each, Label)}
+        if len(labels) == len(tasks):
+            _remove_traces(folder)
     return LabelledPool(
         frames,
-        {each.key: each for each in outcomes if isinstance(each, Label)},
-        {each.key: each for each in outcomes if isinstance(each, Failure)},
+        labels,
+        {key: each for key, each in outcomes.items() if isinstance(each, Failure)},
         level,
-        n_known,
+        len(known),
         sum(each.n_tries > 0 for each in fresh.values()),
         sum((each.seconds for each in fresh.values()), 0.0),
     )
+
+
+@contextmanager
+def _own(folder: Path, *, break_lock: bool) -> Iterator[None]:
+    """Have a folder for oneself, and remove it if nothing was kept in it."""
+    with temporary_lock(folder, break_lock=break_lock):
+        try:
+            yield
+        finally:
+            if not (folder / JOBS_FOLDER).exists():  # jobs write there whenever they like
+                with suppress(OSError):
+                    (folder / SCRATCH).rmdir()
 
 
 def _find_known(
@@ -169,30 +187,68 @@ def _find_known(
 
 
 def _make_labeller(
-    settings: CalculationSettings, folder: Path, *, done: Sequence[Task], wait: bool
+    settings: CalculationSettings,
+    folder: Path,
+    store: LabelStore,
+    *,
+    done: Sequence[Task],
+    wait: bool,
 ) -> Labeller:
     """Return the labeller; failures of ``done`` that are in the store are known already."""
     if isinstance(settings, SlurmSettings):
-        return SlurmLabeller(settings, folder, folder, done=done, wait=wait)
+        return SlurmLabeller(settings, folder, folder, done=done, wait=wait, store=store)
     if isinstance(settings, CalculatorSettings):
-        return CalculatorLabeller(settings, folder)
+        return CalculatorLabeller(settings, folder, store=store)
     raise ArgumentError(f"the labeller is {settings.kind!r}; allowed are calculator and slurm")
 
 
-def _count_failures_allowed(settings: CalculationSettings) -> int:
-    limit = settings.max_failures_in_a_row
-    return max(_LEAST_FAILURES, 2 * settings.n_at_once) if limit is None else limit
+def _check_together(
+    outcomes: dict[str, Outcome], tasks: dict[str, Task], settings: CalculationSettings
+) -> dict[str, Outcome]:
+    """Return outcomes where labels that cannot be true, by the others too, are failures.
+
+    By all of them and not by those that came before, so that it does not matter what was labelled
+    when.
+    """
+    limits = settings.model_dump(include={"max_force", "max_energy_deviation"})
+    checked = _check(outcomes, tasks, LabelChecks(**limits))
+    labels = [each for each in checked.values() if isinstance(each, Label)]
+    structures = [tasks[each.key].atoms for each in labels]
+    together = LabelChecks(structures, [each.energy for each in labels], **limits)
+    return _check(checked, tasks, together)
 
 
-def _label(labeller: Labeller, queue: deque[Task], limit: int) -> Iterator[Outcome]:
+def _check(
+    outcomes: dict[str, Outcome], tasks: dict[str, Task], checks: LabelChecks
+) -> dict[str, Outcome]:
+    return {
+        key: checks.check(tasks[key].atoms, each) if isinstance(each, Label) else each
+        for key, each in outcomes.items()
+    }
+
+
+def _remove_traces(folder: Path) -> None:
+    """Remove what was kept of calculations and jobs, unless a job may still come or go on."""
+    jobs = Ledger(folder / JOBS_FOLDER).jobs.values()
+    if not any(job.open_elements or (job.folder / REVOKED).exists() for job in jobs):
+        for name in (SCRATCH, JOBS_FOLDER):
+            shutil.rmtree(folder / name, ignore_errors=True)
+
+
+def _label(
+    labeller: Labeller, queue: deque[Task], tasks: dict[str, Task], settings: CalculationSettings
+) -> Iterator[Outcome]:
     """Yield outcomes until nothing but failures comes.
 
     Raises:
         LabellingError: So many came in a row that the calculation as such must be wrong.
     """
+    checks = LabelChecks(max_force=settings.max_force)
+    limit = settings.count_failures_allowed(settings.n_at_once)
     n_in_a_row = 0
     with closing(labeller.label(queue)) as outcomes:  # type: ignore[type-var]
-        for outcome in outcomes:
+        for made in outcomes:
+            outcome = checks.check(tasks[made.key].atoms, made) if isinstance(made, Label) else made
             yield outcome
             n_in_a_row = n_in_a_row + 1 if isinstance(outcome, Failure) else 0
             if n_in_a_row >= limit and isinstance(outcome, Failure):

@@ -19,7 +19,6 @@ from __future__ import annotations
 import os
 import secrets
 import socket
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ from ase import Atoms
 from labelwise.campaign.atomic_io import SpareSpace, write_json
 from labelwise.campaign.errors import DamagedStateError
 from labelwise.campaign.labelling.base import Failure, Label, Outcome, Task
+from labelwise.campaign.labelling.checks import refuse_placeholder
 from labelwise.campaign.labelling.encoding import encode_structure
 from labelwise.campaign.labelling.level import CalculationSettings
 
@@ -189,13 +189,14 @@ class LabelWriter:
         """Keep the outcome of a calculation; it is on the disk afterwards.
 
         Returns:
-            The outcome as it was kept: numbers that are not finite are a failure.
+            The outcome as it was kept: what cannot be a label is a failure.
 
         Raises:
             WriteError: The disk is full. The outcome is kept nevertheless, unless the message
                 says otherwise.
         """
-        outcome = _require_finite(outcome)
+        if isinstance(outcome, Label):
+            outcome = refuse_placeholder(task.atoms, outcome)
         self.prepare().append_line(self.path, self._encode(task, outcome))
         return outcome
 
@@ -207,7 +208,7 @@ class LabelWriter:
         """
         if self._spare is None:
             self._store.prepare()
-            self._spare = SpareSpace(self._store.folder, _SPARE_BYTES, name=self.path.stem)
+            self._spare = SpareSpace(self._store.folder, _SPARE_BYTES)
         return self._spare
 
     def close(self) -> None:
@@ -224,18 +225,6 @@ class LabelWriter:
             record |= {"failed": outcome.reason, "detail": outcome.detail}
         record |= {"n_tries": outcome.n_tries, "seconds": round(outcome.seconds, 3)}
         return {**record, "structure": encode_structure(task.atoms)}
-
-
-def remove_spare_space(folder: Path, names: str) -> None:
-    """Give back what writers that were killed kept for a full disk.
-
-    Args:
-        folder: That of a level.
-        names: What the names of these writers begin with.
-    """
-    for path in folder.glob(f".spare_space_{names}*"):
-        with suppress(OSError):
-            path.unlink()
 
 
 def _parse_line(line: bytes, path: Path) -> dict[str, Any]:
@@ -259,13 +248,3 @@ def _read_place(place: _Place) -> dict[str, Any]:
     except OSError as error:
         raise DamagedStateError(f"cannot read {place.path}: {error.strerror}") from error
     return _parse_line(line, place.path)
-
-
-def _require_finite(outcome: Outcome) -> Outcome:
-    if isinstance(outcome, Failure):
-        return outcome
-    if np.isfinite(outcome.energy) and np.isfinite(outcome.forces).all():
-        return outcome
-    largest = np.abs(outcome.forces).max(initial=0.0)
-    said = f"energy {outcome.energy}, largest force {largest}"
-    return Failure(outcome.key, "not-finite", said, outcome.n_tries, outcome.seconds)

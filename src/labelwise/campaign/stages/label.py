@@ -59,8 +59,6 @@ from labelwise.structures.levels import LevelCheck
 
 _log = logging.getLogger(__name__)
 
-_LEAST_FAILURES = 20
-
 
 def run_label(state: CampaignState, context: CampaignContext) -> None:
     """Label the batch; failed calculations are replaced by the next candidates.
@@ -229,10 +227,12 @@ class _Collection:
         if not any(self._waiting.values()):
             return
         self._spare = SpareSpace(self._state.directory)
-        self._top_up()
-        if self._queue:
-            self._label()
-        self._spare.release()
+        try:
+            self._top_up()
+            if self._queue:
+                self._label()
+        finally:
+            self._spare.release()
 
     def _label(self) -> None:
         done = [
@@ -300,8 +300,7 @@ class _Collection:
     @property
     def _max_failures(self) -> int:
         config = self._state.config
-        limit = config.labeller.max_failures_in_a_row
-        return max(_LEAST_FAILURES, 2 * config.selection.batch_size) if limit is None else limit
+        return config.labeller.count_failures_allowed(config.selection.batch_size)
 
     @property
     def _is_hopeless(self) -> bool:

@@ -69,6 +69,7 @@ class LabelCommand:
         Setting("Submit calculations to the queue and leave; run again for labels.", panel=SCALE),
     ] = False
     retry_failed: Annotated[bool, Setting("Calculate anew what failed before.")] = False
+    break_lock: Annotated[bool, Setting("Take it from a process that has ended for sure.")] = False
     keys: LabelKeys
     quiet: options.Quiet = False
     as_json: options.AsJson = False

@@ -9,7 +9,15 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from labelwise.campaign.labelling.base import LabellingError, Task
-from labelwise.campaign.labelling.slurm.ledger import REVOKED, Job, Ledger
+from labelwise.campaign.labelling.slurm.ledger import (
+    DONE,
+    ERROR,
+    LEFT,
+    NO_SPACE,
+    REVOKED,
+    Job,
+    Ledger,
+)
 from labelwise.campaign.labelling.slurm.queue import ENDED, Entry, Slurm, Snapshot, summarise
 from labelwise.campaign.labelling.slurm.settings import SlurmSettings
 from labelwise.campaign.labelling.store import LabelStore
@@ -22,10 +30,8 @@ _log = logging.getLogger(__name__)
 FORGOTTEN = "FORGOTTEN"
 _LOOK_S = 0.2
 _PATIENCE_S = 10.0
-#: Ends by an element's own account.
-_DONE, _ERROR, _NO_SPACE = "DONE", "ERROR", "NO_SPACE"
 #: Ends for which no structure is to blame.
-_BLAMELESS = frozenset({"CANCELLED", "REVOKED"})
+_BLAMELESS = frozenset({"CANCELLED", LEFT})
 
 
 #: What SLURM's step daemon writes into the output of a job that it ends.
@@ -160,7 +166,7 @@ class Follower:
         self._store.refresh()
         left = self._list_left(job, element, tasks)
         place = (job.name, element)
-        if end["state"] == _DONE and left:  # files are shown in any order
+        if end["state"] == DONE and left:  # files are shown in any order
             since = self._gone.setdefault(place, (time.monotonic(), FORGOTTEN, None))[0]
             if time.monotonic() - since < self._settings.settle_s:
                 return False
@@ -168,9 +174,9 @@ class Follower:
             return True
         self._gone.pop(place, None)
         self._note_end(job, element, end, {})
-        if end["state"] == _ERROR:
+        if end["state"] == ERROR:
             raise LabellingError(f"{end['detail']} (on a node, job {job.job_id})")
-        if end["state"] == _NO_SPACE:
+        if end["state"] == NO_SPACE:
             raise WriteError(
                 f"{end['detail']} (on a node, job {job.job_id}). Make room and run again; jobs "
                 "that still run are left to it"

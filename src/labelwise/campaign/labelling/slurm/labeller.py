@@ -26,7 +26,7 @@ from labelwise.campaign.labelling.slurm.submission import (
     share_out,
     write_job,
 )
-from labelwise.campaign.labelling.store import LabelStore, LabelWriter, remove_spare_space
+from labelwise.campaign.labelling.store import LabelStore, LabelWriter
 
 _log = logging.getLogger(__name__)
 
@@ -58,6 +58,7 @@ class SlurmLabeller:
         folder: Where the jobs' files lie, on a file system that the nodes see.
         done: Structures that have their outcome already.
         wait: Whether to wait; else ``LabelsPending`` is raised when all is submitted.
+        store: The store that the settings name, if it is read already.
     """
 
     name = "slurm"
@@ -70,10 +71,11 @@ class SlurmLabeller:
         *,
         done: Sequence[Task] = (),
         wait: bool = True,
+        store: LabelStore | None = None,
     ) -> None:
         self._settings, self._directory = settings, directory.absolute()
         self._store_folder = self._directory / settings.store
-        self._store = LabelStore(self._store_folder, settings)
+        self._store = LabelStore(self._store_folder, settings) if store is None else store
         self._folder, self._done, self._wait = folder / JOBS_FOLDER, list(done), wait
         self._tasks: dict[str, Task] = {}
         self._is_open = False
@@ -101,10 +103,10 @@ class SlurmLabeller:
         try:
             yield from self._follow(queue)
         except LabellingError:
-            self._leave(patient=False)
+            self._follower.dismiss(patient=False)
             raise
         else:
-            self._leave(patient=True)
+            self._follower.dismiss(patient=True)
         finally:
             self._writer.close()
 
@@ -130,7 +132,7 @@ class SlurmLabeller:
         """
         if not self._is_open:
             return
-        self._leave(patient=False)
+        self._follower.dismiss(patient=False)
         self._store.refresh()
         for task in self._tasks.values():
             if self._find_failure(task) is not None:
@@ -274,11 +276,6 @@ class SlurmLabeller:
                 "the rest"
             ) from error
         _log.info("SLURM takes no more jobs now (%s); trying again later", error)
-
-    def _leave(self, *, patient: bool) -> None:
-        """Cancel what is not needed any more, and give back what killed jobs had kept."""
-        self._follower.dismiss(patient=patient)
-        remove_spare_space(self._store.folder, self._ledger.prefix)
 
 
 register_labeller(

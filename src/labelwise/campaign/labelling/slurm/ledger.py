@@ -38,6 +38,10 @@ QUEUE = "queue.json"
 JOB = "job.json"
 SCRIPT = "job.sh"
 REVOKED = "revoked"
+#: How an element ended by its own account: the structures have an outcome; there was no time for
+#: all of them; the calculator cannot be made; the disk is full; its job was revoked.
+DONE, SHORT_OF_TIME, ERROR = "DONE", "SHORT_OF_TIME", "ERROR"
+NO_SPACE, LEFT = "NO_SPACE", "REVOKED"
 _N_LINES = 20
 
 

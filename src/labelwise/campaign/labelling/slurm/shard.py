@@ -19,8 +19,13 @@ from labelwise.campaign.labelling.base import LabellingError, Task
 from labelwise.campaign.labelling.calculator import CalculatorLabeller, CalculatorSettings
 from labelwise.campaign.labelling.encoding import decode_structure
 from labelwise.campaign.labelling.slurm.ledger import (
+    DONE,
+    ERROR,
     JOB,
+    LEFT,
+    NO_SPACE,
     REVOKED,
+    SHORT_OF_TIME,
     begun_file,
     end_file,
     shard_file,
@@ -61,7 +66,7 @@ def run_shard(folder: Path, element: int) -> int:
     # First the trace, then the look: whoever revokes a job does it the other way round.
     record.touch()
     if (folder / REVOKED).exists():
-        _say_end(folder, element, began, {"state": "REVOKED"})
+        _say_end(folder, element, began, {"state": LEFT})
         return 0
     job = read_json(folder / JOB)
     settings = CalculatorSettings(**job["settings"])
@@ -73,9 +78,9 @@ def run_shard(folder: Path, element: int) -> int:
     try:
         words, code = _label(labeller, queue, ends), 0
     except LabellingError as error:
-        words, code = {"state": "ERROR", "detail": str(error)}, EXIT_ERROR
+        words, code = {"state": ERROR, "detail": str(error)}, EXIT_ERROR
     except WriteError as error:
-        words, code = {"state": "NO_SPACE", "detail": str(error)}, EXIT_DISK
+        words, code = {"state": NO_SPACE, "detail": str(error)}, EXIT_DISK
     _say_end(folder, element, began, words)
     return code
 
@@ -103,7 +108,7 @@ def _label(labeller: CalculatorLabeller, queue: deque[Task], ends: float) -> dic
         if ends - time.time() < longest:
             n_left += len(queue)
             queue.clear()
-    return {"state": "SHORT_OF_TIME" if n_left else "DONE", "detail": f"{n_left} left"}
+    return {"state": SHORT_OF_TIME if n_left else DONE, "detail": f"{n_left} left"}
 
 
 def _find_end(began: float, limit_minutes: int | None) -> float:
