@@ -35,7 +35,7 @@ from labelwise.campaign.rounds import (
 )
 from labelwise.campaign.shared_cache import SharedCache
 from labelwise.campaign.stages.finetune import check_recipe, run_finetune
-from labelwise.campaign.stages.label import check_labeller, run_label
+from labelwise.campaign.stages.label import cancel_labels, check_labeller, run_label
 from labelwise.campaign.stages.measure import run_measure
 from labelwise.campaign.stages.select import run_select
 from labelwise.campaign.state import (
@@ -169,6 +169,22 @@ def run_campaign(
             _log.info("%s", remind_of_failures(state))
         _survey(state, context, options)
         return reason
+
+
+def cancel_campaign(directory: Path, *, break_lock: bool = False) -> None:
+    """Cancel the jobs that a campaign has in a queue; the next run submits again what is left.
+
+    Args:
+        directory: The campaign.
+        break_lock: Take it from a holder that may be alive.
+
+    Raises:
+        ArgumentError: Its labels do not come from a queue.
+        LockedError: Another process has the campaign.
+        LabellingError: The queue does not take it.
+    """
+    with campaign_lock(directory, break_lock=break_lock):
+        cancel_labels(read_state(directory))
 
 
 def _survey(state: CampaignState, context: CampaignContext, options: RunOptions) -> None:

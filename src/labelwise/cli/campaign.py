@@ -14,7 +14,12 @@ from labelwise.campaign.curves import CURVES, write_curves
 from labelwise.campaign.errors import DamagedStateError
 from labelwise.campaign.export import export_round
 from labelwise.campaign.labelling import LabellingError, LabelsPending
-from labelwise.campaign.loop import RunOptions, override_campaign, run_campaign
+from labelwise.campaign.loop import (
+    RunOptions,
+    cancel_campaign,
+    override_campaign,
+    run_campaign,
+)
 from labelwise.campaign.page.writer import CampaignPages
 from labelwise.campaign.rounds import RoundRecord, get_curve, has_stress_errors
 from labelwise.campaign.saved import SavedCampaign, find_best_round, read_saved
@@ -24,6 +29,7 @@ from labelwise.campaign.template import write_template
 from labelwise.campaign.yaml_files import read_overrides
 from labelwise.cli import console
 from labelwise.cli.commands.campaign import (
+    CampaignCancelCommand,
     CampaignExportCommand,
     CampaignInitCommand,
     CampaignRunCommand,
@@ -98,6 +104,14 @@ def run_campaign_run(args: CampaignRunCommand) -> None:
     _draw(state, quiet=args.quiet)
     if not args.quiet:
         _show(read_saved(state))
+
+
+def run_campaign_cancel(args: CampaignCancelCommand) -> None:
+    """Run ``labelwise campaign cancel``."""
+    with console.show_log(enabled=not args.quiet):
+        cancel_campaign(args.directory, break_lock=args.break_lock)
+    if not args.quiet:
+        console.say(f"no jobs are left; to go on: labelwise campaign run {args.directory}")
 
 
 def _name_page(pages: CampaignPages, *, quiet: bool) -> None:

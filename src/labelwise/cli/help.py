@@ -69,6 +69,7 @@ EXAMPLES = {
         "labelwise campaign run my-campaign",
         "labelwise campaign run my-campaign finetune.max_updates=200 stop.rounds=3",
     ),
+    "campaign cancel": ("labelwise campaign cancel my-campaign",),
     "campaign status": ("labelwise campaign status my-campaign",),
     "campaign export": ("labelwise campaign export my-campaign --best --out best",),
     "data": ("labelwise data list", "labelwise data inspect pool.extxyz"),

@@ -19,7 +19,7 @@ from labelwise.campaign.labelling import (
 )
 from labelwise.campaign.labelling.base import parse_settings
 from labelwise.campaign.labelling.level import CalculationSettings
-from labelwise.campaign.labelling.pool import LabelledPool, label_frames
+from labelwise.campaign.labelling.pool import LabelledPool, cancel_labelling, label_frames
 from labelwise.campaign.yaml_files import override, read_overrides, read_settings
 from labelwise.cli import console, data_sets
 from labelwise.cli.campaign import EXIT_WAITING
@@ -42,6 +42,12 @@ def run_label(args: LabelCommand) -> None:
         _require_own(path, record, force=args.force)
     folder = args.out.with_name(f"{args.out.stem}.labelling")
     talkative = not (args.quiet or args.as_json)
+    if args.cancel:
+        with console.show_log(enabled=talkative):
+            cancel_labelling(settings, folder, break_lock=args.break_lock)
+        if talkative:
+            console.say("no jobs are left; to go on, the same without --cancel")
+        return
     try:
         with (
             terminated_as_interrupted(),

@@ -57,6 +57,7 @@ Quiet = Annotated[bool, Setting("Print errors only.", flags=("--quiet", "-q"), p
 AsJson = Annotated[
     bool, Setting("Print the summary as JSON on standard output.", flags=("--json",), panel=OUTPUT)
 ]
+BreakLock = Annotated[bool, Setting("Take it from a process that has ended for sure.")]
 Force = Annotated[
     bool, Setting("Replace an output file that Labelwise did not write.", panel=OUTPUT)
 ]

@@ -156,8 +156,12 @@ class Precheck(Protocol):
 class Withdrawal(Protocol):
     """A labeller whose calculations go on when nobody waits for them."""
 
-    def withdraw(self) -> None:
-        """End what was begun: no label is wanted any more."""
+    def withdraw(self) -> bool:
+        """End what was begun, by this process or an earlier one; what has come is kept.
+
+        Returns:
+            Whether nothing goes on any more.
+        """
         ...
 
 
@@ -211,6 +215,19 @@ class LabellingRound:
     forces_key: str
     stress_key: str | None = None
     wait: bool = True
+
+
+def cancel(labeller: Labeller) -> None:
+    """End calculations that go on although nobody waits for them.
+
+    Raises:
+        ArgumentError: It is not a labeller of which any could.
+        LabellingError: They could not be ended.
+    """
+    if not isinstance(labeller, Withdrawal):
+        raise ArgumentError(f"the labeller is {labeller.name!r}, which has no jobs to be cancelled")
+    if not labeller.withdraw():
+        raise LabellingError("the queue did not take the cancelling of jobs; try again later")
 
 
 MakeLabeller: TypeAlias = Callable[[Any, LabellingRound], Labeller]

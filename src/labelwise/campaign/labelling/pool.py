@@ -19,6 +19,7 @@ from labelwise.campaign.labelling.base import (
     Outcome,
     Task,
     Withdrawal,
+    cancel,
 )
 from labelwise.campaign.labelling.calculator import (
     SCRATCH,
@@ -159,6 +160,24 @@ def label_frames(
         sum(each.n_tries > 0 for each in fresh.values()),
         sum((each.seconds for each in fresh.values()), 0.0),
     )
+
+
+def cancel_labelling(settings: CalculationSettings, folder: Path, *, break_lock: bool) -> None:
+    """Cancel the jobs that ``label_frames`` has left in a queue; the next call submits again.
+
+    Args:
+        settings: As they were given to it.
+        folder: Likewise.
+        break_lock: Take the folder from a process that has ended for sure.
+
+    Raises:
+        ArgumentError: Nothing is labelled in a queue by these settings.
+        LockedError: Another process labels in this folder.
+        LabellingError: The queue does not take it.
+    """
+    with _own(folder, break_lock=break_lock):
+        store = LabelStore(folder / str(settings.store), settings)
+        cancel(_make_labeller(settings, folder, store, done=[], wait=False))
 
 
 @contextmanager

@@ -35,6 +35,7 @@ from labelwise.campaign.labelling import (
     Precheck,
     Task,
     Withdrawal,
+    cancel,
     make_labeller,
 )
 from labelwise.campaign.labelling.encoding import encode_extra, encode_structure
@@ -90,6 +91,17 @@ def check_labeller(state: CampaignState) -> None:
     labeller = _make_labeller(state, [], wait=True)
     if isinstance(labeller, Precheck):
         labeller.check()
+
+
+def cancel_labels(state: CampaignState) -> None:
+    """End calculations of the round under way, and of earlier ones, that go on in a queue.
+
+    Raises:
+        ArgumentError: Labels do not come from a queue.
+        LabellingError: It does not take that.
+    """
+    for n_round in range(state.n_round + 1):
+        cancel(_make_labeller(state, [], wait=False, n_round=n_round))
 
 
 def _require_one_level(state: CampaignState, context: CampaignContext) -> None:
@@ -392,11 +404,21 @@ class _Collection:
         return tasks
 
 
-def _make_labeller(state: CampaignState, done: list[Task], *, wait: bool) -> Labeller:
-    """Make the configured labeller for the round under way; ``done`` have their outcome."""
+def _make_labeller(
+    state: CampaignState, done: list[Task], *, wait: bool, n_round: int | None = None
+) -> Labeller:
+    """Make the configured labeller for a round; ``done`` have their outcome.
+
+    Args:
+        state: The campaign.
+        done: Structures of the round that have their outcome already.
+        wait: Whether to wait for labels that are made elsewhere.
+        n_round: Which round; None for the one under way.
+    """
+    folder = state.folder if n_round is None else state.round_folder(n_round)
     data = state.config.data
     keys = (data.energy_key, data.forces_key, data.stress_key)
-    where = LabellingRound(state.directory, state.folder, done, *keys, wait=wait)
+    where = LabellingRound(state.directory, folder, done, *keys, wait=wait)
     return make_labeller(state.config.labeller, where)
 
 

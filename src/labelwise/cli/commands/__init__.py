@@ -69,6 +69,10 @@ COMMANDS = {
         "Begin a campaign: write its configuration, or check the one that is there.",
     ),
     "campaign run": ("campaign", "Go on with a campaign from wherever it stopped."),
+    "campaign cancel": (
+        "campaign",
+        "Cancel the jobs that a campaign has in a queue; labels that have come are kept.",
+    ),
     "campaign status": ("campaign", "Show rounds, labels, errors, what is waiting, time and cost."),
     "campaign export": (
         "campaign",

@@ -62,7 +62,7 @@ class CampaignRunCommand:
         bool, Setting("Go on although configuration, model or data changed.")
     ] = False
     retry_failed: Annotated[bool, Setting("Let structures that failed be chosen again.")] = False
-    break_lock: Annotated[bool, Setting("Take it from a process that has ended for sure.")] = False
+    break_lock: options.BreakLock = False
     no_wait: Annotated[
         bool, Setting("Submit calculations to the queue and leave; the next run takes the labels.")
     ] = False
@@ -74,6 +74,22 @@ class CampaignRunCommand:
     def check(self) -> None:
         """Raise ``LabelwiseError`` if settings cannot be read."""
         check_campaign(self.directory, self.changes or ())
+
+
+@dataclass(frozen=True, kw_only=True)
+class CampaignCancelCommand:
+    """Cancel the jobs that a campaign has in a queue; labels that have come are kept.
+
+    The next run submits again what is left. End a run that waits for the jobs first (Ctrl-C).
+    """
+
+    directory: Directory
+    break_lock: options.BreakLock = False
+    quiet: options.Quiet = False
+
+    def check(self) -> None:
+        """Raise ``ConfigError`` if settings cannot be read."""
+        check_campaign(self.directory)
 
 
 @dataclass(frozen=True, kw_only=True)

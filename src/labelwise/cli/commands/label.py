@@ -68,8 +68,12 @@ class LabelCommand:
         bool,
         Setting("Submit calculations to the queue and leave; run again for labels.", panel=SCALE),
     ] = False
+    cancel: Annotated[
+        bool,
+        Setting("Cancel the jobs that are in the queue; labels that came are kept.", panel=SCALE),
+    ] = False
     retry_failed: Annotated[bool, Setting("Calculate anew what failed before.")] = False
-    break_lock: Annotated[bool, Setting("Take it from a process that has ended for sure.")] = False
+    break_lock: options.BreakLock = False
     keys: LabelKeys
     quiet: options.Quiet = False
     as_json: options.AsJson = False

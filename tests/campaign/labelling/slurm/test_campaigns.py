@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from labelwise.campaign.labelling import LabellingError
+from labelwise.campaign.lock import campaign_lock
 from labelwise.campaign.loop import RunOptions, run_campaign
 from labelwise.campaign.saved import read_saved
 from labelwise.campaign.state import BATCH, CampaignState, read_state
@@ -108,3 +109,32 @@ def test_nothing_but_failures_cancels_the_rest(
     with pytest.raises(LabellingError, match="in a row"):
         run_campaign(directory, RunOptions(retry_failed=True))
     assert (tmp_path / "trace").stat().st_size > n_before
+
+
+def test_cancelled_by_a_command_and_gone_on(
+    cluster: Cluster, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trace = tmp_path / "trace"
+    labeller = {
+        **SLURM,
+        "calculator": "tests.campaign.labelling.slurm.traced.Traced",
+        "arguments": {"trace": str(trace), "seconds": 60.0},
+        "max_energy_deviation": 1e9,
+    }
+    directory = write_campaign(tmp_path / "campaign", data, labeller=labeller, stop={"rounds": 1})
+    command = ["campaign", "run", str(directory), "--no-wait", "--no-report", "--quiet"]
+    assert main(["campaign", "cancel", str(directory)]) == 0  # nothing is to be cancelled
+    for n_runs in (1, 2):
+        assert main(command) == 4
+        cluster.wait(lambda n=n_runs: len(read_trace(trace)["begin"]) == n, "no job")
+        with campaign_lock(directory):
+            assert main(["campaign", "cancel", str(directory)]) == 1
+        assert "in use by" in capsys.readouterr().err
+        assert main(["campaign", "cancel", str(directory)]) == 0
+        assert "1 parts of jobs are cancelled" in capsys.readouterr().err
+        cluster.wait(lambda: not cluster.list_jobs(), "the job goes on")
+    assert not read_trace(trace)["end"]
+    assert main(["campaign", "cancel", str(directory)]) == 0
+    local = write_campaign(tmp_path / "local", data)
+    assert main(["campaign", "cancel", str(local)]) == 1
+    assert "no jobs to be cancelled" in capsys.readouterr().err

@@ -342,6 +342,26 @@ def label_command(pool: Path, *more: str) -> list[str]:
     return [sys.executable, "-m", "labelwise", "label", str(pool), *fixed, *words, *more]
 
 
+def test_files_that_are_labelled_can_be_cancelled(cluster: Cluster, tmp_path: Path) -> None:
+    """What had come is kept, and what was under way is calculated by the next run."""
+    pool = tmp_path / "pool.extxyz"
+    slow = [make_task(i, seconds=60.0).atoms for i in (3, 4)]
+    write_structures(pool, [*(make_task(i).atoms for i in range(3)), *slow])
+    command, trace = label_command(pool), tmp_path / "trace"
+    assert subprocess.run([*command, "--no-wait"], cwd=ROOT, check=False).returncode == 4
+    cluster.wait(lambda: len(read_trace(trace)["begin"]) == 4, "nothing is calculated")
+    subprocess.run([*command, "--cancel"], cwd=ROOT, check=True)
+    cluster.wait(lambda: not cluster.list_jobs(), "the job goes on", limit_s=10.0)
+    for atoms in slow:
+        atoms.info["seconds"] = 0.0
+    write_structures(pool, [*(make_task(i).atoms for i in range(3)), *slow])
+    subprocess.run(command, cwd=ROOT, check=True)
+    assert sorted(read_trace(trace)["end"]) == list(range(5))
+    assert sorted(read_trace(trace)["begin"]) == [0, 1, 2, 3, 3, 4]
+    left = {path.name for path in tmp_path.iterdir()}
+    assert left == {"pool.extxyz", "trace", "labelled.extxyz", "labelled.json", "labelled.labels"}
+
+
 def kill_driver(cluster: Cluster, folder: Path, n_kills: int, n_structures: int) -> None:
     """Kill the driver at random moments of its life, again and again."""
     pool = folder / "pool.extxyz"

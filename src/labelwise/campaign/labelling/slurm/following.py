@@ -110,11 +110,14 @@ class Follower:
         """Whether elements have ended whose files may still appear."""
         return bool(self._gone)
 
-    def dismiss(self, *, patient: bool) -> None:
+    def dismiss(self, *, patient: bool) -> bool:
         """Cancel the elements whose end is not known and jobs that came into the queue late.
 
         Args:
             patient: Give those that are about to end a moment to do it.
+
+        Returns:
+            Whether none goes on.
         """
         ends = time.monotonic() + (min(self._settings.settle_s, _PATIENCE_S) if patient else 0.0)
         self._note_said()
@@ -125,9 +128,11 @@ class Follower:
             _revoke(job)
         revoked = [job.name for job in self._ledger.jobs.values() if job.is_revoked]
         names = [*self._ledger.active_names, *revoked]
+        if not names:
+            return True
         snapshot = self._ask_patiently(names)
         if snapshot is None:
-            return
+            return False
         living = [
             (job, element, entry)
             for job in self._ledger.jobs.values()
@@ -136,10 +141,13 @@ class Follower:
         ]
         if not self._slurm.cancel([f"{each.job_id}_{number}" for _, number, each in living]):
             _log.info("SLURM did not take the cancelling of jobs: the next run attaches to them")
-            return
+            return False
+        if living:
+            _log.info("%d parts of jobs are cancelled", len(living))
         for job, element in list(self._ledger.active):
             entry = snapshot.jobs.get(job.name, {}).get(element)
             self._note(job, element, "WITHDRAWN", entry, {})
+        return True
 
     def _note_said(self) -> None:
         """Note the ends of which elements have said anything, whatever it is."""
@@ -151,7 +159,7 @@ class Follower:
     def _ask_patiently(self, names: Collection[str]) -> Snapshot | None:
         """Ask until SLURM may be asked again and answers; a few times."""
         ends = time.monotonic() + 3.0 * self._settings.poll_s
-        while names and time.monotonic() < ends:
+        while time.monotonic() < ends:
             snapshot = self._slurm.ask(names)
             if snapshot is not None:
                 return snapshot

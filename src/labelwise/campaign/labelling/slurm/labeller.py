@@ -17,7 +17,7 @@ from labelwise.campaign.labelling.base import (
     register_labeller,
 )
 from labelwise.campaign.labelling.slurm.following import Follower
-from labelwise.campaign.labelling.slurm.ledger import Ledger
+from labelwise.campaign.labelling.slurm.ledger import JOBS, Ledger
 from labelwise.campaign.labelling.slurm.queue import Slurm, SubmissionError
 from labelwise.campaign.labelling.slurm.settings import SlurmSettings
 from labelwise.campaign.labelling.slurm.submission import (
@@ -125,18 +125,24 @@ class SlurmLabeller:
             if not is_moved and len(self._tasks) == n_before:
                 self._go_on()
 
-    def withdraw(self) -> None:
-        """Cancel every job that was not seen to end: no label is wanted any more.
+    def withdraw(self) -> bool:
+        """Cancel every job that was not seen to end; what is asked for again is submitted again.
 
-        What has failed by then counts as told: when it is asked for again, it is calculated anew.
+        What was asked for and has failed by then counts as told: it is calculated anew.
+
+        Returns:
+            Whether SLURM took it.
         """
         if not self._is_open:
-            return
-        self._follower.dismiss(patient=False)
+            if not (self._folder / JOBS).exists():
+                return True
+            self._open()
+        is_over = self._follower.dismiss(patient=False)
         self._store.refresh()
         for task in self._tasks.values():
             if self._find_failure(task) is not None:
                 self._note_told(task)
+        return is_over
 
     def _open(self) -> None:
         Slurm.require()
