@@ -1,7 +1,7 @@
 """Codes that ASE runs, by stand-ins: a clear reason for every structure without a label.
 
 The inputs are those that ASE writes for ORCA, VASP, Quantum ESPRESSO, CP2K and Psi4; the
-executables fail as the codes do, see ``stand_ins.py``. None of the codes is here.
+executables answer and fail as the codes do, see ``stand_ins.py``. None of the codes is here.
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ import sys
 from collections import deque
 from pathlib import Path
 
+import numpy as np
 import pytest
 from ase import Atoms
-from ase.units import Bohr, Hartree
+from ase.units import Bohr, GPa, Hartree, Rydberg
 
 from labelwise.campaign.labelling import (
     CalculatorLabeller,
@@ -88,6 +89,37 @@ def test_every_failure_has_a_clear_reason(code: str, tmp_path: Path) -> None:
         assert said in failures[number].detail
 
 
+#: Units of energy, forces and stress, with the sign; None where the code gives no stress.
+UNITS = {
+    "orca": (Hartree, Hartree / Bohr, None),
+    "vasp": (1.0, 1.0, -0.1 * GPa),
+    "espresso": (Rydberg, Rydberg / Bohr, -Rydberg / Bohr**3),
+    "cp2k": (1.0, 1.0, -1.0),
+    "psi4": (Hartree, Hartree / Bohr, None),
+}
+
+
+def check_label(code: str, n_atoms: int, outcome: Outcome) -> None:
+    energy, force, stress = UNITS[code]
+    assert isinstance(outcome, Label), outcome
+    assert outcome.energy == pytest.approx(stand_ins.ENERGY * energy, rel=1e-6)
+    forces = np.array(stand_ins.list_forces(n_atoms))
+    assert outcome.forces == pytest.approx(forces * force, rel=1e-6)
+    if stress is None:
+        assert outcome.stress is None
+    else:
+        assert outcome.stress == pytest.approx(np.array(stand_ins.STRESS) * stress, rel=1e-6)
+
+
+@pytest.mark.usefixtures("codes")
+@pytest.mark.parametrize("code", ARGUMENTS)
+def test_results_are_read_in_the_units_of_the_code(code: str, tmp_path: Path) -> None:
+    found = label(code, tmp_path, [1, 7], arguments=ARGUMENTS[code])
+    for n_atoms, outcome in found.items():
+        check_label(code, n_atoms, outcome)
+    assert not list((tmp_path / "calculations").glob("chain-*"))
+
+
 @pytest.mark.usefixtures("codes")
 def test_a_label_of_orca(tmp_path: Path) -> None:
     """An old output beside it, of a try that failed, is not taken for this one's."""
@@ -95,10 +127,7 @@ def test_a_label_of_orca(tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     (folder / "former.out").write_text(stand_ins.SCF["orca"])
     os.utime(folder / "former.out", (0, 0))
-    found = label("orca", tmp_path, [1], arguments=ARGUMENTS["orca"])[1]
-    assert isinstance(found, Label), found
-    assert found.energy == pytest.approx(-0.5 * Hartree)
-    assert found.forces == pytest.approx(-0.001 * Hartree / Bohr)
+    check_label("orca", 1, label("orca", tmp_path, [1], arguments=ARGUMENTS["orca"])[1])
 
 
 @pytest.mark.usefixtures("codes")
@@ -115,7 +144,11 @@ class SCFConvergenceError(Exception):
 
 
 class core:
-    set_output_file = staticmethod(lambda *words: None)
+    set_output_file = print_out = staticmethod(lambda *words: None)
+
+
+class Wavefunction:
+    energy = staticmethod(lambda: ENERGY)
 
 
 set_num_threads = set_options = set_memory = lambda *words: None
@@ -127,6 +160,8 @@ class driver:
 
         if psi4.n_atoms == 2:
             raise SCFConvergenceError("Could not converge SCF iterations in 100 iterations.")
+        if psi4.n_atoms == 7:
+            return GRADIENT, Wavefunction()
         raise RuntimeError("the basis set file requires version 1.9")
 
 
@@ -138,8 +173,10 @@ def geometry(text):
 
 
 def test_psi4(tmp_path: Path) -> None:
-    (tmp_path / "psi4.py").write_text(PSI4)
-    found = label("psi4", tmp_path, [2, 5], arguments={"method": "hf", "basis": "sto-3g"})
+    gradient = (-np.array(stand_ins.list_forces(7))).tolist()
+    (tmp_path / "psi4.py").write_text(f"ENERGY = {stand_ins.ENERGY}\nGRADIENT = {gradient}\n{PSI4}")
+    found = label("psi4", tmp_path, [2, 5, 7], arguments={"method": "hf", "basis": "sto-3g"})
+    check_label("psi4", 7, found[7])
     one, two = found[2], found[5]
     assert isinstance(one, Failure)
     assert isinstance(two, Failure)
