@@ -102,7 +102,7 @@ class Cluster:
         """Return name, state and reason of every job that waits or runs."""
         return self.run("squeue", "-h", "-r", "-o", "%j %T %r").split("\n")[:-1]
 
-    def wait(self, is_so: Callable[[], bool], otherwise: str, limit_s: float = 60.0) -> None:
+    def wait(self, is_so: Callable[[], bool], otherwise: str, limit_s: float = 240.0) -> None:
         began = time.perf_counter()
         while not is_so():
             assert time.perf_counter() - began < limit_s, otherwise

@@ -5,13 +5,24 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+from ase import Atoms
 from pydantic import ValidationError
 
-from labelwise.campaign.labelling import LabellingError, SlurmSettings
-from labelwise.campaign.labelling.slurm.following import FORGOTTEN, tell_apart
+from labelwise.campaign.atomic_io import write_json
+from labelwise.campaign.labelling import Label, LabellingError, LabelStore, SlurmSettings, Task
+from labelwise.campaign.labelling.slurm.following import FORGOTTEN, Follower, tell_apart
+from labelwise.campaign.labelling.slurm.ledger import (
+    SHORT_OF_TIME,
+    Ledger,
+    begun_file,
+    end_file,
+)
 from labelwise.campaign.labelling.slurm.queue import Slurm, SubmissionError
 from labelwise.campaign.labelling.slurm.submission import choose_size, list_user_options
+from labelwise.campaign.labelling.store import LabelWriter
+from labelwise.structures import Source
 
 STEP = "slurmstepd: error: *** JOB 7 ON n1 CANCELLED AT 2026-11-30T21:00:00 {}***"
 
@@ -53,6 +64,43 @@ def test_answers_of_squeue(commands: Path) -> None:
     running, held = snapshot.jobs["lw-1-0001"].values()
     assert (running.job_id, running.seconds, running.n_cpus) == ("12", 93784.0, 8)
     assert (running.is_held, held.is_held) == (False, True)
+
+
+def test_what_users_set_for_their_own_looks_hides_no_job(
+    commands: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("SQUEUE_PARTITION", "SQUEUE_USERS", "SCANCEL_INTERACTIVE"):
+        monkeypatch.setenv(name, "x")
+    write_command(commands, "squeue", "env | grep -q ^SQUEUE_ || echo 'a|1|0|RUNNING|None|0:01|1'")
+    write_command(commands, "scancel", "! env | grep -q ^SCANCEL_")
+    slurm = Slurm(1.0)
+    snapshot = slurm.ask(["a"])
+    assert snapshot is not None
+    assert snapshot.jobs["a"][0].state == "RUNNING"
+    assert slurm.cancel(["1_0"])
+
+
+def test_labels_that_are_shown_late_are_waited_for(tmp_path: Path, commands: Path) -> None:
+    """An element that was short of time: what it had begun is not submitted again."""
+    settings = SlurmSettings(calculator="emt", settle_s=0.2)
+    store, ledger = LabelStore(tmp_path / "store", settings), Ledger(tmp_path / "jobs")
+    ledger.begin()
+    tasks = {f"{n}": Task(f"{n}", Atoms("Cu", [[n, 0, 0]]), Source("pool", n)) for n in range(3)}
+    job = ledger.plan([list(tasks)], 0)
+    job.folder.mkdir()
+    (job.folder / begun_file(0)).write_text("0\n1\n")
+    write_json(job.folder / end_file(0), {"state": SHORT_OF_TIME, "seconds": 9.0, "n_cpus": 1})
+    writer = LabelWriter(store, f"{job.name}-000")
+    writer.append(tasks["0"], Label("0", -1.0, np.zeros((1, 3))))
+    write_command(commands, "squeue", "exit 1")
+    follower = Follower(settings, ledger, Slurm(60.0), store)
+    assert not follower.look(tasks)
+    assert job.open_elements == [0]
+    writer.append(tasks["1"], Label("1", -1.0, np.zeros((1, 3))))
+    assert follower.look(tasks)
+    assert job.open_elements == []
+    assert not ledger.blames
+    writer.close()
 
 
 @pytest.mark.parametrize("script", ["exit 1", "echo 'slurm_load_jobs error'", "echo 'a|b'"])
@@ -116,6 +164,12 @@ def test_time_limits_are_doubled_as_far_as_allowed() -> None:
     assert SlurmSettings(calculator="emt").limit_minutes(3) is None
     with pytest.raises(ValidationError):
         SlurmSettings(calculator="emt", time="4 days")
+
+
+@pytest.mark.parametrize("name", ["job-name", "--array", "output", "clusters", "time"])
+def test_options_by_which_jobs_would_be_lost_are_refused(name: str) -> None:
+    with pytest.raises(ValidationError, match="is set by the labeller; use"):
+        SlurmSettings(calculator="emt", sbatch={name: "x"})
 
 
 def test_options_of_sbatch() -> None:

@@ -15,6 +15,7 @@ from labelwise.campaign.labelling.slurm.ledger import (
     LEFT,
     NO_SPACE,
     REVOKED,
+    SHORT_OF_TIME,
     Job,
     Ledger,
 )
@@ -174,7 +175,9 @@ class Follower:
         self._store.refresh()
         left = self._list_left(job, element, tasks)
         place = (job.name, element)
-        if end["state"] == DONE and left:  # files are shown in any order
+        if end["state"] == SHORT_OF_TIME:  # what was begun has its outcome, the rest has none
+            left &= job.read_begun(element)
+        if end["state"] in (DONE, SHORT_OF_TIME) and left:  # files are shown in any order
             since = self._gone.setdefault(place, (time.monotonic(), FORGOTTEN, None))[0]
             if time.monotonic() - since < self._settings.settle_s:
                 return False

@@ -97,13 +97,17 @@ class SlurmLabeller:
             WriteError: The disk is full, or a folder cannot be written to; nothing is lost.
             DamagedStateError: A file of the jobs or of the store cannot be read.
         """
-        if not queue:
+        if not queue and not Ledger(self._folder).active_names:
             return
         self._open()
         try:
             yield from self._follow(queue)
         except LabellingError:
             self._follower.dismiss(patient=False)
+            raise
+        except KeyboardInterrupt:
+            if self._ledger.active_names:
+                _log.info("jobs %s* go on; run again to attach to them", self._ledger.prefix)
             raise
         else:
             self._follower.dismiss(patient=True)

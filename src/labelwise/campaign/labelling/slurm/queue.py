@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 import shutil
 import subprocess
@@ -201,6 +202,8 @@ class Slurm:
 def _call(words: Sequence[str]) -> subprocess.CompletedProcess[str] | None:
     """Run a command; None if it does not end, or cannot be begun just now.
 
+    What users have set for their own looks at the queue, ``SQUEUE_PARTITION`` say, would hide jobs.
+
     Raises:
         LabellingError: There is no such command.
     """
@@ -212,6 +215,7 @@ def _call(words: Sequence[str]) -> subprocess.CompletedProcess[str] | None:
             check=False,
             timeout=_COMMAND_LIMIT_S,
             stdin=subprocess.DEVNULL,
+            env={k: v for k, v in os.environ.items() if not k.startswith(("SQUEUE_", "SCANCEL_"))},
         )
     except subprocess.TimeoutExpired:
         return None

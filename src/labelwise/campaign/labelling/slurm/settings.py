@@ -23,6 +23,25 @@ def _check_duration(text: str) -> str:
 Duration = Annotated[str, AfterValidator(_check_duration)]
 
 
+#: Options of sbatch by which jobs could not be followed any more, and what there is instead.
+_OURS = {
+    "array": "structures_per_job and max_jobs",
+    "clusters": "a SLURM_CONF of that cluster",
+    "job-name": "nothing: jobs are known by it",
+    "output": "nothing: what a job prints is read",
+    "time": "time",
+    "wait": "nothing: runs wait unless --no-wait is given",
+}
+
+
+def _check_options(given: dict[str, str | int | bool]) -> dict[str, str | int | bool]:
+    for name in given:
+        plain = name.lstrip("-").replace("_", "-")
+        if plain in _OURS:
+            raise ValueError(f"{plain} is set by the labeller; use {_OURS[plain]}")
+    return given
+
+
 class SlurmSettings(CalculationSettings):
     """Labels from a SLURM queue.
 
@@ -48,7 +67,9 @@ class SlurmSettings(CalculationSettings):
     kind: str = "slurm"
     store: str = "label_store"
     partition: str | None = None
-    sbatch: dict[str, str | int | bool] = Field(default_factory=dict)
+    sbatch: Annotated[dict[str, str | int | bool], AfterValidator(_check_options)] = Field(
+        default_factory=dict
+    )
     structures_per_job: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     workers_per_job: int = Field(default=1, ge=1)
     time: Duration | None = None
