@@ -75,6 +75,7 @@ _FORMER: dict[str, Any] = {
     "data.replay.labels": "file",
     "data.retain.files": [],
     "data.retain.labels": "file",
+    "data.target": [],
     **{f"finetune.{each.name}": each.default for each in fields(WeightOptions)},
     "finetune.train_blocks": [EVERYTHING],
     "data.stress_key": DEFAULT_STRESS_KEY,  # read by all that has a stress; nothing had it read
@@ -174,7 +175,11 @@ class PretrainingFiles(_Section):
 
 
 class DataSection(_Section):
-    """Structures and the keys of their labels."""
+    """Structures and the keys of their labels.
+
+    Attributes:
+        target: The structures that matter, labelled or not, to a rule that takes a target.
+    """
 
     pool: list[str] = Field(min_length=1)
     train: list[str] = []
@@ -182,6 +187,7 @@ class DataSection(_Section):
     test: TestSet = TestSet()
     replay: PretrainingFiles = PretrainingFiles()
     retain: PretrainingFiles = PretrainingFiles()
+    target: list[str] = []
     isolated_atoms: str | None = None
     energy_key: str = DEFAULT_ENERGY_KEY
     forces_key: str = DEFAULT_FORCES_KEY
@@ -225,6 +231,13 @@ class SelectionSection(_section_of(SelectionOptions, without=("seed",))):  # typ
     def needs_committee(self) -> bool:
         """Whether several models have to be fine-tuned in each round."""
         return self.rule in COMMITTEE_RULES
+
+    @property
+    def takes_target(self) -> bool:
+        """Whether the rule chooses for other structures than those of the pool."""
+        from labelwise.selection.rules import get_rule  # loads torch
+
+        return not self.needs_committee and get_rule(self.rule).takes_target
 
     def settings(self, n_select: int, *, seed: int, rule: str | None = None) -> AcquisitionSettings:
         """Return the settings of one selection.
@@ -339,7 +352,7 @@ class CampaignConfig(_Section):
     stop: StopSection = StopSection()
 
     @model_validator(mode="after")
-    def _possible(self) -> CampaignConfig:
+    def _possible(self, info: Any) -> CampaignConfig:
         for role in ("valid", "test"):
             if getattr(self.data, role).fraction is not None and not self.data.train:
                 raise ValueError(f"data.{role}.fraction is a part of data.train, which is empty")
@@ -348,6 +361,10 @@ class CampaignConfig(_Section):
         if not self.data.train and self.selection.initial_size == 0:
             raise ValueError(
                 "nothing to begin with: give data.train, or selection.initial_size above 0"
+            )
+        if self.data.target and info.context != KEYS_ALONE and not self.selection.takes_target:
+            raise ValueError(
+                f"data.target: the rule {self.selection.rule!r} takes none; choose the rule target"
             )
         return self
 

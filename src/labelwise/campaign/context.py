@@ -21,11 +21,13 @@ from labelwise.campaign.state import (
     count_left,
     verify_file,
 )
+from labelwise.features.fill import make_screen
 from labelwise.finetuning.pretraining_set import PretrainingSet, prepare_pretraining_set
 from labelwise.potentials import Potential, load_potential
 from labelwise.potentials.spec import find_model
 from labelwise.runtime.memory import peak_resident_bytes
 from labelwise.runtime.timing import ProgressCallback, ignore_progress
+from labelwise.selection.acquire import refuse_unusable
 from labelwise.structures import DuplicateIndex, Frame, iter_frames
 from labelwise.structures.screening import NON_FINITE
 
@@ -52,6 +54,7 @@ class CampaignContext:
     shared: SharedCache = field(default_factory=SharedCache)
     wait: bool = True
     _models: dict[str, Potential] = field(default_factory=dict, repr=False)
+    _target: list[Frame] | None = field(default=None, repr=False)
     _known: dict[str, PretrainingSet] = field(default_factory=dict, repr=False)
 
     def pretrained(self, state: CampaignState) -> Potential:
@@ -129,12 +132,24 @@ class CampaignContext:
             )
         return self._known[role]
 
+    def target_frames(self, state: CampaignState) -> list[Frame]:
+        """Return the structures that matter, read once; empty if the configuration names none."""
+        if self._target is None:
+            specs = [locate(state.directory, spec) for spec in state.config.data.target]
+            self._target = list(iter_frames(specs)) if specs else []
+        return self._target
+
     def prepare_known(self, state: CampaignState) -> None:
-        """Read what is replayed and retained, so that mistakes in it show before anything is paid.
+        """Read the target and what is replayed and retained: mistakes show before all is paid.
 
         Raises:
             ArgumentError: A structure is replayed or trained on, and retained.
+            ScreeningError: The model cannot take a structure of the target.
         """
+        target = self.target_frames(state)
+        if target:
+            screen = make_screen(self.pretrained(state))
+            refuse_unusable(filter(None, map(screen.check_content, target)))
         if not (state.config.data.replay.files or state.config.data.retain.files):
             return
         replay, retain = (self.pretraining_set(state, role) for role in ("replay", "retain"))

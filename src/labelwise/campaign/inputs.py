@@ -105,6 +105,7 @@ def _specs(config: CampaignConfig) -> dict[str, list[str]]:
         "test": data.test.files,
         "replay": data.replay.files,
         "retain": data.retain.files,
+        "target": data.target,
         "isolated_atoms": isolated,
     }
 

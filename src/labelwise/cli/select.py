@@ -39,6 +39,7 @@ from labelwise.selection.page import gather_selection
 from labelwise.selection.picks import FORCE_STD_KEY
 from labelwise.selection.record import describe_model, summarise_acquisition
 from labelwise.selection.results import Acquisition
+from labelwise.selection.rules.batch import check_takes_target
 from labelwise.selection.settings import AcquisitionSettings
 from labelwise.selection.storage import open_store
 from labelwise.structures import Source, iter_unscreened, write_structures
@@ -63,18 +64,12 @@ def run_select(args: SelectCommand) -> None:
     settings.check()
     check_store(args.storing, args.engine)
     store, ray, memory_bytes = args.storing.store, args.engine.ray, args.storing.memory_bytes
-    if args.force_std and (args.model.path is None or not args.train):
-        raise ArgumentError(
-            "--force-std compares the model with labelled forces: give --model and --train"
-        )
-    if args.model.path is None and settings.needs_potential:
-        raise ArgumentError(settings.explain_need_of_model())
-    if not args.out.name or args.out.is_dir():
-        raise WriteError(f"cannot write {args.out}: it is a directory")
+    _check_request(args, settings)
     summary = args.out.with_suffix(".json") if args.summary is None else args.summary
     page = _name_page(args.report, args.out)
     _check_pool(args.pool)
-    _check_outputs(args.out, summary, page, [*args.pool, *(args.train or [])], force=args.force)
+    given = [*args.pool, *(args.train or []), *(args.target or [])]
+    _check_outputs(args.out, summary, page, given, force=args.force)
     is_talkative = not (args.quiet or args.as_json)
     with console.show_status(
         "loading the model", enabled=is_talkative and args.model.path is not None
@@ -85,6 +80,7 @@ def run_select(args: SelectCommand) -> None:
     files = {
         "pool": describe_files(args.pool),
         "train": describe_files(args.train or []),
+        **({"target": describe_files(args.target)} if args.target else {}),
         "model": describe_model(args.model.path),
     }
     marks = mark_files(files)
@@ -106,6 +102,7 @@ def run_select(args: SelectCommand) -> None:
             args.train or [],
             settings,
             potential=potential,
+            target=args.target or None,
             rows=rows,
             memory_bytes=memory_bytes,
             engine=engine,
@@ -128,6 +125,7 @@ def run_select(args: SelectCommand) -> None:
         inputs={
             "pool": args.pool,
             "train": args.train or [],
+            **({"target": args.target} if args.target else {}),
             "model": args.model.path,
             "out": str(args.out),
             "folder": str(Path.cwd()),
@@ -149,6 +147,20 @@ def run_select(args: SelectCommand) -> None:
         _show(acquisition, record, args.out, summary, store)
         if page is not None:
             console.output.print(f"page:    {page}", markup=False, soft_wrap=True)
+
+
+def _check_request(args: SelectCommand, settings: AcquisitionSettings) -> None:
+    """Find what does not go together before anything is read."""
+    if args.force_std and (args.model.path is None or not args.train):
+        raise ArgumentError(
+            "--force-std compares the model with labelled forces: give --model and --train"
+        )
+    if args.model.path is None and settings.needs_potential:
+        raise ArgumentError(settings.explain_need_of_model())
+    if args.target:
+        check_takes_target(settings.rule)
+    if not args.out.name or args.out.is_dir():
+        raise WriteError(f"cannot write {args.out}: it is a directory")
 
 
 def _write_page(

@@ -195,7 +195,7 @@ class Filler:
 
         Args:
             frames: Read as they are needed.
-            role: ``train`` or ``pool``.
+            role: ``train`` or ``pool``, whose repeats are set aside as well, or ``target``.
 
         Raises:
             ReadError: A frame cannot be read.
@@ -286,7 +286,8 @@ class Filler:
                     engine=self._inner,
                 )
             return self._here
-        check: Check = self._screen.check_train if role == "train" else self._screen.check_pool
+        checks = {"train": self._screen.check_train, "pool": self._screen.check_pool}
+        check: Check = checks.get(role, self._screen.check_content)
         return self._recipe.open(
             self._potential,
             self._rows,

@@ -30,15 +30,18 @@ from labelwise.selection.measurement import measure
 from labelwise.selection.picks import Pick
 from labelwise.selection.results import Acquisition
 from labelwise.selection.rules import JOINT_RULE, select_random
+from labelwise.selection.rules.batch import check_takes_target
 from labelwise.selection.settings import AcquisitionSettings
 from labelwise.selection.storage import make_identity
 from labelwise.structures.given import paths_in
 from labelwise.structures.labels import require_label
 from labelwise.structures.reading import RawFrame, Spec, iter_raw_frames
 from labelwise.structures.repeats import find_repeats
-from labelwise.structures.screening import count_reasons
+from labelwise.structures.screening import Screened, count_reasons
 
 _STAGES = ("read train", "read pool", "screen", "represent train", "represent pool", "select")
+#: Of structures that are chosen for, where there are any.
+_TARGET_STAGES = ("read target", "represent target")
 _MOST_REPAIRS = 20
 
 #: Frames, or files as ``iter_frames`` takes them.
@@ -52,6 +55,7 @@ def acquire(
     settings: AcquisitionSettings,
     *,
     potential: Potential | None,
+    target: Offered | None = None,
     rows: MemoryRows | RowCache | FeatureStore | None = None,
     memory_bytes: int | None = None,
     engine: Engine | None = None,
@@ -72,6 +76,8 @@ def acquire(
         settings: Representation, rule and the rest.
         potential: The pretrained model; None is allowed when neither the representation
             nor the rule needs one.
+        target: The structures that matter, of the rule ``target``, labelled or not; None for
+            the pool.
         rows: Where rows are kept: a store of ``open_store``, or a cache in memory for whoever
             asks again and again; None for memory that is let go.
         memory_bytes: What the process may occupy with rows on disk; None for half of what it
@@ -88,10 +94,11 @@ def acquire(
 
     Raises:
         ArgumentError: A setting is unknown or out of range, or the store holds rows of another
-            model or representation.
+            model or representation, or the rule takes no target.
         SelectionError: More structures are asked for than the pool holds, or the memory does
             not suffice.
-        ScreeningError: ``settings.strict``, and a structure had to be set aside.
+        ScreeningError: ``settings.strict``, and a structure had to be set aside; or one of the
+            target cannot be represented.
         LabelError: A required label is missing from a labelled structure.
         ReadError: A file or the store cannot be read.
         WriteError: The store cannot be written to.
@@ -103,6 +110,8 @@ def acquire(
     """
     settings.check()
     settings.check_model(potential)
+    if target is not None:
+        check_takes_target(settings.rule)
     is_measured = measured and not (
         potential is None and settings.make_representation().needs_model
     )
@@ -110,12 +119,13 @@ def acquire(
     if isinstance(kept_rows, FeatureStore):  # perhaps read more than once
         pool = paths_in(pool) or list(_frames_in(pool))
         train = paths_in(train) or list(_frames_in(train))
+        target = None if target is None else paths_in(target) or list(_frames_in(target))
 
     def report(n_done: int, n_total: int) -> None:
         progress("select", n_done, n_total)
 
     watch = Stopwatch()
-    for name in _STAGES:
+    for name in (*_STAGES, *(() if target is None else _TARGET_STAGES)):
         watch.count(name, 0)  # the order in which they are shown
     apply_rule = partial(
         choose,
@@ -136,9 +146,10 @@ def acquire(
     )
     for _ in range(_MOST_REPAIRS):
         frames = _fill(filler, pool, train, settings, kept_rows, watch)
+        wanted = None if target is None else _fill_target(filler, target)
         try:
             with watch.stage("select"):
-                found = _choose(kept_rows, *frames, settings, apply_rule, report)
+                found = _choose(kept_rows, *frames, wanted, settings, apply_rule, report)
             measures = None
             if is_measured and found.kernels is not None:
                 measures = measure(found.kernels(), found.selection.pool_idx, settings)
@@ -218,6 +229,33 @@ def _fill(
     return candidates, labelled
 
 
+def _fill_target(filler: Filler, target: Offered) -> FrameTable:
+    """Return the structures that matter, all with their rows in place."""
+    files = paths_in(target)
+    if files:
+        wanted = filler.fill_from_files(files, "target")
+    else:
+        wanted = filler.fill(_frames_in(target), "target")
+    if len(wanted) == 0:
+        raise ArgumentError("the target holds no structures")
+    refuse_unusable(wanted.list_screened("target"))
+    return wanted
+
+
+def refuse_unusable(screened: Iterable[Screened]) -> None:
+    """Raise for the first structure of a target that cannot be represented.
+
+    Raises:
+        ScreeningError: There is one.
+    """
+    for each in screened:
+        detail = f" ({each.detail})" if each.detail else ""
+        raise ScreeningError(
+            f"{each.source}: {each.reason}{detail}; every structure of the target must be one that "
+            "the model can take: leave this one out"
+        )
+
+
 def _iter_train(train: Offered, settings: AcquisitionSettings) -> Iterator[AnyFrame]:
     """Yield the labelled structures if their labels are there."""
     files = paths_in(train)
@@ -260,6 +298,7 @@ def _choose(
     rows: Rows,
     pool: FrameTable,
     train: FrameTable,
+    target: FrameTable | None,
     settings: AcquisitionSettings,
     apply_rule: Callable[..., Choice],
     report: Report,
@@ -269,7 +308,8 @@ def _choose(
         return Choice(select_random(n_kept, settings.n_select, seed=settings.seed))
     if isinstance(rows, JointChooser):
         return rows.choose(report)
-    places = [rows.find(frames.keys[frames.usable()]) for frames in (pool, train)]
+    tables = [pool, train, *([] if target is None else [target])]
+    places = [rows.find(frames.keys[frames.usable()]) for frames in tables]
     n_gone = sum(int((each < 0).sum()) for each in places)
     if n_gone:
         raise ReadError(

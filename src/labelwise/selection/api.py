@@ -69,6 +69,7 @@ def select(
     *,
     train: Structures = (),
     potential: Potential | str | PathLike[str] | None = None,
+    target: Structures | None = None,
     representation: str = SelectionOptions.representation,
     parameters: str = SelectionOptions.parameters,
     sketch_dim: int | None = SelectionOptions.sketch_dim,
@@ -95,6 +96,8 @@ def select(
         n_select: How many to choose.
         train: Structures that are labelled already, likewise.
         potential: The pretrained model, from ``load_potential``, or what that takes: ``"demo"``.
+        target: The structures that matter, likewise, labelled or not, for ``rule="target"``; None
+            for the pool.
         representation: ``ntk-e``, ``ntk-f``, ``ntk-ef``, ``activation``, ``ntk-random``,
             ``activation-random``, ``soap``, ``morgan`` or ``random``; the last three need no
             model.
@@ -109,7 +112,7 @@ def select(
         normalise: ``cosine`` divides each structure's features by their own norm, ``none`` by
             one number, so that their length counts; by default ``none`` for ``joint-pv``, else
             ``cosine``.
-        rule: ``pv``, ``lcmd``, ``k-center``, ``top``, ``joint-pv`` or ``random``.
+        rule: ``pv``, ``lcmd``, ``k-center``, ``top``, ``target``, ``joint-pv`` or ``random``.
         shortlist: First keep the K structures of highest posterior variance.
         regularisation: λ of the posterior variance, dimensionless; by default 0.3 for
             ``joint-pv``, else 1e-3.
@@ -147,7 +150,8 @@ def select(
             potential is something else.
         ReadError: A path cannot be read.
         SelectionError: More structures are asked for than the pool holds.
-        ScreeningError: ``strict``, and a structure had to be set aside.
+        ScreeningError: ``strict``, and a structure had to be set aside; or one of the target
+            cannot be represented.
         PotentialError: The model fails on a structure.
     """
     settings = AcquisitionSettings(
@@ -183,6 +187,7 @@ def select(
             labelled,
             settings,
             potential=model,
+            target=None if target is None else frames_of(target, "target"),
             rows=rows,
             memory_bytes=limit,
             engine=engine,

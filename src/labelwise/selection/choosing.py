@@ -20,7 +20,7 @@ from labelwise.kernels.linear import LinearKernel
 from labelwise.runtime.engines import Engine, Ready
 from labelwise.runtime.memory import usable_memory_bytes
 from labelwise.selection.measurement import BatchKernels
-from labelwise.selection.rules import Selection, find_nearest, select_batch
+from labelwise.selection.rules import Selection, find_nearest, get_rule, select_batch
 from labelwise.selection.rules.base import Ticker
 from labelwise.selection.rules.linear_posterior import LinearPrior, linear_variances
 from labelwise.selection.rules.planning import open_kernel, plan_selection
@@ -58,6 +58,7 @@ class _Kernels:
 
     pool: Kernel
     train: Kernel
+    target: Kernel | None
     chunk_size: int = DEFAULT_CHUNK_SIZE
 
 
@@ -65,8 +66,9 @@ def choose(
     rows: MemoryRows | FeatureStore,
     pool: Int64[np.ndarray, " n"],
     train: Int64[np.ndarray, " m"],
-    settings: AcquisitionSettings,
+    target: Int64[np.ndarray, " t"] | None = None,
     *,
+    settings: AcquisitionSettings,
     memory_bytes: int | None = None,
     device: torch.device | str = "cpu",
     engine: Engine | None = None,
@@ -78,6 +80,7 @@ def choose(
         rows: Holds the rows of all structures.
         pool: Places of the structures to choose from, (n,).
         train: Places of the labelled ones, (m,), m >= 0.
+        target: Places of those that matter, (t,); None for the pool.
         settings: Rule, batch, normalisation and the rest.
         memory_bytes: What the process may occupy with rows on disk; None for half of what it
             may use.
@@ -93,11 +96,15 @@ def choose(
     """
     kept = None
     if isinstance(rows, MemoryRows):
-        both = open_kernels(rows, [train, pool], normalise=settings.resolved_normalise)
-        found = _Kernels(both[1], both[0])
+        sets = [train, pool, *([] if target is None else [target])]
+        kernels = open_kernels(rows, sets, normalise=settings.resolved_normalise)
+        found = _Kernels(kernels[1], kernels[0], kernels[2] if target is not None else None)
     else:
-        view, found = _open_stored(rows, pool, train, settings, memory_bytes, torch.device(device))
-        if engine is not None and settings.shortlist is not None and len(train) > 0:
+        view, found = _open_stored(
+            rows, pool, train, target, settings, memory_bytes, torch.device(device)
+        )
+        by_variance = not get_rule(settings.rule).takes_target
+        if engine is not None and settings.shortlist is not None and len(train) and by_variance:
             kept = _shortlist_on(engine, view, found, settings, report)
     select = partial(
         select_batch,
@@ -105,6 +112,7 @@ def choose(
         n_select=settings.n_select,
         regularisation=settings.resolved_regularisation,
         seed=settings.seed,
+        target=found.target,
         chunk_size=found.chunk_size,
         progress=report,
     )
@@ -114,13 +122,15 @@ def choose(
         within = select(found.pool.take(torch.from_numpy(kept).to(device)), found.train)
         selection = Selection(kept[within.pool_idx], within.score)
     nearest = find_nearest(found.pool, found.train, selection.pool_idx) if len(train) else None
-    return Choice(selection, nearest, partial(BatchKernels, found.train, found.pool))
+    kernels_of = partial(BatchKernels, found.train, found.pool, target=found.target)
+    return Choice(selection, nearest, kernels_of)
 
 
 def _open_stored(
     rows: FeatureStore,
     pool: Int64[np.ndarray, " n"],
     train: Int64[np.ndarray, " m"],
+    target: Int64[np.ndarray, " t"] | None,
     settings: AcquisitionSettings,
     memory_bytes: int | None,
     device: torch.device,
@@ -129,8 +139,14 @@ def _open_stored(
     if device.type == "mps":  # has no float64, in which the rules decide
         device = torch.device("cpu")
     normalise = settings.resolved_normalise
-    pool_rows, train_rows = open_views(rows, [pool, train], normalise)
-    labelled = torch.from_numpy(train_rows.read(slice(0, len(train_rows)))).to(device)
+    held = [train, *([] if target is None else [target])]
+    pool_rows, *held_rows = open_views(rows, [pool, *held], normalise)
+    in_memory = [
+        LinearKernel.from_rows(
+            torch.from_numpy(view.read(slice(0, len(view)))).to(device), normalise
+        )
+        for view in held_rows
+    ]
     budget, resident = _find_budget(memory_bytes, device)
     longest = max(piece.stop - piece.start for piece in pool_rows.pieces())
     memory = plan_selection(
@@ -138,16 +154,15 @@ def _open_stored(
         resident=resident,
         n=len(pool_rows),
         d=pool_rows.width,
-        n_train=len(train),
+        n_train=sum(map(len, held)),
         n_select=settings.n_select,
         rule=settings.rule,
         shortlist=settings.shortlist,
         piece_bytes=_FLOAT_BYTES * pool_rows.width * longest,
     )
     kernel = open_kernel(pool_rows, memory, normalise=normalise, device=device)
-    return pool_rows, _Kernels(
-        kernel, LinearKernel.from_rows(labelled, normalise), memory.chunk_size
-    )
+    labelled, wanted = in_memory if len(in_memory) == 2 else (in_memory[0], None)
+    return pool_rows, _Kernels(kernel, labelled, wanted, memory.chunk_size)
 
 
 def _find_budget(memory_bytes: int | None, device: torch.device) -> tuple[int, int | None]:

@@ -23,9 +23,9 @@ from labelwise.selection.rules import (
     find_nearest,
     get_rule,
     posterior_variance,
-    shortlist_by_variance,
 )
 from labelwise.selection.rules.base import Ticker, positive_factor
+from labelwise.selection.rules.batch import make_shortlist
 from labelwise.selection.rules.nearest_centre import NearestCentre
 from labelwise.selection.settings import AcquisitionSettings
 
@@ -45,11 +45,13 @@ class BatchKernels:
         pool: Those of the pool that were not set aside, (n,).
         variances: Posterior variance given ``train``, and given the picks, too, (n,) each, where
             it is not the kernel that gives them but the joint posterior; else None.
+        target: The structures that were chosen for, (t,), where it is not the pool.
     """
 
     train: Kernel
     pool: Kernel
     variances: _Variances | None = None
+    target: Kernel | None = None
 
 
 def measure(
@@ -69,7 +71,10 @@ def measure(
         most_points: Structures of the pool that a map shows.
     """
     pool, train = kernels.pool, kernels.train
-    before, after = kernels.variances or _find_variances(kernels, picks, settings)
+    before, after = kernels.variances or _find_variances(pool, kernels, picks, settings)
+    of_target = None
+    if kernels.target is not None:
+        of_target = _find_variances(kernels.target, kernels, picks, settings)
     everything = np.arange(len(pool))
     nearest, distance = find_nearest(pool, train, everything)
     owner, to_batch = find_nearest(pool, subset(pool, picks), everything)
@@ -98,6 +103,7 @@ def measure(
         shown,
         find_components(parts, seed=settings.seed),
         describe_kernel(settings),
+        of_target,
     )
 
 
@@ -156,19 +162,19 @@ def _draw(n: int, wanted: Int64[np.ndarray, " _"], most: int, seed: int) -> Int6
 
 
 def _find_variances(
-    kernels: BatchKernels, picks: Int64[np.ndarray, " k"], settings: AcquisitionSettings
+    of: Kernel, kernels: BatchKernels, picks: Int64[np.ndarray, " k"], settings: AcquisitionSettings
 ) -> _Variances:
     """Return posterior variances given the labelled structures, and given the batch, too."""
     regularisation = settings.resolved_regularisation
     pool, train = kernels.pool, kernels.train
-    before = posterior_variance(pool, train, regularisation=regularisation)
+    before = posterior_variance(of, train, regularisation=regularisation)
     if isinstance(pool, FeatureKernel):
         chosen = pool.rows(torch.from_numpy(picks).to(pool.device))
         labelled = pool.checked_partner(train).rows(slice(None))
         both = LinearKernel.from_rows(torch.cat([labelled, chosen]), pool.normalise)
-        after = posterior_variance(pool, both, regularisation=regularisation)
+        after = posterior_variance(of, both, regularisation=regularisation)
     else:
-        after = _condition_on_both(pool, train, subset(pool, picks), regularisation)
+        after = _condition_on_both(of, train, subset(pool, picks), regularisation)
     return before.cpu().numpy(), after.cpu().numpy()
 
 
@@ -210,10 +216,12 @@ def _find_shortlist(
     if settings.rule == JOINT_RULE:
         best = np.argsort(-variance, kind="stable")[: settings.shortlist]
         return np.sort(best).astype(np.int64)
-    kept: Int64[np.ndarray, " s"] = shortlist_by_variance(
+    kept: Int64[np.ndarray, " s"] = make_shortlist(
+        settings.rule,
         kernels.pool,
         kernels.train,
         settings.shortlist,
+        target=kernels.target,
         regularisation=settings.resolved_regularisation,
     )
     return kept

@@ -87,6 +87,8 @@ class Measures:
         shown: Which structures are points of the map; None without one.
         components: Kernel principal components of the points, the pool's first.
         kernel: The kernel in words.
+        target_variances: Posterior variances of the t structures that were chosen for, given the
+            labelled structures, and given the batch, too, (t,) each; None where it is the pool.
     """
 
     variance_before: Float[np.ndarray, " n"]
@@ -101,6 +103,7 @@ class Measures:
     shown: Shown = field(default_factory=lambda: Shown(np.zeros(0, int), np.zeros(0, int)))
     components: Components = field(default_factory=lambda: Components((), np.zeros(1)))
     kernel: str = ""
+    target_variances: tuple[Float[np.ndarray, " t"], Float[np.ndarray, " t"]] | None = None
 
 
 def write_measures(path: Path, measures: Measures, places: Sequence[int]) -> None:
@@ -129,6 +132,8 @@ def write_measures(path: Path, measures: Measures, places: Sequence[int]) -> Non
     }
     if measures.shortlist is not None:
         arrays["shortlist"] = measures.shortlist
+    if measures.target_variances is not None:
+        arrays["target_variances"] = np.array(measures.target_variances)
     content = io.BytesIO()
     compact: dict[str, Any] = {name: _compact(array) for name, array in arrays.items()}
     np.savez_compressed(content, **compact)
@@ -185,6 +190,7 @@ def _parse(found: dict[str, Any]) -> Measures:
         shown=shown,
         components=Components((found["components"],), found["explained"]),
         kernel=str(found["kernel"]),
+        target_variances=tuple(found["target_variances"]) if "target_variances" in found else None,
     )
 
 

@@ -20,9 +20,9 @@ Regularisation = Annotated[float, Setting("λ of the posterior variance.", gt=0,
 class SelectionOptions(KernelOptions):
     """How structures are chosen, whatever their number."""
 
-    rule: Annotated[str, Setting("pv, lcmd, k-center, top, joint-pv or random.", panel=CHOICE)] = (
-        "lcmd"
-    )
+    rule: Annotated[
+        str, Setting("pv, lcmd, k-center, top, target, joint-pv or random.", panel=CHOICE)
+    ] = "lcmd"
     shortlist: Annotated[
         int | None,
         Setting(

@@ -18,6 +18,7 @@ from labelwise.campaign.stopping import remind_of_failures
 from labelwise.errors import ShortPoolError
 from labelwise.selection.acquire import acquire
 from labelwise.selection.picks import Pick
+from labelwise.selection.rules import get_rule
 from labelwise.selection.rules.top import select_top
 from labelwise.structures import DuplicateIndex, hash_structure, read_sources
 from labelwise.structures.split_names import get_split
@@ -155,6 +156,7 @@ def _choose(
         train,
         selection.settings(n_select, seed=_seed(state, role, rule, n_list), rule=rule),
         potential=context.pretrained(state) if pretrained else context.current(state),
+        target=(context.target_frames(state) or None) if get_rule(rule).takes_target else None,
         rows=context.shared.features,
         engine=context.shared.engine,
         progress=context.progress,

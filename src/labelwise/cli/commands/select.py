@@ -26,6 +26,14 @@ class SelectCommand:
         Path, Setting("Where the batch goes, as extended XYZ.", flags=("--out", "-o"))
     ] = Path("batch.extxyz")
     train: options.Train = None
+    target: Annotated[
+        list[str] | None,
+        Setting(
+            "Structures that matter, labelled or not: the rule target chooses what tells most "
+            "about them.",
+            metavar="FILE",
+        ),
+    ] = None
     model: ModelSpec
     selection: SelectionOptions
     force_std: Annotated[

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 
 from labelwise.pages.document import Fact
 from labelwise.selection.measures import Measures
@@ -18,7 +19,8 @@ def write_subtitle(record: SelectionRecord) -> str:
     settings = record.settings
     known = settings.rule
     rule = known.says or f"the rule {known.name}"
-    shortlist = f" among the {settings.shortlist:,} most uncertain" if settings.shortlist else ""
+    kind = "best by themselves" if known.name == "target" else "most uncertain"
+    shortlist = f" among the {settings.shortlist:,} {kind}" if settings.shortlist else ""
     if known.is_random and settings.shortlist is None:
         return f"By {rule}."
     model = record.content.get("model") or {}
@@ -74,9 +76,11 @@ def write_small_print(record: SelectionRecord, *, is_measured: bool) -> tuple[st
 
 
 def _list_changes(measures: Measures) -> list[Fact]:
-    before, after = float(measures.variance_before.mean()), float(measures.variance_after.mean())
-    fall = f"{100 * (1 - after / before):.0f} % less" if before > 0 else ""
-    facts = [Fact("mean posterior variance", f"{before:.3g} → {after:.3g}", fall)]
+    facts = [
+        _show_fall("mean posterior variance", measures.variance_before, measures.variance_after)
+    ]
+    if measures.target_variances is not None:
+        facts.append(_show_fall("mean variance of the target", *measures.target_variances))
     for name, summarise in (("median", np.median), ("largest", np.max)):
         near, far = (
             float(summarise(each)) for each in (measures.distance_after, measures.distance_before)
@@ -86,6 +90,14 @@ def _list_changes(measures: Measures) -> list[Fact]:
         note = f"to the nearest labelled or chosen; with random picks {random:.3g}"
         facts.append(Fact(f"{name} kernel distance", value, note))
     return facts
+
+
+def _show_fall(
+    name: str, variance_before: Float[np.ndarray, " n"], variance_after: Float[np.ndarray, " n"]
+) -> Fact:
+    before, after = float(variance_before.mean()), float(variance_after.mean())
+    fall = f"{100 * (1 - after / before):.0f} % less" if before > 0 else ""
+    return Fact(name, f"{before:.3g} → {after:.3g}", fall)
 
 
 def _describe_files(role: str, specs: Sequence[str]) -> str:

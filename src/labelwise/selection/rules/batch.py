@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
+import numpy as np
 import torch
 
 from labelwise.errors import ArgumentError, SelectionError, check_name
@@ -16,6 +18,7 @@ from labelwise.selection.rules.base import (
 )
 from labelwise.selection.rules.registry import get_rule, list_rules
 from labelwise.selection.rules.shortlist import shortlist_by_variance
+from labelwise.selection.rules.target import shortlist_by_gain
 
 
 def select_batch(
@@ -26,6 +29,7 @@ def select_batch(
     *,
     regularisation: float = DEFAULT_REGULARISATION,
     seed: int = 0,
+    target: Kernel | None = None,
     shortlist: int | None = None,
     chunk_size: int = DEFAULT_CHUNK_SIZE,
     progress: ProgressCallback | None = None,
@@ -40,8 +44,9 @@ def select_batch(
         n_select: Structures to pick, 1 <= n_select <= n_pool (<= shortlist).
         regularisation: λ of ``pv``, ``top`` and the shortlist, in units of the kernel.
         seed: Seed of ``random``.
-        shortlist: Keep only so many structures of largest posterior variance, then apply
-            the rule to them; None for the whole pool.
+        target: The structures that matter, (t,), of the rule ``target``; None for the pool.
+        shortlist: Keep only so many structures of largest posterior variance (of the rule
+            ``target``: of largest gain), then apply the rule to them; None for the whole pool.
         chunk_size: Pool structures a block; no effect on the picks.
         progress: Called as ``progress(done, total)`` in units of work; with a shortlist
             it runs to the end twice.
@@ -51,21 +56,25 @@ def select_batch(
         (n_select,), whose meaning is the rule's.
 
     Raises:
-        ArgumentError: An unknown rule (the message lists those known), or kernels that
-            do not belong together.
+        ArgumentError: An unknown rule (the message lists those known), a target for a rule that
+            takes none, or kernels that do not belong together.
         SelectionError: An argument out of range, or a non-finite kernel value.
     """
     check_name("rule", rule, list_rules("kernel"))
-    for kernel in (pool_kernel, train_kernel):
+    for kernel in (pool_kernel, train_kernel, *(() if target is None else (target,))):
         if not isinstance(kernel, Kernel):
             raise ArgumentError(
                 f"{type(kernel).__name__} is not a kernel: derive it from labelwise.Kernel"
             )
     check_n_select(n_select, len(pool_kernel))
+    found = get_rule(rule)
+    if target is not None:
+        check_takes_target(rule)
     run = partial(
-        get_rule(rule).run,
+        found.run,
         regularisation=regularisation,
         seed=seed,
+        target=pool_kernel if target is None else target,
         chunk_size=chunk_size,
         progress=progress,
     )
@@ -75,10 +84,12 @@ def select_batch(
         raise SelectionError(
             f"shortlist={shortlist} is below n_select={n_select}: allowed are {n_select} or more"
         )
-    kept = shortlist_by_variance(
+    kept = make_shortlist(
+        rule,
         pool_kernel,
         train_kernel,
         shortlist,
+        target=target,
         regularisation=regularisation,
         chunk_size=chunk_size,
         progress=progress,
@@ -86,3 +97,38 @@ def select_batch(
     part = pool_kernel.take(torch.from_numpy(kept).to(pool_kernel.device))
     within = run(part, train_kernel, n_select)
     return Selection(kept[within.pool_idx], within.score)
+
+
+def make_shortlist(
+    rule: str,
+    pool: Kernel,
+    train: Kernel,
+    n_shortlist: int,
+    *,
+    target: Kernel | None = None,
+    **settings: Any,
+) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """Return the pool structures that a rule goes on with, ascending.
+
+    Args:
+        rule: Its name.
+        pool: The pool's kernel, (n_pool,).
+        train: The labelled structures, (n_train,).
+        n_shortlist: How many are kept.
+        target: As in ``select_batch``.
+        settings: ``regularisation``, ``chunk_size`` and ``progress``.
+    """
+    if get_rule(rule).takes_target:
+        return shortlist_by_gain(pool, train, n_shortlist, target=target, **settings)
+    return shortlist_by_variance(pool, train, n_shortlist, **settings)
+
+
+def check_takes_target(rule: str) -> None:
+    """Raise unless a rule chooses for structures other than those of the pool.
+
+    Raises:
+        ArgumentError: It does not; the message names those that do.
+    """
+    if not get_rule(rule).takes_target:
+        able = ", ".join(name for name in list_rules("kernel") if get_rule(name).takes_target)
+        raise ArgumentError(f"the rule {rule!r} takes no target: choose the rule {able}")

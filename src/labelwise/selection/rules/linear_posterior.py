@@ -54,7 +54,7 @@ class LinearPrior:
     def __init__(self, train: FeatureKernel, regularisation: float) -> None:
         self.subtracts = len(train) < train.width
         if not self.subtracts:
-            self.factor = _inverse_factor(_gram(train), regularisation)
+            self.factor = _inverse_factor(gram_of(train), regularisation)
             return
         phi = train.rows(slice(None)).to(torch.float64)
         lower = positive_factor(phi @ phi.T, regularisation)
@@ -73,7 +73,7 @@ class LinearPrior:
         return phi - product if self.subtracts else product
 
 
-def _gram(rows: FeatureKernel) -> Float[Tensor, "d d"]:
+def gram_of(rows: FeatureKernel) -> Float[Tensor, "d d"]:
     """Return ΦᵀΦ, (d, d) float64, summed piece by piece in order: that decides the last bits."""
     gram = torch.zeros(rows.width, rows.width, dtype=torch.float64, device=rows.device)
     for piece in rows.pieces():

@@ -25,6 +25,9 @@ from labelwise.selection.rules.base import (
 class CholeskyVariances:
     """The posterior variances of a pool under any kernel.
 
+    Attributes:
+        variance: Given the labelled structures and the picks so far, (n,) float64; -inf for picks.
+
     Args:
         pool: The pool's kernel, (n,) structures.
         train: The labelled structures, (m,), m >= 0.
@@ -48,36 +51,41 @@ class CholeskyVariances:
     ) -> None:
         self._pool = pool
         self._regularisation = regularisation
-        self._variance = pool.diagonal64()
-        largest = float(self._variance.max())
+        self.variance = pool.diagonal64()
+        largest = float(self.variance.max())
         check_resolution(regularisation, largest)
         self._margin = ROUNDING * largest
-        self._taken = torch.zeros(len(pool), dtype=torch.bool, device=self._variance.device)
+        self._taken = torch.zeros(len(pool), dtype=torch.bool, device=self.variance.device)
         self._n_columns = len(train)
-        self._factor = self._variance.new_empty((len(pool), len(train) + n_select))
+        self._factor = self.variance.new_empty((len(pool), len(train) + n_select))
         lower = train_factor(train, regularisation)
         for rows in chunks(len(pool), chunk_size):
             part = whitened(pool, rows, train, lower)
             self._factor[rows, : self._n_columns] = part
-            self._variance[rows] -= part.square().sum(dim=1)
+            self.variance[rows] -= part.square().sum(dim=1)
             ticker.advance()
 
     def argmax(self) -> tuple[int, float]:
         """Return the structure of largest variance among those not picked, and that."""
-        row = first_max(self._variance, self._margin)
-        return row, max(float(self._variance[row]), 0.0)
+        row = first_max(self.variance, self._margin)
+        return row, max(float(self.variance[row]), 0.0)
 
-    def condition(self, pick: int, variance: float) -> None:
-        """Condition on ``pick``, whose variance is given."""
-        z = torch.tensor([pick], device=self._variance.device)
+    def condition(self, pick: int, variance: float) -> Float[Tensor, " n"]:
+        """Condition on ``pick``, whose variance is given.
+
+        Returns:
+            What each structure's covariance with it was, over √(variance + λ), (n,).
+        """
+        z = torch.tensor([pick], device=self.variance.device)
         known = self._factor[:, : self._n_columns]
         column = self._pool.block64(slice(None), self._pool, z)[:, 0] - known @ known[pick]
         column /= (variance + self._regularisation) ** 0.5
         self._factor[:, self._n_columns] = column
         self._n_columns += 1
-        self._variance -= column.square()
+        self.variance -= column.square()
         self._taken[pick] = True
-        self._variance.masked_fill_(self._taken, -torch.inf)
+        self.variance.masked_fill_(self._taken, -torch.inf)
+        return column
 
 
 def train_factor(train: Kernel, regularisation: float) -> Float[Tensor, "m m"]:

@@ -36,7 +36,7 @@ class Rule(RuleFacts):
         name: What users call it.
         select: ``select(pool, train, n_select, ...)`` on the kernels of the pool and of the
             labelled structures. It is given those of ``regularisation``, ``seed``,
-            ``chunk_size`` and ``progress`` that it has as keywords.
+            ``target``, ``chunk_size`` and ``progress`` that it has as keywords.
         says: What it chooses, to be read after "By"; empty for its name.
         score_name: What the score of a pick is, in a word or three; None if it means nothing.
         why: Why a pick was chosen, a sentence with any of the fields ``{score}``,
@@ -66,6 +66,11 @@ class Rule(RuleFacts):
     keeps_columns: bool = False
     regularisation: float = DEFAULT_REGULARISATION
     normalise: Literal["cosine", "none"] = "cosine"
+
+    @property
+    def takes_target(self) -> bool:
+        """Whether it chooses for other structures than those of the pool."""
+        return "target" in signature(self.select).parameters
 
     def run(self, pool: Kernel, train: Kernel, n_select: int, **settings: Any) -> Selection:
         """Call ``select`` with those of the settings that it has as keywords."""

@@ -24,7 +24,7 @@ KERNELS = {
     "activation-random": "activation-random",
     "ntk-random": "ntk-random",
 }
-_RULES = ("k-center", "lcmd", "pv", "top")
+_RULES = ("k-center", "lcmd", "pv", "target", "top")
 
 
 def _name_methods() -> dict[str, dict[str, Any]]:

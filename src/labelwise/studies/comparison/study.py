@@ -14,6 +14,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from labelwise.campaign.config import (
+    COMMITTEE_RULES,
     CampaignConfig,
     HeldOut,
     ModelSection,
@@ -24,6 +25,7 @@ from labelwise.campaign.yaml_files import override
 from labelwise.errors import LabelwiseError
 from labelwise.finetuning.recipe import EnergyErrors, FixedForces
 from labelwise.potentials.spec import split_family
+from labelwise.selection.rules import get_rule, list_rules
 from labelwise.structures.labels import (
     DEFAULT_ENERGY_KEY,
     DEFAULT_FORCES_KEY,
@@ -56,7 +58,11 @@ CAMPAIGN_KEYS = {
 
 
 class PoolSection(_Section):
-    """One pool and its held-out sets; the keys are those of a campaign's ``data``."""
+    """One pool and its held-out sets; the keys are those of a campaign's ``data``.
+
+    Attributes:
+        target: The structures that matter, for methods whose rule takes a target.
+    """
 
     pool: list[str] = Field(min_length=1)
     train: list[str] = []
@@ -64,6 +70,7 @@ class PoolSection(_Section):
     test: HeldOut = HeldOut()
     replay: PretrainingFiles = PretrainingFiles()
     retain: PretrainingFiles = PretrainingFiles()
+    target: list[str] = []
     isolated_atoms: str | None = None
 
 
@@ -262,6 +269,9 @@ def _configure(study: StudyConfig, key: CellKey, directory: Path, base: Path) ->
         moved = _move(path, base, directory)
         model["path"] = moved if family is None else f"{family}:{moved}"
     data["test"]["split_key"] = study.split_key
+    rule = str(selection.get("rule", study.selection.get("rule")))
+    if rule in COMMITTEE_RULES or rule not in list_rules() or not get_rule(rule).takes_target:
+        data["target"] = []
     content = {
         "seed": key.seed,
         "model": model,
@@ -287,7 +297,7 @@ def _configure(study: StudyConfig, key: CellKey, directory: Path, base: Path) ->
 def _move_paths(data: dict[str, Any], base: Path, directory: Path) -> dict[str, Any]:
     """Return a pool's section with paths that begin at the campaign."""
     moved = dict(data)
-    for role in ("pool", "train"):
+    for role in ("pool", "train", "target"):
         moved[role] = [_move(spec, base, directory) for spec in data[role]]
     for role in ("valid", "test", "replay", "retain"):
         files = [_move(spec, base, directory) for spec in data[role]["files"]]
