@@ -40,7 +40,16 @@ class LabelwiseWarning(UserWarning):
 
 
 class LabelwiseError(Exception):
-    """Base of every error raised on purpose."""
+    """Base of every error raised on purpose.
+
+    Example:
+        >>> import labelwise as lw
+        >>> try:
+        ...     lw.load_potential("demmo")
+        ... except lw.LabelwiseError as error:
+        ...     print(type(error).__name__)
+        PotentialError
+    """
 
     def __str__(self) -> str:
         """Return the message as written (``KeyError`` would quote it)."""

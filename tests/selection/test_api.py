@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import doctest
 import io
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,7 @@ from rich.console import Console
 
 import labelwise as lw
 from labelwise.errors import ArgumentError, ReadError
-from labelwise.potentials import Potential, loading
-from labelwise.selection import api
+from labelwise.potentials import Potential
 from labelwise.structures import write_structures
 from labelwise.structures.given import frames_of
 
@@ -204,22 +202,3 @@ def test_a_callback_is_called(rattled_molecules: list[Atoms], potential: Potenti
         progress=lambda stage, _done, _total: stages.append(stage),
     )
     assert {"represent pool", "select"} <= set(stages)
-
-
-def examples() -> Iterator[Any]:
-    finder = doctest.DocTestFinder(recurse=False)
-    for function, home in (
-        (api.select, api),
-        (api.represent, api),
-        (loading.load_potential, loading),
-    ):
-        yield from (test for test in finder.find(function, module=home) if test.examples)
-
-
-@pytest.mark.parametrize("example", list(examples()), ids=lambda test: test.name)
-def test_examples_of_docstrings_run(example: doctest.DocTest) -> None:
-    report = io.StringIO()
-    runner = doctest.DocTestRunner()
-    runner.run(example, out=report.write)
-    assert runner.tries > 0
-    assert runner.failures == 0, report.getvalue()

@@ -82,6 +82,11 @@ class RunOptions:
         survey: Measure after each round, and at the end, what the page shows of the pool.
         wait: Wait for labels that a queue makes; else ``LabelsPending`` is raised when all is
             submitted.
+
+    Example:
+        >>> from labelwise import RunOptions
+        >>> RunOptions(n_rounds=3).wait
+        True
     """
 
     n_rounds: int | None = None
@@ -119,6 +124,27 @@ def run_campaign(
 
     Returns:
         Why it stopped, in words.
+
+    Example:
+        In a folder ``demo`` that ``labelwise demo`` made:
+
+        >>> from pathlib import Path
+        >>> import labelwise as lw
+        >>> settings = '''
+        ... model: {path: demo}
+        ... data:
+        ...   pool: ["pool.extxyz@:20"]
+        ...   train: ["train.extxyz@:4"]
+        ...   test: {files: ["test.extxyz@:4"]}
+        ... selection: {batch_size: 3}
+        ... labeller: {kind: replay}
+        ... finetune: {max_updates: 2}
+        ... stop: {rounds: 1}
+        ... '''
+        >>> Path("demo/campaign.yaml").write_text(settings) > 0
+        True
+        >>> lw.run_campaign(Path("demo"))
+        '1 rounds are done'
 
     Raises:
         LockedError: Another process has the campaign.

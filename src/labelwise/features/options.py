@@ -64,7 +64,13 @@ class StoreOptions:
 
 @dataclass(frozen=True)
 class RepresentationOptions:
-    """Settings that representations understand; each takes what concerns it."""
+    """Settings that representations understand; each takes what concerns it.
+
+    Example:
+        >>> from labelwise import RepresentationOptions
+        >>> RepresentationOptions(parameters="readout", sketch_dim=256).reduction
+        'fields'
+    """
 
     parameters: Annotated[
         str,

@@ -92,6 +92,14 @@ def evaluate(
     Returns:
         Predictions and errors.
 
+    Example:
+        >>> import labelwise as lw
+        >>> from ase.build import molecule
+        >>> atoms = molecule("H2O")
+        >>> atoms.info["REF_energy"], atoms.arrays["REF_forces"] = -2079.0, 0.1 * atoms.positions
+        >>> lw.evaluate(lw.load_potential("demo"), [atoms]).errors.n_structures
+        1
+
     Raises:
         LabelError: a label that is missing, not finite, or a zero in place of a missing one.
         StructureError: a structure that the potential cannot take.

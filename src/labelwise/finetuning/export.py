@@ -23,6 +23,12 @@ def save_potential(potential: Potential, path: str | os.PathLike[str]) -> None:
         potential: The potential; it is not modified.
         path: File, for MACE ending in ``.pt`` or ``.model``; an existing one is replaced.
 
+    Example:
+        >>> import labelwise as lw
+        >>> lw.save_potential(lw.load_potential("demo"), "copy.pt")
+        >>> lw.load_potential("copy.pt").content_hash == lw.load_potential("demo").content_hash
+        True
+
     Raises:
         ArgumentError: another ending.
         PotentialError: a potential of a family that cannot be written.

@@ -99,6 +99,11 @@ class Recipe(WeightOptions):
             architecture on a machine takes about a minute longer and needs a C++ compiler; the
             code is kept in ``~/.cache/labelwise`` or the folder that ``LABELWISE_CACHE`` names.
 
+    Example:
+        >>> from labelwise import Recipe
+        >>> Recipe(train_blocks=("readout",), learning_rate=5e-4).huber_delta
+        0.01
+
     Source: *Pretrained Model Representations as Acquisition Signals for Active Learning of
     MLIPs*, appendix B.
     """

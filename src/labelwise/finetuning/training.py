@@ -55,6 +55,19 @@ class FineTuned:
         seconds: Wall time, s.
         trained: How many of the weights were trained.
         retained: Errors on what the model knew, before and after; None if none was given.
+
+    Example:
+        >>> import labelwise as lw
+        >>> from ase.build import molecule
+        >>> potential = lw.load_potential("demo")
+        >>> train = [molecule("H2O"), molecule("CH4")]
+        >>> for atoms in train:  # as a calculation would have them
+        ...     atoms.rattle(0.1)
+        ...     atoms.info["REF_energy"] = -10.0 * len(atoms)
+        ...     atoms.arrays["REF_forces"] = 0.1 * atoms.positions
+        >>> fitted = lw.finetune(potential, train, [], lw.Recipe(max_updates=2), seed=0)
+        >>> len(fitted.reference_energies)
+        3
     """
 
     potential: Potential
@@ -124,6 +137,19 @@ def finetune(
 
     Returns:
         The fitted potential, its history and what was noticed.
+
+    Example:
+        >>> import labelwise as lw
+        >>> from ase.build import molecule
+        >>> potential = lw.load_potential("demo")
+        >>> train = [molecule("H2O"), molecule("CH4")]
+        >>> for atoms in train:  # as a calculation would have them
+        ...     atoms.rattle(0.1)
+        ...     atoms.info["REF_energy"] = -10.0 * len(atoms)
+        ...     atoms.arrays["REF_forces"] = 0.1 * atoms.positions
+        >>> fitted = lw.finetune(potential, train, [], lw.Recipe(max_updates=2), seed=0)
+        >>> fitted.n_updates
+        2
 
     Raises:
         ArgumentError: no training structures, a negative seed, unknown blocks of weights,

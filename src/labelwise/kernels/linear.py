@@ -191,6 +191,13 @@ class LinearKernel(FeatureKernel):
         device: Where to hold the features; by default where they are.
         dtype: ``torch.float32`` or ``torch.float64``; by default that of ``features``.
 
+    Example:
+        >>> import torch
+        >>> from labelwise import LinearKernel
+        >>> kernel = LinearKernel(torch.tensor([[3.0, 4.0], [4.0, 3.0]]))
+        >>> kernel.block(slice(0, 1), kernel, slice(1, 2))
+        tensor([[0.9600]])
+
     Raises:
         ArgumentError: Not two-dimensional, no columns, not float32 or float64, an
             unknown ``normalise``, a non-finite value (the message names the row), or

@@ -99,6 +99,14 @@ class Potential(ABC):
             rotations alone gives them others.
         file_suffixes: Endings of files that ``write`` can write, the family's own first.
         training_advice: What to do where Labelwise cannot fine-tune it, for messages.
+
+    Example:
+        >>> import labelwise as lw
+        >>> from ase.build import molecule
+        >>> potential = lw.load_potential("demo")
+        >>> batch = potential.collate([potential.graph_builder(molecule("H2O"))])
+        >>> potential.predict(batch).forces.shape
+        torch.Size([3, 3])
     """
 
     name: str

@@ -155,6 +155,17 @@ def _find_family(spec: str) -> tuple[PotentialFamily, str]:
 def register_potential(family: PotentialFamily) -> None:
     """Let a model family take part in ``load_potential``.
 
+    Example:
+        >>> from labelwise import register_potential
+        >>> from labelwise.potentials.loading import PotentialFamily
+        >>> class Mine(PotentialFamily):
+        ...     name = "mine"
+        ...     def recognises(self, spec):
+        ...         return spec.endswith(".mine")
+        ...     def load(self, spec, *, device, dtype, head, trust):
+        ...         raise NotImplementedError("return a Potential here")
+        >>> register_potential(Mine())
+
     Raises:
         ArgumentError: the name is taken.
     """

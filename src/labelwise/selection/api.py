@@ -34,6 +34,14 @@ class SelectedBatch:
     Attributes:
         structures: Copies with ``labelwise_*`` info keys.
         acquisition: What was set aside, seconds by stage and the rest.
+
+    Example:
+        >>> import labelwise as lw
+        >>> from ase.build import molecule
+        >>> pool = [molecule(name) for name in ("C2H6", "H2O", "CH4")]
+        >>> batch = lw.select(pool, 1, potential="demo")
+        >>> batch.structures[0].info["labelwise_pool_index"] == batch.picks[0].pool_index
+        True
     """
 
     structures: tuple[Atoms, ...]

@@ -41,6 +41,18 @@ class ForceUncertainty:
         scale: Root of the prior variance of the weights in the units of the rows; what the
             posterior's standard deviations were multiplied with.
         n_calibration: Structures that the scale comes from.
+
+    Example:
+        >>> import labelwise as lw
+        >>> from ase.build import molecule
+        >>> potential = lw.load_potential("demo")
+        >>> train = [molecule(name) for name in ("H2O", "CH4", "CH3OH")]
+        >>> for atoms in train:  # as a calculation would have them
+        ...     atoms.rattle(0.1)
+        ...     atoms.arrays["REF_forces"] = 0.1 * atoms.positions
+        >>> found = lw.predict_force_uncertainty([molecule("C2H6")], potential, train=train)
+        >>> found.structure_std.shape, found.atom_std[0].shape, found.n_calibration
+        ((1,), (8,), 3)
     """
 
     structure_std: Float64[np.ndarray, " n"]
@@ -81,6 +93,18 @@ def predict_force_uncertainty(
     Returns:
         Standard deviations in eV/Å. Under a normal distribution nine of ten errors of force
         components lie within 1.645 of them.
+
+    Example:
+        >>> import labelwise as lw
+        >>> from ase.build import molecule
+        >>> potential = lw.load_potential("demo")
+        >>> train = [molecule(name) for name in ("H2O", "CH4", "CH3OH")]
+        >>> for atoms in train:  # as a calculation would have them
+        ...     atoms.rattle(0.1)
+        ...     atoms.arrays["REF_forces"] = 0.1 * atoms.positions
+        >>> found = lw.predict_force_uncertainty([molecule("C2H6")], potential, train=train)
+        >>> found.structure_std.shape, found.atom_std[0].shape, found.n_calibration
+        ((1,), (8,), 3)
 
     Raises:
         ArgumentError: Too few structures, an option out of range, or labelled structures whose

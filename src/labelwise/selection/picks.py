@@ -25,6 +25,14 @@ class Pick:
             nothing is labelled or the rule needs no kernel.
         nearest_distance: Kernel distance to it, dimensionless.
         fingerprint: Of the structure as it was read; None where nothing is known of it.
+
+    Example:
+        >>> import labelwise as lw
+        >>> from ase.build import molecule
+        >>> pool = [molecule(name) for name in ("C2H6", "H2O", "CH4")]
+        >>> batch = lw.select(pool, 2, potential="demo", rule="k-center")
+        >>> [pick.pool_index for pick in batch.picks]
+        [2, 1]
     """
 
     rank: int

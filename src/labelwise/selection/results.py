@@ -46,6 +46,13 @@ class Acquisition:
             bonds that could not be perceived), to their number, labelled ones and the pool's.
         extraction: What was done to fill a feature store; None without one.
         measures: What the batch changed; None unless it was measured.
+
+    Example:
+        >>> import labelwise as lw
+        >>> from ase.build import molecule
+        >>> pool = [molecule(name) for name in ("C2H6", "H2O", "CH4")]
+        >>> lw.select(pool, 1, potential="demo").acquisition
+        Acquisition(1 of 3 structures, 0 labelled already)
     """
 
     picks: tuple[Pick, ...]

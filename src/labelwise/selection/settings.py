@@ -33,6 +33,12 @@ class AcquisitionSettings(SelectionOptions):
         strict: Raise when a structure has to be set aside.
         required_labels: Info or array keys that every labelled structure must have.
         group_by: Info key by which chosen and offered structures are counted.
+
+    Example:
+        >>> from labelwise import AcquisitionSettings
+        >>> settings = AcquisitionSettings(n_select=10, rule="pv")
+        >>> settings.representation, settings.resolved_regularisation
+        ('ntk-e', 0.001)
     """
 
     n_select: int

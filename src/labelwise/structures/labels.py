@@ -58,6 +58,14 @@ def get_labels(
     Returns:
         The labels in float64.
 
+    Example:
+        >>> import labelwise as lw
+        >>> from ase import Atoms
+        >>> atoms = Atoms("H2", [[0, 0, 0], [0, 0, 0.75]], info={"REF_energy": -31.7})
+        >>> atoms.arrays["REF_forces"] = [[0, 0, 0.1], [0, 0, -0.1]]
+        >>> lw.get_labels(atoms, "h2.extxyz@0").energy
+        -31.7
+
     Raises:
         LabelError: A key is missing, not a number, of the wrong shape or not finite.
     """

@@ -169,6 +169,13 @@ def read_structures(specs: Spec | Iterable[Spec]) -> list[Atoms]:
     Returns:
         The structures in the order of the specs; positions and cell in Å.
 
+    Example:
+        >>> import labelwise as lw
+        >>> from ase.build import molecule
+        >>> lw.write_structures("two.extxyz", [molecule("H2O"), molecule("CH4")])
+        >>> [len(atoms) for atoms in lw.read_structures("two.extxyz@:1")]
+        [3]
+
     Raises:
         ArgumentError: A slice that cannot be read.
         ReadError: A file is missing, damaged or in no format that ASE knows.

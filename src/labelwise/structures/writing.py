@@ -46,6 +46,13 @@ def write_structures(path: str | os.PathLike[str], structures: Iterable[Atoms]) 
         path: Where to write; the suffix is not looked at.
         structures: What to write, in order; not modified.
 
+    Example:
+        >>> import labelwise as lw
+        >>> from ase.build import molecule
+        >>> lw.write_structures("two.extxyz", [molecule("H2O"), molecule("CH4")])
+        >>> [len(atoms) for atoms in lw.read_structures("two.extxyz@:1")]
+        [3]
+
     Raises:
         WriteError: A structure cannot be expressed in extended XYZ (names it), or the file
             cannot be written.

@@ -245,6 +245,13 @@ def register_labeller(
         make: ``make(settings, round) -> Labeller``, called once a round.
         settings: What ``campaign.yaml`` may say of it.
 
+    Example:
+        >>> from labelwise import register_labeller
+        >>> class Nothing:
+        ...     def label(self, queue):
+        ...         return []
+        >>> register_labeller("nothing", lambda settings, round: Nothing())
+
     Raises:
         ArgumentError: The name is taken.
     """

@@ -47,6 +47,13 @@ class Selection:
         pool_idx: (k,) int64, positions in the pool, all different.
         score: (k,) float64, dimensionless, what the rule gave each pick at the time it
             was chosen; its meaning is the rule's.
+
+    Example:
+        >>> import torch
+        >>> from labelwise import LinearKernel, select_batch
+        >>> rows = torch.eye(4)
+        >>> select_batch("pv", LinearKernel(rows), LinearKernel(rows[:2]), 2).pool_idx.tolist()
+        [2, 3]
     """
 
     pool_idx: np.ndarray[tuple[int], np.dtype[np.int64]]

@@ -55,6 +55,13 @@ def select_batch(
         pool_idx (n_select,) int64 in order of choice, positions in the whole pool; score
         (n_select,), whose meaning is the rule's.
 
+    Example:
+        >>> import torch
+        >>> from labelwise import LinearKernel, select_batch
+        >>> pool, train = LinearKernel(torch.eye(4)), LinearKernel(torch.eye(4)[:1])
+        >>> select_batch("k-center", pool, train, 2).score.tolist()  # squared distances
+        [2.0, 2.0]
+
     Raises:
         ArgumentError: An unknown rule (the message lists those known), a target for a rule that
             takes none, or kernels that do not belong together.

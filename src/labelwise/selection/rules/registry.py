@@ -89,6 +89,14 @@ def register_rule(rule: Rule) -> None:
         rule: The record; ``labelwise.testing.selectors.check_selector`` tells whether its
             function obeys the laws.
 
+    Example:
+        >>> import numpy as np
+        >>> from labelwise import Rule, Selection, register_rule
+        >>> def select_last(pool, train, n_select):
+        ...     picks = np.arange(len(pool) - 1, len(pool) - 1 - n_select, -1)
+        ...     return Selection(picks, np.zeros(n_select))
+        >>> register_rule(Rule("last", select_last, says="the end of the files"))
+
     Raises:
         ArgumentError: The name is taken.
     """

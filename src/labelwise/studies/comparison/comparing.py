@@ -38,6 +38,31 @@ def run_study(
         force: Begin campaigns anew that were begun with other settings.
         progress: Called with ``rounds``, done, total.
 
+    Example:
+        In a folder ``demo`` that ``labelwise demo`` made:
+
+        >>> from pathlib import Path
+        >>> import labelwise as lw
+        >>> from labelwise.studies.comparison.study import read_study
+        >>> settings = '''
+        ... model: {path: demo}
+        ... pools:
+        ...   reactions:
+        ...     pool: ["pool.extxyz@:20"]
+        ...     train: ["train.extxyz@:4"]
+        ...     test: {files: ["test.extxyz@:4"]}
+        ... methods: [random]
+        ... seeds: [0]
+        ... selection: {batch_size: 3}
+        ... finetune: {max_updates: 2}
+        ... rounds: 0
+        ... '''
+        >>> Path("demo/study.yaml").write_text(settings) > 0
+        True
+        >>> study = read_study(Path("demo"))
+        >>> lw.run_study(study, Path("demo"), Path("demo"), n_processes=1).n_cells
+        1
+
     Raises:
         StudyError: See ``run_cells``.
         WriteError: The folder cannot be written to.
