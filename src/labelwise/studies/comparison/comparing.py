@@ -55,7 +55,7 @@ def run_study(
         ... seeds: [0]
         ... selection: {batch_size: 3}
         ... finetune: {max_updates: 2}
-        ... rounds: 0
+        ... rounds: 1
         ... '''
         >>> Path("demo/study.yaml").write_text(settings) > 0
         True
