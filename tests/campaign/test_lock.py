@@ -4,11 +4,14 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
+from labelwise.campaign import lock
 from labelwise.campaign.errors import LockedError
 from labelwise.campaign.lock import LOCK_FILE, Holder, campaign_lock, is_stale, read_holder
 
@@ -103,6 +106,7 @@ _CROWD = """
 import os, sys, time, warnings
 warnings.simplefilter("ignore")
 from pathlib import Path
+from labelwise.campaign import lock
 from labelwise.campaign.errors import LockedError
 from labelwise.campaign.lock import campaign_lock
 gate, opened = os.pipe()
@@ -134,3 +138,23 @@ def test_one_of_many_gets_it(tmp_path: Path, ours: Holder) -> None:
         [sys.executable, "-c", _CROWD, str(tmp_path)], capture_output=True, text=True, check=True
     )
     assert sorted(done.stdout.strip()) == ["Y", *["n"] * 7]
+
+
+def test_a_guard_that_its_holder_removed_guards_nobody(tmp_path: Path) -> None:
+    """Whoever waited for it waits for the next one, so that there are never two of them."""
+    taken = threading.Event()
+
+    def wait() -> None:
+        with lock._guard(tmp_path):
+            assert (tmp_path / ".lock.guard").exists()
+            taken.set()
+
+    with lock._guard(tmp_path):
+        thread = threading.Thread(target=wait)
+        thread.start()
+        time.sleep(0.2)
+        (tmp_path / ".lock.guard").unlink()
+        assert not taken.is_set()
+    thread.join(10)
+    assert taken.is_set()
+    assert (tmp_path / ".lock.guard").exists()

@@ -108,7 +108,7 @@ def temporary_lock(folder: Path, *, break_lock: bool = False) -> Iterator[Holder
         with campaign_lock(folder, break_lock=break_lock) as ours:
             yield ours
     finally:
-        with suppress(OSError):
+        with suppress(OSError, WriteError), _guard(folder):
             if [path.name for path in folder.iterdir()] == [_GUARD_FILE]:
                 (folder / _GUARD_FILE).unlink()
                 folder.rmdir()
@@ -181,14 +181,25 @@ def _look_at(pid: int) -> tuple[str, int]:
 @contextmanager
 def _guard(directory: Path) -> Iterator[None]:
     """Let one process at a time look at the lock and change it."""
+    handle = _open_guard(directory)
     try:
-        handle = os.open(directory / _GUARD_FILE, os.O_RDWR | os.O_CREAT, 0o666)
-    except OSError as error:
-        raise WriteError(f"cannot write to {directory}: {error.strerror or error}") from error
-    try:
+        yield
+    finally:
+        os.close(handle)
+
+
+def _open_guard(directory: Path) -> int:
+    """Open and lock the guard; whoever had it may have removed it meanwhile, then once more."""
+    path = directory / _GUARD_FILE
+    while True:
+        try:
+            handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        except OSError as error:
+            raise WriteError(f"cannot write to {directory}: {error.strerror or error}") from error
         # Some network file systems have no such lock; then the look is not guarded.
         with suppress(OSError):
             fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
+        with suppress(OSError):
+            if os.path.samestat(os.fstat(handle), path.stat()):
+                return handle
         os.close(handle)
