@@ -106,7 +106,6 @@ _CROWD = """
 import os, sys, time, warnings
 warnings.simplefilter("ignore")
 from pathlib import Path
-from labelwise.campaign import lock
 from labelwise.campaign.errors import LockedError
 from labelwise.campaign.lock import campaign_lock
 gate, opened = os.pipe()
