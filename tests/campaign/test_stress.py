@@ -54,6 +54,12 @@ def label(atoms: Atoms) -> Atoms:
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("crystals")
+    make_files(folder)
+    return folder
+
+
+def make_files(folder: Path) -> None:
+    """Write labelled sets of copper, three of four structures with stress, and a model."""
     for name, numbers in (
         ("train", range(4)),
         ("valid", range(4, 8)),
@@ -63,7 +69,6 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
         write_structures(folder / f"{name}.extxyz", [label(make_crystal(n)) for n in numbers])
     model = build_mace(channels=4, elements=(29,), cutoff=4.0, dtype=torch.float64)
     torch.save(model, folder / "small.model")
-    return folder
 
 
 def begin(tmp_path: Path, files: Path, **sections: Any) -> Path:

@@ -26,8 +26,13 @@ _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
 _LINES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.2, 1, 1.2)))
 _RULE_LINES = {"pv": 0, "lcmd": 1, "kc": 2, "kcenter": 2, "center": 2, "top": 3}
 _POOLS_A_PICTURE = 3
-_FORCE_LABEL = "force RMSE / meV Å$^{-1}$"
-_UNITS = {"meV": "meV", "meV/atom": "meV atom$^{-1}$"}
+_UNITS = {
+    "meV": "meV",
+    "meV/atom": "meV atom$^{-1}$",
+    "meV/Å": "meV Å$^{-1}$",
+    "meV/Å³": "meV Å$^{-3}$",
+}
+_WORDS = {"energy": "energy", "forces": "force", "stress": "stress"}
 _QUANTITIES = (
     ("energy", "Spearman ρ, energy"),
     ("forces", "Spearman ρ, forces"),
@@ -121,10 +126,11 @@ def list_curves(comparison: Comparison, error: str, *, pool: str | None = None) 
         Curves from round 0 on, in the order of the series; methods without any are left out.
     """
     styles = choose_styles(comparison.series, reference=comparison.reference)
-    pools = {pool for series in comparison.series for pool, _ in series.cells}
+    pools = {pool for series in comparison.series for pool, _ in series.asked(error)}
     curves = []
     for series in comparison.series:
-        cells = {p: c for p, c in series.cells.items() if pool is None or p[0] == pool}
+        asked = series.asked(error)
+        cells = {p: c for p, c in asked.items() if pool is None or p[0] == pool}
         values = {place: cell.curves.get(error, ()) for place, cell in cells.items()}
         if pool is None and {p for p, _ in cells} != pools:
             continue
@@ -208,15 +214,17 @@ def draw_pictures(comparison: Comparison) -> dict[str, bytes]:
 
 def _list_panels(comparison: Comparison) -> tuple[tuple[str, str], ...]:
     """Return the errors that are drawn, and the labels of their axes."""
-    energy, forces = comparison.errors[:2]
-    return (energy, f"energy RMSE / {_UNITS[unit_of(energy)]}"), (forces, _FORCE_LABEL)
+    return tuple(
+        (error, f"{_WORDS[error.partition('_')[0]]} RMSE / {_UNITS[unit_of(error)]}")
+        for _, error, _ in comparison.areas
+    )
 
 
 def _draw_wide(panels: Sequence[list[Curve]], names: Sequence[tuple[str, str]], title: str) -> Any:
-    """Draw energy and forces side by side."""
-    figure = _make_figure(8.6, 3.3)
-    both = figure.subplots(1, 2)
-    for axes, curves, (_, label) in zip(both, panels, names, strict=True):
+    """Draw energy, forces and stress side by side."""
+    figure = _make_figure(4.3 * len(panels), 3.3)
+    row = figure.subplots(1, len(panels))
+    for axes, curves, (_, label) in zip(row, panels, names, strict=True):
         _draw_panel(axes, curves)
         axes.set_ylabel(label)
         axes.set_xlabel("labelled structures")
@@ -234,7 +242,7 @@ def _draw_grid(
     is_correlation: bool = False,
 ) -> Any:
     """Draw a column a pool, a row a quantity."""
-    figure = _make_figure(1.9 + 2.3 * len(pools), 4.6)
+    figure = _make_figure(1.9 + 2.3 * len(pools), 2.3 * len(grid))
     share = "all" if is_correlation else "row"
     rows = figure.subplots(len(grid), len(pools), squeeze=False, sharey=share, sharex="col")
     for all_axes, panels, label in zip(rows, grid, labels, strict=True):

@@ -103,12 +103,9 @@ def measure_errors(
         Root mean square error of each structure's force components, (n,) eV/Å, and absolute
         error of each energy, (n,) eV/atom.
     """
-    energy_key, forces_key = config.data.energy_key, config.data.forces_key
-    predicted = evaluate(potential, structures, energy_key=energy_key, forces_key=forces_key)
-    labels = [
-        get_labels(atoms, f"structure {i}", energy_key=energy_key, forces_key=forces_key)
-        for i, atoms in enumerate(structures)
-    ]
+    keys = {"energy_key": config.data.energy_key, "forces_key": config.data.forces_key}
+    predicted = evaluate(potential, structures, **keys, stress_key=None)
+    labels = [get_labels(atoms, f"structure {i}", **keys) for i, atoms in enumerate(structures)]
     residuals = np.array([label.energy for label in labels]) - predicted.energies
     counts = count_elements([atoms.numbers for atoms in structures], potential.elements)
     fit = fit_atom_energies(

@@ -31,7 +31,8 @@ def draw_ratios(comparison: Comparison) -> Any:
     if not series:
         return None
     styles = choose_styles(comparison.series, reference=comparison.reference)
-    figure = Figure(figsize=(8.6, 0.9 + 0.27 * len(series)), layout="constrained")
+    size = 2.15 * len(comparison.shown), 0.9 + 0.27 * len(series)
+    figure = Figure(figsize=size, layout="constrained")
     panels = figure.subplots(1, len(comparison.shown), sharey=True, sharex=True)
     for axes, (*what, name) in zip(panels, comparison.shown, strict=True):
         axes.axvline(1.0, color="#555555", linewidth=0.8)

@@ -138,10 +138,11 @@ def make_page(
 
 def _describe_cells(comparison: Comparison) -> Iterator[str]:
     n_pools, n_places = len(comparison.pools), len(comparison.places)
+    units = [unit_of(error) for _, error, _ in comparison.areas]
     yield (
         f"{comparison.n_used} of {comparison.n_planned} campaigns are in the tables: "
         f"{len(comparison.series)} methods, {n_pools} pools, {n_places} pairs of pool and seed. "
-        f"Errors are those of the test set, in {unit_of(comparison.errors[0])} and meV/Å."
+        f"Errors are those of the test set, in {', '.join(units[:-1])} and {units[-1]}."
     )
     yield from wording.list_warnings(comparison)
 
@@ -171,20 +172,22 @@ def _pool_blocks(comparison: Comparison) -> Iterator[str]:
     others = [series.label for series in tables.list_others(comparison)]
     if len(comparison.pools) < 2 or not others:
         return
+    names = [name for *_, name in comparison.areas]
     yield "### By pool"
     yield (
-        f"Ratio of AUC E and AUC F to {comparison.reference}, averaged over seeds; with intervals, "
-        "and the other quantities: `errors_by_pool.csv`."
+        f"Ratio of {', '.join(names[:-1])} and {names[-1]} to {comparison.reference}, averaged "
+        "over seeds; with intervals, and the other quantities: `errors_by_pool.csv`."
     )
-    found = {(row[0], row[1]): (row[4], row[6]) for row in shown.make_pools(comparison).rows}
+    ratios = slice(4, 4 + 2 * len(names), 2)
+    found = {(row[0], row[1]): row[ratios] for row in shown.make_pools(comparison).rows}
     rows = [
-        [label, *(_format_two(found.get((pool, label))) for pool in comparison.pools)]
+        [label, *(_format_ratios(found.get((pool, label))) for pool in comparison.pools)]
         for label in others
     ]
     yield shown.write_markdown(["method", *comparison.pools], rows)
 
 
-def _format_two(ratios: tuple[shown.Value, ...] | None) -> str:
+def _format_ratios(ratios: tuple[shown.Value, ...] | None) -> str:
     values = [each.value for each in ratios or () if isinstance(each, Estimate)]
     texts = ["–" if math.isnan(value) else f"{value:.2f}" for value in values]
     return "" if {*texts} <= {"–"} else " / ".join(texts)

@@ -13,8 +13,10 @@ from labelwise.finetuning.recipe import EnergyErrors
 ERRORS = ("energy_rmse", "forces_rmse", "energy_mae", "forces_mae")
 #: What takes their place in tables of energies per atom.
 PER_ATOM = {"energy_rmse": "energy_rmse_per_atom", "energy_mae": "energy_mae_per_atom"}
+#: What tables hold besides where test sets have stress labels.
+STRESS_ERRORS = ("stress_rmse", "stress_mae")
 #: The errors that a cell's curves hold.
-MEASURED = (*ERRORS, *PER_ATOM.values())
+MEASURED = (*ERRORS, *PER_ATOM.values(), *STRESS_ERRORS)
 
 
 def name_error(error: str, energy_errors: str) -> str:
@@ -28,7 +30,9 @@ def name_error(error: str, energy_errors: str) -> str:
 
 
 def unit_of(error: str) -> str:
-    """Return the unit of one of ``MEASURED``: meV, meV/atom or meV/Å."""
+    """Return the unit of one of ``MEASURED``: meV, meV/atom, meV/Å or meV/Å³."""
+    if error in STRESS_ERRORS:
+        return "meV/Å³"
     if error.startswith("forces"):
         return "meV/Å"
     return "meV/atom" if error.endswith("per_atom") else "meV"
@@ -95,6 +99,10 @@ class CellResult:
     splits: Mapping[str, Mapping[str, tuple[float, ...]]] = field(default_factory=dict)
     undetermined: tuple[int, ...] = ()
     messages: Mapping[int, Sequence[str]] = field(default_factory=dict)
+
+    def is_asked(self, error: str) -> bool:
+        """Return whether its test set has such an error; of stress it may have no labels."""
+        return error not in STRESS_ERRORS or error in self.curves
 
 
 @dataclass(frozen=True)

@@ -8,18 +8,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from labelwise.errors import ArgumentError
-from labelwise.studies.comparison.results import ERRORS, CellKey, CellResult, name_error
+from labelwise.studies.comparison.results import (
+    ERRORS,
+    STRESS_ERRORS,
+    CellKey,
+    CellResult,
+    name_error,
+)
 from labelwise.studies.comparison.statistics import Place, sum_rounds
 
-#: Quantities of a finished campaign that tables hold; each exists for each of ``ERRORS``.
+#: Quantities of a finished campaign that tables hold; each exists for each error.
 QUANTITIES = ("auc", "auc_with_round_0", "final")
-#: What the page shows: quantity, error and name, in the order of the papers' Table 4.
-_SHOWN = (
-    ("auc", "energy_rmse", "AUC E"),
-    ("auc", "forces_rmse", "AUC F"),
-    ("final", "energy_rmse", "final E"),
-    ("final", "forces_rmse", "final F"),
-)
+#: What the page shows: quantities and errors with their names, in the order of the papers' Table 4.
+_SHOWN = (("auc", "AUC"), ("final", "final"))
+_LETTERS = {"energy_rmse": "E", "forces_rmse": "F", "stress_rmse": "S"}
 _STARTS = frozenset({"scratch", "pretrained", "last"})
 
 
@@ -55,8 +57,15 @@ class Series:
         return [word for word in self.method.replace("_", "-").split("-") if word]
 
     def values(self, quantity: str, error: str) -> dict[Place, float]:
-        """Return one of ``QUANTITIES`` of each cell, in the unit of the error; NaN if unknown."""
-        return {place: measure(cell, quantity, error) for place, cell in self.cells.items()}
+        """Return one of ``QUANTITIES`` of each cell, in the unit of the error; NaN if unknown.
+
+        Cells whose test sets have no stress labels are in none of stress.
+        """
+        return {place: measure(cell, quantity, error) for place, cell in self.asked(error).items()}
+
+    def asked(self, error: str) -> dict[Place, CellResult]:
+        """Return the cells whose test sets have such an error."""
+        return {place: cell for place, cell in self.cells.items() if cell.is_asked(error)}
 
     def in_pool(self, pool: str) -> Series:
         """Return the part of it that is of one pool."""
@@ -95,8 +104,19 @@ class Comparison:
 
     @property
     def errors(self) -> tuple[str, ...]:
-        """The errors that tables hold, in the order of ``ERRORS``."""
-        return tuple(name_error(error, self.energy_errors) for error in ERRORS)
+        """The errors that tables hold, in the order of ``ERRORS``, those of stress last."""
+        usual = tuple(name_error(error, self.energy_errors) for error in ERRORS)
+        return (*usual, *STRESS_ERRORS) if self.has_stress else usual
+
+    @property
+    def has_stress(self) -> bool:
+        """Whether any test set, or a split of one, has stress labels."""
+        return any(
+            error in curves
+            for cell in self.cells
+            for curves in (cell.curves, *cell.splits.values())
+            for error in STRESS_ERRORS
+        )
 
     @property
     def shown(self) -> tuple[tuple[str, str, str], ...]:
@@ -104,7 +124,17 @@ class Comparison:
 
         MAE and the sum with round 0 are in the CSV.
         """
-        return tuple((q, name_error(error, self.energy_errors), name) for q, error, name in _SHOWN)
+        return tuple(
+            (quantity, name_error(error, self.energy_errors), f"{name} {letter}")
+            for quantity, name in _SHOWN
+            for error, letter in _LETTERS.items()
+            if error not in STRESS_ERRORS or self.has_stress
+        )
+
+    @property
+    def areas(self) -> tuple[tuple[str, str, str], ...]:
+        """Those of ``shown`` that are sums over rounds: of energies, of forces, of stress."""
+        return tuple(each for each in self.shown if each[0] == "auc")
 
     @property
     def splits(self) -> tuple[str, ...]:

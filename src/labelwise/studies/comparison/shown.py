@@ -27,7 +27,7 @@ from labelwise.studies.comparison.tables import (
 from labelwise.studies.comparison.wording import describe_interval, describe_spread
 
 #: Names of what is shown of gains, in the order of ``Comparison.errors``.
-_GAINS = ("E RMSE", "F RMSE", "E MAE", "F MAE")
+_GAINS = ("E RMSE", "F RMSE", "E MAE", "F MAE", "S RMSE", "S MAE")
 _ERRORS = (
     "RMSE. AUC: sum over the rounds after round 0, which is common to all methods. Final: "
     "after the last round."
@@ -236,7 +236,7 @@ def make_gains(comparison: Comparison) -> Shown:
         title=f"Rounds saved against {comparison.reference}",
         columns=(
             *(Column("method"), Column("pairs", Kind.COUNT)),
-            *(Column(name, Kind.PERCENT) for name in _GAINS),
+            *(Column(name, Kind.PERCENT) for name in _GAINS[: len(comparison.errors)]),
         ),
         rows=tuple(rows),
         caption=f"{_SAVED} ±: {describe_spread(comparison)} By pool: round_gain.csv.",

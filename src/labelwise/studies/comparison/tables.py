@@ -64,8 +64,8 @@ class Table:
 def make_errors_table(comparison: Comparison) -> Table:
     """Make the paper's table 4: sums over rounds and last errors, and their ratio to the reference.
 
-    One row a method; ``mean`` columns are meV, meV/atom (``per_atom``) and meV/Å, ``ratio``
-    columns dimensionless and paired by pool and seed.
+    One row a method; ``mean`` columns are meV, meV/atom (``per_atom``), meV/Å and
+    meV/Å³, ``ratio`` columns dimensionless and paired by pool and seed.
     """
     rows = [_errors_row(comparison, series) for series in comparison.series]
     return Table("errors", _name_errors(comparison), tuple(rows))
@@ -158,8 +158,8 @@ def gains_of(comparison: Comparison, series: Series, error: str) -> dict[Place, 
         return {}
     return {
         place: _gain(cell, reference.cells[place], error)
-        for place, cell in series.cells.items()
-        if place in reference.cells
+        for place, cell in series.asked(error).items()
+        if place in reference.asked(error)
     }
 
 
@@ -340,6 +340,7 @@ def list_unknown(comparison: Comparison) -> list[str]:
             len(cell.curves.get(error, ())) != len(cell.n_labels)
             or not all(map(math.isfinite, cell.curves[error]))
             for error in comparison.errors
+            if cell.is_asked(error)
         )
     ]
 

@@ -23,8 +23,13 @@ from labelwise.studies.comparison.wording import describe_interval
 
 _WIDEST = 100.0
 _LEAST_SPAN = 1.5
-_WORDS = {"energy": "Energy", "forces": "Force"}
-_UNITS = {"meV": "meV", "meV/atom": "meV atom⁻¹", "meV/Å": "meV Å⁻¹"}
+_WORDS = {"energy": "Energy", "forces": "Force", "stress": "Stress"}
+_UNITS = {
+    "meV": "meV",
+    "meV/atom": "meV atom⁻¹",
+    "meV/Å": "meV Å⁻¹",
+    "meV/Å³": "meV Å⁻³",
+}
 _ALL_POOLS = "mean of all pools"
 
 
@@ -41,12 +46,12 @@ class ComparisonCharts:
         self._styles = {each.label: i for i, each in enumerate(comparison.series)}
 
     def draw_curves(self) -> list[Chart | Choice]:
-        """Return learning curves of energies and of forces, pool by pool."""
+        """Return learning curves of energies, forces and stress, pool by pool."""
         pools = self._comparison.pools
         places: list[tuple[str, str | None]] = [(pool, pool) for pool in pools]
         if len(pools) > 1:
             places.insert(0, (_ALL_POOLS, None))
-        return self._draw_both(
+        return self._draw_all(
             "learning-curves",
             "pool",
             [(label, self._comparison, pool) for label, pool in places],
@@ -58,14 +63,14 @@ class ComparisonCharts:
         parts: list[tuple[str, Comparison, str | None]] = [
             (split, comparison.in_split(split), None) for split in comparison.splits
         ]
-        return self._draw_both("split-curves", "split", parts)
+        return self._draw_all("split-curves", "split", parts)
 
-    def _draw_both(
+    def _draw_all(
         self, stem: str, label: str, parts: Sequence[tuple[str, Comparison, str | None]]
     ) -> list[Chart | Choice]:
-        """Return a panel of energies and one of forces, each with RMSE and MAE."""
+        """Return a panel of each quantity that was measured, with RMSE and MAE."""
         panels: list[Chart | Choice] = []
-        for quantity in ("energy", "forces"):
+        for quantity in _WORDS:
             errors = [e for e in self._comparison.errors if e.startswith(quantity)]
             options = [
                 (self._name_option(name, error, errors), chart)
@@ -194,7 +199,7 @@ class ComparisonCharts:
             if isinstance(value := record.get("select_seconds"), float) and value > 0
         }
         options = []
-        for quantity, error, name in self._comparison.shown[:2]:
+        for quantity, error, name in self._comparison.areas:
             chart = self._draw_gain(seconds, quantity, error, name)
             options += [] if chart is None else [(f"{name}, {_word(error)}", chart)]
         return self._choose("cost-against-gain", "quantity", options)
@@ -316,16 +321,15 @@ def _short(error: str) -> str:
 
 
 def _word(error: str) -> str:
-    return "forces" if error.startswith("forces") else "energy"
+    return error.partition("_")[0]
 
 
 def _title(error: str) -> str:
-    return f"{_WORDS[error.split('_')[0]]} {_short(error)}"
+    return f"{_WORDS[_word(error)]} {_short(error)}"
 
 
 def _label(error: str) -> str:
-    word = "force" if error.startswith("forces") else "energy"
-    return f"{word} {_short(error)} / {_UNITS[unit_of(error)]}"
+    return f"{_WORDS[_word(error)].lower()} {_short(error)} / {_UNITS[unit_of(error)]}"
 
 
 def _as_float(value: object) -> float:

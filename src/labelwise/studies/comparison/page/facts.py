@@ -13,7 +13,7 @@ from labelwise.studies.comparison.statistics import CONFIDENCE, Estimate, estima
 from labelwise.studies.comparison.tables import find_best, ratio_of
 
 _LISTED = 12
-_WORDS = {"energy": "energies", "forces": "forces"}
+_WORDS = {"energy": "energies", "forces": "forces", "stress": "stress"}
 
 
 def list_facts(record: StudyRecord) -> tuple[Fact, ...]:
@@ -34,7 +34,8 @@ def describe_study(record: StudyRecord) -> str:
 
 
 def _list_best(comparison: Comparison) -> Iterator[Fact]:
-    for quantity, error, name in reversed(comparison.shown[:2]):
+    energy, forces, *stress = comparison.areas
+    for quantity, error, name in (forces, energy, *stress):
         best = find_best(comparison, quantity, error)
         if best is None:
             continue
