@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +15,11 @@ from tests.campaign.zygote import Zygote
 
 @pytest.fixture(scope="module")
 def undisturbed(zygote: Zygote, data: Path, tmp_path_factory: pytest.TempPathFactory):
-    """The result, the number of write boundaries and the seconds of an undisturbed run."""
-    directory = write_campaign(tmp_path_factory.mktemp("whole"), data)
+    return run_undisturbed(zygote, write_campaign(tmp_path_factory.mktemp("whole"), data))
+
+
+def run_undisturbed(zygote: Zygote, directory: Path) -> tuple[dict[str, bytes], int, float]:
+    """Return the result, the number of write boundaries and the seconds of an undisturbed run."""
     done = zygote.run(directory)
     assert done["code"] == 0
     return result_of(directory), done["n_boundaries"], done["seconds"]
@@ -35,14 +39,16 @@ def check_boundaries(zygote: Zygote, data: Path, tmp_path: Path, undisturbed, nu
         assert resume(zygote, directory) == result, f"killed at write {number} of {n_boundaries}"
 
 
-def check_moments(zygote: Zygote, data: Path, tmp_path: Path, undisturbed, n_kills: int) -> None:
+def check_moments(
+    zygote: Zygote, data: Path, tmp_path: Path, undisturbed, n_kills: int, **sections: Any
+) -> None:
     result, _, seconds = undisturbed
     rng = np.random.default_rng(7)
     n_killed = n_runs = 0
     while n_killed < n_kills:
         n_runs += 1
         assert n_runs <= 5 * n_kills, "the runs end before they can be killed"
-        directory = write_campaign(tmp_path / f"moment_{n_runs}", data)
+        directory = write_campaign(tmp_path / f"moment_{n_runs}", data, **sections)
         moment = rng.uniform(0.0, seconds)
         run = zygote.run(directory, kill_after_s=moment)
         if not run["killed"]:  # the machine had less to do than before

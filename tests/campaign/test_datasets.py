@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from ase import Atoms
 from ase.io import read
 
 from labelwise.campaign.config import CampaignConfig
 from labelwise.campaign.datasets import choose_split, read_given_sets
+from labelwise.campaign.loop import run_campaign
+from labelwise.campaign.state import read_state
 from labelwise.errors import ArgumentError, LabelError
 from labelwise.structures import hash_structure, write_structures
 from labelwise.structures.identity import hash_geometry
-from tests.campaign.building import make_config, make_structures, write_data
+from tests.campaign.building import make_config, make_structures, write_campaign, write_data
 
 LONE = {"H": -30.0, "C": -30.5, "O": -31.0}
 
@@ -96,3 +100,41 @@ def test_splits_of_earlier_versions_hold_out_what_they_did(
     sets = read_given_sets(tmp_path, config, split)
     assert [frame.source.frame for frame in sets.valid] == [1]
     assert [frame.source.frame for frame in sets.test] == [2]
+
+
+def test_partial_labels_are_trained_on_and_held_against(data: Path, tmp_path: Path) -> None:
+    """Energies alone and forces alone: refused unless asked for, and then used."""
+    train = make_structures(4)
+    del train[0].arrays["REF_forces"], train[1].info["REF_energy"]
+    write_structures(tmp_path / "train.extxyz", train)
+    files = {"train": [str(tmp_path / "train.extxyz")]}
+    directory = write_campaign(tmp_path / "c", data, data=files, stop={"rounds": 1})
+    with pytest.raises(LabelError, match="REF_forces' is missing"):
+        run_campaign(directory)
+    files["partial_labels"] = True
+    write_campaign(directory, data, data=files, stop={"rounds": 1})
+    run_campaign(directory)
+    state = read_state(directory)
+    assert [record.n_train for record in state.rounds] == [4, 7]
+    (note, *_) = json.loads((directory / "round_001" / "finetune.json").read_text())["notes"]
+    assert note == (
+        "Partial labels: 1 of 7 training structures have no energy; 1 of 7 training structures "
+        "have no forces."
+    )
+    assert all(np.isfinite(record.error("forces_rmse")) for record in state.rounds)
+
+
+def test_held_out_structures_have_both_labels(tmp_path: Path) -> None:
+    write_data(tmp_path)
+    structures = make_structures(4)
+    for atoms in structures:
+        del atoms.arrays["REF_forces"]
+    write_structures(tmp_path / "train.extxyz", structures)
+    config = config_of(tmp_path, data={"partial_labels": True})
+    assert len(read_given_sets(tmp_path, config, {}).train) == 4
+    held = config_of(tmp_path, data={"partial_labels": True, "valid": {"fraction": 0.5}})
+    with pytest.raises(LabelError, match="REF_forces' is missing"):
+        read_given_sets(tmp_path, held, choose_split(tmp_path, held))
+    write_structures(tmp_path / "valid.extxyz", structures)
+    with pytest.raises(LabelError, match=r"valid\.extxyz.*REF_forces' is missing"):
+        read_given_sets(tmp_path, config, {})

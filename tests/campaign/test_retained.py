@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from labelwise.campaign.errors import LeakageError
 from labelwise.campaign.loop import run_campaign
 from labelwise.campaign.state import read_state
 from labelwise.cli import main
@@ -91,6 +92,15 @@ def test_mistakes_in_what_is_retained_show_before_anything_is_labelled(
     sections["data"]["retain"] = {"files": [str(data / "train.extxyz")]}
     directory = write_campaign(tmp_path / "taught", data, **sections)
     with pytest.raises(ArgumentError, match="4 structures are retained"):
+        run_campaign(directory)
+    assert not (directory / "labels.jsonl").exists()
+
+
+def test_what_is_retained_is_not_in_the_pool(data: Path, tmp_path: Path) -> None:
+    """It would be chosen sooner or later, and trained on."""
+    sections = {"data": {"retain": {"files": [str(data / "pool.extxyz@:2")], "labels": "model"}}}
+    directory = write_campaign(tmp_path / "c", data, **sections)
+    with pytest.raises(LeakageError, match=r"2 structures in common.*equals retained structure 0"):
         run_campaign(directory)
     assert not (directory / "labels.jsonl").exists()
 

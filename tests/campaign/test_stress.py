@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,8 @@ from labelwise.campaign.state import read_state
 from labelwise.cli import main
 from labelwise.structures import hash_structure, read_structures, write_structures
 from tests.campaign.building import write_campaign
+from tests.campaign.test_crashes import check_moments, run_undisturbed
+from tests.campaign.zygote import Zygote
 from tests.models import build_mace
 
 pytestmark = pytest.mark.filterwarnings("ignore::labelwise.errors.LabelwiseWarning")
@@ -65,6 +68,8 @@ def make_files(folder: Path) -> None:
         ("valid", range(4, 8)),
         ("test", range(8, 12)),
         ("pool", range(12, 20)),
+        ("replay", range(20, 24)),
+        ("retain", range(24, 28)),
     ):
         write_structures(folder / f"{name}.extxyz", [label(make_crystal(n)) for n in numbers])
     model = build_mace(channels=4, elements=(29,), cutoff=4.0, dtype=torch.float64)
@@ -148,6 +153,22 @@ def test_returned_files_bring_their_stress(files: Path, tmp_path: Path) -> None:
                 np.reshape(atoms.info["my_stress"], (3, 3)), wanted, atol=1e-7
             )
     assert "stress_rmse" not in read_state(directory).rounds[0].errors["valid"]
+
+
+@pytest.mark.slow
+def test_killed_at_ten_moments_with_stress_and_replay(
+    zygote: Zygote, files: Path, tmp_path: Path
+) -> None:
+    known = {
+        role: {"files": [str(files / f"{role}.extxyz")], "labels": labels}
+        for role, labels in (("replay", "model"), ("retain", "file"))
+    }
+    sections = {"data": known, "finetune": {"max_updates": 12, "batch_size": 2}}
+    undisturbed = run_undisturbed(zygote, write_campaign(tmp_path / "whole", files, **sections))
+    last = json.loads(undisturbed[0]["rounds.jsonl"])[-1]
+    assert last["errors"]["test"]["stress_rmse"] > 0
+    assert last["split_errors"]["retained"]["stress_rmse"] > 0
+    check_moments(zygote, files, tmp_path, undisturbed, 10, **sections)
 
 
 def test_stress_may_be_left_unread(files: Path, tmp_path: Path) -> None:

@@ -147,3 +147,16 @@ def test_forces_alone_keep_the_reference_energies(
     after = require_trainable(fitted.potential).reference_energies
     np.testing.assert_array_equal(after, before)
     assert fitted.potential.content_hash != student.content_hash
+    (note,) = [text for text in fitted.notes if "checkpoint" in text]
+    assert "(auto) are fitted to the energies of the training set, which has none" in note
+
+
+def test_reference_energies_may_be_those_of_the_validation_set_alone(
+    student: Potential, train: list[Atoms], valid: list[Atoms]
+) -> None:
+    for atoms in train:
+        del atoms.info["REF_energy"]
+    recipe = replace(RECIPE, max_updates=1, reference_energies="labelled")
+    fitted = finetune(student, train, valid, recipe, seed=0, partial_labels=True)
+    wanted = finetune(student, valid, [], replace(recipe, reference_energies="refit"), seed=0)
+    assert fitted.reference_energies == wanted.reference_energies

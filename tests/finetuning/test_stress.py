@@ -13,6 +13,7 @@ import torch
 from ase import Atoms
 from ase.build import bulk, molecule
 
+from labelwise.errors import ArgumentError, LabelError
 from labelwise.finetuning.evaluation import evaluate
 from labelwise.finetuning.loss import weight_targets, weighted_huber_loss
 from labelwise.finetuning.pretraining_set import prepare_pretraining_set
@@ -218,6 +219,39 @@ def test_stress_is_learnt_and_measured(teacher: Potential, student: Potential) -
     assert first.stress_rmse is not None
     assert found[0] < 0.6 * found[1]
     assert found[0] < 0.5 * first.stress_rmse
+
+
+def test_structures_may_count_by_their_stress_alone(teacher: Potential, student: Potential) -> None:
+    """Their energies and forces are of weight 0; without a stress they are left out."""
+    train, valid = with_stress(crystals(8), teacher), with_stress(crystals(4, seed=1), teacher)
+    for atoms in (*train, *valid):
+        atoms.info |= {"config_energy_weight": 0.0, "config_forces_weight": 0.0}
+    del train[-1].info["REF_stress"]
+    recipe = replace(RECIPE, reference_energies="checkpoint")
+    fitted = finetune(student, train, valid, recipe, seed=0)
+    assert "1 have weight 0 and are left out; 7 count by their stress alone" in str(fitted.messages)
+    fewer = finetune(student, train[:-1], valid, recipe, seed=0)
+    assert fitted.potential.content_hash == fewer.potential.content_hash
+    before, after = (evaluate(each, valid).errors for each in (student, fitted.potential))
+    assert before.stress_rmse is not None
+    assert after.stress_rmse is not None
+    assert after.stress_rmse < before.stress_rmse
+    with pytest.raises(ArgumentError, match="none is left"):
+        finetune(student, train, valid, recipe, seed=0, stress_key=None)
+
+
+def test_forces_that_vanish_by_symmetry_are_believed_beside_a_stress(
+    teacher: Potential, student: Potential
+) -> None:
+    """Strained elements; without a stress zeros of all structures look like placeholders."""
+    train = with_stress([bulk("C", "bcc", a=a, cubic=True) for a in (2.3, 2.4)], teacher)
+    for atoms in train:
+        atoms.arrays["REF_forces"] = np.zeros((2, 3))
+    recipe = replace(RECIPE, max_updates=1)
+    assert finetune(student, train, [], recipe, seed=0).n_updates == 1
+    del train[0].info["REF_stress"]
+    with pytest.raises(LabelError, match="look like placeholders"):
+        finetune(student, train, [], recipe, seed=0)
 
 
 def test_without_weight_stress_labels_change_nothing(

@@ -8,10 +8,9 @@ from ase import Atoms
 from ase.units import Bohr, Hartree
 
 from labelwise.errors import LabelError
-from labelwise.finetuning.evaluation import evaluate
+from labelwise.finetuning.evaluation import evaluate, suspect_labels
 from labelwise.finetuning.labelled import prepare_labelled
 from labelwise.finetuning.recipe import Recipe
-from labelwise.finetuning.suspicions import suspect_labels
 from labelwise.finetuning.trainable import require_trainable
 from labelwise.finetuning.training import finetune
 from labelwise.potentials import Potential
@@ -28,7 +27,7 @@ def own(student: Potential) -> list[Atoms]:
 def tell(student: Potential, structures: list[Atoms]) -> tuple[str, ...]:
     assert isinstance(student, MacePotential)
     labelled = prepare_labelled(student.graph_builder, structures, role="training")
-    return suspect_labels(student, labelled, structures, None)
+    return suspect_labels(student, labelled, None)
 
 
 def test_right_labels_need_no_word(student: Potential, own: list[Atoms]) -> None:

@@ -81,6 +81,7 @@ _FORMER: dict[str, Any] = {
     "data.stress_key": DEFAULT_STRESS_KEY,  # read by all that has a stress; nothing had it read
     "finetune.stress_weight": 100.0,
     "labeller.stress_key": DEFAULT_STRESS_KEY,
+    "data.partial_labels": False,
 }
 ErrorName = Literal[
     "energy_mae",
@@ -179,6 +180,7 @@ class DataSection(_Section):
 
     Attributes:
         target: The structures that matter, labelled or not, to a rule that takes a target.
+        partial_labels: Whether structures of ``train`` may have energies alone or forces alone.
     """
 
     pool: list[str] = Field(min_length=1)
@@ -192,6 +194,7 @@ class DataSection(_Section):
     energy_key: str = DEFAULT_ENERGY_KEY
     forces_key: str = DEFAULT_FORCES_KEY
     stress_key: str | None = DEFAULT_STRESS_KEY
+    partial_labels: bool = False
 
 
 class SelectionSection(_section_of(SelectionOptions, without=("seed",))):  # type: ignore[misc]

@@ -29,6 +29,7 @@ from labelwise.runtime.memory import peak_resident_bytes
 from labelwise.runtime.timing import ProgressCallback, ignore_progress
 from labelwise.selection.acquire import refuse_unusable
 from labelwise.structures import DuplicateIndex, Frame, iter_frames
+from labelwise.structures.labels import has_any
 from labelwise.structures.screening import NON_FINITE
 
 _CLEAR = Path("/proc/self/clear_refs")
@@ -102,6 +103,11 @@ class CampaignContext:
     def train_frames(self, state: CampaignState) -> list[Frame]:
         """Return all that is trained on: the given structures, then the batches in order."""
         return self.given.with_labels(state, "train")
+
+    def frames_with_energies(self, state: CampaignState) -> list[Frame]:
+        """Return those that are trained on and have energies; see ``data.partial_labels``."""
+        key = state.config.data.energy_key
+        return [frame for frame in self.train_frames(state) if has_any(frame.atoms, (key,))]
 
     def held_out_frames(self, state: CampaignState, role: str) -> list[Frame]:
         """Return the validation or test set."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -31,6 +32,7 @@ from labelwise.structures.isolated_atoms import (
     read_isolated_energies,
     refuse_isolated_molecule,
 )
+from labelwise.structures.labels import get_partial_labels
 from labelwise.structures.split_names import get_split
 
 ReadFrames = Callable[[Sequence[str]], Iterator[Frame]]
@@ -96,10 +98,12 @@ def read_given_sets(
     held = {role: set(split.get(role, ())) for role in ("valid", "test")}
     sets: dict[str, list[Frame]] = {"train": [], "valid": [], "test": []}
     lone: list[Frame] = []
-    given = _read_labelled(directory, data.train, config, lone)
+    given = _read_labelled(directory, data.train, config, lone, partial=data.partial_labels)
     for frame, key in zip(given, _name_in_split(given, held), strict=True):
         role = next((role for role, keys in held.items() if key in keys), "train")
         sets[role].append(frame)
+        if role != "train":
+            get_labels(frame.atoms, str(frame.source), **_keys_of(config))
     sets["valid"] += _read_labelled(directory, data.valid.files, config, lone)
     known = _read_isolated_atoms(directory, config)
     sets["test"] += _read_labelled(directory, data.test.files, config, [])
@@ -210,24 +214,28 @@ def _read(directory: Path, specs: list[str]) -> Iterator[Frame]:
 
 
 def _read_labelled(
-    directory: Path, specs: list[str], config: CampaignConfig, lone: list[Frame]
+    directory: Path,
+    specs: list[str],
+    config: CampaignConfig,
+    lone: list[Frame],
+    *,
+    partial: bool = False,
 ) -> list[Frame]:
     """Return the labelled structures of some files; isolated atoms are added to ``lone``."""
+    read = get_partial_labels if partial else get_labels
     frames = []
     for frame in _read(directory, specs) if specs else ():
         refuse_isolated_molecule(frame.atoms, str(frame.source))
         if is_isolated_atom(frame.atoms):
             lone.append(frame)
             continue
-        get_labels(
-            frame.atoms,
-            str(frame.source),
-            energy_key=config.data.energy_key,
-            forces_key=config.data.forces_key,
-            stress_key=config.data.stress_key,
-        )
+        read(frame.atoms, str(frame.source), **_keys_of(config))
         frames.append(frame)
     return frames
+
+
+def _keys_of(config: CampaignConfig) -> dict[str, Any]:
+    return {key: getattr(config.data, key) for key in ("energy_key", "forces_key", "stress_key")}
 
 
 def _read_isolated_atoms(directory: Path, config: CampaignConfig) -> dict[int, float] | None:

@@ -9,8 +9,10 @@ from labelwise.campaign.datasets import GivenSets, ReadFrames, iter_pool
 from labelwise.campaign.errors import LeakageError
 from labelwise.campaign.state import CampaignState
 from labelwise.errors import StructureError
+from labelwise.finetuning.pretraining_set import PretrainingSet
 from labelwise.potentials import Potential
 from labelwise.structures import DuplicateIndex, Frame, iter_unscreened
+from labelwise.structures.screening import Screen
 
 _N_LISTED = 5
 
@@ -20,6 +22,7 @@ def take_inventory(
     given: GivenSets,
     potential: Potential,
     *,
+    retained: PretrainingSet | None = None,
     read: ReadFrames = iter_unscreened,
 ) -> dict[str, Any]:
     """Read everything once: count, screen, and see that the sets are disjoint.
@@ -41,13 +44,12 @@ def take_inventory(
     settings.check_model(potential)
     screen = settings.make_recipe().make_screen(potential)
     index = _check_disjoint(given)
-    for role in ("train", "valid", "test"):
-        for frame in getattr(given, role):
-            found = screen.check_train(frame) if role == "train" else screen.check_content(frame)
-            if found is not None and found.reason != "isolated-atom":
-                raise StructureError(
-                    f"data.{role}: {found.source}: {found.reason} ({found.detail})"
-                )
+    held = [str(frame.source) for frame in _held_out(given)]
+    if retained is not None:
+        for number, atoms in enumerate(retained.labelled.structures, start=len(held)):
+            index.add(atoms, number)
+        held += retained.labelled.names
+    _check_usable(given, screen)
     gone = DuplicateIndex()
     for frame in state.recorded_frames():
         gone.add(frame.atoms, 0)
@@ -62,10 +64,10 @@ def take_inventory(
             continue
         other = index.find(frame.atoms)
         if other is not None:
-            leaks.append(f"{frame.source} equals {_held_out(given)[other].source}")
+            leaks.append(f"{frame.source} equals {held[other]}")
         elif gone.find(frame.atoms) is None:
             n_usable += 1
-    _refuse(leaks, "the pool and the structures held out for validation or test")
+    _refuse(leaks, "the pool and the structures held out for validation or test, or retained,")
     return {
         "n_pool": n_pool,
         "n_usable": n_usable,
@@ -74,6 +76,17 @@ def take_inventory(
         "n_valid": len(given.valid),
         "n_test": len(given.test),
     }
+
+
+def _check_usable(given: GivenSets, screen: Screen) -> None:
+    """Raise ``StructureError`` if the model cannot take a labelled structure."""
+    for role in ("train", "valid", "test"):
+        for frame in getattr(given, role):
+            found = screen.check_train(frame) if role == "train" else screen.check_content(frame)
+            if found is not None and found.reason != "isolated-atom":
+                raise StructureError(
+                    f"data.{role}: {found.source}: {found.reason} ({found.detail})"
+                )
 
 
 def _held_out(given: GivenSets) -> tuple[Frame, ...]:

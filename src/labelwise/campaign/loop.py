@@ -262,7 +262,11 @@ def make_context(
     if inventory.get("inputs") != digest:
         _log.info("reading the pool")
         found = take_inventory(
-            state, context.given, context.pretrained(state), read=shared.iter_frames
+            state,
+            context.given,
+            context.pretrained(state),
+            retained=context.pretraining_set(state, "retain"),
+            read=shared.iter_frames,
         )
         n_used = len(state.labels) + len(state.failures)
         context.inventory = {"inputs": digest, **found, "n_used": n_used}

@@ -26,9 +26,10 @@ from labelwise.potentials import Potential, load_potential
 from labelwise.runtime.engines import Engine
 from labelwise.runtime.files import write_bytes
 from labelwise.runtime.provenance import package_versions
-from labelwise.structures import Frame, get_labels, iter_unscreened
+from labelwise.structures import Frame, iter_unscreened
 from labelwise.structures.annotations import ANNOTATIONS
 from labelwise.structures.fixed_atoms import free_atoms
+from labelwise.structures.labels import get_partial_labels
 from labelwise.structures.reading import expand_specs
 
 #: Structures of a pool up to which they are kept in memory between rounds.
@@ -160,14 +161,14 @@ def describe_fit(
 
 def _digest(frame: Frame, label_keys: tuple[str, str], stress_key: str | None) -> str:
     energy_key, forces_key = label_keys
-    labels = get_labels(
+    labels, known = get_partial_labels(
         frame.atoms,
         str(frame.source),
         energy_key=energy_key,
         forces_key=forces_key,
         stress_key=stress_key,
     )
-    return hash_labelled(frame.atoms, labels)
+    return hash_labelled(frame.atoms, labels) + ("" if all(known) else str(known))
 
 
 def _stamp(path: Path) -> str:

@@ -42,6 +42,7 @@ data:
   energy_key: REF_energy
   forces_key: REF_forces
   stress_key: REF_stress    # of crystals, optional: eV/Å³, or REF_virials; null reads none
+  partial_labels: false     # true: structures of train may have energies alone or forces alone
 
 selection:
   rule: lcmd                # pv, lcmd, k-center, top, joint-pv, random, committee-e/-f

@@ -19,20 +19,21 @@ from labelwise.finetuning.labelled import (
 from labelwise.finetuning.metrics import ErrorTable, error_table
 from labelwise.finetuning.recipe import FixedForces
 from labelwise.finetuning.reference_energies import explain_far_from_model
+from labelwise.finetuning.suspicions import judge_predictions
 from labelwise.finetuning.trainable import require_trainable
 from labelwise.finetuning.training_sets import require_head
 from labelwise.potentials import Graph, Potential
 from labelwise.potentials.batching import DEFAULT_BATCH_ATOMS, fill_batches
-from labelwise.structures.convergence import say_unconverged
-from labelwise.structures.label_judging import judge_labels
+from labelwise.potentials.torch_potential import TorchPotential
 from labelwise.structures.labels import (
     DEFAULT_ENERGY_KEY,
     DEFAULT_FORCES_KEY,
     DEFAULT_STRESS_KEY,
-    Labels,
 )
 
 EDGES_PER_ATOM = 40
+#: Structures that are held against a model, evenly spread: enough for a tenth of them to be seen.
+_MOST = 100
 
 
 @dataclass(frozen=True)
@@ -142,17 +143,36 @@ def _suspect(
     if len(idx) == 0:
         return ()
     names = [labelled.names[i] for i in idx]
-    judged = judge_labels(
-        [labelled.structures[i] for i in idx],
-        [Labels(float(labelled.energies[i]), labelled.forces[i]) for i in idx],
-        found.energies[idx],
-        [found.forces[i] for i in idx],
-        names,
-    )
+    forces = [found.forces[i] for i in idx]
+    said = judge_predictions(labelled, idx, found.energies[idx], forces, names, sources)
     offset = (labelled.energies - found.energies)[idx] / labelled.atom_counts[idx]
-    unconverged = say_unconverged(labelled.structures, sources)
-    said = () if unconverged is None else (unconverged,)
-    return (*said, *judged.messages, *explain_far_from_model(names, offset))
+    return (*said, *explain_far_from_model(names, offset))
+
+
+def suspect_labels(
+    potential: TorchPotential,
+    labelled: LabelledSet,
+    sources: Sequence[object] | None,
+    *,
+    role: str = "training",
+) -> tuple[str, ...]:
+    """Hold labels against a model before anything is fitted to them; see ``judge_predictions``.
+
+    Args:
+        potential: As it starts.
+        labelled: The structures with their labels, n; at most a hundred are looked at.
+        sources: Where each came from, (n,); None for their places.
+        role: What they are, for messages.
+    """
+    whole = np.flatnonzero(labelled.has_energy & labelled.has_forces)
+    n = len(whole)
+    if n == 0:
+        return ()
+    idx = whole[np.unique(np.linspace(0, n - 1, min(n, _MOST)).round().astype(np.int64))]
+    graphs = [labelled.graphs[i] for i in idx]
+    energies, forces = predict_graphs(potential.without_references(), graphs)
+    names = [f"{role} structure {i}" if sources is None else sources[i] for i in idx]
+    return judge_predictions(labelled, idx, energies, forces, names, sources)
 
 
 def evaluate_labelled(

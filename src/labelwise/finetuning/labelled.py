@@ -29,9 +29,7 @@ from labelwise.structures.labels import (
     DEFAULT_FORCES_KEY,
     DEFAULT_STRESS_KEY,
     get_energy,
-    get_forces,
-    get_stress,
-    has_any,
+    get_partial_labels,
     stress_key_of,
 )
 from labelwise.structures.levels import LevelCheck
@@ -91,6 +89,15 @@ class LabelledSet:
         known: Bool[np.ndarray, " n"] = ~np.isnan(self.stresses[:, 0, 0])
         return known
 
+    @property
+    def counts(self) -> Bool[np.ndarray, " n"]:
+        """Which structures have a label that is not of weight 0, (n,)."""
+        of_stress = self.has_stress & (self.stress_weights > 0)
+        counted: Bool[np.ndarray, " n"] = (
+            (self.energy_weights > 0) | (self.forces_weights > 0) | of_stress
+        )
+        return counted
+
     def take(self, idx: Int64[np.ndarray, " m"]) -> LabelledSet:
         """Return some of the structures, (m,)."""
         values = {each.name: getattr(self, each.name) for each in fields(self)}
@@ -112,6 +119,7 @@ def prepare_labelled(
     forces_key: str = DEFAULT_FORCES_KEY,
     stress_key: str | None = DEFAULT_STRESS_KEY,
     partial_labels: bool = False,
+    graphs: Sequence[Graph] | None = None,
 ) -> LabelledSet:
     """Read and check labels and build graphs; the structures are not modified.
 
@@ -127,6 +135,7 @@ def prepare_labelled(
         stress_key: Info key of the stress, see ``get_stress``; None does not look for any.
         partial_labels: Whether structures may have energies alone or forces alone; what is not
             there counts with weight 0, as in mace-torch.
+        graphs: What the builder makes of the structures, (n,), where that is known.
 
     Returns:
         The labelled set.
@@ -143,7 +152,7 @@ def prepare_labelled(
             f"sources has {len(sources)} entries for {len(structures)} {role} structures; "
             "allowed is one each"
         )
-    graphs, labels, names = [], [], []
+    built, labels, names = [], [], []
     is_isolated = np.zeros(len(structures), dtype=bool)
     weights = np.ones((len(structures), 2))
     stresses = np.full((len(structures), 3, 3), np.nan)
@@ -151,6 +160,11 @@ def prepare_labelled(
     known = np.ones((len(structures), 2), dtype=bool)
     units = EnergyUnits(f"label {energy_key!r}", f"{role} structures")
     levels = LevelCheck()
+    keys: dict[str, Any] = {
+        "energy_key": energy_key,
+        "forces_key": forces_key,
+        "stress_key": stress_key,
+    }
     for i, atoms in enumerate(structures):
         where = f"{role} structure {i} ({atoms.get_chemical_formula()})"
         where = where if sources is None else f"{where} from {sources[i]}"
@@ -162,32 +176,28 @@ def prepare_labelled(
             labels.append(Labels(get_energy(atoms, where, energy_key), np.zeros((1, 3))))
         else:
             if partial_labels:
-                known[i] = [has_any(atoms, (key,)) for key in (energy_key, forces_key)]
-            if known[i].all() or not known[i].any():
-                labels.append(
-                    get_labels(atoms, where, energy_key=energy_key, forces_key=forces_key)
-                )
-            else:
-                labels.append(_get_part(atoms, where, energy_key, forces_key))
+                found, known[i] = get_partial_labels(atoms, where, **keys)
                 weights[i] *= known[i]
-            stress = None if stress_key is None else get_stress(atoms, where, stress_key)
-            if stress is not None:
-                stresses[i], stress_weights[i] = stress, get_stress_weight(atoms, where)
+            else:
+                found = get_labels(atoms, where, **keys)
+            labels.append(found)
+            if found.stress is not None:
+                stresses[i], stress_weights[i] = found.stress, get_stress_weight(atoms, where)
         _refuse_zeros(atoms, labels[-1], where, energy_key, forces_key, known[i])
         if known[i, 0]:
             units.add(atoms.numbers, labels[-1].energy, where, atoms.info)
         levels.add(atoms, where)
         try:
-            graphs.append(builder(atoms))
+            built.append(builder(atoms) if graphs is None else graphs[i])
         except StructureError as error:
             raise StructureError(f"{where}: {error}") from error
     units.check()
     with_forces = [label for label, has in zip(labels, known[:, 1], strict=True) if has]
     _refuse_all_zero_forces(with_forces, role, forces_key)
     energies = np.array([label.energy for label in labels], dtype=np.float64)
-    counts = np.array([graph.n_atoms for graph in graphs], dtype=np.int64)
+    counts = np.array([graph.n_atoms for graph in built], dtype=np.int64)
     return LabelledSet(
-        graphs=tuple(graphs),
+        graphs=tuple(built),
         energies=energies,
         forces=tuple(label.forces for label in labels),
         atom_counts=counts,
@@ -292,13 +302,6 @@ def report_partial(sets: Sequence[tuple[str, LabelledSet]]) -> tuple[str, ...]:
     return (f"Partial labels: {'; '.join(parts)}.",) if parts else ()
 
 
-def _get_part(atoms: Atoms, where: str, energy_key: str, forces_key: str) -> Labels:
-    """Return the energy or the forces of a structure, zeros for what it has not."""
-    if has_any(atoms, (energy_key,)):
-        return Labels(get_energy(atoms, where, energy_key), np.zeros((len(atoms), 3)))
-    return Labels(0.0, get_forces(atoms, where, forces_key))
-
-
 def _refuse_zeros(
     atoms: Atoms,
     labels: Labels,
@@ -326,8 +329,10 @@ def _refuse_zeros(
 
 
 def _refuse_all_zero_forces(labels: Sequence[Labels], role: str, forces_key: str) -> None:
+    """Refuse zeros of all structures, unless all have a stress: forces may vanish by symmetry."""
     several = [label for label in labels if len(label.forces) > 1]
-    if several and not any(label.forces.any() for label in several):
+    lacks_stress = any(label.stress is None for label in several)
+    if lacks_stress and not any(label.forces.any() for label in several):
         raise LabelError(
             f"all forces of all {len(labels)} {role} structures under {forces_key!r} are exactly "
             "zero; they look like placeholders: label the structures"

@@ -12,14 +12,18 @@ from ase import Atoms
 from jaxtyping import Float64
 
 from labelwise.errors import ArgumentError, StructureError, check_name
-from labelwise.finetuning.evaluation import evaluate_labelled, predict_all, reference_of
+from labelwise.finetuning.evaluation import (
+    evaluate_labelled,
+    predict_all,
+    reference_of,
+    suspect_labels,
+)
 from labelwise.finetuning.labelled import LabelledSet, hash_labelled, prepare_labelled
 from labelwise.finetuning.metrics import ErrorTable
 from labelwise.finetuning.recipe import PretrainingLabels
-from labelwise.finetuning.suspicions import suspect_labels
 from labelwise.finetuning.trainable import require_trainable
 from labelwise.finetuning.training_sets import require_head
-from labelwise.potentials import GraphBuilder, Potential
+from labelwise.potentials import Graph, GraphBuilder, Potential
 from labelwise.potentials.torch_potential import TorchPotential
 from labelwise.structures import DuplicateIndex
 from labelwise.structures.labels import (
@@ -181,12 +185,12 @@ def prepare_pretraining_set(
     """
     check_name("labels", labels, get_args(PretrainingLabels))
     source = require_trainable(pretrained)
-    frames = list(structures)
+    frames, graphs = list(structures), None
     if labels == "model":
         where = (
             [f"{role} structure {i}" for i in range(len(frames))] if sources is None else sources
         )
-        frames = _label(source, frames, where, energy_key, forces_key, stress_key)
+        frames, graphs = _label(source, frames, where, energy_key, forces_key, stress_key)
     labelled = prepare_labelled(
         source.graph_builder,
         frames,
@@ -195,6 +199,7 @@ def prepare_pretraining_set(
         energy_key=energy_key,
         forces_key=forces_key,
         stress_key=stress_key,
+        graphs=graphs,
     )
     kept = np.flatnonzero(~labelled.is_isolated)
     if not len(kept):
@@ -207,7 +212,7 @@ def prepare_pretraining_set(
     messages: tuple[str, ...] = ()
     if labels == "file":
         names = None if sources is None else [sources[int(i)] for i in kept]
-        messages = suspect_labels(source, labelled, labelled.structures, names, role=role)
+        messages = suspect_labels(source, labelled, names, role=role)
     reference = reference_of(labelled.graphs, source.reference_energies)
     return PretrainingSet(labelled, reference, source.graph_builder, messages)
 
@@ -219,8 +224,8 @@ def _label(
     energy_key: str,
     forces_key: str,
     stress_key: str | None,
-) -> list[Atoms]:
-    """Return copies of structures with the model's own values as labels.
+) -> tuple[list[Atoms], list[Graph]]:
+    """Return copies of structures with the model's own values as labels, and their graphs.
 
     Only those that have a stress get one: what is fitted without stress is replayed without it.
     """
@@ -247,4 +252,4 @@ def _label(
             set_stress(copy, stresses[i], key)
         copy.info[energy_key], copy.arrays[forces_key] = float(energy), force
         labelled.append(copy)
-    return labelled
+    return labelled, graphs

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Literal, get_args
 
-from labelwise.errors import ArgumentError, check_name
+from labelwise.errors import ArgumentError
 from labelwise.finetuning.weight_options import WeightOptions
 from labelwise.runtime.settings import Setting
 
@@ -119,6 +119,7 @@ class Recipe(WeightOptions):
         Setting(
             "Learning rate at the start; by default the schedule's.",
             flags=("--learning-rate", "--lr"),
+            gt=0.0,
         ),
     ] = None
     epochs: Annotated[
@@ -127,12 +128,14 @@ class Recipe(WeightOptions):
     max_updates: Annotated[
         int | None, Setting("Stop after so many, whatever the epochs.", ge=1)
     ] = None
-    energy_weight: Annotated[float, Setting("Of the energy per atom in the loss.", panel=LOSS)] = (
+    energy_weight: Annotated[
+        float, Setting("Of the energy per atom in the loss.", ge=0.0, panel=LOSS)
+    ] = 10.0
+    forces_weight: Annotated[float, Setting("Of the forces in the loss.", ge=0.0, panel=LOSS)] = (
         10.0
     )
-    forces_weight: Annotated[float, Setting("Of the forces in the loss.", panel=LOSS)] = 10.0
     stress_weight: Annotated[
-        float, Setting("Of the stress in the loss, where labels have it.", panel=LOSS)
+        float, Setting("Of the stress in the loss, where labels have it.", ge=0.0, panel=LOSS)
     ] = 100.0
     replay_weight: Annotated[
         float,
@@ -149,7 +152,9 @@ class Recipe(WeightOptions):
     huber_delta: Annotated[
         float,
         Setting(
-            "Errors beyond this count by their size, not its square: eV/atom, eV/Å.", panel=LOSS
+            "Errors beyond this count by their size, not its square: eV/atom, eV/Å.",
+            gt=0.0,
+            panel=LOSS,
         ),
     ] = 0.01
     amsgrad: Annotated[
@@ -161,6 +166,7 @@ class Recipe(WeightOptions):
         Setting(
             "Decay of the moving average of the weights, which is returned; none returns the "
             "weights themselves.",
+            ge=0.0,
             none="none",
             metavar="NUMBER|none",
             panel=UPDATES,
@@ -170,6 +176,7 @@ class Recipe(WeightOptions):
         float | None,
         Setting(
             "Longer gradients are cut to this norm; none cuts none.",
+            gt=0.0,
             none="none",
             metavar="NUMBER|none",
             panel=UPDATES,
@@ -219,20 +226,13 @@ class Recipe(WeightOptions):
             ArgumentError: an unknown name, or a number out of range.
         """
         super().__post_init__()
-        for name, kind in _CHOICES.items():
-            check_name(name, getattr(self, name), get_args(kind))
-        for name in ("batch_size", "epochs", "max_updates", "early_stop_patience"):
-            _require(name, getattr(self, name), minimum=1)
-        for name in ("learning_rate", "huber_delta", "clip_norm"):
-            _require(name, getattr(self, name), above=0.0)
-        for name in ("energy_weight", "forces_weight", "stress_weight", "replay_weight"):
-            _require(name, getattr(self, name), minimum=0)
-        _require("reference_regularisation", self.reference_regularisation, minimum=0)
-        _require("max_validations", self.max_validations, minimum=1)
-        _require("max_backoffs", self.max_backoffs, minimum=0)
+        for name in ("reference_regularisation", "max_backoffs"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise ArgumentError(f"{name} is {value}; allowed are finite numbers >= 0")
         if self.energy_weight == 0 and self.forces_weight == 0:
             raise ArgumentError("energy_weight and forces_weight are both 0; nothing is learnt")
-        if self.ema_decay is not None and not 0 <= self.ema_decay < 1:
+        if self.ema_decay is not None and self.ema_decay >= 1:
             raise ArgumentError(f"ema_decay is {self.ema_decay}; allowed are 0 <= ema_decay < 1")
         if self.start == "scratch" and (self.lora_rank is not None or self.anchor != "none"):
             raise ArgumentError(
@@ -245,15 +245,6 @@ class Recipe(WeightOptions):
                 f"{dict(self.given_energies)}; 'given' and energies in eV by atomic number "
                 "belong together"
             )
-
-
-_CHOICES = {
-    "schedule": ScheduleName,
-    "start": Start,
-    "reference_energies": ReferenceEnergies,
-    "annealing": Annealing,
-    "loss_fixed_forces": FixedForces,
-}
 
 
 @dataclass(frozen=True)
@@ -291,7 +282,8 @@ def resolve_schedule(recipe: Recipe, n_train: int) -> Schedule:
     Source: *Pretrained Model Representations as Acquisition Signals for Active Learning of
     MLIPs*, appendix B.
     """
-    _require("n_train", n_train, minimum=1)
+    if n_train < 1:
+        raise ArgumentError(f"n_train is {n_train}; allowed are integers >= 1")
     if recipe.schedule == "fixed":
         size, rate, epochs = _FIXED
     else:
@@ -307,20 +299,3 @@ def resolve_schedule(recipe: Recipe, n_train: int) -> Schedule:
     if recipe.max_updates is not None:
         updates = min(updates, recipe.max_updates)
     return Schedule(size, rate, math.ceil(updates / per_epoch), updates, per_epoch)
-
-
-def _require(
-    name: str,
-    value: int | float | None,
-    *,
-    minimum: int | float | None = None,
-    above: float | None = None,
-) -> None:
-    """Raise unless a number is None or finite and in range."""
-    if value is None:
-        return
-    low = minimum is not None and value < minimum
-    low = low or (above is not None and value <= above)
-    if low or not math.isfinite(value):
-        allowed = f">= {minimum:g}" if minimum is not None else f"> {above:g}"
-        raise ArgumentError(f"{name} is {value}; allowed are finite numbers {allowed}")

@@ -1,58 +1,45 @@
-"""What labels look like beside a pretrained model, before anything is fitted to them."""
+"""What labels look like beside a model's predictions."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 import numpy as np
-from ase import Atoms
+from jaxtyping import Float64, Int64
 
-from labelwise.finetuning.evaluation import predict_graphs
 from labelwise.finetuning.labelled import LabelledSet
-from labelwise.potentials.torch_potential import TorchPotential
 from labelwise.structures.convergence import say_unconverged
 from labelwise.structures.label_judging import judge_labels
 from labelwise.structures.labels import Labels
 
-#: Structures that are looked at, evenly spread: enough for a tenth of them to be seen.
-_MOST = 100
 
-
-def suspect_labels(
-    potential: TorchPotential,
+def judge_predictions(
     labelled: LabelledSet,
-    structures: Sequence[Atoms],
+    idx: Int64[np.ndarray, " m"],
+    energies: Float64[np.ndarray, " m"],
+    forces: Sequence[Float64[np.ndarray, "_ 3"]],
+    names: Sequence[object],
     sources: Sequence[object] | None,
-    *,
-    role: str = "training",
 ) -> tuple[str, ...]:
     """Tell labels that look like gradients, another unit or unconverged calculations.
 
     Args:
-        potential: As it starts.
-        labelled: The structures with their labels, n; at most a hundred are held against the
-            model.
-        structures: The same structures.
-        sources: Where each came from, (n,); None for their places.
-        role: What they are, for messages.
+        labelled: The structures with their labels, n.
+        idx: (m,) those that were predicted; they have energies and forces.
+        energies: (m,) float64, predicted, eV, up to one energy for each element.
+        forces: (n_atoms_i, 3) float64 each, predicted, eV/Å.
+        names: What to call each of the m, for messages.
+        sources: Where each of the n came from, for messages; None for their places.
 
     Returns:
         What was noticed, in plain words.
     """
-    whole = np.flatnonzero(labelled.has_energy & labelled.has_forces)
-    n = len(whole)
-    if n == 0:
-        return ()
-    idx = whole[np.unique(np.linspace(0, n - 1, min(n, _MOST)).round().astype(np.int64))].tolist()
-    energies, forces = predict_graphs(
-        potential.without_references(), [labelled.graphs[i] for i in idx]
-    )
     judged = judge_labels(
-        [structures[i] for i in idx],
+        [labelled.structures[i] for i in idx],
         [Labels(float(labelled.energies[i]), labelled.forces[i]) for i in idx],
         energies,
         forces,
-        [f"{role} structure {i}" if sources is None else sources[i] for i in idx],
+        names,
     )
-    unconverged = say_unconverged(structures, sources)
+    unconverged = say_unconverged(labelled.structures, sources)
     return judged.messages if unconverged is None else (unconverged, *judged.messages)

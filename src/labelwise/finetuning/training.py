@@ -12,7 +12,7 @@ from ase import Atoms
 from ase.data import chemical_symbols
 
 from labelwise.errors import ArgumentError
-from labelwise.finetuning.evaluation import check_fixed_forces
+from labelwise.finetuning.evaluation import check_fixed_forces, suspect_labels
 from labelwise.finetuning.labelled import (
     LabelledSet,
     prepare_labelled,
@@ -27,7 +27,6 @@ from labelwise.finetuning.pretraining_set import PretrainingSet, Retained
 from labelwise.finetuning.recipe import Recipe, resolve_schedule
 from labelwise.finetuning.reference_energies import prior_energies
 from labelwise.finetuning.references import ReferenceChoice, choose_references
-from labelwise.finetuning.suspicions import suspect_labels
 from labelwise.finetuning.trainable import require_trainable
 from labelwise.finetuning.training_sets import sort_out
 from labelwise.potentials import Potential
@@ -36,6 +35,11 @@ from labelwise.structures.labels import (
     DEFAULT_ENERGY_KEY,
     DEFAULT_FORCES_KEY,
     DEFAULT_STRESS_KEY,
+)
+
+_NO_ENERGIES = (
+    "Atomic reference energies ({mode}) are fitted to the energies of the training set, which has "
+    "none: those of the checkpoint were kept."
 )
 
 
@@ -188,10 +192,10 @@ def finetune(
     }
     builder = source.graph_builder
     labelled = prepare_labelled(builder, train, role="training", sources=train_sources, **keys)
-    suspicions = suspect_labels(source, labelled, train, train_sources)
+    suspicions = suspect_labels(source, labelled, train_sources)
     held_out = prepare_labelled(builder, valid, role="validation", sources=valid_sources, **keys)
     if valid:
-        suspicions += suspect_labels(source, held_out, valid, valid_sources, role="validation")
+        suspicions += suspect_labels(source, held_out, valid_sources, role="validation")
     given = (("training", labelled), ("validation", held_out))
     label_notes = (*report_stress(given, stress_key), *report_partial(given))
     sets = sort_out(source, labelled, held_out, isolated_atoms, energy_key=energy_key)
@@ -247,17 +251,21 @@ def _choose_references(
 ) -> ReferenceChoice:
     """Choose reference energies by the structures that have energies.
 
-    Without any, those that are known beforehand are taken, and fitted ones kept as they are.
+    ``labelled`` fits them to the validation set where it alone has energies. Without any to fit to,
+    those that are known beforehand are taken, and the checkpoint's kept.
     """
     with_energy = [
         each if each.has_energy.all() else each.take(np.flatnonzero(each.has_energy))
         for each in (labelled, held_out)
     ]
+    mode = recipe.reference_energies
+    if with_energy[0].n_structures == 0 and mode == "labelled":
+        with_energy.reverse()
     if with_energy[0].n_structures == 0:
-        known = {"given": recipe.given_energies, "isolated": isolated_atoms}
-        mode = recipe.reference_energies
+        known = {"given": recipe.given_energies, "isolated": isolated_atoms}.get(mode)
+        told = () if known or mode == "checkpoint" else (_NO_ENERGIES.format(mode=mode),)
         return ReferenceChoice(
-            prior_energies(work.elements, work.reference_energies, known.get(mode))
+            prior_energies(work.elements, work.reference_energies, known), notes=told
         )
     return choose_references(work, with_energy[0], with_energy[1], recipe, isolated_atoms)
 

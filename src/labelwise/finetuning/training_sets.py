@@ -69,7 +69,7 @@ def sort_out(
         messages.append(describe_isolated(numbers, len(lone), lone[0][1]))
     sets = []
     for each, role in ((train, "training"), (valid, "validation")):
-        kept = ~each.is_isolated & ((each.energy_weights > 0) | (each.forces_weights > 0))
+        kept = ~each.is_isolated & each.counts
         messages += _report_weights(each, role)
         sets.append(each if kept.all() else each.take(np.flatnonzero(kept)))
     if sets[0].n_structures == 0:
@@ -146,9 +146,11 @@ def _report_weights(labelled: LabelledSet, role: str) -> tuple[str, ...]:
             (labelled.forces_weights, labelled.has_forces),
         )
     )
-    n_left_out = int((energy & forces).sum())
+    nothing = energy & forces
+    by_stress = nothing & labelled.counts[~labelled.is_isolated]
     parts = [
-        (n_left_out, "have weight 0 and are left out"),
+        (int((nothing & ~by_stress).sum()), "have weight 0 and are left out"),
+        (int(by_stress.sum()), "count by their stress alone"),
         (int((energy & ~forces).sum()), "have energies of weight 0, which do not count"),
         (int((forces & ~energy).sum()), "have forces of weight 0, which do not count"),
         (int((~energy & ~forces).sum()), "count with their weights"),

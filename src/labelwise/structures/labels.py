@@ -73,6 +73,38 @@ def get_labels(
     return Labels(energy, forces, get_stress(atoms, where, stress_key) if stress_key else None)
 
 
+def get_partial_labels(
+    atoms: Atoms,
+    where: str,
+    *,
+    energy_key: str = DEFAULT_ENERGY_KEY,
+    forces_key: str = DEFAULT_FORCES_KEY,
+    stress_key: str | None = None,
+) -> tuple[Labels, tuple[bool, bool]]:
+    """Read the labels of a structure that may have an energy alone or forces alone.
+
+    Args:
+        atoms: The structure.
+        where: File and frame, for the error message.
+        energy_key: Info key of the total energy, eV.
+        forces_key: Array key of the forces, eV/Å.
+        stress_key: Info key of the stress, see ``get_stress``; None does not look for one.
+
+    Returns:
+        The labels, zeros in place of what is not there, and whether there are energy and forces.
+
+    Raises:
+        LabelError: It has neither, or one that ``get_labels`` would refuse.
+    """
+    known = has_any(atoms, (energy_key,)), has_any(atoms, (forces_key,))
+    if known == (False, False):
+        get_energy(atoms, where, energy_key)  # says which keys there are
+    energy = get_energy(atoms, where, energy_key) if known[0] else 0.0
+    forces = get_forces(atoms, where, forces_key) if known[1] else np.zeros((len(atoms), 3))
+    stress = get_stress(atoms, where, stress_key) if stress_key else None
+    return Labels(energy, forces, stress), known
+
+
 def get_energy(atoms: Atoms, where: str, key: str = DEFAULT_ENERGY_KEY) -> float:
     """Return a structure's total energy alone, eV; see ``get_labels``."""
     energy = _as_floats(_find(atoms, key, where), key, where)

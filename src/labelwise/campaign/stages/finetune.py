@@ -145,6 +145,7 @@ def _make_model(
         energy_key=config.data.energy_key,
         forces_key=config.data.forces_key,
         stress_key=config.data.stress_key,
+        partial_labels=config.data.partial_labels,
         train_sources=[frame.source for frame in train],
         valid_sources=[frame.source for frame in valid],
         fixed_forces=config.measure.fixed_forces,

@@ -439,7 +439,7 @@ def _find_level(config: CampaignConfig) -> str | None:
 def _make_checks(state: CampaignState, context: CampaignContext) -> LabelChecks:
     """Hold labels against those of finished rounds, whatever has come in this one."""
     config: CampaignConfig = state.config
-    known, key = context.train_frames(state), config.data.energy_key
+    known, key = context.frames_with_energies(state), config.data.energy_key
     return LabelChecks(
         [frame.atoms for frame in known],
         [get_energy(frame.atoms, str(frame.source), key) for frame in known],

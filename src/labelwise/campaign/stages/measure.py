@@ -145,7 +145,7 @@ def count_undetermined(
     mode = state.config.finetune.reference_energies
     if mode not in _FITTED or context.given.isolated_atoms or not _is_fitted(state, context):
         return 0
-    known = context.train_frames(state)
+    known = context.frames_with_energies(state)
     if mode == "labelled":
         known += context.held_out_frames(state, "valid")
     numbers = [frame.atoms.numbers for frame in (*known, *frames)]

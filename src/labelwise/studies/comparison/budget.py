@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ase import Atoms
 
@@ -126,7 +126,7 @@ def measure_probe(
     cells = list_cells(study, folder, base)
     sample = StudySample(study, base)
     batch_sizes = {b for cell in cells for b in _batch_sizes(cell.config, sizes[cell.key.pool])}
-    measure = partial(evaluate, energy_key=study.energy_key, forces_key=study.forces_key)
+    measure = partial(evaluate, **_keys_of(study))
     with torch_threads(1):
         potential = sample.potential
         clock = time.process_time if potential.device.type == "cpu" else time.perf_counter
@@ -165,12 +165,15 @@ def _time_update(
         [],
         recipe,
         seed=0,
-        energy_key=study.energy_key,
-        forces_key=study.forces_key,
+        **_keys_of(study),
         progress=note,
     )
     (n_warm, warm), (n_end, end) = marks[-2:]
     return (end - warm) / (n_end - n_warm)
+
+
+def _keys_of(study: StudyConfig) -> dict[str, Any]:
+    return {key: getattr(study, key) for key in ("energy_key", "forces_key", "stress_key")}
 
 
 def _batch_sizes(config: CampaignConfig, size: PoolSize) -> set[int]:

@@ -50,6 +50,7 @@ CAMPAIGN_KEYS = {
     "data.energy_key": "energy_key",
     "data.forces_key": "forces_key",
     "data.stress_key": "stress_key",
+    "data.partial_labels": "partial_labels",
     "data.test.split_key": "split_key",
     "measure.fixed_forces": "fixed_forces",
     "measure.energy_errors": "energy_errors",
@@ -86,6 +87,7 @@ class StudyConfig(_Section):
         seeds: A campaign of each method and pool is run with each of them.
         reference: The method that others are held against.
         energy_key, forces_key, stress_key: Keys of the labels.
+        partial_labels: Whether training files may have energies alone or forces alone.
         split_key: Info key that names the split of each test structure; tables then hold each
             split on its own, too. None for one test set.
         fixed_forces: ``exclude`` leaves the forces of fixed atoms out of all errors.
@@ -107,6 +109,7 @@ class StudyConfig(_Section):
     energy_key: str = DEFAULT_ENERGY_KEY
     forces_key: str = DEFAULT_FORCES_KEY
     stress_key: str | None = DEFAULT_STRESS_KEY
+    partial_labels: bool = False
     split_key: str | None = None
     fixed_forces: FixedForces = "count"
     energy_errors: EnergyErrors = "total"
@@ -280,6 +283,7 @@ def _configure(study: StudyConfig, key: CellKey, directory: Path, base: Path) ->
             "energy_key": study.energy_key,
             "forces_key": study.forces_key,
             "stress_key": study.stress_key,
+            "partial_labels": study.partial_labels,
         },
         "selection": {**study.selection, **selection},
         "labeller": {"kind": "replay"},
