@@ -126,7 +126,7 @@ def measure_probe(
     cells = list_cells(study, folder, base)
     sample = StudySample(study, base)
     batch_sizes = {b for cell in cells for b in _batch_sizes(cell.config, sizes[cell.key.pool])}
-    measure = partial(evaluate, **_keys_of(study))
+    measure: Callable[..., Any] = partial(evaluate, **_keys_of(study))
     with torch_threads(1):
         potential = sample.potential
         clock = time.process_time if potential.device.type == "cpu" else time.perf_counter

@@ -103,7 +103,10 @@ def measure_errors(
         Root mean square error of each structure's force components, (n,) eV/Å, and absolute
         error of each energy, (n,) eV/atom.
     """
-    keys = {"energy_key": config.data.energy_key, "forces_key": config.data.forces_key}
+    keys: dict[str, Any] = {
+        "energy_key": config.data.energy_key,
+        "forces_key": config.data.forces_key,
+    }
     predicted = evaluate(potential, structures, **keys, stress_key=None)
     labels = [get_labels(atoms, f"structure {i}", **keys) for i, atoms in enumerate(structures)]
     residuals = np.array([label.energy for label in labels]) - predicted.energies
