@@ -1,14 +1,16 @@
 """What it costs, and what it forgets, to train some blocks, low-rank changes or anchored weights.
 
     python benchmarks/trained_weights.py cost MODEL      # "MPA-0, OMAT-0", 7net-0 or a file
-    python benchmarks/trained_weights.py forgetting MODEL TRAIN VALID TEST RETAIN KNOWN SEED
+    python benchmarks/trained_weights.py forgetting MODEL TRAIN VALID TEST RETAIN KNOWN SEED [WAY...]
 
 ``cost``: for each way, in a process of its own, processor seconds of an update of four structures
 (median of five, one thread) with what the loop does around it, MiB of the tensors that are kept
 between updates (weights, gradients, optimiser, moving average, best and last good weights).
 ``forgetting``: 300 updates on 50 frames of TRAIN, test errors on TEST,
 and force errors on RETAIN, labelled structures of the kind that the model was pretrained on;
-``KNOWN`` are others of that kind, which the pretrained model labels itself.
+``KNOWN`` are others of that kind, which the pretrained model labels itself; ``LABELLED`` are the
+same with their own labels, energies shifted by one number to the model's. Errors on RETAIN are of
+the head of what is replayed, where it has one.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ import torch
 from ase.build import molecule
 
 from labelwise.finetuning.evaluation import evaluate
+from labelwise.finetuning.heads import on_replay_head
 from labelwise.finetuning.labelled import prepare_labelled
 from labelwise.finetuning.loop import Loop
 from labelwise.finetuning.pretraining_set import prepare_pretraining_set
@@ -61,6 +64,9 @@ FORGETTING: dict[str, dict[str, Any]] = {
     "ewc 0.1 of KNOWN": {"anchor": "ewc", "anchor_weight": 0.1, "replay_weight": 0.0},
     "ewc 1 of KNOWN": {"anchor": "ewc", "anchor_weight": 1.0, "replay_weight": 0.0},
     "replay of KNOWN": {"replay_weight": 1.0},
+    "replay of KNOWN, two heads": {"replay_head": "pt_head"},
+    "replay of LABELLED": {"replay_weight": 1.0},
+    "replay of LABELLED, two heads": {"replay_head": "pt_head"},
 }
 
 
@@ -144,12 +150,16 @@ def measure_forgetting(model: str, files: list[str], seed: int, ways: list[str])
     train, valid, test, retain, others = (
         read(path, n) for path, n in zip(files, (50, 20, 60, 30, 30), strict=True)
     )
-    known = prepare_pretraining_set(start, others, labels="model")
+    known = {"KNOWN": prepare_pretraining_set(start, others, labels="model")}
+    own = np.mean([atoms.info["REF_energy"] for atoms in others])
+    for atoms in others:
+        atoms.info["REF_energy"] += known["KNOWN"].labelled.energies.mean() - own
+    known["LABELLED"] = prepare_pretraining_set(start, others)
     print(json.dumps({"way": "start", "retain": forces(start, retain)}), flush=True)
     for way in ways or FORGETTING:
         begin = time.process_time()
         recipe = Recipe(**FORGETTING[way], max_updates=300, max_validations=6)
-        replay = known if "KNOWN" in way else None
+        replay = next((known[each] for each in known if each in way), None)
         fitted = finetune(start, train, valid, recipe, seed=seed, replay=replay)
         errors = evaluate(fitted.potential, test).errors
         print(
@@ -161,7 +171,7 @@ def measure_forgetting(model: str, files: list[str], seed: int, ways: list[str])
                     "numbers": fitted.trained.n_coordinates,
                     "energy": round(errors.energy_rmse, 1),
                     "forces": round(errors.forces_rmse, 1),
-                    "retain": forces(fitted.potential, retain),
+                    "retain": forces(on_replay_head(fitted.potential, recipe), retain),
                     "best_epoch": fitted.best_epoch,
                     "cpu_s": round(time.process_time() - begin, 1),
                 }

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
-from ase.build import molecule
+from ase.build import bulk, molecule
 
 from labelwise.finetuning.anchor import N_GRADIENTS, Anchor, estimate_fisher, signed_gradient
 from labelwise.finetuning.loss import Targets, weighted_huber_loss
@@ -61,10 +61,10 @@ def test_signs_average_to_the_fisher_information() -> None:
     """Over all signs of the energy and six components: exact."""
     potential = trainable()
     weights = potential.trained_weights()
-    network, inputs = prepared(potential, close()[:1])
+    _, inputs = prepared(potential, close()[:1])
     total = [torch.zeros_like(weight) for weight in weights]
     for signs in product((-1.0, 1.0), repeat=7):
-        found = signed_gradient(network, inputs.batch([0]), weights, RECIPE, np.array(signs))
+        found = signed_gradient(inputs, 0, weights, RECIPE, np.array(signs))
         torch._foreach_addcmul_(total, found, found, value=1 / 2**7)
     for ours, theirs in zip(total, fisher_by_hand(potential, close()[:1]), strict=True):
         scale = float(theirs.max())
@@ -74,9 +74,10 @@ def test_signs_average_to_the_fisher_information() -> None:
 def test_the_estimate_is_the_fisher_information_within_its_error() -> None:
     potential = trainable()
     weights = potential.trained_weights()
-    network, inputs = prepared(potential, close())
-    found = estimate_fisher(network, inputs, weights, RECIPE, seed=0)
-    again = estimate_fisher(network, inputs, weights, RECIPE, seed=0)
+    _, inputs = prepared(potential, close())
+    none = np.zeros(2, dtype=bool)
+    found = estimate_fisher(inputs, none, weights, RECIPE, seed=0)
+    again = estimate_fisher(inputs, none, weights, RECIPE, seed=0)
     exact = fisher_by_hand(potential, close())
     assert all(torch.equal(a, b) for a, b in zip(found, again, strict=True))
     assert all((each >= 0).all() for each in found)
@@ -85,6 +86,48 @@ def test_the_estimate_is_the_fisher_information_within_its_error() -> None:
         error = 5 * np.sqrt(2 / N_GRADIENTS) * theirs + 5 * theirs.mean() / N_GRADIENTS
         assert ((ours - theirs).abs() <= 3 * error).all()
         assert float(ours.sum()) == pytest.approx(float(theirs.sum()), rel=0.5)
+
+
+def test_stress_that_counts_is_in_the_fisher_information() -> None:
+    """Against mace-torch's own stress, component by component, of the one that has a label."""
+    potential = trainable()
+    weights = potential.trained_weights()
+    crystal = bulk("CO", "rocksalt", a=3.6)
+    crystal.rattle(0.1, seed=0)
+    crystal.set_cell(crystal.cell.array @ (np.eye(3) + 0.03 * np.eye(3)[[1, 2, 0]]), True)
+    structures = [crystal, crystal]
+    _, inputs = prepared(potential, structures)
+    recipe = replace(RECIPE, stress_weight=5e4)
+    plain = fisher_by_hand(potential, structures)
+    of_stress = [torch.zeros_like(weight) for weight in weights]
+    batch = potential._inputs(potential.collate([potential.prepare(crystal)]), None)
+    stress = potential.model(batch, training=True, compute_stress=True)["stress"]
+    for component in stress.reshape(-1):
+        rows = torch.autograd.grad(
+            component, weights, retain_graph=True, allow_unused=True, materialize_grads=True
+        )
+        torch._foreach_addcmul_(of_stress, rows, rows, value=5e4 / 9)
+    rng, n_draws = np.random.default_rng(0), 2000
+    total = [torch.zeros_like(weight) for weight in weights]
+    for _ in range(n_draws):
+        signs = rng.integers(2, size=10 + 3 * len(crystal)) * 2.0 - 1.0
+        found = signed_gradient(inputs, 0, weights, recipe, signs)
+        torch._foreach_addcmul_(total, found, found, value=1 / n_draws)
+    exact = torch._foreach_add(plain, of_stress)
+    largest = max(range(len(weights)), key=lambda i: float(of_stress[i].sum()))
+    assert float(of_stress[largest].sum()) > 0.3 * float(plain[largest].sum())
+    for ours, theirs in zip(total, exact, strict=True):
+        assert float(ours.sum()) == pytest.approx(float(theirs.sum()), rel=0.15)
+
+    half = estimate_fisher(inputs, np.array([True, False]), weights, recipe, seed=0)
+    ignored = replace(recipe, stress_weight=0.0)
+    without, none = (
+        estimate_fisher(inputs, known, weights, each, seed=0)
+        for known, each in ((np.ones(2, dtype=bool), ignored), (np.zeros(2, dtype=bool), recipe))
+    )
+    assert all(torch.equal(a, b) for a, b in zip(without, none, strict=True))
+    expected = plain[largest].sum() + of_stress[largest].sum() / 2
+    assert float(half[largest].sum()) == pytest.approx(float(expected), rel=0.3)
 
 
 def test_the_penalty_is_the_loss_of_the_start_s_own_predictions_to_second_order() -> None:

@@ -29,6 +29,7 @@ LEAN: dict[str, dict[str, Any]] = {
     "not residual": {"interaction_first": "RealAgnosticInteractionBlock", "correlation": 3},
     "one layer": {"n_layers": 1},
     "three layers": {"n_layers": 3},
+    "several heads": {"heads": ("pbe", "Default", "r2scan")},
 }
 
 

@@ -28,6 +28,7 @@ from tests.finetuning.conftest import NAMES, make_potential_of, rattle
 KINDS: dict[str, dict[str, Any]] = {
     "third order": {"correlation": 3},
     "not residual": {"interaction_first": "RealAgnosticInteractionBlock", "n_layers": 1},
+    "several heads": {"heads": ("pbe", "Default", "r2scan")},
 }
 BATCHES: dict[str, list[Atoms]] = {
     "several": rattle(NAMES, 4, seed=3),

@@ -71,6 +71,7 @@ _FORMER: dict[str, Any] = {
     "measure.fixed_forces": "count",
     "finetune.loss_fixed_forces": "count",
     "finetune.replay_weight": 1.0,
+    "finetune.replay_head": None,
     "data.replay.files": [],
     "data.replay.labels": "file",
     "data.retain.files": [],

@@ -22,6 +22,7 @@ from labelwise.campaign.state import (
     verify_file,
 )
 from labelwise.features.fill import make_screen
+from labelwise.finetuning.heads import on_replay_head
 from labelwise.finetuning.pretraining_set import PretrainingSet, prepare_pretraining_set
 from labelwise.potentials import Potential, load_potential
 from labelwise.potentials.spec import find_model
@@ -127,7 +128,7 @@ class CampaignContext:
             specs = [locate(state.directory, spec) for spec in wanted.files]
             frames = list(iter_frames(specs))
             self._known[role] = prepare_pretraining_set(
-                self.pretrained(state),
+                on_replay_head(self.pretrained(state), state.config.finetune.recipe()),
                 [frame.atoms for frame in frames],
                 labels=wanted.labels,
                 role={"replay": "replayed", "retain": "retained"}[role],

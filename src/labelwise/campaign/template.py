@@ -117,6 +117,7 @@ finetune:
   forces_weight: 10.0
   stress_weight: 100.0      # of structures that have stress labels; 0 leaves them out
   replay_weight: 1.0        # what the loss of data.replay counts
+  replay_head: null         # pt_head fits data.replay with a head of its own (MACE)
   loss_fixed_forces: count  # exclude leaves the forces of fixed atoms out of the loss
   train_blocks: [all]       # or blocks, of MACE: readout, products, interaction, embedding
   block_rates: null         # factors of the learning rate, such as {embedding: 0.1}

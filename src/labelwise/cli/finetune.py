@@ -13,6 +13,7 @@ from labelwise.cli.commands.finetune import FinetuneCommand
 from labelwise.errors import WriteError
 from labelwise.finetuning.evaluation import evaluate
 from labelwise.finetuning.export import require_file_name, save_potential
+from labelwise.finetuning.heads import on_replay_head
 from labelwise.finetuning.loop import EpochRecord
 from labelwise.finetuning.metrics import MEV_TO_GPA
 from labelwise.finetuning.pretraining_set import PretrainingSet, prepare_pretraining_set
@@ -50,7 +51,9 @@ def run_finetune(args: FinetuneCommand) -> None:
         "stress_key": args.stress_key,
     }
     known = {
-        role: _pretraining_set(potential, files, args.replay_labels, role, keys)
+        role: _pretraining_set(
+            on_replay_head(potential, recipe), files, args.replay_labels, role, keys
+        )
         for role, files in (("replayed", args.replay), ("retained", args.retain))
     }
     if known["retained"] is not None:

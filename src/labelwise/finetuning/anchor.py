@@ -7,12 +7,11 @@ from math import ceil, sqrt
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from labelwise.finetuning.networks import PreparedSet
 from labelwise.finetuning.recipe import Recipe
-from labelwise.potentials.training import TrainingNetwork
 
 #: Gradients that a Fisher information is the mean square of: about as many as the papers' thousand
 #: updates can spare the time of.
@@ -46,8 +45,8 @@ class Anchor:
 
 
 def estimate_fisher(
-    network: TrainingNetwork,
     inputs: PreparedSet,
+    has_stress: Bool[np.ndarray, " n"],
     weights: Sequence[Tensor],
     recipe: Recipe,
     *,
@@ -57,24 +56,27 @@ def estimate_fisher(
 
     Within Huber's δ the loss of a structure of n atoms is the negative log-likelihood of labels
     that are the predictions plus normal errors, of precision w_E for the energy per atom and
-    w_F / 3n for each component of the forces, up to a constant. Its Fisher information is
+    w_F / 3n for each component of the forces and, where stress counts, w_S / 9 for each of the
+    stress, up to a constant. Its Fisher information is
 
-        f_i = mean over structures of  w_E (∂(E/n)/∂θ_i)² + w_F / 3n · Σ_c (∂F_c/∂θ_i)²,
+        f_i = mean over structures of
+              w_E (∂(E/n)/∂θ_i)² + w_F / 3n · Σ_c (∂F_c/∂θ_i)² + w_S / 9 · Σ_c (∂σ_c/∂θ_i)²,
 
-    no label enters, and w/2 · Σ f (θ − θ0)² with w = 1 is by how much, to second order and
+    no value of a label enters, and w/2 · Σ f (θ − θ0)² with w = 1 is by how much, to second order and
     without what two weights do together, the structures' mean loss against the start's own
     predictions grows. The sum over components is the mean, over signs z = ±1, of the square of
 
-        g_i = √w_E z_0 ∂(E/n)/∂θ_i + √(w_F / 3n) Σ_c z_c ∂F_c/∂θ_i,
+        g_i = √w_E z_0 ∂(E/n)/∂θ_i
+              + √(w_F / 3n) Σ_c z_c ∂F_c/∂θ_i + √(w_S / 9) Σ_c z_c ∂σ_c/∂θ_i,
 
-    one gradient each; ``N_GRADIENTS`` are drawn, the structures in turn. Stress and the weights
-    of structures of their own are left aside.
+    one gradient each; ``N_GRADIENTS`` are drawn, the structures in turn. The weights of
+    structures of their own are left aside.
 
     Args:
-        network: Of the weights.
-        inputs: Structures that the network prepared; labels do not matter.
+        inputs: n structures, prepared by a network of the weights.
+        has_stress: (n,), whose stress counts, because it has a label.
         weights: (w,) they require gradients.
-        recipe: w_E and w_F.
+        recipe: w_E, w_F and w_S.
         seed: Order of the structures, and signs.
 
     Returns:
@@ -87,15 +89,18 @@ def estimate_fisher(
     order = np.tile(rng.permutation(len(inputs)), ceil(N_GRADIENTS / len(inputs)))[:N_GRADIENTS]
     total = [torch.zeros_like(weight) for weight in weights]
     for place in order.tolist():
-        signs = rng.integers(2, size=1 + 3 * inputs.n_atoms(place)) * 2.0 - 1.0
-        found = signed_gradient(network, inputs.batch([place]), weights, recipe, signs)
+        n_terms = 1 + 3 * inputs.n_atoms(place)
+        if has_stress[place] and recipe.stress_weight > 0:
+            n_terms += 9
+        signs = rng.integers(2, size=n_terms) * 2.0 - 1.0
+        found = signed_gradient(inputs, place, weights, recipe, signs)
         torch._foreach_addcmul_(total, found, found, value=1 / len(order))
     return total
 
 
 def signed_gradient(
-    network: TrainingNetwork,
-    single: object,
+    inputs: PreparedSet,
+    place: int,
     weights: Sequence[Tensor],
     recipe: Recipe,
     signs: Float[np.ndarray, " m"],
@@ -103,20 +108,27 @@ def signed_gradient(
     """Return g of ``estimate_fisher`` for one structure.
 
     Args:
-        network: Of the weights.
-        single: A batch of one structure, n atoms.
+        inputs: Structures, prepared by a network of the weights.
+        place: Which of them, n atoms.
         weights: (w,) they require gradients.
-        recipe: w_E and w_F.
-        signs: (1 + 3n,), z: of the energy, and of the forces' components.
+        recipe: w_E, w_F and w_S.
+        signs: (1 + 3n,), z: of the energy, and of the forces' components; (10 + 3n,) with those
+            of the stress, if it counts.
 
     Returns:
         (w,) tensors of the weights' shapes.
     """
-    energies, forces = network.energies_and_forces(single, training=True)
+    n = inputs.n_atoms(place)
+    energies, forces, stresses = inputs.evaluate(
+        inputs.batch([place]), training=True, stress=len(signs) > 1 + 3 * n
+    )
     z = torch.from_numpy(signs).to(energies)
-    of_energy = sqrt(recipe.energy_weight) / len(forces)
-    of_forces = sqrt(recipe.forces_weight / forces.numel())
-    value = of_energy * z[0] * energies.sum() + of_forces * (z[1:] * forces.reshape(-1)).sum()
+    value = sqrt(recipe.energy_weight) / n * z[0] * energies.sum()
+    terms = z[1 : 1 + 3 * n] * forces.reshape(-1)
+    value = value + sqrt(recipe.forces_weight / (3 * n)) * terms.sum()
+    if stresses is not None:
+        of_stress = sqrt(recipe.stress_weight / 9)
+        value = value + of_stress * (z[1 + 3 * n :] * stresses.reshape(-1)).sum()
     return list(
         torch.autograd.grad(value, list(weights), allow_unused=True, materialize_grads=True)
     )

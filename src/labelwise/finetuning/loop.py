@@ -15,6 +15,7 @@ from torch import Tensor
 
 from labelwise.finetuning.anchor import Anchor, estimate_fisher
 from labelwise.finetuning.evaluation import Evaluation, compare, reference_of
+from labelwise.finetuning.heads import on_replay_head
 from labelwise.finetuning.labelled import LabelledSet
 from labelwise.finetuning.loss import Targets, collate_targets, weight_targets, weighted_huber_loss
 from labelwise.finetuning.metrics import ErrorTable
@@ -104,11 +105,11 @@ class Loop:
         self._recipe, self._schedule, self._seed = recipe, schedule, seed
         self._progress, self._fixed_forces = progress, fixed_forces
         self._valid_reference = reference_of(valid.graphs, reference)
-        self._network = potential.training_network(compiled=recipe.compiled)
-        inputs = PreparedSet(self._network, train.graphs)
+        network = potential.training_network(compiled=recipe.compiled)
+        inputs = PreparedSet(network, train.graphs)
         self._new = _Part(train, reference_of(train.graphs, reference), inputs, 1.0)
         self._old = None if replay is None else self._take(replay)
-        self._valid_inputs = PreparedSet(self._network, valid.graphs)
+        self._valid_inputs = PreparedSet(network, valid.graphs)
         self._moved, self.trained = parametrise(potential, recipe, seed=seed)
         self._weights = self._moved.weights
         self._anchor: Anchor | None = None
@@ -129,7 +130,11 @@ class Loop:
         """Return what is replayed, or is known to an anchor alone; None where it serves nothing."""
         if not self._recipe.replay_weight and self._recipe.anchor != "ewc":
             return None
-        inputs = PreparedSet(self._network, replay.labelled.graphs)
+        network = self._new.inputs.network
+        if self._recipe.replay_head is not None:
+            other = on_replay_head(self._potential, self._recipe)
+            network = other.training_network(compiled=self._recipe.compiled)
+        inputs = PreparedSet(network, replay.labelled.graphs)
         return _Part(replay.labelled, replay.reference, inputs, self._recipe.replay_weight)
 
     def run(self) -> None:
@@ -200,9 +205,10 @@ class Loop:
     def _differentiate_part(self, part: _Part, idx: list[int]) -> tuple[Tensor, list[Tensor]]:
         """Return the loss of some structures and its gradient by each weight."""
         batch, targets = part.inputs.batch(idx), self._targets(part, idx)
-        if isinstance(self._network, UpdatingNetwork):
+        network = part.inputs.network
+        if isinstance(network, UpdatingNetwork):
             aims = weight_targets(targets, self._recipe)
-            loss, found = self._network.loss_and_gradients(batch, aims)
+            loss, found = network.loss_and_gradients(batch, aims)
             chosen = [found[place] for place in self._moved.places]
             # The fused optimiser takes both as memory, in whatever order the entries lie.
             pairs = zip(self._weights, chosen, strict=True)
@@ -356,7 +362,7 @@ class Loop:
         if recipe.anchor == "ewc":
             known = self._new if self._old is None else self._old
             fisher = estimate_fisher(
-                self._network, known.inputs, self._weights, recipe, seed=self._seed
+                known.inputs, known.labelled.has_stress, self._weights, recipe, seed=self._seed
             )
         return Anchor(self._weights, recipe.penalty_weight, fisher)
 

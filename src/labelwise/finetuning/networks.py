@@ -15,11 +15,15 @@ from labelwise.potentials.training import TrainingNetwork
 
 
 class PreparedSet:
-    """Structures, prepared once, as batches for a network."""
+    """Structures, prepared once, as batches for a network.
+
+    Attributes:
+        network: Which takes them.
+    """
 
     def __init__(self, network: TrainingNetwork, graphs: Sequence[Graph]) -> None:
         """Prepare structures."""
-        self._network = network
+        self.network = network
         self._counts = [graph.n_atoms for graph in graphs]
         self._prepared = network.prepare(graphs)
         self._singles: dict[int, Any] = {}
@@ -37,9 +41,9 @@ class PreparedSet:
     def batch(self, idx: Sequence[int]) -> Any:
         """Join some of the structures; single ones are kept for the next epoch."""
         if len(idx) > 1:
-            return self._network.collate([self._prepared[i] for i in idx])
+            return self.network.collate([self._prepared[i] for i in idx])
         if idx[0] not in self._singles:
-            self._singles[idx[0]] = self._network.collate([self._prepared[idx[0]]])
+            self._singles[idx[0]] = self.network.collate([self._prepared[idx[0]]])
         return self._singles[idx[0]]
 
     def predict(
@@ -76,15 +80,15 @@ class PreparedSet:
     ) -> tuple[Float[Tensor, " n"], Float[Tensor, "N 3"], Float[Tensor, "n 3 3"] | None]:
         """Evaluate a batch; see ``TrainingNetwork``. Without stress no work is done for it."""
         if stress:
-            return self._network.energies_forces_stresses(batch, training=training)
-        return (*self._network.energies_and_forces(batch, training=training), None)
+            return self.network.energies_forces_stresses(batch, training=training)
+        return (*self.network.energies_and_forces(batch, training=training), None)
 
     def _group(self, idx: list[int]) -> Any:
         """Join a group, and keep it for the next validation where structures are kept too."""
         if not self._is_kept:
-            return self._network.collate([self._prepared[i] for i in idx])
+            return self.network.collate([self._prepared[i] for i in idx])
         if idx[0] not in self._joined:
-            self._joined[idx[0]] = self._network.collate([self._prepared[i] for i in idx])
+            self._joined[idx[0]] = self.network.collate([self._prepared[i] for i in idx])
         return self._joined[idx[0]]
 
     def _groups(self) -> list[list[int]]:

@@ -59,6 +59,9 @@ class Recipe(WeightOptions):
         replay_weight: What the loss of replayed structures counts beside that of the training
             structures: each update has as many of the ones as of the others, and its loss is the
             sum, each with means of its own. 0 replays nothing.
+        replay_head: Fit two heads: what is replayed belongs to the head of this name, which the
+            model has or which is split off the head in use, beginning as its equal; the new
+            labels belong to the head in use, and none else is fitted. None fits one head to both.
         loss_fixed_forces: ``exclude`` leaves the forces of fixed atoms (``free_atoms`` says which
             are not) out of the loss, of training and of validation, and thereby out of the choice
             of the epoch; ``count`` does not look at constraints. A batch in which every atom is
@@ -141,6 +144,14 @@ class Recipe(WeightOptions):
         float,
         Setting("What the loss of --replay counts beside that of --train.", ge=0.0, panel=LOSS),
     ] = 1.0
+    replay_head: Annotated[
+        str | None,
+        Setting(
+            "Give --replay a head of this name, --train keeping the model's: pt_head.",
+            metavar="NAME",
+            panel=LOSS,
+        ),
+    ] = None
     loss_fixed_forces: Annotated[
         str,
         Setting(
@@ -238,6 +249,10 @@ class Recipe(WeightOptions):
             raise ArgumentError(
                 "start is 'scratch', where there is nothing to keep: lora_rank and anchor are for "
                 "pretrained weights"
+            )
+        if self.start == "scratch" and self.replay_head is not None:
+            raise ArgumentError(
+                "start is 'scratch', which replays nothing: replay_head is for pretrained weights"
             )
         if (self.reference_energies == "given") != bool(self.given_energies):
             raise ArgumentError(

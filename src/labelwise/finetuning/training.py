@@ -13,6 +13,7 @@ from ase.data import chemical_symbols
 
 from labelwise.errors import ArgumentError
 from labelwise.finetuning.evaluation import check_fixed_forces, suspect_labels
+from labelwise.finetuning.heads import check_replay_head, on_replay_head, with_replay_head
 from labelwise.finetuning.labelled import (
     LabelledSet,
     prepare_labelled,
@@ -158,12 +159,13 @@ def finetune(
     Raises:
         ArgumentError: no training structures, a negative seed, unknown blocks of weights,
             missing reference energies, structures of several heads or of another one than the
-            potential's, forces of fixed atoms left out where all atoms are fixed, or a replay
-            from scratch.
+            potential's, forces of fixed atoms left out where all atoms are fixed, a replay
+            from scratch, or a head for what is replayed where nothing is.
         LabelError: a label that is missing, not finite, or a zero in place of a missing one; a
             weight that is no number >= 0; isolated atoms that contradict each other.
         StructureError: a structure that the potential cannot take.
-        PotentialError: a potential of a family that cannot be trained here.
+        PotentialError: a potential of a family that cannot be trained here, or has no heads to
+            add.
 
     Source: *Pretrained Model Representations as Acquisition Signals for Active Learning of
     MLIPs*, appendix B.
@@ -176,6 +178,7 @@ def finetune(
         raise ArgumentError(
             "a model of new weights has forgotten everything: replay belongs to start='pretrained'"
         )
+    check_replay_head(source, recipe, replays=replay is not None)
     for known in (replay, retain):
         if known is not None:
             known.require_same_graphs(source)
@@ -207,7 +210,9 @@ def finetune(
     work = _start(source, labelled, recipe, seed)
     choice = _choose_references(work, labelled, held_out, recipe, sets.isolated_atoms)
     schedule = resolve_schedule(recipe, labelled.n_structures)
-    before = None if retain is None else retain.errors(source, fixed_forces=fixed_forces)
+    before = None
+    if retain is not None:
+        before = retain.errors(on_replay_head(source, recipe), fixed_forces=fixed_forces)
     loop = Loop(
         work,
         labelled,
@@ -225,7 +230,8 @@ def finetune(
     work.model.requires_grad_(False)
     retained = None
     if retain is not None and before is not None:
-        retained = Retained(before, retain.errors(work, fixed_forces=fixed_forces))
+        left = retain.errors(on_replay_head(work, recipe), fixed_forces=fixed_forces)
+        retained = Retained(before, left)
     of_known = [text for each in (replay, retain) if each is not None for text in each.messages]
     told = describe_trained(loop.trained, recipe)
     return FineTuned(
@@ -274,7 +280,7 @@ def _start(
     source: TorchPotential, labelled: LabelledSet, recipe: Recipe, seed: int
 ) -> TorchPotential:
     if recipe.start != "scratch":
-        return require_trainable(source).copy()
+        return with_replay_head(source, recipe)
     counted = np.flatnonzero(labelled.forces_weights > 0)
     forces = [np.zeros((0, 3)), *(labelled.forces[i] for i in counted)]
     scale = root_mean_square(np.concatenate(forces))

@@ -310,6 +310,29 @@ class TorchPotential(Potential):
         """Return a potential with weights of its own, equal to these."""
         return copy.deepcopy(self)
 
+    def with_head(self, head: str) -> TorchPotential:
+        """Return the potential with another head in use, sharing every weight.
+
+        Raises:
+            PotentialError: an unknown head, or a family whose heads are not trained side by side.
+        """
+        raise PotentialError(
+            f"{self.name} is a {type(self).__name__}; only MACE models are fitted with a head of "
+            f"its own ({head}) for what is replayed: leave replay_head out"
+        )
+
+    def split_head(self, name: str) -> TorchPotential:
+        """Return a potential with weights of its own and one head more.
+
+        Args:
+            name: What the head in use is called from now on, of no other head. The new one is
+                its equal, has its former name, and is in use.
+
+        Raises:
+            PotentialError: a family that has no heads to add.
+        """
+        return self.with_head(name)
+
     def reference_row(self) -> Float[Tensor, " E"]:
         """Return the atomic reference energies of the head in use, eV: the tensor itself."""
         return self._references

@@ -16,7 +16,9 @@ from labelwise.campaign.shared_cache import describe_fit
 from labelwise.campaign.state import FINETUNE, MODEL, CampaignState
 from labelwise.finetuning.committee import draw_bootstrap, member_seeds
 from labelwise.finetuning.export import save_potential
+from labelwise.finetuning.heads import check_replay_head, with_replay_head
 from labelwise.finetuning.parametrisation import check_blocks
+from labelwise.finetuning.trainable import require_trainable
 from labelwise.finetuning.training import FineTuned, finetune
 from labelwise.finetuning.training_sets import describe_isolated
 from labelwise.runtime.files import sync_folder
@@ -63,14 +65,19 @@ def run_finetune(state: CampaignState, context: CampaignContext) -> None:
 
 
 def check_recipe(state: CampaignState, context: CampaignContext) -> None:
-    """See that the model has the blocks of weights that are to be trained, before any is labelled.
+    """See that the model has the blocks and heads that are to be trained, before any is labelled.
 
     Raises:
-        ArgumentError: It has not.
+        ArgumentError: It has not, or nothing is replayed with a head of its own.
+        PotentialError: It cannot have a head for what is replayed.
     """
     recipe = state.config.finetune.recipe()
     if not recipe.trains_everything:
         check_blocks(context.pretrained(state), recipe)
+    if recipe.replay_head is not None:
+        source = require_trainable(context.pretrained(state))
+        check_replay_head(source, recipe, replays=bool(state.config.data.replay.files))
+        with_replay_head(source, recipe)  # its family may have no heads
 
 
 def _finetune_members(
@@ -113,7 +120,7 @@ def _make_model(
     config = state.config
     recipe = config.finetune.recipe()
     if from_scratch:
-        recipe = replace(recipe, start="scratch")
+        recipe = replace(recipe, start="scratch", replay_head=None)
     # A committee's member of new weights has nothing to retain.
     replay = None if recipe.start == "scratch" else context.pretraining_set(state, "replay")
     start = context.current(state) if recipe.start == "last" else context.pretrained(state)

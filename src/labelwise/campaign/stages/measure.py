@@ -22,6 +22,7 @@ from labelwise.campaign.predictions import (
 from labelwise.campaign.rounds import NOTABLE_ERROR, RETAINED, SPLITS, UNDETERMINED
 from labelwise.campaign.state import FINETUNE, MEASURE, CampaignState
 from labelwise.finetuning.evaluation import Evaluation, evaluate
+from labelwise.finetuning.heads import on_replay_head
 from labelwise.potentials import Potential
 from labelwise.potentials.torch_potential import TorchPotential
 from labelwise.structures import Frame
@@ -69,7 +70,8 @@ def run_measure(state: CampaignState, context: CampaignContext) -> None:
             record[SPLITS] = {name: table.as_record() for name, table in found.split_errors.items()}
     known = context.pretraining_set(state, "retain")
     if known is not None:
-        errors = known.errors(potential, fixed_forces=config.measure.fixed_forces)
+        view = on_replay_head(potential, config.finetune.recipe())
+        errors = known.errors(view, fixed_forces=config.measure.fixed_forces)
         record[SPLITS] = {**record.get(SPLITS, {}), RETAINED: errors.as_record()}
     predicted |= _predict_batch(state, context, state.n_round)
     write_predictions(state.folder / PREDICTIONS, predicted)

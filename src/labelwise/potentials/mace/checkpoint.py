@@ -110,16 +110,32 @@ def build(checkpoint: Mapping[str, Any]) -> torch.nn.Module:
     import_mace_modules()
     try:
         state = checkpoint["state_dict"]
-        config = json.dumps(_without_weights(checkpoint["config"]), sort_keys=True)
-        pickled = _pickled_model(class_name, config, state["node_embedding.linear.weight"].dtype)
-        with mace_warnings_silenced():
-            model: torch.nn.Module = pickle.loads(pickled)  # noqa: S301  # our own bytes
+        dtype = state["node_embedding.linear.weight"].dtype
+        model = make_module(class_name, checkpoint["config"], dtype)
         model.load_state_dict(state)
     except (AttributeError, KeyError, TypeError, ValueError, RuntimeError, AssertionError) as error:
         raise PotentialError(
             f"the configuration and the weights of this {class_name} checkpoint do not make a "
             f"model with the installed mace-torch: {error}"
         ) from error
+    return model
+
+
+def make_module(class_name: str, config: Mapping[str, Any], dtype: torch.dtype) -> torch.nn.Module:
+    """Make a model of a ``config``, for its weights to be loaded.
+
+    Args:
+        class_name: One of ``MODEL_CLASSES``.
+        config: See the top of this module.
+        dtype: Its floating-point type.
+
+    Returns:
+        The model on the CPU.
+    """
+    text = json.dumps(_without_weights(config), sort_keys=True)
+    with mace_warnings_silenced():
+        pickled = _pickled_model(class_name, text, dtype)
+        model: torch.nn.Module = pickle.loads(pickled)  # noqa: S301  # our own bytes
     return model
 
 

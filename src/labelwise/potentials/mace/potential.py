@@ -33,11 +33,13 @@ from labelwise.potentials.mace.cueq import (
     is_available,
 )
 from labelwise.potentials.mace.elements import ElementwiseLinear, is_linear_by_element
+from labelwise.potentials.mace.heads import add_head
 from labelwise.potentials.mace.products import ElementwiseContraction
 from labelwise.potentials.passes import note_forward
 from labelwise.potentials.torch_potential import (
     TorchPotential,
     average_over_atoms,
+    choose_head,
     default_dtype,
     list_scalars,
 )
@@ -204,6 +206,20 @@ class MacePotential(TorchPotential):
         with mace_warnings_silenced():
             # Not a deep copy: mace-torch's EmptyParam cannot be copied, but it can be pickled.
             model = pickle.loads(pickle.dumps(self.model))  # noqa: S301  # our own bytes
+        return MacePotential(model, name=self.name, head=self.head, cueq=self.cueq)
+
+    def with_head(self, head: str) -> MacePotential:
+        """See ``TorchPotential.with_head``."""
+        view = copy.copy(self)
+        view.head = choose_head(self.heads, head)
+        return view
+
+    def split_head(self, name: str) -> MacePotential:
+        """See ``TorchPotential.split_head``."""
+        place = self.heads.index(self.head)
+        heads = [*self.heads, self.head]
+        heads[place] = name
+        model = add_head(self.model, place, heads)
         return MacePotential(model, name=self.name, head=self.head, cueq=self.cueq)
 
     def reference_row(self) -> Float[Tensor, " E"]:

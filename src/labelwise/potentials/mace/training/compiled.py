@@ -63,7 +63,7 @@ _SOURCES = (
     stress,
     traced,
 )
-_NOT_ARCHITECTURE = ("atomic_energies", "atomic_inter_scale", "atomic_inter_shift")
+_NOT_ARCHITECTURE = ("atomic_energies", "atomic_inter_scale", "atomic_inter_shift", "heads")
 _MAX_SIZES = {"P": 1 << 24, "N": 1 << 20, "W": 1 << 12, "Z": 128, "A": 1 << 20, "n": 1 << 16}
 
 Compiled = Callable[..., Sequence[Tensor]]
@@ -171,6 +171,7 @@ def _key(potential: MacePotential) -> str:
     about = {
         "config": {key: config[key] for key in config if key not in _NOT_ARCHITECTURE},
         "weights": shapes,
+        "head": potential.heads.index(potential.head),
         "dtype": str(potential.dtype),
         "sources": _hash_sources(),
         "torch": torch.__version__,

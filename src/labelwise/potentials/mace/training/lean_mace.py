@@ -47,7 +47,7 @@ def supports(potential: MacePotential) -> bool:
     model = potential.model
     return (
         type(model).__name__ == "ScaleShiftMACE"
-        and len(potential.heads) == 1
+        and model.scale_shift.scale.numel() == len(potential.heads)
         and not hasattr(model, "joint_embedding")
         and not hasattr(model, "pair_repulsion_fn")
         and not getattr(model, "use_agnostic_product", False)
@@ -69,6 +69,7 @@ class LeanMace:
     def __init__(self, potential: MacePotential) -> None:
         """Prepare what no update changes; ``supports(potential)`` must hold."""
         self._model = potential.model
+        self._head, self._n_heads = potential.heads.index(potential.head), len(potential.heads)
         self._phase = Phase()
         blocks = self._model.interactions
         self._layers = [
@@ -135,17 +136,41 @@ class LeanMace:
         embedding = model.node_embedding.linear
         table = embedding.weight.view(-1, self._layers[0].n_channels)
         features = table.index_select(0, batch.species) * embedding.instructions[0].path_weight
-        scale, shift = model.scale_shift.scale.view(-1)[0], model.scale_shift.shift.view(-1)[0]
+        scale = model.scale_shift.scale.view(-1)[self._head]
+        shift = model.scale_shift.shift.view(-1)[self._head]
         total: Tensor | None = None
         for layer, weights, readout in zip(
             self._layers, filters.unbind(0), model.readouts, strict=True
         ):
             features = layer.run(batch, features, around, weights)
-            out = _read_out(readout, features, scale)
+            out = self._read_out(readout, features, scale)
             total = out if total is None else total + out
         assert total is not None  # noqa: S101  # a model has layers
         atoms: Tensor = total[:, 0] + shift
         return atoms.new_zeros(batch.n_structures).index_add(0, batch.structure_idx, atoms)
+
+    def _read_out(
+        self, readout: Any, features: Float[Tensor, "N C"], scale: Tensor
+    ) -> Float[Tensor, "N 1"]:
+        """Return what the head in use reads: its units of each level see its own alone."""
+        if not hasattr(readout, "linear_1"):
+            return features @ self._weight(readout.linear, features, scale)
+        act = readout.non_linearity.acts[0]
+        hidden = features @ self._weight(readout.linear_1, features, 1.0)
+        hidden = hidden if act is None else act(hidden)
+        return hidden @ self._weight(readout.linear_2, hidden, scale)
+
+    def _weight(
+        self, linear: Any, features: Float[Tensor, "N c"], scale: Tensor | float
+    ) -> Float[Tensor, "c d"]:
+        """Return the head's part of a layer's weights, for inputs of the head or of all heads."""
+        n_inputs, path = features.shape[1], linear.instructions[0]
+        weight = linear.weight.view(path.path_shape)
+        begin = 0 if len(weight) == n_inputs else self._head * n_inputs
+        width = weight.shape[1] // self._n_heads
+        columns = slice(self._head * width, (self._head + 1) * width)
+        part: Tensor = weight[begin : begin + n_inputs, columns] * (scale * path.path_weight)
+        return part
 
     def _filters(self, radial: Float[Tensor, "P B"]) -> Float[Tensor, "layers P KC"]:
         """Run the radial networks of all layers at once."""
@@ -258,25 +283,6 @@ class _Layer:
         weight = weight.index_select(1, batch.present) * factor
         out: Tensor = grouped @ weight.index_select(0, self._order)
         return out
-
-
-def _read_out(
-    readout: Any, features: Float[Tensor, "N C"], scale: Tensor | float
-) -> Float[Tensor, "N 1"]:
-    if not hasattr(readout, "linear_1"):
-        return _linear(readout.linear, features, scale)
-    act = readout.non_linearity.acts[0]
-    hidden = _linear(readout.linear_1, features, 1.0)
-    return _linear(readout.linear_2, hidden if act is None else act(hidden), scale)
-
-
-def _linear(
-    linear: Any, features: Float[Tensor, "N c"], scale: Tensor | float
-) -> Float[Tensor, "N d"]:
-    factor = scale * linear.instructions[0].path_weight
-    weight = linear.weight.view(features.shape[1], -1) * factor
-    out: Tensor = features @ weight
-    return out
 
 
 def _only_scalars(irreps: Any) -> bool:
