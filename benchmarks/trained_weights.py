@@ -1,7 +1,7 @@
 """What it costs, and what it forgets, to train some blocks, low-rank changes or anchored weights.
 
     python benchmarks/trained_weights.py cost MODEL      # "MPA-0, OMAT-0", 7net-0 or a file
-    python benchmarks/trained_weights.py forgetting MODEL TRAIN VALID TEST RETAIN KNOWN SEED [WAY...]
+    python benchmarks/trained_weights.py forgetting MODEL TRAIN VALID TEST RETAIN KNOWN SEED [WAY]
 
 ``cost``: for each way, in a process of its own, processor seconds of an update of four structures
 (median of five, one thread) with what the loop does around it, MiB of the tensors that are kept

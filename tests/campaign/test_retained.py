@@ -14,7 +14,9 @@ from labelwise.campaign.loop import run_campaign
 from labelwise.campaign.state import read_state
 from labelwise.cli import main
 from labelwise.errors import ArgumentError, LabelError
-from labelwise.structures import write_structures
+from labelwise.finetuning.pretraining_set import prepare_pretraining_set
+from labelwise.potentials import load_potential
+from labelwise.structures import iter_frames, write_structures
 from tests.campaign.building import make_config, make_structures, result_of, write_campaign
 from tests.campaign.zygote import Zygote
 
@@ -129,3 +131,34 @@ def test_recipes_are_compared(data: Path, known: Path, tmp_path: Path) -> None:
     }
     assert curves["replayed"][-1] < curves["random"][-1]
     assert "### Split retained" in (tmp_path / "study" / "results.md").read_text()
+
+
+def test_what_is_replayed_has_a_head_of_its_own(
+    data: Path, known: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Round 1 goes on with round 0's model, whose heads are there already."""
+    sections = sections_of(known)
+    recipe = {"max_updates": 6, "learning_rate": 0.005, "start": "last", "replay_head": "pt_head"}
+    directory = write_campaign(
+        tmp_path / "c", data, **{**sections, "finetune": recipe}, stop={"rounds": 1}
+    )
+    run_campaign(directory)
+    for number, record in enumerate(read_state(directory).rounds):
+        model = load_potential(directory / f"round_{number:03d}" / "model.pt")
+        assert (model.heads, model.head) == (("pt_head", "Default"), "Default")
+        retained = prepare_pretraining_set(
+            load_potential("demo"),
+            [frame.atoms for frame in iter_frames([str(known / "retain.extxyz")])],
+            labels="model",
+        )
+        expected = {
+            head: retained.errors(load_potential(model.name, head=head)).forces_rmse
+            for head in model.heads
+        }
+        assert record.split_errors["retained"]["forces_rmse"] == pytest.approx(expected["pt_head"])
+        assert expected["pt_head"] != pytest.approx(expected["Default"])
+
+    alone = {"finetune": {"replay_head": "pt_head"}}
+    other = write_campaign(tmp_path / "other", data, **alone, stop={"rounds": 0})
+    assert main(["campaign", "run", str(other)]) == 1
+    assert "nothing is replayed" in capsys.readouterr().err

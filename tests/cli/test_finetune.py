@@ -60,6 +60,15 @@ def test_what_is_forgotten_is_told(run, capsys: pytest.CaptureFixture[str]) -> N
     assert record["recipe"]["replay_weight"] == 2.0
 
 
+def test_what_is_replayed_has_a_head_of_its_own(run, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--replay", "valid.extxyz", "--replay-labels", "model", "--replay-head", "pt_head"]
+    assert run(*words) == 0
+    assert "Default is of the new labels, pt_head of what was replayed" in capsys.readouterr().out
+    assert load_potential("finetuned.model", trust=True).head == "Default"
+    old = load_potential("finetuned.model", trust=True, head="pt_head")
+    assert old.heads == ("pt_head", "Default")
+
+
 def test_the_same_seed_gives_the_same_weights(run) -> None:
     for name, seed in (("a", "3"), ("b", "3"), ("c", "4")):
         assert run("--out", f"{name}.pt", "--seed", seed, "-q") == 0
@@ -188,6 +197,8 @@ def test_blocks_low_rank_changes_and_anchors(run, capsys: pytest.CaptureFixture[
         (["--block-rates", "readout"], "give BLOCK=NUMBER"),
         (["--lora-rank", "2", "--start", "scratch"], "lora_rank and anchor are for pretrained"),
         (["--anchor-weight", "2"], "choose l2 or ewc"),
+        (["--replay-head", "pt_head"], "nothing is replayed"),
+        (["--replay-head", "pt_head", "--start", "scratch"], "is for pretrained weights"),
         (["--clip-norm", "short"], "--clip-norm is 'short'; give a number, or 'none'"),
     ],
 )

@@ -62,8 +62,8 @@ def estimate_fisher(
         f_i = mean over structures of
               w_E (∂(E/n)/∂θ_i)² + w_F / 3n · Σ_c (∂F_c/∂θ_i)² + w_S / 9 · Σ_c (∂σ_c/∂θ_i)²,
 
-    no value of a label enters, and w/2 · Σ f (θ − θ0)² with w = 1 is by how much, to second order and
-    without what two weights do together, the structures' mean loss against the start's own
+    no value of a label enters, and w/2 · Σ f (θ − θ0)² with w = 1 is by how much, to second order
+    and without what two weights do together, the structures' mean loss against the start's own
     predictions grows. The sum over components is the mean, over signs z = ±1, of the square of
 
         g_i = √w_E z_0 ∂(E/n)/∂θ_i

@@ -59,3 +59,13 @@ def on_replay_head(potential: Potential, recipe: Recipe) -> TorchPotential:
     """
     source, head = require_trainable(potential), recipe.replay_head
     return source if head is None or head not in source.heads else source.with_head(head)
+
+
+def describe_heads(fitted: TorchPotential, recipe: Recipe) -> tuple[str, ...]:
+    """Say which head is which; () without a head for what is replayed."""
+    if recipe.replay_head is None:
+        return ()
+    return (
+        f"The fitted model has the heads {', '.join(fitted.heads)}: {fitted.head} is of the new "
+        f"labels, {recipe.replay_head} of what was replayed and retained.",
+    )

@@ -13,7 +13,12 @@ from ase.data import chemical_symbols
 
 from labelwise.errors import ArgumentError
 from labelwise.finetuning.evaluation import check_fixed_forces, suspect_labels
-from labelwise.finetuning.heads import check_replay_head, on_replay_head, with_replay_head
+from labelwise.finetuning.heads import (
+    check_replay_head,
+    describe_heads,
+    on_replay_head,
+    with_replay_head,
+)
 from labelwise.finetuning.labelled import (
     LabelledSet,
     prepare_labelled,
@@ -234,13 +239,14 @@ def finetune(
         retained = Retained(before, left)
     of_known = [text for each in (replay, retain) if each is not None for text in each.messages]
     told = describe_trained(loop.trained, recipe)
+    of_heads = describe_heads(work, recipe)
     return FineTuned(
         potential=work,
         history=tuple(loop.history),
         best_epoch=loop.best_epoch,
         reference_energies=_by_symbol(work, labelled, held_out),
         messages=(*suspicions, *of_known, *sets.messages, *choice.messages, *loop.messages),
-        notes=(*label_notes, *choice.notes, *(() if told is None else (told,))),
+        notes=(*label_notes, *choice.notes, *of_heads, *(() if told is None else (told,))),
         n_updates=loop.n_updates,
         seconds=time.perf_counter() - begin,
         trained=loop.trained,
