@@ -65,7 +65,8 @@ def describe_heads(fitted: TorchPotential, recipe: Recipe) -> tuple[str, ...]:
     """Say which head is which; () without a head for what is replayed."""
     if recipe.replay_head is None:
         return ()
-    return (
+    message = (
         f"The fitted model has the heads {', '.join(fitted.heads)}: {fitted.head} is of the new "
-        f"labels, {recipe.replay_head} of what was replayed and retained.",
+        f"labels, {recipe.replay_head} of what was replayed and retained."
     )
+    return (message,)

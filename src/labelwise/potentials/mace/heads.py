@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from jaxtyping import Float
 from torch import Tensor
 
 from labelwise.errors import PotentialError
@@ -35,7 +36,8 @@ def add_head(model: Any, source: int, heads: Sequence[str]) -> torch.nn.Module:
     config, n_heads = model_config(model), len(heads) - 1
     for key in _PER_HEAD:
         if key in config:
-            config[key] = _with_copy(torch.as_tensor(config[key]), n_heads, source).tolist()
+            values, as_rows = torch.as_tensor(config[key]), key == "atomic_energies"
+            config[key] = _with_copy(values, n_heads, source, as_rows=as_rows).tolist()
     config["heads"] = list(heads)
     weight = model.node_embedding.linear.weight
     grown: Any = make_module(type(model).__name__, config, weight.dtype)
@@ -53,12 +55,13 @@ def _grow(model: Any, grown: Any, n_heads: int, source: int) -> dict[str, Tensor
         if was.shape == now.shape:
             state[key] = was
         elif kind in ("atomic_energies", "scale", "shift"):
-            state[key] = _with_copy(was, n_heads, source)
+            as_rows = kind == "atomic_energies"
+            state[key] = _with_copy(was, n_heads, source, as_rows=as_rows)
         elif kind == "weight":
             layers = model.get_submodule(name), grown.get_submodule(name)
             state[key] = _grow_layer(was, *layers, n_heads, source)
         elif kind == "bias":
-            state[key] = _with_copy(was.view(n_heads, -1), n_heads, source).flatten()
+            state[key] = _with_copy(was, n_heads, source)
         elif kind != "output_mask":
             raise PotentialError(
                 f"{key} of the model is another for each head in a way that is unknown here; "
@@ -67,12 +70,16 @@ def _grow(model: Any, grown: Any, n_heads: int, source: int) -> dict[str, Tensor
     return state
 
 
-def _with_copy(table: Tensor, n_heads: int, source: int) -> Tensor:
-    """Return a table of one row for each head, or of one row, with a copy of a row at its end."""
-    rows = table.reshape(n_heads, *table.shape[1:]) if table.dim() else table.view(1)
-    if table.dim() == 1 and n_heads == 1 and len(table) > 1:  # reference energies of old models
-        rows = table[None]
-    return torch.cat([rows, rows[source : source + 1]])
+def _with_copy(
+    values: Tensor, n_heads: int, source: int, *, as_rows: bool = False
+) -> Float[Tensor, "*shape"]:
+    """Return a number or a row of numbers for each head, with a copy of one head's at the end.
+
+    Models of one head may have no dimension for heads.
+    """
+    rows = values.reshape(n_heads, -1)
+    grown = torch.cat([rows, rows[source : source + 1]])
+    return grown if as_rows else grown.flatten()
 
 
 def _grow_layer(weight: Tensor, was: Any, now: Any, n_heads: int, source: int) -> Tensor:
