@@ -98,4 +98,5 @@ def _grow_layer(weight: Tensor, was: Any, now: Any, n_heads: int, source: int) -
     copied = grown[rows, source * width : (source + 1) * width].clone()
     grown[rows if shape[0] == n_in else slice(n_in, None), n_out:] = copied
     # e3nn divides by the root of the number of inputs.
-    return (grown * (old[0].path_weight / new[0].path_weight)).flatten()
+    rescaled: Tensor = grown * (old[0].path_weight / new[0].path_weight)
+    return rescaled.flatten()
