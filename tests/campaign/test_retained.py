@@ -147,7 +147,7 @@ def test_what_is_replayed_has_a_head_of_its_own(
         model = load_potential(directory / f"round_{number:03d}" / "model.pt")
         assert (model.heads, model.head) == (("pt_head", "Default"), "Default")
         retained = prepare_pretraining_set(
-            load_potential("demo"),
+            load_potential(data / "small.model", trust=True),
             [frame.atoms for frame in iter_frames([str(known / "retain.extxyz")])],
             labels="model",
         )

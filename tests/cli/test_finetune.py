@@ -63,7 +63,7 @@ def test_what_is_forgotten_is_told(run, capsys: pytest.CaptureFixture[str]) -> N
 def test_what_is_replayed_has_a_head_of_its_own(run, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["--replay", "valid.extxyz", "--replay-labels", "model", "--replay-head", "pt_head"]
     assert run(*words) == 0
-    assert "Default is of the new labels, pt_head of what was replayed" in capsys.readouterr().out
+    assert "Default is of the new labels, pt_head of what was replayed" in capsys.readouterr().err
     assert load_potential("finetuned.model", trust=True).head == "Default"
     old = load_potential("finetuned.model", trust=True, head="pt_head")
     assert old.heads == ("pt_head", "Default")
