@@ -6,8 +6,9 @@ import hashlib
 import json
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -45,8 +46,15 @@ def folder(tmp_path: Path, rattled_molecules: list[Atoms], monkeypatch: pytest.M
     return tmp_path
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-@pytest.mark.parametrize("kind", FILES)
+def runs() -> Iterator[Any]:
+    """Yield files and commands; a comparison starts workers before it reads the model."""
+    for kind in FILES:
+        for command in COMMANDS:
+            costs = command == "compare" and kind != "plain-pickle"
+            yield pytest.param(kind, command, marks=[pytest.mark.thorough] if costs else [])
+
+
+@pytest.mark.parametrize(("kind", "command"), list(runs()))
 def test_no_command_runs_a_model_that_is_not_trusted(
     folder: Path, command: str, kind: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
