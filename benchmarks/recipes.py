@@ -243,6 +243,7 @@ def _mace_words(name: str, folder: Path, data: Data, seed: int) -> list[str]:
     options = {
         "name": "fit",
         "foundation_model": "start.model",
+        "foundation_model_elements": True,  # else it forgets the elements that are not fitted
         "train_file": "train.extxyz",
         "valid_file": "valid.extxyz",
         "E0s": "estimated",
