@@ -319,6 +319,8 @@ def write_table() -> None:
         "",
         *(line for line in (__doc__ or "").split("\n\n", 2)[2].strip().splitlines()),
         "",
+        *_compare_with_full(runs),
+        "",
         "| set | labels | recipe | seeds | updates | s | E, meV/atom | F, meV/Å | forgotten |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
@@ -334,6 +336,34 @@ def write_table() -> None:
             f"| {mean('forces_rmse'):.0f} | {mean('forgotten'):.0f} |"
         )
     TABLE.write_text("\n".join(lines) + "\n")
+
+
+def _compare_with_full(runs: list[dict[str, Any]]) -> list[str]:
+    """Return ratios to ``full`` of the same set, size and seed, geometric means, as a table."""
+    keys = ("energy_rmse_per_atom", "forces_rmse", "forgotten")
+    full = {(run["set"], run["size"], run["seed"]): run for run in runs if run["recipe"] == "full"}
+    lines = [
+        "Ratios to `full` of the same set, labels and seed: geometric mean (least to largest).",
+        "",
+        "| labels | recipe | pairs | E | F | forgotten |",
+        "|---|---|---|---|---|---|",
+    ]
+    for size, recipe in itertools.product(SIZES, (*RECIPES, *MACE_RECIPES)):
+        pairs = [
+            (run, full[run["set"], size, run["seed"]])
+            for run in runs
+            if (run["size"], run["recipe"]) == (size, recipe)
+            and (run["set"], size, run["seed"]) in full
+        ]
+        if recipe == "full" or not pairs:
+            continue
+        cells = []
+        for key in keys:
+            logs = np.log([run[key] / other[key] for run, other in pairs])
+            mean, least, most = np.exp([logs.mean(), logs.min(), logs.max()])
+            cells.append(f"{mean:.2f} ({least:.2f} to {most:.2f})")
+        lines.append(f"| {size:,} | {recipe} | {len(pairs)} | {' | '.join(cells)} |")
+    return lines
 
 
 def _ordered(runs: list[dict[str, Any]]) -> list[dict[str, Any]]:
