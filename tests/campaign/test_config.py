@@ -96,7 +96,7 @@ def test_the_other_labellers_of_the_template_are_valid(tmp_path: Path, kind: str
         (("labeller", "kind"), "dft", "labeller"),
         (("data", "valid"), {"fraction": 0.1, "from_pool": 3}, "give one of files, fraction"),
         (("data", "train"), [], "nothing to begin with"),
-        (("finetune", "learning_rate"), -1.0, "learning_rate is -1"),
+        (("finetune", "learning_rate"), -1.0, "finetune.learning_rate: .*greater than 0"),
         (("finetune", "block_rates"), "readout", "finetune.block_rates: .*give BLOCK=NUMBER"),
         (("finetune", "lora_alpha"), 2.0, "lora_alpha is 2, but lora_rank is not given"),
         (("finetune", "lora_rank"), 0, "finetune.lora_rank: .*greater than .* 1"),

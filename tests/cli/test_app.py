@@ -91,7 +91,7 @@ def test_a_word_that_resembles_none_is_told_what_is_allowed(
 ) -> None:
     assert run(["select", "--pool", paths["xyz"], "-n", "1", "--rule", "qqq"]) == 2
     told = " ".join(capsys.readouterr().err.split())
-    assert "rule is 'qqq'; allowed are joint-pv, k-center, lcmd, pv, random, top" in told
+    assert "rule is 'qqq'; allowed are joint-pv, k-center, lcmd, pv, random, target, top" in told
     assert "did you mean" not in told
 
 

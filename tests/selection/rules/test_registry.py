@@ -35,7 +35,7 @@ DIRECT = {
 
 
 def test_names():
-    assert list_rules("kernel") == ["k-center", "lcmd", "pv", "random", "top"]
+    assert list_rules("kernel") == ["k-center", "lcmd", "pv", "random", "target", "top"]
     assert list_rules() == ["joint-pv", *list_rules("kernel")]
     assert [get_rule(name).name for name in list_rules()] == list_rules()
 
@@ -67,7 +67,7 @@ def test_laws_with_a_shortlist_of_the_whole_pool(rule):
 
 def test_arguments_are_checked():
     pool, train = split(noise(23, 4, seed=0), 20)
-    with pytest.raises(ArgumentError, match="allowed are k-center, lcmd, pv, random, top"):
+    with pytest.raises(ArgumentError, match="allowed are k-center, lcmd, pv, random, target, top"):
         select_batch("bald", pool, train, 3)
     with pytest.raises(SelectionError, match="allowed are 1 to 20"):
         select_batch("lcmd", pool, train, 21)
