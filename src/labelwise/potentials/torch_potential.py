@@ -322,14 +322,11 @@ class TorchPotential(Potential):
         )
 
     def split_head(self, name: str) -> TorchPotential:
-        """Return a potential with weights of its own and one head more.
+        """Return a potential with weights of its own and one head more; errors as ``with_head``.
 
         Args:
             name: What the head in use is called from now on, of no other head. The new one is
                 its equal, has its former name, and is in use.
-
-        Raises:
-            PotentialError: a family that has no heads to add.
         """
         return self.with_head(name)
 

@@ -18,7 +18,13 @@ from labelwise.finetuning.metrics import ErrorTable
 from labelwise.studies.comparison import tables
 from labelwise.studies.comparison.curves import draw_pictures
 from labelwise.studies.comparison.report import write_report
-from labelwise.studies.comparison.results import MEASURED, CellResult, name_error, unit_of
+from labelwise.studies.comparison.results import (
+    MEASURED,
+    STRESS_ERRORS,
+    CellResult,
+    name_error,
+    unit_of,
+)
 from labelwise.studies.comparison.series import compare_cells
 from labelwise.studies.comparison.study import (
     check_study,
@@ -59,7 +65,7 @@ STUDY = [with_splits(cell) for cell in make_study(("random", "ntk-pv"), n_rounds
 def test_every_measured_error_is_one_of_the_table() -> None:
     assert {*MEASURED} <= {*ErrorTable.__dataclass_fields__}
     assert [unit_of(name) for name in MEASURED] == [
-        "meV", "meV/Å", "meV", "meV/Å", "meV/atom", "meV/atom",
+        "meV", "meV/Å", "meV", "meV/Å", "meV/atom", "meV/atom", "meV/Å³", "meV/Å³",
     ]  # fmt: skip
     with pytest.raises(ArgumentError, match="energy_errors is 'atom'; allowed are total, per-atom"):
         name_error("energy_rmse", "atom")
@@ -138,7 +144,7 @@ def test_energies_per_atom_in_tables_and_page(tmp_path: Path) -> None:
         }  # fmt: skip
     record = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
     assert record["energy_errors"] == "per-atom"
-    assert {*record["cells"][0]["curves"]} == {*MEASURED}
+    assert {*record["cells"][0]["curves"]} == {*MEASURED} - {*STRESS_ERRORS}
 
 
 def test_cells_that_lack_energies_per_atom_are_blank_and_named(tmp_path: Path) -> None:
