@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
+from labelwise.campaign.context import open_context
 from labelwise.campaign.errors import LeakageError
-from labelwise.campaign.loop import run_campaign
+from labelwise.campaign.loop import RunOptions, run_campaign
 from labelwise.campaign.state import read_state
 from labelwise.cli import main
 from labelwise.errors import ArgumentError, LabelError
@@ -19,6 +21,7 @@ from labelwise.potentials import load_potential
 from labelwise.structures import iter_frames, write_structures
 from tests.campaign.building import make_config, make_structures, result_of, write_campaign
 from tests.campaign.zygote import Zygote
+from tests.potentials.models import make_mace
 
 
 @pytest.fixture
@@ -162,3 +165,19 @@ def test_what_is_replayed_has_a_head_of_its_own(
     other = write_campaign(tmp_path / "other", data, **alone, stop={"rounds": 0})
     assert main(["campaign", "run", str(other)]) == 1
     assert "nothing is replayed" in capsys.readouterr().err
+
+
+def test_a_run_that_reads_a_fit_again_knows_the_head_of_the_new_labels(
+    data: Path, known: Path, tmp_path: Path
+) -> None:
+    """The model's only head is not called Default, and no head is configured."""
+    torch.save(make_mace(heads=("pbe",)), tmp_path / "pbe.model")
+    sections = {**sections_of(known), "finetune": {"max_updates": 2, "replay_head": "pt_head"}}
+    sections["model"] = {"path": str(tmp_path / "pbe.model")}
+    directory = write_campaign(tmp_path / "c", data, **sections, stop={"rounds": 0})
+    run_campaign(directory)
+    state = read_state(directory)
+    again = open_context(state).model_of(state, 0)
+    assert (again.heads, again.head) == (("pt_head", "pbe"), "pbe")
+    run_campaign(directory, RunOptions(n_rounds=1))
+    assert len(read_state(directory).rounds) == 2

@@ -11,7 +11,7 @@ import pytest
 from labelwise.campaign.errors import ConfigError
 from labelwise.campaign.loop import run_campaign
 from labelwise.campaign.state import PICKS, read_state
-from labelwise.errors import ScreeningError
+from labelwise.errors import ArgumentError, ScreeningError
 from labelwise.features.representations import represent
 from labelwise.kernels.linear import LinearKernel
 from labelwise.potentials import load_potential
@@ -57,6 +57,9 @@ def test_what_is_wrong_with_a_target_is_said_before_anything_is_paid(
 ) -> None:
     with pytest.raises(ConfigError, match=r"data\.target: the rule 'lcmd' takes none"):
         run_campaign(write(data, target, rule="lcmd"))
+    empty = write(data, Path(f"{target}@9:"))
+    with pytest.raises(ArgumentError, match=r"data\.target holds no structures"):
+        run_campaign(empty)
     strange = make_structures(1, labelled=False)[0]
     strange.numbers[0] = 54
     write_structures(target, [strange])

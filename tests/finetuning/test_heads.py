@@ -269,7 +269,11 @@ def test_heads_that_are_not_trained_stay(train: list[Atoms], replay_head: str) -
 
 @pytest.mark.parametrize(
     ("head", "replays", "message"),
-    [("pt_head", False, "nothing is replayed"), ("Default", True, "fitted to the new labels")],
+    [
+        ("pt_head", False, "nothing is replayed"),
+        ("Default", True, "fitted to the new labels"),
+        ("default", True, "could be taken for the head of the new labels"),
+    ],
 )
 def test_what_cannot_have_two_heads(
     student: Potential, train: list[Atoms], head: str, replays: bool, message: str

@@ -21,7 +21,7 @@ from labelwise.campaign.state import (
     count_left,
     verify_file,
 )
-from labelwise.features.fill import make_screen
+from labelwise.errors import ArgumentError
 from labelwise.finetuning.heads import on_replay_head
 from labelwise.finetuning.pretraining_set import PretrainingSet, prepare_pretraining_set
 from labelwise.potentials import Potential, load_potential
@@ -140,10 +140,16 @@ class CampaignContext:
         return self._known[role]
 
     def target_frames(self, state: CampaignState) -> list[Frame]:
-        """Return the structures that matter, read once; empty if the configuration names none."""
+        """Return the structures that matter, read once; empty if the configuration names none.
+
+        Raises:
+            ArgumentError: What it names holds none.
+        """
         if self._target is None:
             specs = [locate(state.directory, spec) for spec in state.config.data.target]
             self._target = list(iter_frames(specs)) if specs else []
+            if specs and not self._target:
+                raise ArgumentError("data.target holds no structures")
         return self._target
 
     def prepare_known(self, state: CampaignState) -> None:
@@ -155,7 +161,8 @@ class CampaignContext:
         """
         target = self.target_frames(state)
         if target:
-            screen = make_screen(self.pretrained(state))
+            settings = state.config.selection.settings(1, seed=0)
+            screen = settings.make_recipe().make_screen(self.pretrained(state))
             refuse_unusable(filter(None, map(screen.check_content, target)))
         if not (state.config.data.replay.files or state.config.data.retain.files):
             return
@@ -184,8 +191,10 @@ class CampaignContext:
             del self._models[next(iter(self._models))]
 
     def _load(self, state: CampaignState, path: str) -> Potential:
-        model = state.config.model
-        return load_potential(path, device=model.device, dtype=model.dtype, head=model.head)
+        model, head = state.config.model, state.config.model.head
+        if state.config.finetune.replay_head is not None:  # a fit has one head more, perhaps
+            head = self.pretrained(state).head
+        return load_potential(path, device=model.device, dtype=model.dtype, head=head)
 
 
 def open_context(

@@ -20,6 +20,7 @@ from labelwise.runtime.files import write_text
 
 LOCK_FILE = "lock.json"
 _GUARD_FILE = ".lock.guard"
+_MOST_GUARDS = 1000
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -191,7 +192,7 @@ def _guard(directory: Path) -> Iterator[None]:
 def _open_guard(directory: Path) -> int:
     """Open and lock the guard; whoever had it may have removed it meanwhile, then once more."""
     path = directory / _GUARD_FILE
-    while True:
+    for _ in range(_MOST_GUARDS):
         try:
             handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
@@ -203,3 +204,4 @@ def _open_guard(directory: Path) -> int:
             if os.path.samestat(os.fstat(handle), path.stat()):
                 return handle
         os.close(handle)
+    raise WriteError(f"{path} changes all the time: cannot lock {directory}")

@@ -69,10 +69,8 @@ def run_label(args: LabelCommand) -> None:
     labelled = found.make_labelled(args.keys)
     told = _describe(found, args, settings, n_labelled=len(labelled))
     write_text(record, to_json(told))  # first: by it the next run knows that both are its own
-    if labelled:
+    if labelled:  # else what is there stays: it may be of another level, or somebody else's
         write_structures(args.out, labelled)
-    else:
-        args.out.unlink(missing_ok=True)
     if args.as_json:
         typer.echo(to_json(told), nl=False)
     if not labelled:

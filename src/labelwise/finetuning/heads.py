@@ -18,7 +18,8 @@ def check_replay_head(potential: TorchPotential, recipe: Recipe, *, replays: boo
         replays: Whether anything is replayed.
 
     Raises:
-        ArgumentError: Nothing is replayed, or it is the head that is fitted to the new labels.
+        ArgumentError: Nothing is replayed, or it is, or could be taken for, the head that is fitted
+            to the new labels.
     """
     head = recipe.replay_head
     if head is None:
@@ -27,6 +28,12 @@ def check_replay_head(potential: TorchPotential, recipe: Recipe, *, replays: boo
         raise ArgumentError(
             f"replay_head is {head!r}, but nothing is replayed; give structures to replay, or "
             "leave it out"
+        )
+    others = {each.lower() for each in potential.heads} | {"default"}  # which loading prefers
+    if head not in potential.heads and head.lower() in others:
+        raise ArgumentError(
+            f"replay_head is {head!r}, which could be taken for the head of the new labels, or for "
+            f"one of {', '.join(potential.heads)}; give another name, such as pt_head"
         )
     if head == potential.head:
         raise ArgumentError(

@@ -226,7 +226,7 @@ def cancel(labeller: Labeller) -> None:
     """
     if not isinstance(labeller, Withdrawal):
         raise ArgumentError(f"the labeller is {labeller.name!r}, which has no jobs to be cancelled")
-    if not labeller.withdraw():
+    if labeller.withdraw() is False:
         raise LabellingError("the queue did not take the cancelling of jobs; try again later")
 
 

@@ -25,6 +25,7 @@ from torch import Tensor
 from labelwise.errors import SelectionError
 from labelwise.kernels.base import DEFAULT_CHUNK_SIZE, Kernel, chunks
 from labelwise.kernels.linear import FeatureKernel
+from labelwise.runtime.memory import format_bytes, usable_memory_bytes
 from labelwise.selection.rules.base import (
     DEFAULT_REGULARISATION,
     ROUNDING,
@@ -41,7 +42,6 @@ from labelwise.selection.rules.posterior_variance import check_variance_argument
 from labelwise.selection.rules.registry import Rule, register_rule
 from labelwise.selection.rules.top import fall_in_order
 
-#: Of the squares when they were summed; below, what is left of them after subtracting is not
 #: Below this part of the squares as last summed, what subtracting leaves is not good to ten digits.
 _WORN = 1e-5
 
@@ -244,6 +244,13 @@ class _KernelGains(_Gains):
         chunk_size: int,
         ticker: Ticker,
     ) -> None:
+        needed, usable = 24 * len(pool) * len(target), usable_memory_bytes()
+        if needed > usable:
+            raise SelectionError(
+                f"the covariances of {len(pool)} structures with {len(target)} of the target take "
+                f"{format_bytes(needed)}, of which there are {format_bytes(usable)}: give a "
+                "smaller target, or a representation of the model, which needs none of them"
+            )
         self._variances = CholeskyVariances(
             pool, train, regularisation, n_select, chunk_size, ticker
         )

@@ -275,6 +275,9 @@ def _configure(study: StudyConfig, key: CellKey, directory: Path, base: Path) ->
     rule = str(selection.get("rule", study.selection.get("rule")))
     if rule in COMMITTEE_RULES or rule not in list_rules() or not get_rule(rule).takes_target:
         data["target"] = []
+    finetune = {**study.finetune, **method.get("finetune", {})}
+    if finetune.get("start") == "scratch":  # which has nothing to replay
+        finetune.pop("replay_head", None)
     content = {
         "seed": key.seed,
         "model": model,
@@ -287,7 +290,7 @@ def _configure(study: StudyConfig, key: CellKey, directory: Path, base: Path) ->
         },
         "selection": {**study.selection, **selection},
         "labeller": {"kind": "replay"},
-        "finetune": {**study.finetune, **method.get("finetune", {})},
+        "finetune": finetune,
         "measure": {"fixed_forces": study.fixed_forces, "energy_errors": study.energy_errors},
         "stop": {"rounds": study.rounds},
     }
