@@ -105,14 +105,15 @@ def test_methods_that_differ_in_what_they_train() -> None:
 
 def test_methods_get_what_is_for_them() -> None:
     """A head for what is replayed is not for new weights, a target not for other rules."""
-    changes = content(methods=["ntk-target", "ntk-pv", "ntk-pv-scratch"])
+    methods = ["ntk-target", "ntk-pv", "ntk-pv-scratch"]
+    changes = content(methods=methods, reference="ntk-pv")
     changes["finetune"] = {"replay_head": "pt_head"}
     changes["pools"] = {"a": {**changes["pools"]["a"], "target": ["t.extxyz"]}}
     cells = list_cells(check_study(changes), Path("o"), Path())
     configs = {cell.key.method: cell.config for cell in cells}
-    heads = [configs[name].finetune.replay_head for name in changes["methods"]]
+    heads = [configs[name].finetune.replay_head for name in methods]
     assert heads == ["pt_head", "pt_head", None]
-    assert [bool(configs[name].data.target) for name in changes["methods"]] == [True, False, False]
+    assert [bool(configs[name].data.target) for name in methods] == [True, False, False]
 
 
 def test_methods_take_options_and_are_named_by_them() -> None:
