@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import doctest
-import inspect
 import io
 import sys
 from pathlib import Path
@@ -50,4 +49,3 @@ def test_its_example_runs(name: str, demo: Path, monkeypatch: pytest.MonkeyPatch
     runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
     runner.run(example, out=report.write)
     assert runner.failures == 0, report.getvalue()
-    assert inspect.getdoc(found)

@@ -80,7 +80,7 @@ def run_select(args: SelectCommand) -> None:
     files = {
         "pool": describe_files(args.pool),
         "train": describe_files(args.train or []),
-        **({"target": describe_files(args.target)} if args.target else {}),
+        "target": describe_files(args.target or []),
         "model": describe_model(args.model.path),
     }
     marks = mark_files(files)
@@ -125,7 +125,7 @@ def run_select(args: SelectCommand) -> None:
         inputs={
             "pool": args.pool,
             "train": args.train or [],
-            **({"target": args.target} if args.target else {}),
+            "target": args.target or [],
             "model": args.model.path,
             "out": str(args.out),
             "folder": str(Path.cwd()),

@@ -67,17 +67,15 @@ class FineTuned:
         retained: Errors on what the model knew, before and after; None if none was given.
 
     Example:
+        In a folder ``demo`` that ``labelwise demo`` made:
+
         >>> import labelwise as lw
-        >>> from ase.build import molecule
-        >>> potential = lw.load_potential("demo")
-        >>> train = [molecule("H2O"), molecule("CH4")]
-        >>> for atoms in train:  # as a calculation would have them
-        ...     atoms.rattle(0.1)
-        ...     atoms.info["REF_energy"] = -10.0 * len(atoms)
-        ...     atoms.arrays["REF_forces"] = 0.1 * atoms.positions
-        >>> fitted = lw.finetune(potential, train, [], lw.Recipe(max_updates=2), seed=0)
-        >>> len(fitted.reference_energies)
-        3
+        >>> train = lw.read_structures("demo/train.extxyz@:2")
+        >>> valid = lw.read_structures("demo/test.extxyz@:2")
+        >>> recipe = lw.Recipe(max_updates=1)
+        >>> fitted = lw.finetune(lw.load_potential("demo"), train, valid, recipe, seed=0)
+        >>> [record.epoch for record in fitted.history]
+        [0, 1]
     """
 
     potential: Potential

@@ -156,15 +156,17 @@ def register_potential(family: PotentialFamily) -> None:
     """Let a model family take part in ``load_potential``.
 
     Example:
-        >>> from labelwise import register_potential
+        >>> from labelwise import load_potential, register_potential
         >>> from labelwise.potentials.loading import PotentialFamily
         >>> class Mine(PotentialFamily):
         ...     name = "mine"
         ...     def recognises(self, spec):
         ...         return spec.endswith(".mine")
         ...     def load(self, spec, *, device, dtype, head, trust):
-        ...         raise NotImplementedError("return a Potential here")
+        ...         return load_potential("demo", device=str(device), dtype=dtype)
         >>> register_potential(Mine())
+        >>> len(load_potential("mine:any.mine").elements)
+        4
 
     Raises:
         ArgumentError: the name is taken.

@@ -43,16 +43,11 @@ class ForceUncertainty:
         n_calibration: Structures that the scale comes from.
 
     Example:
-        >>> import labelwise as lw
-        >>> from ase.build import molecule
-        >>> potential = lw.load_potential("demo")
-        >>> train = [molecule(name) for name in ("H2O", "CH4", "CH3OH")]
-        >>> for atoms in train:  # as a calculation would have them
-        ...     atoms.rattle(0.1)
-        ...     atoms.arrays["REF_forces"] = 0.1 * atoms.positions
-        >>> found = lw.predict_force_uncertainty([molecule("C2H6")], potential, train=train)
-        >>> found.structure_std.shape, found.atom_std[0].shape, found.n_calibration
-        ((1,), (8,), 3)
+        >>> import numpy as np
+        >>> from labelwise import ForceUncertainty
+        >>> found = ForceUncertainty(np.array([0.1, 0.3]), None, scale=2.0, n_calibration=15)
+        >>> int(found.structure_std.argmax())  # the structure to be trusted least
+        1
     """
 
     structure_std: Float64[np.ndarray, " n"]

@@ -61,6 +61,7 @@ class RuleFacts:
     why: str = ""
     has_clusters: bool = False
     is_random: bool = False
+    takes_target: bool = False
     takes: Literal["kernel", "row-sets"] = "kernel"
 
 

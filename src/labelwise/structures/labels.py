@@ -83,12 +83,7 @@ def get_partial_labels(
 ) -> tuple[Labels, tuple[bool, bool]]:
     """Read the labels of a structure that may have an energy alone or forces alone.
 
-    Args:
-        atoms: The structure.
-        where: File and frame, for the error message.
-        energy_key: Info key of the total energy, eV.
-        forces_key: Array key of the forces, eV/Å.
-        stress_key: Info key of the stress, see ``get_stress``; None does not look for one.
+    Arguments are those of ``get_labels``.
 
     Returns:
         The labels, zeros in place of what is not there, and whether there are energy and forces.

@@ -170,11 +170,11 @@ def read_structures(specs: Spec | Iterable[Spec]) -> list[Atoms]:
         The structures in the order of the specs; positions and cell in Å.
 
     Example:
+        In a folder ``demo`` that ``labelwise demo`` made:
+
         >>> import labelwise as lw
-        >>> from ase.build import molecule
-        >>> lw.write_structures("two.extxyz", [molecule("H2O"), molecule("CH4")])
-        >>> [len(atoms) for atoms in lw.read_structures("two.extxyz@:1")]
-        [3]
+        >>> len(lw.read_structures(["demo/train.extxyz", "demo/pool.extxyz@:100:10"]))
+        20
 
     Raises:
         ArgumentError: A slice that cannot be read.

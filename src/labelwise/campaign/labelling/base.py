@@ -247,10 +247,15 @@ def register_labeller(
 
     Example:
         >>> from labelwise import register_labeller
-        >>> class Nothing:
+        >>> from labelwise.campaign.labelling import Label
+        >>> class Springs:
+        ...     name = "springs"
         ...     def label(self, queue):
-        ...         return []
-        >>> register_labeller("nothing", lambda settings, round: Nothing())
+        ...         while queue:
+        ...             task = queue.popleft()
+        ...             gap = task.atoms.positions - task.atoms.positions.mean(axis=0)
+        ...             yield Label(task.key, 0.5 * (gap**2).sum(), -gap)
+        >>> register_labeller("springs", lambda settings, where: Springs())
 
     Raises:
         ArgumentError: The name is taken.

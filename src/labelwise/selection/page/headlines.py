@@ -19,7 +19,7 @@ def write_subtitle(record: SelectionRecord) -> str:
     settings = record.settings
     known = settings.rule
     rule = known.says or f"the rule {known.name}"
-    kind = "best by themselves" if known.name == "target" else "most uncertain"
+    kind = "best by themselves" if known.takes_target else "most uncertain"
     shortlist = f" among the {settings.shortlist:,} {kind}" if settings.shortlist else ""
     if known.is_random and settings.shortlist is None:
         return f"By {rule}."

@@ -27,6 +27,7 @@ class CholeskyVariances:
 
     Attributes:
         variance: Given the labelled structures and the picks so far, (n,) float64; -inf for picks.
+        lower: L of LLᵀ = K_TT + λI, (m, m) float64.
 
     Args:
         pool: The pool's kernel, (n,) structures.
@@ -58,12 +59,17 @@ class CholeskyVariances:
         self._taken = torch.zeros(len(pool), dtype=torch.bool, device=self.variance.device)
         self._n_columns = len(train)
         self._factor = self.variance.new_empty((len(pool), len(train) + n_select))
-        lower = train_factor(train, regularisation)
+        self.lower = train_factor(train, regularisation)
         for rows in chunks(len(pool), chunk_size):
-            part = whitened(pool, rows, train, lower)
+            part = whitened(pool, rows, train, self.lower)
             self._factor[rows, : self._n_columns] = part
             self.variance[rows] -= part.square().sum(dim=1)
             ticker.advance()
+
+    @property
+    def factor(self) -> Float[Tensor, "n c"]:
+        """F of the labelled structures and the picks so far, (n, m + picks), a view."""
+        return self._factor[:, : self._n_columns]
 
     def argmax(self) -> tuple[int, float]:
         """Return the structure of largest variance among those not picked, and that."""
@@ -77,7 +83,7 @@ class CholeskyVariances:
             What each structure's covariance with it was, over √(variance + λ), (n,).
         """
         z = torch.tensor([pick], device=self.variance.device)
-        known = self._factor[:, : self._n_columns]
+        known = self.factor
         column = self._pool.block64(slice(None), self._pool, z)[:, 0] - known @ known[pick]
         column /= (variance + self._regularisation) ** 0.5
         self._factor[:, self._n_columns] = column

@@ -48,6 +48,8 @@ class Rule(RuleFacts):
             spares passes over rows on disk.
         has_clusters: Whether each pick comes out of the cluster of its nearest centre.
         is_random: Whether it is a draw that looks at no structure.
+        takes_target: Whether it chooses for other structures than those of the pool, given as
+            ``target``; its shortlist is what tells most about them.
         takes: ``kernel``, or ``row-sets`` for a rule with a code path of its own (``joint-pv``).
         regularisation: Its λ where none is given, in units of the kernel.
         normalise: Its normalisation of rows where none is given, ``cosine`` or ``none``.
@@ -66,11 +68,6 @@ class Rule(RuleFacts):
     keeps_columns: bool = False
     regularisation: float = DEFAULT_REGULARISATION
     normalise: Literal["cosine", "none"] = "cosine"
-
-    @property
-    def takes_target(self) -> bool:
-        """Whether it chooses for other structures than those of the pool."""
-        return "target" in signature(self.select).parameters
 
     def run(self, pool: Kernel, train: Kernel, n_select: int, **settings: Any) -> Selection:
         """Call ``select`` with those of the settings that it has as keywords."""

@@ -37,7 +37,7 @@ from labelwise.selection.rules.base import (
     first_max,
 )
 from labelwise.selection.rules.linear_posterior import LinearPrior, gram_of, prior_bytes
-from labelwise.selection.rules.pivoted_cholesky import CholeskyVariances, train_factor, whitened
+from labelwise.selection.rules.pivoted_cholesky import CholeskyVariances, whitened
 from labelwise.selection.rules.posterior_variance import check_variance_arguments
 from labelwise.selection.rules.registry import Rule, register_rule
 from labelwise.selection.rules.top import fall_in_order
@@ -180,10 +180,7 @@ class _LinearGains(_Gains):
         self._n_picks = 0
         self._squares = self._root.new_empty(len(pool))
         self._variance = self._root.new_empty(len(pool))
-        for rows in pool.chunks(chunk_size):
-            self._variance[rows] = self._prior.variance(pool.rows(rows).to(torch.float64))
-            ticker.advance()
-        self._sum_squares()
+        self._measure(ticker)
         check_resolution(regularisation, float(pool.diagonal().max()))
         self.margin = _find_margin(self._squares, regularisation, self._n_target)
 
@@ -206,14 +203,17 @@ class _LinearGains(_Gains):
             self._squares[rows] = (self._squares[rows] - fall).clamp_min_(0.0)
             self._variance[rows] = (self._variance[rows] - along.square()).clamp_min_(0.0)
         if float(self._squares.max()) < _WORN * self._fresh:
-            self._sum_squares()
+            self._measure(Ticker(None, 0))
 
-    def _sum_squares(self) -> None:
-        """Sum the squares of the covariances anew: differences of large ones are all rounding."""
-        posterior = self._apply(self._root)
+    def _measure(self, ticker: Ticker) -> None:
+        """Make both numbers anew: differences of large ones are all rounding."""
+        posterior, known = self._apply(self._root), self._directions[: self._n_picks]
         for rows in self._pool.chunks(self._chunk_size):
             phi = self._pool.rows(rows).to(torch.float64)
             self._squares[rows] = (phi @ posterior.T).square_().sum(dim=1)
+            fall = (phi @ known.T).square_().sum(dim=1)
+            self._variance[rows] = (self._prior.variance(phi) - fall).clamp_min_(0.0)
+            ticker.advance()
         self._fresh = float(self._squares.max())
 
     def _apply(self, phi: Float[Tensor, "*rows d"]) -> Float[Tensor, "*rows d"]:
@@ -255,13 +255,12 @@ class _KernelGains(_Gains):
             pool, train, regularisation, n_select, chunk_size, ticker
         )
         self._regularisation = regularisation
-        lower = train_factor(train, regularisation)
-        theirs = whitened(target, slice(None), train, lower)
+        mine = self._variances.factor
+        theirs = whitened(target, slice(None), train, self._variances.lower)
         self._covariance = theirs.new_empty((len(pool), len(target)))
         for rows in chunks(len(pool), chunk_size):
-            mine = whitened(pool, rows, train, lower)
             values = pool.block64(rows, target, slice(None))
-            self._covariance[rows] = values - mine @ theirs.T
+            self._covariance[rows] = values - mine[rows] @ theirs.T
         squares = self._covariance.square().sum(dim=1)
         self.margin = _find_margin(squares, regularisation, len(target))
 
@@ -295,5 +294,6 @@ register_rule(
         why="Its label lowers the mean posterior variance of the target by {score:.3g}, the most "
         "{of_what}, given {given}.",
         state_bytes=_state_bytes,
+        takes_target=True,
     )
 )
